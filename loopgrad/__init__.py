@@ -1,0 +1,1 @@
+"""loopgrad turns small loop programs written with `+=` into gradients and kernels."""

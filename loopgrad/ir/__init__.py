@@ -1,0 +1,1 @@
+"""What a program is: data, the recursion over it, and its text."""
