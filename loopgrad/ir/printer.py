@@ -145,6 +145,9 @@ def _statements(body: Iterable[Statement], indent: str, comments: bool) -> list[
             lines.append(f"{indent}for {show_ranges(statement.ranges)}:{_behind(said)}")
             lines += _statements(statement.body, indent + INDENT, comments)
         else:
+            # A statement without loops starts at the margin: nothing lines up with what follows it.
+            if run and bool(run[-1].ranges) != bool(statement.ranges):
+                flush()
             run.append(statement)
     flush()
     return lines
@@ -169,7 +172,8 @@ def _aligned(run: Sequence[Accumulate | Call], indent: str, comments: bool) -> l
     for statement, head, target in zip(run, heads, targets, strict=True):
         said = statement.comments if comments else NO_COMMENTS
         lines += [f"{indent}#{c}" for c in said.above]
-        lead = _pad(head, head_width) + _pad(target, target_width)
+        # A line without a `for` starts where the others start: it would read as a block's body.
+        lead = (_pad(head, head_width) if head else "") + _pad(target, target_width)
         match statement:
             case Accumulate():
                 rest = f"{statement.reduction.value} {_guarded(statement)}"

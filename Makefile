@@ -1,0 +1,36 @@
+# `make` lists what there is; the text behind ## is the description.
+PYTHON ?= python
+
+.DEFAULT_GOAL := help
+.PHONY: help check tiny format lint types test docs digits ci
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+check: lint types test ## everything that has to pass: format, lint, types, tests
+
+tiny: ## the first tests to run: a few seconds
+	$(PYTHON) -m pytest tests/test_tiny.py
+
+format: ## write the code in its format
+	$(PYTHON) -m ruff format .
+	$(PYTHON) -m ruff check --fix .
+
+lint: ## format and lint, changing nothing
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m ruff check .
+
+types: ## strict types
+	$(PYTHON) -m mypy
+
+test: ## all tests
+	$(PYTHON) -m pytest
+
+docs: ## the examples of the documentation
+	$(PYTHON) -m pytest tests/docs
+
+digits: ## train on real images
+	$(PYTHON) -m loopgrad train digits
+
+ci: ## what the continuous integration runs, in a new virtual environment
+	.ci/run

@@ -1,0 +1,215 @@
+"""A compiled program that is called with NumPy arrays, and what a backend has to offer for it.
+
+    Kernel(*arguments)  --bind-->  BoundCall  --Runner.run-->  results
+
+All that a call can do wrong is found while binding (`binding.py`) or allocating (`memory.py`), the
+same way for every backend; a backend only ever sees arrays that fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loopgrad.analysis.facts import Facts, Safety
+from loopgrad.backends import memory
+from loopgrad.backends.binding import Binder, element_dtype
+from loopgrad.diagnostics import listing
+from loopgrad.ir.nodes import Program
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a backend gets to make a runner of, once for a program.
+
+    `optimize` is False where the literal loops, in their order, have to be run.
+    """
+
+    facts: Facts
+    safety: Safety
+    optimize: bool
+
+
+@dataclass
+class BoundCall:
+    """One call: everything a runner needs, converted and checked.
+
+    `dtype` is the floating type of the call, float32 or float64. `extents` has the value of every
+    name of `facts.extents`, sizes and the defined ones too; none is negative. `constants` has an
+    `int` (that fits int64) or a `float` for every constant. `shapes` and `arrays` hold every tensor
+    of `facts.tensors`: all arrays are C-contiguous, aligned and of native byte order; floating ones
+    of `dtype`, integer ones int64, `bool` inputs np.bool_. A tensor with a zero extent has no
+    element to point at. Inputs must not be written. Computed tensors, results and temporaries, are
+    allocated but not initialised: the runner begins by filling each with its identity.
+    `checked` is True where a constant breaks `safety.positive`: then nothing is proved, every
+    subscript is checked and every computed tensor tracked.
+    """
+
+    dtype: np.dtype[Any]
+    extents: dict[str, int]
+    constants: dict[str, int | float]
+    shapes: dict[str, tuple[int, ...]]
+    arrays: dict[str, NDArray[Any]]
+    checked: bool
+
+
+class Runner(Protocol):
+    """A program, compiled. May be run by several threads at once."""
+
+    def run(self, call: BoundCall) -> None:
+        """Fills the computed tensors of `call.arrays`.
+
+        Raises the errors of `backends/errors.py`; what the arrays then hold is of no interest.
+        """
+
+
+class Backend(Protocol):
+    """A module or an object that makes runners."""
+
+    def prepare(self, task: Task) -> Runner:
+        """The runner of a program. Work that depends on the element type may wait for the first
+        call of each type."""
+
+
+class Kernel:
+    """A program, compiled: call it with NumPy arrays.
+
+    Inputs come in the order of the header or by name, dotted names as `**{"p.grad": g}`; sizes and
+    constants by keyword. Floating inputs may be anything that NumPy makes real numbers of; the
+    call's element type is `np.result_type` of those that are arrays, float32 or float64. `int`
+    inputs take any integers or booleans, `bool` inputs booleans. Returns a new array, a tuple of
+    arrays where the program has several results, of shape () where a result is a scalar.
+
+    `out=` as in NumPy: an array of the result's shape and type, or a tuple with one, or None, for
+    each result; it is written and returned. It may overlap inputs. (Where the program has an
+    argument named `out`, the keyword is that argument.)
+
+    Raises TypeError or ValueError, naming the argument, for what does not fit; MemoryError, with
+    the bytes needed, before computing what memory cannot hold; and, from the loops, IndexError,
+    ZeroDivisionError or ValueError, naming the statement. Inputs are never written. Several threads
+    may call a kernel at once.
+
+    >>> import loopgrad as lg, numpy as np
+    >>> kernel = lg.compile(lg.program("scale(x[N], a = 2.0) -> y[N]:\\n    y[n] = a * x[n]"))
+    >>> kernel([1, 2, 3])
+    array([2., 4., 6.])
+    >>> kernel(x=np.float32([1, 2, 3]), a=10)
+    array([10., 20., 30.], dtype=float32)
+    """
+
+    def __init__(self, task: Task, runner: Runner):
+        self.task = task
+        self.runner = runner
+        self._binder = Binder(task.facts, task.safety)
+        self._results = tuple(r.name for r in task.facts.program.results)
+        tensors = task.facts.tensors.values()
+        self._computed = {t.name: t.element for t in tensors if t.role != "input"}
+        self._has_out = all(a.name != "out" for a in task.facts.program.arguments)
+
+    @property
+    def program(self) -> Program:
+        """The program, with nothing left out: loops, ranges, bounds."""
+        return self.task.facts.program
+
+    def __repr__(self) -> str:
+        return f"<loopgrad kernel of `{self.program.name}`>"
+
+    def __call__(self, /, *arguments: Any, **named: Any) -> Any:
+        out = named.pop("out", None) if self._has_out else None
+        destinations = self._destinations(out)
+        call = self.bind(arguments, named, destinations)
+        self.runner.run(call)
+        results = tuple(
+            self._delivered(name, call, destination)
+            for name, destination in zip(self._results, destinations, strict=True)
+        )
+        return results if len(results) > 1 else results[0]
+
+    def execute(self, arguments: Sequence[Any], named: Mapping[str, Any]) -> BoundCall:
+        """Binds and runs a call whose arrays, extents and constants are all of interest."""
+        call = self.bind(arguments, named, (None,) * len(self._results))
+        self.runner.run(call)
+        return call
+
+    def bind(
+        self,
+        arguments: Sequence[Any],
+        named: Mapping[str, Any],
+        destinations: Sequence[NDArray[Any] | None],
+    ) -> BoundCall:
+        """The call, ready to run: arguments checked and converted, computed tensors allocated.
+
+        A destination, one for each result, is computed into directly where its layout allows.
+        """
+        bound = self._binder.bind(arguments, named)
+        dtypes = {name: element_dtype(e, bound.dtype) for name, e in self._computed.items()}
+        arrays = dict(bound.inputs)
+        for name, out in zip(self._results, destinations, strict=True):
+            if out is not None:
+                self._check_destination(name, out, bound.shapes[name], dtypes[name])
+                if _is_plain(out, dtypes[name]) and not _overlaps(out, arrays.values()):
+                    arrays[name] = out
+        missing = {n: s for n, s in bound.shapes.items() if n not in arrays}
+        watched = self._computed if bound.checked else self.task.safety.tracked
+        purpose = f"{self.program.name}: what it computes"
+        arrays.update(memory.allocate(purpose, missing, dtypes, watched))
+        return BoundCall(
+            bound.dtype, bound.extents, bound.constants, bound.shapes, arrays, bound.checked
+        )
+
+    def _destinations(self, out: Any) -> tuple[NDArray[Any] | None, ...]:
+        """`out=` as one array or None for each result."""
+        count = len(self._results)
+        outs = tuple(out) if isinstance(out, tuple | list) else (out,)
+        if out is None:
+            outs = (None,) * count
+        if len(outs) != count:
+            raise ValueError(
+                f"{self.program.name}: `out` needs {count} array{'s' * (count > 1)}, for "
+                f"{listing(self._results)}, got {len(outs)}"
+            )
+        for name, one in zip(self._results, outs, strict=True):
+            if one is not None and not isinstance(one, np.ndarray):
+                raise TypeError(
+                    f"{self.program.name}: `out` for `{name}` has to be a NumPy array, got "
+                    f"{type(one).__name__}"
+                )
+        arrays = [one for one in outs if one is not None]
+        if any(np.may_share_memory(a, b) for a, b in combinations(arrays, 2)):
+            raise ValueError(f"{self.program.name}: the arrays of `out` overlap in memory")
+        return outs
+
+    def _check_destination(
+        self, name: str, out: NDArray[Any], shape: tuple[int, ...], dtype: np.dtype[Any]
+    ) -> None:
+        what = f"{self.program.name}: `out` for `{name}`"
+        if out.shape != shape:
+            raise ValueError(f"{what} has to have shape {shape}, got {out.shape}")
+        if out.dtype.newbyteorder("=") != dtype:
+            raise TypeError(f"{what} has to be of type {dtype.name}, got {out.dtype.name}")
+        if not out.flags.writeable:
+            raise ValueError(f"{what} is read-only")
+
+    def _delivered(
+        self, name: str, call: BoundCall, destination: NDArray[Any] | None
+    ) -> NDArray[Any]:
+        computed = call.arrays[name]
+        if destination is None or destination is computed:
+            return computed
+        destination[...] = computed
+        return destination
+
+
+def _is_plain(array: NDArray[Any], dtype: np.dtype[Any]) -> bool:
+    """Whether a backend may write it: its type native, no gaps, no copy of another class."""
+    flags = array.flags
+    return array.dtype == dtype and flags.c_contiguous and flags.aligned
+
+
+def _overlaps(array: NDArray[Any], others: Any) -> bool:
+    return any(np.may_share_memory(array, other) for other in others)

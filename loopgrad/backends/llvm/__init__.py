@@ -1,0 +1,117 @@
+"""The compiled backend: a program becomes machine code through LLVM.
+
+    Task --schedule--> Scheduled --emit--> LLVM text --engine--> code, once for each element type
+
+Sizes and constants are arguments of the code: one compilation serves them all.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from struct import Struct
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from loopgrad.backends.kernel import BoundCall, Task
+from loopgrad.backends.llvm.layout import (
+    CONSTANT_BITS,
+    EXTENT_BITS,
+    RECORD_HEAD,
+    Layout,
+    Variant,
+)
+
+if TYPE_CHECKING:
+    from loopgrad.backends.llvm.engine import Code
+
+
+class LLVMBackend:
+    """Compiles programs; nothing is compiled before the first call with an element type."""
+
+    def prepare(self, task: Task) -> LLVMRunner:
+        return LLVMRunner(task)
+
+
+class Compiled:
+    """A variant's code, and how the arguments of a call are packed for it."""
+
+    def __init__(self, layout: Layout, code: Code):
+        self.layout, self.code = layout, code
+        self.pointers = Struct(f"{len(layout.tensor_types) + len(layout.tracked)}P")
+        self.integers = Struct(f"={len(layout.integers)}q")
+        self.reals = Struct(f"={len(layout.real_constants)}d")
+        self.record = ctypes.c_int64 * layout.record_length
+
+
+class LLVMRunner:
+    """One program's compiled variants. May be run by several threads at once."""
+
+    def __init__(self, task: Task):
+        self.task = task
+        self._compiled: dict[Variant, Compiled] = {}
+        self._lock = threading.Lock()
+
+    def run(self, call: BoundCall) -> None:
+        """Fills the computed tensors of `call`; raises the errors of `backends/errors.py`."""
+        compiled = self._variant(_variant_of(call))
+        layout, arrays = compiled.layout, call.arrays
+        states = [np.zeros(call.shapes[name], np.int64) for name in layout.tracked]
+        addresses = [arrays[t].ctypes.data for t in layout.tensor_types]
+        addresses += [state.ctypes.data for state in states]
+        record = compiled.record()
+        # Packed bytes, as they are quicker to make and to pass than arrays are.
+        failed = compiled.code.run(
+            compiled.pointers.pack(*addresses),
+            compiled.integers.pack(*[value(call) for value in layout.integers]),
+            compiled.reals.pack(*[call.constants[name] for name in layout.real_constants]),
+            record,
+        )
+        if failed:
+            details = np.array(record, np.int64)
+            raise layout.sites[details[0] - 1](details[RECORD_HEAD:])
+
+    def _variant(self, variant: Variant) -> Compiled:
+        found = self._compiled.get(variant)
+        if found is None:
+            with self._lock:
+                found = self._compiled.get(variant)
+                if found is None:
+                    found = self._compiled[variant] = _compile(self.task, variant)
+        return found
+
+    def text(self, real: str = "double", optimized: bool = False) -> str:
+        """The LLVM text of the program, for those who want to look."""
+        from loopgrad.backends.llvm import engine
+
+        text = _emit(self.task, Layout(self.task, Variant(real, False, False)))
+        return str(engine.optimized(text)) if optimized else text
+
+
+def _variant_of(call: BoundCall) -> Variant:
+    real = "float" if call.dtype == np.float32 else "double"
+    wide = any(e >= 2**EXTENT_BITS for e in call.extents.values()) or any(
+        isinstance(c, int) and abs(c) >= 2**CONSTANT_BITS for c in call.constants.values()
+    )
+    return Variant(real, call.checked, wide)
+
+
+def _compile(task: Task, variant: Variant) -> Compiled:
+    from loopgrad.backends.llvm import emit, engine
+
+    layout = Layout(task, variant)
+    return Compiled(layout, engine.compile_text(_emit(task, layout), emit.ENTRY))
+
+
+def _emit(task: Task, layout: Layout) -> str:
+    from loopgrad.backends.llvm import emit, engine
+    from loopgrad.schedule import default
+
+    scheduled = default.literal(task.facts, task.safety)
+    return emit.emit(scheduled, layout, engine.new_module(layout.variant.real))
+
+
+def prepare(task: Task) -> LLVMRunner:
+    """The backend's door for `pipeline`."""
+    return LLVMBackend().prepare(task)

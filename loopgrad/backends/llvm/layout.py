@@ -1,0 +1,108 @@
+"""What compiled code is told at a call, and where: the argument arrays of the entry function.
+
+pointers  one for each tensor of `facts.tensors`, then the state of each tracked tensor
+integers  the values of `Layout.integers`: extents, integer constants, extents that are formulas
+reals     the floating constants
+record    [site, executed statements, details...]: the site of an error, 0 for none
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loopgrad.backends.kernel import BoundCall, Task
+from loopgrad.ir.nodes import Expression, Extent, Number
+from loopgrad.ir.operations import ElementType
+
+# Where extents and integer constants are below these, sums and products in subscripts cannot
+# overflow and are not checked. A call with larger ones runs a variant that checks them all.
+EXTENT_BITS, CONSTANT_BITS = 40, 20
+
+RECORD_HEAD = 2  # site, executed statements
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What one compilation of a program is for. `wide`: numbers exceed the bits above."""
+
+    real: str
+    checked: bool
+    wide: bool
+
+
+# Makes an error of the details that the code has recorded.
+ErrorSite = Callable[[NDArray[np.int64]], Exception]
+Integer = Callable[[BoundCall], int]
+
+
+def _extent(name: str) -> Integer:
+    return lambda call: call.extents[name]
+
+
+def _constant(name: str) -> Integer:
+    return lambda call: int(call.constants[name])
+
+
+def _axis(tensor: str, axis: int) -> Integer:
+    return lambda call: call.shapes[tensor][axis]
+
+
+@dataclass
+class Layout:
+    task: Task
+    variant: Variant
+    integers: list[Integer] = field(default_factory=list)
+    slots: dict[Any, int] = field(default_factory=dict)
+    sites: list[ErrorSite] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        facts = self.task.facts
+        for name in facts.extents:
+            self._slot(("extent", name), _extent(name))
+        self.real_constants: list[str] = []
+        for name, element in facts.constants.items():
+            if element is ElementType.FLOAT:
+                self.real_constants.append(name)
+            else:
+                self._slot(("constant", name), _constant(name))
+        for tensor in facts.tensors.values():
+            for axis, extent in enumerate(tensor.extents):
+                if not isinstance(extent, Extent | Number):
+                    self._slot(("formula", extent), _axis(tensor.name, axis))
+        computed = [t.name for t in facts.tensors.values() if t.role != "input"]
+        tracked = computed if self.variant.checked else self.task.safety.tracked
+        self.tracked = [name for name in computed if name in tracked]
+        self.tensor_types = {t.name: t.element for t in facts.tensors.values()}
+        self.record_length = RECORD_HEAD + max(2, *(t.rank for t in facts.tensors.values()), 2)
+
+    def _slot(self, key: Any, value: Integer) -> None:
+        if key not in self.slots:
+            self.slots[key] = len(self.integers)
+            self.integers.append(value)
+
+    def element(self, tensor: str) -> str:
+        """The LLVM type of a tensor's elements in memory."""
+        return self.memory_type(self.tensor_types[tensor])
+
+    def memory_type(self, element: ElementType) -> str:
+        match element:
+            case ElementType.FLOAT:
+                return self.variant.real
+            case ElementType.INT:
+                return "i64"
+            case ElementType.BOOL:
+                return "i8"
+
+    def axis_key(self, extent: Expression) -> Any:
+        """The slot's key of an extent that is no number."""
+        return ("extent", extent.name) if isinstance(extent, Extent) else ("formula", extent)
+
+    def add_site(self, error: ErrorSite) -> int:
+        """Registers a place that may fail; the number is what the code records, from 1."""
+        self.sites.append(error)
+        return len(self.sites)

@@ -1,0 +1,146 @@
+"""LLVM's textual form, written block after block.
+
+The text is made by hand because it has to suit llvmlite 0.43 (LLVM 14, pointers have types) up to
+the newest (opaque pointers); `Module.pointer` is the one place where they differ.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+I64 = "i64"
+
+
+@dataclass
+class Module:
+    """The functions and declarations of one compilation. `real` is "double" or "float"."""
+
+    real: str
+    llvm_version: int
+    opaque_pointers: bool
+    has_fma: bool
+    attributes: str = ""  # of every function
+    declarations: dict[str, None] = field(default_factory=dict)
+    functions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def suffix(self) -> str:
+        """What names of intrinsics end in."""
+        return "f64" if self.real == "double" else "f32"
+
+    def pointer(self, element: str) -> str:
+        return "ptr" if self.opaque_pointers else f"{element}*"
+
+    def declare(self, declaration: str) -> None:
+        self.declarations.setdefault(declaration)
+
+    def text(self) -> str:
+        tail = f"attributes #0 = {{ {self.attributes} }}"
+        return "\n".join([*self.declarations, "", *self.functions.values(), tail])
+
+    def number(self, value: float) -> str:
+        """A floating literal of the module's type."""
+        if self.real == "float":
+            value = to_float32(value)
+        return "0x" + struct.pack(">d", value).hex().upper()
+
+
+def to_float32(value: float) -> float:
+    try:
+        return float(struct.unpack("f", struct.pack("f", value))[0])
+    except OverflowError:
+        return float("inf") if value > 0 else float("-inf")
+
+
+class Body:
+    """A function under construction: instructions go to the end of the current block."""
+
+    def __init__(self, module: Module, name: str, head: str):
+        """`head` is what stands between `define` and the brace."""
+        self.module = module
+        self.name = name
+        self.block = "entry"
+        self._head = [f"define {head} #0 {{", "entry:"]
+        self._early: list[str] = []
+        self._lines: list[str] = []
+        self._late: list[str] = []
+        self._count = 0
+
+    def fresh(self, prefix: str = "v") -> str:
+        self._count += 1
+        return f"{prefix}{self._count}"
+
+    def do(self, instruction: str) -> None:
+        self._lines.append("  " + instruction)
+
+    def value(self, instruction: str) -> str:
+        """Emits `%v = instruction`; returns `%v`."""
+        name = "%" + self.fresh()
+        self._lines.append(f"  {name} = {instruction}")
+        return name
+
+    def start(self, label: str) -> None:
+        """Begins the block `label`."""
+        self._lines.append(f"{label}:")
+        self.block = label
+
+    def jump(self, label: str) -> None:
+        self.do(f"br label %{label}")
+
+    def branch(self, condition: str, then: str, otherwise: str) -> None:
+        self.do(f"br i1 {condition}, label %{then}, label %{otherwise}")
+
+    def phi(self, kind: str, *incoming: tuple[str, str]) -> str:
+        """`incoming` are pairs of a value and the block that it comes from."""
+        return self.value(f"phi {kind} " + ", ".join(f"[ {v}, %{b} ]" for v, b in incoming))
+
+    def phi_later(self, kind: str) -> tuple[str, Callable[..., None]]:
+        """A phi whose incoming pairs are given afterwards, by a call of the function returned."""
+        name, place = "%" + self.fresh(), len(self._lines)
+        self._lines.append("")
+
+        def complete(*incoming: tuple[str, str]) -> None:
+            pairs = ", ".join(f"[ {v}, %{b} ]" for v, b in incoming)
+            self._lines[place] = f"  {name} = phi {kind} {pairs}"
+
+        return name, complete
+
+    def at_entry(self, instruction: str) -> str:
+        """As `value`, at the very beginning of the function."""
+        name = "%" + self.fresh()
+        self._early.append(f"  {name} = {instruction}")
+        return name
+
+    def at_end(self, label: str, instructions: Sequence[str]) -> None:
+        """A block that is put behind all others, out of the way of the usual path."""
+        self._late += [f"{label}:", *("  " + i for i in instructions)]
+
+    def finish(self) -> None:
+        self.module.functions[self.name] = "\n".join(
+            [*self._head, *self._early, *self._lines, *self._late, "}", ""]
+        )
+
+    # ------------------------------------------------------------------------------ instructions
+
+    def load(self, kind: str, pointer: str) -> str:
+        return self.value(f"load {kind}, {self.module.pointer(kind)} {pointer}")
+
+    def store(self, kind: str, value: str, pointer: str) -> None:
+        self.do(f"store {kind} {value}, {self.module.pointer(kind)} {pointer}")
+
+    def element(self, kind: str, pointer: str, offset: str | int) -> str:
+        """The address of element `offset` behind `pointer`."""
+        at = self.module.pointer(kind)
+        return self.value(f"getelementptr inbounds {kind}, {at} {pointer}, i64 {offset}")
+
+    def intrinsic(self, name: str, kind: str, *operands: str) -> str:
+        """A call of `llvm.NAME` on operands of one type, which is also the result's."""
+        suffix = self.module.suffix if kind == self.module.real else kind
+        full = f"@llvm.{name}.{suffix}"
+        self.module.declare(f"declare {kind} {full}({', '.join([kind] * len(operands))})")
+        return self.value(f"call {kind} {full}({', '.join(f'{kind} {o}' for o in operands)})")
+
+    def select(self, condition: str, kind: str, then: str, otherwise: str) -> str:
+        return self.value(f"select i1 {condition}, {kind} {then}, {kind} {otherwise}")

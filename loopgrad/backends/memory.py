@@ -1,0 +1,111 @@
+"""The arrays of a call's computed tensors, refused before they are made where they cannot fit."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Container, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Below this many bytes nobody is asked how much there is.
+ALWAYS_FITS = 1 << 26
+
+LARGEST_AXIS = 2**63 - 1
+
+
+def allocate(
+    purpose: str,
+    shapes: Mapping[str, tuple[int, ...]],
+    dtypes: Mapping[str, np.dtype[Any]],
+    watched: Container[str] = (),
+) -> dict[str, NDArray[Any]]:
+    """Arrays, not initialised, of the shapes and types given by name.
+
+    watched: tensors for which a backend keeps a state of 8 bytes an element beside (decision 0001).
+    Raises MemoryError, naming the largest tensor and the bytes needed, where they cannot fit.
+    """
+    sizes = {name: dtypes[name].itemsize + 8 * (name in watched) for name in shapes}
+    refuse_what_cannot_fit(purpose, shapes, sizes)
+    try:
+        return {name: np.empty(shape, dtypes[name]) for name, shape in shapes.items()}
+    except (MemoryError, ValueError):
+        raise _too_much(purpose, shapes, sizes) from None
+
+
+def refuse_what_cannot_fit(
+    purpose: str, shapes: Mapping[str, tuple[int, ...]], sizes: Mapping[str, int]
+) -> None:
+    """Raises MemoryError where the tensors need more bytes than there are.
+
+    purpose: what they are for, in words. sizes: the bytes of an element.
+    """
+    total = sum(_bytes(shape, sizes[name]) for name, shape in shapes.items())
+    giant = any(extent > LARGEST_AXIS for shape in shapes.values() for extent in shape)
+    if giant or (total > ALWAYS_FITS and total > available()):
+        raise _too_much(purpose, shapes, sizes)
+
+
+def _too_much(
+    purpose: str, shapes: Mapping[str, tuple[int, ...]], sizes: Mapping[str, int]
+) -> MemoryError:
+    needed = {name: _bytes(shape, sizes[name]) for name, shape in shapes.items()}
+    largest = max(needed, key=lambda name: (needed[name], max(shapes[name], default=0)))
+    shape = ", ".join(map(_plain, shapes[largest])) + ("," if len(shapes[largest]) == 1 else "")
+    return MemoryError(
+        f"{purpose} takes {_shown(sum(needed.values()))} bytes, and {available():,} are available; "
+        f"the largest tensor is `{largest}`, of shape ({shape}), with {_shown(needed[largest])}"
+    )
+
+
+def _shown(count: int) -> str:
+    """In full where that can be read."""
+    return f"{count:,}" if count < 10**30 else f"about 2**{count.bit_length() - 1}"
+
+
+def _plain(extent: int) -> str:
+    return str(extent) if extent < 10**30 else _shown(extent)
+
+
+def _bytes(shape: tuple[int, ...], size: int) -> int:
+    for extent in shape:  # Python's integers: no overflow
+        size *= extent
+    return size
+
+
+def available() -> int:
+    """The bytes of memory that can still be had: what the system and the container allow.
+
+    Where the system does not say, all there is of it; where it says nothing, no limit.
+    """
+    limits = [_system(), _container()]
+    return min((limit for limit in limits if limit is not None), default=LARGEST_AXIS)
+
+
+def _system() -> int | None:
+    try:
+        with open("/proc/meminfo", encoding="ascii") as file:
+            lines = dict(line.split(":", 1) for line in file)
+        return 1024 * sum(int(lines[name].split()[0]) for name in ("MemAvailable", "SwapFree"))
+    except (OSError, KeyError, ValueError):
+        pass
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
+def _container() -> int | None:
+    """What the control group that a container runs in allows; file caches can be given up."""
+    root = "/sys/fs/cgroup/"
+    try:
+        with open(root + "memory.max", encoding="ascii") as file:
+            limit = int(file.read())
+        with open(root + "memory.current", encoding="ascii") as file:
+            used = int(file.read())
+        with open(root + "memory.stat", encoding="ascii") as file:
+            stat = dict(line.split() for line in file)
+        return max(0, limit - used + int(stat["inactive_file"]) + int(stat["active_file"]))
+    except (OSError, KeyError, ValueError):
+        return None

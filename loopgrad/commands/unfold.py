@@ -1,0 +1,22 @@
+"""`loopgrad unfold`: the loops that equations and calls stand for."""
+
+from __future__ import annotations
+
+import click
+
+from loopgrad.commands.output import print_program, to_option
+from loopgrad.commands.sources import load_program
+
+
+@click.command("unfold")
+@click.argument("file", metavar="FILE[:NAME]")
+@to_option
+def command(file: str, notation: str) -> None:
+    """Print a program with its equations and calls rewritten as `+=` loops.
+
+    \b
+    Examples:
+      loopgrad unfold cells.loops:ugrnn_cell
+      echo 'f(W[J,I], x[I]) -> y[J]:  y[j] = W[j,I] * x[I]' | loopgrad unfold -
+    """
+    print_program(load_program(file).unfold(), notation)

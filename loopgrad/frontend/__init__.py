@@ -1,0 +1,1 @@
+"""Ways in: text or Python, to the same `Program`."""

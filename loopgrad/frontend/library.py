@@ -1,0 +1,174 @@
+"""Programs by name: `lg.program` on a text, `lg.load` on a file, and the standard library."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from importlib import import_module
+from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
+
+from loopgrad.diagnostics import Diagnostic, ProgramError, Source, Span, listing, suggestion
+from loopgrad.frontend.parser import parse
+from loopgrad.ir.nodes import Program
+
+
+def program(text: str) -> Program:
+    """The last program of a text; it may call those above it, and the standard library's.
+
+    Raises ProgramError, holding every mistake found, and TypeError for what is no text.
+
+    >>> print(program("double(x[N]) -> y[N]:\\n    y[n] = 2 * x[n]"))
+    double(x[N]) -> y[N]:
+        for n:  y[n] = 2 * x[n]
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"a program is given as a text, not as {type(text).__name__}")
+    return _checked(text, "<text>")[-1]
+
+
+def load(path: str | os.PathLike[str]) -> Module:
+    """The programs of a `.loops` file, by name: `load("layers.loops").softmax`.
+
+    Raises ProgramError for mistakes in the file, and OSError where it cannot be read.
+    """
+    name = os.fspath(path)
+    programs = _checked(_decoded(Path(name).read_bytes(), name), name)
+    return Module(name, {p.name: p for p in programs})
+
+
+def _checked(text: str, name: str) -> list[Program]:
+    """The programs of a text, each of them found to keep the rules of the notation."""
+    found = parse(text, name)
+    if not found:
+        raise ProgramError(
+            Diagnostic(
+                f"{name} holds no program",
+                Span(Source(text, name), 0, 0),
+                "a program looks like `double(x[N]) -> y[N]:`, with statements below it, indented",
+            )
+        )
+    check_all(found)
+    return found
+
+
+def check_all(programs: list[Program]) -> None:
+    """Raises ProgramError with the mistakes of all the programs, each only once."""
+    if find_spec("loopgrad.pipeline") is None:
+        return
+    check = getattr(import_module("loopgrad.pipeline"), "check", None)
+    if check is None:
+        return
+    mistakes: dict[Diagnostic, None] = {}
+    for one in programs:
+        try:
+            check(one)
+        except ProgramError as error:
+            mistakes.update(dict.fromkeys(error.diagnostics))
+    if mistakes:
+        raise ProgramError(mistakes)
+
+
+def _decoded(data: bytes, name: str) -> str:
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = data[: error.start].decode("utf-8", "replace")
+        text = before + "\N{REPLACEMENT CHARACTER}"
+        raise ProgramError(
+            Diagnostic(
+                f"{name} is not UTF-8: the byte 0x{data[error.start]:02x} has no meaning here",
+                Span(Source(text, name), len(before), len(text)),
+                "save the file as UTF-8",
+            )
+        ) from None
+
+
+class Module(Mapping[str, Program]):
+    """Programs by name: `module.softmax`, `module["softmax.backward"]`.
+
+    Names with dots or primes are reached as items. Iteration gives the names, in the file's order.
+    """
+
+    def __init__(self, name: str, programs: Mapping[str, Program]):
+        self._name = name
+        self._programs = programs
+
+    def __getitem__(self, name: str) -> Program:
+        if name in self._programs:
+            return self._programs[name]
+        raise KeyError(self._missing(name))
+
+    def __getattr__(self, name: str) -> Program:
+        if not name.startswith("_") and name in self._programs:
+            return self._programs[name]
+        raise AttributeError(self._missing(name) if name[:1] != "_" else name)
+
+    def _missing(self, name: str) -> str:
+        close = suggestion(name, self._programs)
+        known = listing(list(self._programs)[:12])
+        more = f": did you mean `{close}`?" if close else f"; there is {known}" if known else ""
+        return f"{self._name} has no program `{name}`{more}"
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._programs)
+
+    def __len__(self) -> int:
+        return len(self._programs)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._programs
+
+    def __dir__(self) -> list[str]:
+        return [*super().__dir__(), *(n for n in self._programs if n.isidentifier())]
+
+    def __repr__(self) -> str:
+        return f"<{self._name}: {', '.join(self._programs) or 'no programs'}>"
+
+
+_HEADER = re.compile(r"^([^\W\d][^\s(#\[]*)\(", re.MULTILINE)
+
+
+class StandardLibrary(Mapping[str, Program]):
+    """The programs of `loopgrad/lib/*.loops`, each file parsed when one of its programs is needed."""
+
+    def __init__(self) -> None:
+        self._parsed: dict[str, dict[str, Program]] = {}
+
+    @cached_property
+    def _texts(self) -> dict[str, str]:
+        folder = files("loopgrad") / "lib"
+        if not folder.is_dir():
+            return {}
+        found = sorted((f for f in folder.iterdir() if f.name.endswith(".loops")), key=str)
+        return {f.name: _decoded(f.read_bytes(), f.name) for f in found}
+
+    @cached_property
+    def _files(self) -> dict[str, str]:
+        """The name of each program -> the file that holds it, found without parsing."""
+        return {name: file for file, text in self._texts.items() for name in _HEADER.findall(text)}
+
+    def __getitem__(self, name: str) -> Program:
+        file = self._files[name]
+        if file not in self._parsed:
+            programs = parse(self._texts[file], f"loopgrad/lib/{file}", library=self)
+            for one in programs:
+                one.__dict__["is_library"] = True
+            self._parsed[file] = {one.name: one for one in programs}
+        return self._parsed[file][name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._files
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+
+standard_library = StandardLibrary()
+lib = Module("loopgrad.lib", standard_library)

@@ -1,0 +1,1 @@
+"""Differentiation: Program -> Program."""

@@ -1,0 +1,129 @@
+"""The way of a program from its notation to a kernel: the list of passes, in order.
+
+Each pass is a function of the program that asks the ones before it, and whose answer is kept with
+the program; so the list below is also what happens, whichever pass is asked first.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import threading
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, cast
+
+from loopgrad.analysis.infer import infer
+from loopgrad.analysis.unused import unused
+from loopgrad.analysis.validity import validate
+from loopgrad.backends.kernel import Backend, Kernel, Task
+from loopgrad.diagnostics import ProgramWarning, listing, render, suggestion
+from loopgrad.frontend.unfold import unfold
+from loopgrad.ir.nodes import Program
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A stage: its name, what it does, and the function that does it."""
+
+    name: str
+    description: str
+    function: Callable[[Program], Any]
+
+
+PASSES = (
+    Pass("unfold", "equations, Einstein capitals and calls become loops", unfold),
+    Pass("infer", "ranges, extents and element types that the writer left out", infer),
+    Pass("validate", "the rules of the notation: proved, broken, or left to the call", validate),
+)
+
+# Name -> module with `prepare(task)`, imported when first asked for.
+BACKENDS = {
+    "llvm": "loopgrad.backends.llvm",
+    "interpret": "loopgrad.backends.interpreter",
+}
+
+# Held while something is derived or compiled: threads that ask for the same thing share it.
+BUILDING = threading.RLock()
+
+
+def check(program: Program, *, warn: bool = True) -> Program:
+    """Runs every pass over the program, which is returned.
+
+    Raises ProgramError, with all that was found, where it breaks a rule for every input. Warns
+    (ProgramWarning) of what is allowed and probably not meant, once for a program.
+
+    >>> import loopgrad as lg
+    >>> from loopgrad.pipeline import check
+    >>> check(lg.program("double(x[N]) -> y[N]:\\n    y[n] = 2 * x[n]")).name
+    'double'
+    """
+    for stage in PASSES:
+        stage.function(program)
+    if warn and not program.__dict__.get("_warned"):
+        object.__setattr__(program, "_warned", True)
+        for diagnostic in unused(program):
+            warnings.warn(render(diagnostic), ProgramWarning, stacklevel=_callers_level())
+    return program
+
+
+def _callers_level() -> int:
+    """The `stacklevel` that shows a warning of `check` at the line that called this package."""
+    here = os.path.dirname(__file__)
+    level, frame = 1, sys._getframe(1)
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(here):
+        level, frame = level + 1, frame.f_back
+    return level
+
+
+def compile(program: Program | str, backend: str = "llvm", optimize: bool = True) -> Kernel:
+    """The program as a function of NumPy arrays; see `Kernel` for its arguments and results.
+
+    backend: "llvm" compiles to machine code, once for an element type, when first called;
+        "interpret" is the literal reference, slow and plainly right.
+    optimize: False runs the literal loops, in their order.
+
+    The kernel is kept with the program, so that asking again costs nothing. Raises ProgramError for
+    a program that breaks a rule, ValueError for a backend there is none of.
+
+    >>> import loopgrad as lg
+    >>> lg.compile("double(x[N]) -> y[N]:\\n    y[n] = 2 * x[n]", backend="interpret")([1.0, 2.0])
+    array([2., 4.])
+    """
+    program = as_program(program)
+    if backend not in BACKENDS:
+        meant = suggestion(backend, BACKENDS)
+        hint = f"did you mean {meant!r}?" if meant else f"there are {listing(list(BACKENDS))}"
+        raise ValueError(f"no backend {backend!r}; {hint}")
+    kernels: dict[tuple[str, bool], Kernel] = program.__dict__.setdefault("_kernels", {})
+    key = (backend, bool(optimize))
+    with BUILDING:
+        if key not in kernels:
+            check(program, warn=False)
+            task = Task(infer(program), validate(program), bool(optimize))
+            kernels[key] = Kernel(task, _backend(backend).prepare(task))
+        return kernels[key]
+
+
+def as_program(program: Program | str) -> Program:
+    """The program itself, or the one of a text. Raises TypeError for anything else."""
+    if isinstance(program, Program):
+        return program
+    if isinstance(program, str):
+        return _parsed(program)
+    raise TypeError(f"a loopgrad program or its text is needed, got {type(program).__name__}")
+
+
+@lru_cache(maxsize=64)
+def _parsed(text: str) -> Program:
+    """One program for a text, so that what is kept with it is found again."""
+    from loopgrad.frontend.library import program
+
+    return program(text)
+
+
+def _backend(name: str) -> Backend:
+    return cast(Backend, importlib.import_module(BACKENDS[name]))

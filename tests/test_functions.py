@@ -1,0 +1,290 @@
+"""`vjp`, `jvp`, `value_and_grad`: derivatives as functions of arrays."""
+
+from __future__ import annotations
+
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+import loopgrad as lg
+
+RNG = np.random.default_rng(20)
+
+SOFTMAX = lg.program("""softmax(s[B,J]) -> p[B,J], Z[B]:
+    for b, j:  Z[b]   += exp(s[b,j])
+    for b, j:  p[b,j] += exp(s[b,j]) / Z[b]""")
+
+AFFINE = lg.program("""affine(x[B,I], param W[J,I], param c[J]) batch B -> y[B,J]:
+    for b, j, i:  y[b,j] += W[j,i] * x[b,i]
+    for b, j:     y[b,j] -= c[j]""")
+
+EMBED = lg.program("""embed(int w[N], E[V,K], bool m[N], scale = 1.0) -> y[N,K]:
+    for n, k:  y[n,k] = scale * E[w[n],k]   if m[n]""")
+
+SQUARES = lg.program("""squares(x[N], y[N]) -> L:
+    for n:  L += (x[n] - y[n])**2""")
+
+
+def differences(function: Any, x: np.ndarray, direction: np.ndarray, step: float = 1e-6) -> Any:
+    return (np.asarray(function(x + step * direction)) - function(x - step * direction)) / (
+        2 * step
+    )
+
+
+# --------------------------------------------------------------------------------------------- vjp
+
+
+def test_results_and_gradients_of_several_results() -> None:
+    s, dp, dZ = RNG.normal(size=(2, 3)), RNG.normal(size=(2, 3)), RNG.normal(size=2)
+    (p, Z), pullback = lg.vjp(SOFTMAX, s)
+    assert_allclose(Z, np.exp(s).sum(1))
+    assert_allclose(p.sum(1), 1)
+    (ds,) = pullback(dp, dZ)
+    assert_allclose(ds, p * (dp - (p * dp).sum(1, keepdims=True)) + dZ[:, None] * np.exp(s))
+
+
+def test_the_pullback_may_be_called_again_and_keeps_what_it_needs() -> None:
+    s, dp = RNG.normal(size=(2, 3)), RNG.normal(size=(2, 3))
+    (p, Z), pullback = lg.vjp(SOFTMAX, s)
+    (first,) = pullback(dp, np.zeros(2))
+    p[:], Z[:], s[:] = 0, 0, 0  # the caller's own arrays
+    (second,) = pullback(dp, np.zeros(2))
+    assert_array_equal(first, second)
+    (twice,) = pullback(2 * dp, np.zeros(2))
+    assert_allclose(twice, 2 * first)
+
+
+def test_parameters_are_averaged_over_the_batch_and_summed_without() -> None:
+    x, W, c = RNG.normal(size=(4, 3)), RNG.normal(size=(2, 3)), RNG.normal(size=2)
+    dy = RNG.normal(size=(4, 2))
+    y, averaging = lg.vjp(AFFINE, x, W, c)
+    assert_allclose(y, x @ W.T - c)
+    dx, dW, dc = averaging(dy)
+    assert_allclose(dx, dy @ W)
+    assert_allclose(dW, dy.T @ x / 4)
+    assert_allclose(dc, -dy.mean(0))
+    _, summing = lg.vjp(AFFINE, x, c=c, W=W, batch=False)
+    dx, dW, dc = summing(dy)
+    assert_allclose(dx, dy @ W)
+    assert_allclose(dW, dy.T @ x)
+    assert_allclose(dc, -dy.sum(0))
+
+
+def test_inputs_that_are_not_differentiable_give_none_and_sizes_are_filled_in() -> None:
+    E, w = RNG.normal(size=(5, 2)), [3, 0, 3]
+    seed = RNG.normal(size=(3, 2))
+    y, pullback = lg.vjp(EMBED, w, E, [True, False, True], scale=2.0)
+    assert_allclose(y, 2 * E[w] * [[1], [0], [1]])
+    dw, dE, dm = pullback(seed)
+    assert dw is None
+    assert dm is None
+    expected = np.zeros((5, 2))
+    expected[3] = 2 * (seed[0] + seed[2])
+    assert_allclose(dE, expected)
+
+
+def test_zeros_where_nothing_depends_on_an_input() -> None:
+    text = "f(x[N], y[M]) -> a, c:\n    for n:  a += x[n]\n    for m:  c += y[m] > 0"
+    (a, c), pullback = lg.vjp(text, [1.0, 2.0], [3.0, -1.0, 5.0])
+    assert (a, c) == (3, 2)
+    dx, dy = pullback(10, None)
+    assert_array_equal(dx, [10, 10])
+    assert_array_equal(dy, np.zeros(3))
+
+
+def test_a_scalars_seed_is_a_number_and_seeds_take_their_results_type() -> None:
+    x, y = RNG.normal(size=3).astype(np.float32), np.zeros(3, np.float32)
+    L, pullback = lg.vjp(SQUARES, x, y)
+    assert L.shape == ()
+    for seed in (3, 3.0, np.float64(3), np.array(3, np.int8), True + 2):
+        dx, dy = pullback(seed)
+        assert dx.dtype == dy.dtype == np.float32
+        assert_allclose(dx, 6 * x, rtol=1e-6)
+        assert_allclose(dy, -6 * x, rtol=1e-6)
+
+
+def test_a_program_of_integers_has_nothing_to_pull_back() -> None:
+    count, pullback = lg.vjp("f(int w[N]) -> c:\n    for n:  c += w[n]", [1, 2])
+    assert count == 3
+    assert pullback(None) == (None,)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "error", "words"),
+    [
+        ((), TypeError, ["one seed for each result", "`p` and `Z`", "got 0"]),
+        ((np.ones((2, 3)),), TypeError, ["got 1"]),
+        ((np.ones((3, 2)), np.ones(2)), ValueError, ["seed of `p`", "(2, 3)", "(3, 2)"]),
+        ((1.0, np.ones(2)), ValueError, ["seed of `p`", "(2, 3)", "()"]),
+        ((np.ones((2, 3)), None), TypeError, ["seed of `Z`", "None"]),
+        ((np.ones((2, 3)), [1j, 2]), TypeError, ["seed of `Z`", "real", "complex128"]),
+    ],
+)
+def test_seeds_that_do_not_fit(seeds: Any, error: type[Exception], words: list[str]) -> None:
+    _, pullback = lg.vjp(SOFTMAX, np.zeros((2, 3)))
+    with pytest.raises(error) as caught:
+        pullback(*seeds)
+    for word in words:
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (2, 0), (1, 1), (0, 0)])
+def test_extents_of_zero_and_one(shape: tuple[int, int]) -> None:
+    s = RNG.normal(size=shape)
+    _, pullback = lg.vjp(SOFTMAX, s)
+    (ds,) = pullback(RNG.normal(size=shape), np.zeros(shape[0]))
+    assert ds.shape == shape
+    assert_allclose(ds, np.zeros(shape), atol=1e-12)  # a softmax of one is constant
+
+
+def test_a_backward_has_a_vjp_too() -> None:
+    back = lg.program("f(x[N]) -> y[N]:\n    y[n] = x[n]**3").backward(recompute=True)
+    x, seed, v = RNG.normal(size=3), RNG.normal(size=3), RNG.normal(size=3)
+    dx, pullback = lg.vjp(back, x, seed)
+    assert_allclose(dx, 3 * x**2 * seed)
+    second, of_seed = pullback(v)
+    assert_allclose(second, 6 * x * seed * v)
+    assert_allclose(of_seed, 3 * x**2 * v)
+
+
+# ----------------------------------------------------------------------------------- value_and_grad
+
+
+def test_the_gradients_asked_for() -> None:
+    x, y = RNG.normal(size=3), RNG.normal(size=3)
+    value, (dx, dy) = lg.value_and_grad(SQUARES)(x, y)
+    assert value.shape == ()
+    assert_allclose(value, ((x - y) ** 2).sum())
+    assert_allclose(dx, 2 * (x - y))
+    assert_allclose(dy, -dx)
+    assert_allclose(lg.value_and_grad(SQUARES, wrt="y")(x, y=y)[1], dy)
+    (only,) = lg.value_and_grad(SQUARES, wrt=["y"])(x, y)[1]
+    assert_allclose(only, dy)
+    swapped = lg.value_and_grad(SQUARES, wrt=("y", "x"))(x, y)[1]
+    assert_allclose(swapped[0], dy)
+    assert_allclose(swapped[1], dx)
+
+
+def test_one_differentiable_input_gives_an_array() -> None:
+    text = "f(x[N], int w[N]) -> L:\n    for n:  L += w[n] * x[n]"
+    value, dx = lg.value_and_grad(text)([1.0, 2.0], [3, 4])
+    assert value == 11
+    assert_array_equal(dx, [3, 4])
+
+
+def test_under_batch_a_loss_for_each_example_gets_ones() -> None:
+    text = """loss(x[B,I], param w[I]) batch B -> L[B]:
+    for b, i:  L[b] += (w[i] * x[b,i])**2"""
+    x, w = RNG.normal(size=(4, 3)), RNG.normal(size=3)
+    value, (dx, dw) = lg.value_and_grad(text)(x, w)
+    assert_allclose(value, ((w * x) ** 2).sum(1))
+    assert_allclose(dw, (2 * w * x**2).mean(0))
+    assert_allclose(dx, 2 * w**2 * x)
+
+
+def test_what_is_no_loss_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"one result, a scalar; softmax returns `p\[B,J\]` and"):
+        lg.value_and_grad(SOFTMAX)
+    with pytest.raises(ValueError, match=r"a scalar or of shape \[B\]"):
+        lg.value_and_grad(AFFINE)
+    with pytest.raises(ValueError, match="no differentiable input `z`"):
+        lg.value_and_grad(SQUARES, wrt="z")
+    with pytest.raises(ValueError, match="no differentiable input"):
+        lg.value_and_grad("f(int w[N]) -> c:\n    for n:  c += w[n]")
+
+
+# --------------------------------------------------------------------------------------------- jvp
+
+
+def test_tangents_are_directional_derivatives() -> None:
+    s, direction = RNG.normal(size=(2, 3)), RNG.normal(size=(2, 3))
+    (p, Z), (dp, dZ) = lg.jvp(SOFTMAX, (s,), (direction,))
+    assert_allclose(p, SOFTMAX(s)[0])
+    assert_allclose(dZ, (np.exp(s) * direction).sum(1))
+    assert_allclose(dp, differences(lambda x: SOFTMAX(x)[0], s, direction), rtol=1e-6, atol=1e-9)
+    assert_allclose(Z, np.exp(s).sum(1))
+
+
+def test_a_tangent_that_is_none_is_no_change() -> None:
+    x, W, c, dW = (RNG.normal(size=shape) for shape in ((4, 3), (2, 3), (2,), (2, 3)))
+    y, dy = lg.jvp(AFFINE, (x, W, c), (None, dW, None))
+    assert_allclose(y, x @ W.T - c)
+    assert_allclose(dy, x @ dW.T)
+    assert_array_equal(lg.jvp(AFFINE, (x, W, c), (None, None, None))[1], np.zeros((4, 2)))
+
+
+def test_tangents_of_integers_and_of_what_does_not_depend() -> None:
+    text = "f(x[N], y[N]) -> a, c:\n    for n:  a += x[n]\n    for n:  c += y[n] > 0"
+    (a, c), (da, dc) = lg.jvp(text, ([1.0, 2.0], [3.0, 4.0]), (None, [1.0, 1.0]))
+    assert (a, c) == (3, 2)
+    assert da == 0
+    assert dc is None
+
+
+def test_forward_and_reverse_are_adjoint() -> None:
+    E, w, m = RNG.normal(size=(5, 2)), [3, 0, 3], [True, True, False]
+    direction, seed = RNG.normal(size=(5, 2)), RNG.normal(size=(3, 2))
+    _, moved = lg.jvp(EMBED, (w, E, m), (None, direction, None), scale=0.5)
+    _, pullback = lg.vjp(EMBED, w, E, m, scale=0.5)
+    assert_allclose((moved * seed).sum(), (direction * pullback(seed)[1]).sum())
+
+
+@pytest.mark.parametrize(
+    ("primals", "tangents", "error", "words"),
+    [
+        (([1.0],), ([1.0], [1.0]), TypeError, ["`primals`", "`x` and `y`", "got 1"]),
+        (([1.0], [2.0]), ([1.0],), TypeError, ["`tangents`", "got 1"]),
+        (([1.0], [2.0]), ([1.0], [1.0, 2.0]), ValueError, ["tangent of `y`", "(1,)", "(2,)"]),
+        (np.ones((2, 3)), ([1.0], [1.0]), TypeError, ["`primals`", "tuple or a list"]),
+    ],
+)
+def test_primals_and_tangents_that_do_not_fit(
+    primals: Any, tangents: Any, error: type[Exception], words: list[str]
+) -> None:
+    with pytest.raises(error) as caught:
+        lg.jvp(SQUARES, primals, tangents)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_integer_inputs_have_no_tangent() -> None:
+    with pytest.raises(TypeError, match="`w` is an `int` input, which has no tangent"):
+        lg.jvp(EMBED, ([0], np.ones((1, 1)), [True]), ([0], None, None))
+
+
+# ---------------------------------------------------------------------------- threads and pickling
+
+
+def test_eight_threads_share_one_program() -> None:
+    inputs = [RNG.normal(size=(40, n + 1)) for n in range(8)]
+    seeds = [RNG.normal(size=x.shape) for x in inputs]
+    fresh = lg.program(str(SOFTMAX).replace("softmax", "shared"))
+
+    def work(n: int) -> bool:
+        x, seed = inputs[n], seeds[n]
+        p = np.exp(x) / np.exp(x).sum(1, keepdims=True)
+        expected = p * (seed - (p * seed).sum(1, keepdims=True))
+        for dtype, tolerance in ((np.float64, 1e-12), (np.float32, 1e-4)) * 10:
+            (got, _), pullback = lg.vjp(fresh, x.astype(dtype))
+            (ds,) = pullback(seed, np.zeros(40))
+            assert_allclose(got, p, atol=tolerance)
+            assert_allclose(ds, expected, atol=tolerance)
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(work, range(8)))
+
+
+def test_programs_are_pickled_with_what_they_mean_and_nothing_else() -> None:
+    SOFTMAX(np.zeros((1, 2)))  # has a kernel now
+    copy = pickle.loads(pickle.dumps(SOFTMAX))
+    assert copy == SOFTMAX
+    assert hash(copy) == hash(SOFTMAX)
+    x = RNG.normal(size=(2, 3))
+    assert_allclose(copy(x)[0], SOFTMAX(x)[0])
+    back = pickle.loads(pickle.dumps(SOFTMAX.backward()))
+    assert back == SOFTMAX.backward()
