@@ -24,30 +24,36 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-from loopgrad.diagnostics import ProgramError, ProgramWarning
-from loopgrad.ir.nodes import Program
+from typing import TYPE_CHECKING, Any, overload
 
 if TYPE_CHECKING:
+    from loopgrad.diagnostics import ProgramError, ProgramWarning
     from loopgrad.frontend.library import lib, load
-    from loopgrad.frontend.tracing import indices, tensor
+    from loopgrad.frontend.symbolic import compare, extents, index, indices, where  # noqa: F401
+    from loopgrad.frontend.tracing import batch, loop, over, tensor, when  # noqa: F401
+    from loopgrad.frontend.vocabulary import *  # noqa: F403
     from loopgrad.functions import jvp, value_and_grad, vjp
+    from loopgrad.ir.nodes import Program
     from loopgrad.pipeline import compile
 
 __version__ = "0.1.0"
 
-# Name -> the module it comes from, imported when the name is first used: `import loopgrad` is fast.
-_LAZY = {
-    "lib": "loopgrad.frontend.library",
-    "load": "loopgrad.frontend.library",
-    "indices": "loopgrad.frontend.tracing",
-    "tensor": "loopgrad.frontend.tracing",
-    "compile": "loopgrad.pipeline",
-    "jvp": "loopgrad.functions",
-    "value_and_grad": "loopgrad.functions",
-    "vjp": "loopgrad.functions",
+# Module -> the names that come from it, imported when first used: `import loopgrad` is fast.
+_PLACES = {
+    "loopgrad.diagnostics": "ProgramError ProgramWarning",
+    "loopgrad.ir.nodes": "Program",
+    "loopgrad.frontend.library": "lib load",
+    "loopgrad.pipeline": "compile",
+    "loopgrad.functions": "vjp jvp value_and_grad",
+    # for Python functions that become programs
+    "loopgrad.frontend.tracing": "tensor loop over when batch",
+    "loopgrad.frontend.symbolic": "index indices extents where compare",
+    "loopgrad.frontend.vocabulary": (
+        "exp log log1p expm1 sqrt rsqrt tanh sigmoid relu softplus erf sin cos abs sign floor "
+        "stop_gradient max min sum mean prod logsumexp softmax pi inf"
+    ),
 }
+_LAZY = {name: module for module, names in _PLACES.items() for name in names.split()}
 
 __all__ = [
     "Program",
@@ -55,23 +61,47 @@ __all__ = [
     "ProgramWarning",
     "__version__",
     "compile",
+    "extents",
+    "index",
     "indices",
     "jvp",
     "lib",
     "load",
+    "loop",
+    "over",
     "program",
     "tensor",
     "value_and_grad",
     "vjp",
+    "when",
+    "where",
 ]
 
 
-def program(source: str | Callable[..., Any]) -> Program:
+@overload
+def program(
+    source: str | Callable[..., Any], *, name: str | None = None, batch: str | None = None
+) -> Program: ...
+
+
+@overload
+def program(
+    source: None = None, *, name: str | None = None, batch: str | None = None
+) -> Callable[[Callable[..., Any]], Program]: ...
+
+
+def program(
+    source: str | Callable[..., Any] | None = None,
+    *,
+    name: str | None = None,
+    batch: str | None = None,
+) -> Program | Callable[[Callable[..., Any]], Program]:
     """A program, from its text or, as a decorator, from a Python function.
 
     A text may hold several programs, of which the later may call those above; the last is
     returned. A function is run once on symbolic tensors; `loopgrad.frontend.tracing` shows how
-    everything is spelled there.
+    everything is spelled there. `@lg.program(name="affine'", batch="B")` gives it a name that
+    Python has not, and a batch extent.
 
     Raises ProgramError, with all that is wrong, where the program cannot be read or breaks a rule
     for every input.
@@ -80,16 +110,26 @@ def program(source: str | Callable[..., Any]) -> Program:
     >>> double = lg.program("double(x[N]) -> y[N]:\\n    for n:  y[n] += 2 * x[n]")
     >>> double([1.0, 2.0])
     array([2., 4.])
+    >>> @lg.program
+    ... def double(x: "N"):
+    ...     y, n = lg.tensor(), lg.index("n")
+    ...     y[n] += 2 * x[n]
+    ...     return y
+    >>> print(double)
+    double(x[N]) -> y[N]:
+        for n:  y[n] += 2 * x[n]
     """
     if isinstance(source, str):
         from loopgrad.frontend.library import program as parsed
 
         return parsed(source)
+    if source is None:
+        return lambda function: program(function, name=name, batch=batch)
     if callable(source):
         from loopgrad.frontend.tracing import trace
         from loopgrad.pipeline import check
 
-        return check(trace(source))
+        return check(trace(source, name=name, batch=batch))
     raise TypeError(f"a program's text or a Python function is needed, got {type(source).__name__}")
 
 
@@ -102,4 +142,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted({*__all__, *_LAZY})

@@ -18,7 +18,7 @@ from loopgrad.diagnostics import listing, suggestion
 from loopgrad.ir.nodes import Extent, Input, Program
 from loopgrad.ir.operations import ElementType
 from loopgrad.ir.printer import show_expression
-from loopgrad.pipeline import BUILDING, as_program, compile
+from loopgrad.pipeline import BUILDING, as_program, compile, compile_returning
 
 Array = NDArray[Any]
 Batch = str | Literal[False] | None
@@ -160,7 +160,7 @@ class Reverse:
         written = [r.name for r in self.backward_program.results] if self.backward_program else []
         self.gradient_names = {name: _derived(name, "grad", written) for name in self.inputs}
         extra = [n for n in self.residuals if n not in self.inputs and n not in self.results]
-        self.forward = compile(program.returning(*self.results, *extra) if extra else program)
+        self.forward = compile_returning(program, self.results, extra)
         self.backward = compile(self.backward_program) if self.backward_program else None
 
     def _has_gradients(self) -> bool:

@@ -11,11 +11,12 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, cast
 
+from loopgrad.analysis.facts import Facts
 from loopgrad.analysis.infer import infer
 from loopgrad.analysis.unused import unused
 from loopgrad.analysis.validity import validate
@@ -103,9 +104,30 @@ def compile(program: Program | str, backend: str = "llvm", optimize: bool = True
     with BUILDING:
         if key not in kernels:
             check(program, warn=False)
-            task = Task(infer(program), validate(program), bool(optimize))
-            kernels[key] = Kernel(task, _backend(backend).prepare(task))
+            kernels[key] = _kernel(infer(program), program, backend, bool(optimize))
         return kernels[key]
+
+
+def compile_returning(program: Program, results: Sequence[str], extra: Sequence[str]) -> Kernel:
+    """The program with its results and further computed tensors, which a derived program reads.
+
+    Those stay temporaries in one respect: their extents come from what is written to them, and
+    count as 0 where that is nothing at all (`d[t]` for `t < T-1`, at T = 0).
+    """
+    if not extra:
+        return compile(program)
+    widened = check(program.returning(*results, *extra), warn=False)
+    facts = infer(widened)
+    tensors = {
+        name: replace(tensor, role="temporary") if name in extra else tensor
+        for name, tensor in facts.tensors.items()
+    }
+    return _kernel(replace(facts, tensors=tensors), widened, "llvm", True)
+
+
+def _kernel(facts: Facts, program: Program, backend: str, optimize: bool) -> Kernel:
+    task = Task(facts, validate(program), optimize)
+    return Kernel(task, cast(Backend, importlib.import_module(BACKENDS[backend])).prepare(task))
 
 
 def as_program(program: Program | str) -> Program:
@@ -123,7 +145,3 @@ def _parsed(text: str) -> Program:
     from loopgrad.frontend.library import program
 
     return program(text)
-
-
-def _backend(name: str) -> Backend:
-    return cast(Backend, importlib.import_module(BACKENDS[name]))

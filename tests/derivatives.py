@@ -31,7 +31,9 @@ def directional(
     step = 1e-3
 
     def at(t: float) -> tuple[Any, ...]:
-        moved = {k: np.asarray(v) + t * direction[k] if k in direction else v for k, v in inputs.items()}
+        moved = {
+            k: np.asarray(v) + t * direction[k] if k in direction else v for k, v in inputs.items()
+        }
         return run(moved)
 
     near, far = (at(step), at(-step)), (at(2 * step), at(-2 * step))
@@ -41,7 +43,9 @@ def directional(
     ]
 
 
-def random_like(inputs: Arrays, names: list[str], rng: np.random.Generator) -> dict[str, np.ndarray]:
+def random_like(
+    inputs: Arrays, names: list[str], rng: np.random.Generator
+) -> dict[str, np.ndarray]:
     return {n: np.asarray(rng.normal(size=np.shape(inputs[n]))) for n in names}
 
 
@@ -59,19 +63,28 @@ def check_backward(
     results, pullback = lg.vjp(program, **inputs, **constants, batch=False)
     results = as_tuple(results)
     floating = [np.asarray(r).dtype.kind == "f" for r in results]
-    weights = [np.asarray(rng.normal(size=np.shape(r))) if f else None for r, f in zip(results, floating, strict=True)]
+    weights = [
+        np.asarray(rng.normal(size=np.shape(r))) if f else None
+        for r, f in zip(results, floating, strict=True)
+    ]
     gradients = dict(zip([i.name for i in program.inputs], pullback(*weights), strict=True))
     direction = random_like(inputs, names, rng)
 
     def weighted(values: Any) -> float:
         return float(
-            sum(np.sum(np.asarray(v) * w) for v, w in zip(values, weights, strict=True) if w is not None)
+            sum(
+                np.sum(np.asarray(v) * w)
+                for v, w in zip(values, weights, strict=True)
+                if w is not None
+            )
         )
 
     ours = sum(float(np.sum(gradients[n] * direction[n])) for n in names)
     run = lambda moved: as_tuple(program(**moved, **constants))
     differences = weighted(directional(run, inputs, direction))
-    np.testing.assert_allclose(ours, differences, rtol=rtol, atol=atol, err_msg=str(program.backward()))
+    np.testing.assert_allclose(
+        ours, differences, rtol=rtol, atol=atol, err_msg=str(program.backward())
+    )
 
     primals = tuple(inputs[i.name] for i in program.inputs)
     tangents = tuple(direction.get(i.name) for i in program.inputs)
@@ -93,14 +106,26 @@ def check_recompute(
     rng = np.random.default_rng(seed)
     backward = program.backward(batch=False, recompute=True)
     results, pullback = lg.vjp(program, **inputs, **constants, batch=False)
-    floating = [r for r, v in zip(program.results, as_tuple(results), strict=True) if np.asarray(v).dtype.kind == "f"]
-    weights = [np.asarray(rng.normal(size=np.shape(v))) for v in as_tuple(results) if np.asarray(v).dtype.kind == "f"]
-    seeds = dict(zip([i.name for i in backward.inputs if i.name not in inputs], weights, strict=True))
+    floating = [
+        r
+        for r, v in zip(program.results, as_tuple(results), strict=True)
+        if np.asarray(v).dtype.kind == "f"
+    ]
+    weights = [
+        np.asarray(rng.normal(size=np.shape(v)))
+        for v in as_tuple(results)
+        if np.asarray(v).dtype.kind == "f"
+    ]
+    seeds = dict(
+        zip([i.name for i in backward.inputs if i.name not in inputs], weights, strict=True)
+    )
     assert len(seeds) == len(floating)
     everything = {i.name: {**inputs, **seeds}[i.name] for i in backward.inputs}
     direct = as_tuple(backward(**everything, **constants))
     all_weights = iter(weights)
-    given = [next(all_weights) if np.asarray(v).dtype.kind == "f" else None for v in as_tuple(results)]
+    given = [
+        next(all_weights) if np.asarray(v).dtype.kind == "f" else None for v in as_tuple(results)
+    ]
     through = [g for g in pullback(*given) if g is not None]
     for a, b in zip(direct, through, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-10, err_msg=str(backward))

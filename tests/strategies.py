@@ -8,6 +8,7 @@ probability zero by the random inputs, and are tested by hand elsewhere.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -81,7 +82,9 @@ class Draft:
             return name
         subscripts = [INDEX[e] for e in own]
         if len(set(own)) < len(own) and self.integer(0, 1):
-            subscripts[0] = f"{subscripts[0]}" if self.integer(0, 1) else f"{own[0]}-1-{INDEX[own[0]]}"
+            subscripts[0] = (
+                f"{subscripts[0]}" if self.integer(0, 1) else f"{own[0]}-1-{INDEX[own[0]]}"
+            )
         return f"{name}[{', '.join(subscripts)}]"
 
     def expression(self, axes: tuple[str, ...], depth: int = 2) -> str:
@@ -113,15 +116,22 @@ class Draft:
             "relu({})",
             "abs({})",
             "scale * ({})",
-            "stop_gradient({}) * ({})",
+            "({}) + 0 * stop_gradient({})",
             "({} if {} > 0.1 else {})",
             "{}",
             "-({})",
         )
         return form.format(*(inner() for _ in range(form.count("{}"))))
 
-    def head(self, axes: tuple[str, ...]) -> str:
-        return f"for {', '.join(INDEX[e] for e in axes)}:  " if axes else ""
+    def line(self, axes: tuple[str, ...], statement: str) -> str:
+        """The statement in loops over the axes; bare where an input's axis gives the range."""
+        ranges = [
+            INDEX[e]
+            if re.search(rf"\b[xWvuqm]\[([^]]*, ?)?{INDEX[e]}[],]", statement)
+            else f"{INDEX[e]} < {e}"
+            for e in axes
+        ]
+        return f"for {', '.join(ranges)}:  {statement}" if ranges else statement
 
     def target(self, name: str, axes: tuple[str, ...]) -> str:
         return f"{name}[{', '.join(INDEX[e] for e in axes)}]" if axes else name
@@ -143,7 +153,7 @@ class Draft:
 def step_map(d: Draft) -> None:
     axes, name = d.axes(), d.fresh()
     operator = d.choose("=", "+=", "-=")
-    line = f"{d.head(axes)}{d.target(name, axes)} {operator} {d.expression(axes)}"
+    line = d.line(axes, f"{d.target(name, axes)} {operator} {d.expression(axes)}")
     d.add(name, axes, line + d.guard(axes) if operator != "=" or "if" not in line else line)
 
 
@@ -152,7 +162,11 @@ def step_sum(d: Draft) -> None:
     both = tuple(dict.fromkeys(axes + over))
     operator = d.choose("+=", "-=")
     value = d.expression(both)
-    d.add(name, axes, f"{d.head(both)}{d.target(name, axes)} {operator} 0.4 * ({value}){d.guard(both)}")
+    d.add(
+        name,
+        axes,
+        d.line(both, f"{d.target(name, axes)} {operator} 0.4 * ({value}){d.guard(both)}"),
+    )
 
 
 def step_start_and_add(d: Draft) -> None:
@@ -161,9 +175,9 @@ def step_start_and_add(d: Draft) -> None:
     d.add(
         name,
         axes,
-        f"{d.head(axes)}{d.target(name, axes)} = {d.expression(axes)}",
-        f"{d.head(over)}{d.target(name, axes)} += 0.3 * ({d.expression(over, 1)})",
-        f"{d.head(axes)}{d.target(name, axes)} -= {d.expression(axes, 1)}{d.guard(axes)}",
+        d.line(axes, f"{d.target(name, axes)} = {d.expression(axes)}"),
+        d.line(over, f"{d.target(name, axes)} += 0.3 * ({d.expression(over, 1)})"),
+        d.line(axes, f"{d.target(name, axes)} -= {d.expression(axes, 1)}{d.guard(axes)}"),
     )
 
 
@@ -171,11 +185,11 @@ def step_extremum(d: Draft) -> None:
     axes, name = d.axes(1), d.fresh()
     over = tuple(dict.fromkeys((*axes, *d.axes(2, 1))))
     operator = d.choose("max=", "min=")
-    lines = [f"{d.head(over)}{d.target(name, axes)} {operator} {d.expression(over)}"]
+    lines = [d.line(over, f"{d.target(name, axes)} {operator} {d.expression(over)}")]
     if d.integer(0, 1):
-        lines.append(f"{d.head(axes)}{d.target(name, axes)} {operator} {d.expression(axes, 1)}")
+        lines.append(d.line(axes, f"{d.target(name, axes)} {operator} {d.expression(axes, 1)}"))
     if d.integer(0, 1):
-        lines.insert(0, f"{d.head(axes)}{d.target(name, axes)} = {d.expression(axes, 1)}")
+        lines.insert(0, d.line(axes, f"{d.target(name, axes)} = {d.expression(axes, 1)}"))
     d.add(name, axes, *lines)
 
 
@@ -184,18 +198,18 @@ def step_product(d: Draft) -> None:
     over = tuple(dict.fromkeys((*axes, *d.axes(2, 1))))
     factor = d.choose("1 + 0.2 * tanh({})", "{} if {} > 0.3 else 1.1", "tanh({})", "relu(tanh({}))")
     value = factor.format(*(d.expression(over, 1) for _ in range(factor.count("{}"))))
-    lines = [f"{d.head(over)}{d.target(name, axes)} *= ({value}){d.guard(over)}"]
+    lines = [d.line(over, f"{d.target(name, axes)} *= ({value}){d.guard(over)}")]
     if d.integer(0, 1):
-        lines.append(f"{d.head(axes)}{d.target(name, axes)} *= tanh({d.expression(axes, 1)})")
+        lines.append(d.line(axes, f"{d.target(name, axes)} *= tanh({d.expression(axes, 1)})"))
     if d.integer(0, 1):
-        lines.insert(0, f"{d.head(axes)}{d.target(name, axes)} = {d.expression(axes, 1)}")
+        lines.insert(0, d.line(axes, f"{d.target(name, axes)} = {d.expression(axes, 1)}"))
     d.add(name, axes, *lines)
 
 
 def step_gather(d: Draft) -> None:
     name = d.fresh()
     source = d.read(("J", "K")).replace("j", "g[b]").replace("J-1-g[b]", "J-1-g[b]")
-    d.add(name, ("B", "K"), f"for b, k:  {name}[b,k] = tanh({source}) * x[b,g[b]]")
+    d.add(name, ("B", "K"), f"for b, k < K:  {name}[b,k] = tanh({source}) * x[b,g[b]]")
 
 
 def step_scatter(d: Draft) -> None:
@@ -216,7 +230,7 @@ def step_shift(d: Draft) -> None:
         "x[b,min(j+1, J-1)] * x[b,max(j-1, 0)]",
     )
     value = value.replace("v[0]", "a")
-    d.add(name, ("B", "J"), f"for b, j:  {name}[b,j] = {value}")
+    d.add(name, ("B", "J"), f"for b < B, j < J:  {name}[b,j] = {value}")
 
 
 def step_triangle(d: Draft) -> None:
@@ -239,9 +253,9 @@ def step_recurrence(d: Draft) -> None:
         block, before = "for j descending:", f"{name}[b,j+1] if j < J-1 else {d.read(('B',))}"
     lines = [
         block,
-        f"    for b:     {name}p[b,j] = {before}",
-        f"    for b, k:  {name}a[b,j] += 0.3 * W[j,k] * tanh({name}p[b,j])",
-        f"    for b:     {name}[b,j] = tanh({name}a[b,j]) + {inner}",
+        f"    for b < B:     {name}p[b,j] = {before}",
+        f"    for b < B, k:  {name}a[b,j] += 0.3 * W[j,k] * tanh({name}p[b,j])",
+        f"    for b < B:     {name}[b,j] = tanh({name}a[b,j]) + {inner}",
     ]
     d.add(name, ("B", "J"), *lines)
     d.tensors[f"{name}p"] = d.tensors[f"{name}a"] = ("B", "J")
@@ -261,8 +275,8 @@ def step_regions(d: Draft) -> None:
 def step_nested_blocks(d: Draft) -> None:
     name = d.fresh()
     lines = [
-        "for j:",
-        "    for k:",
+        "for j < J:",
+        "    for k < K:",
         f"        {name}l[j,k] = {name}[j-1,k] if j > 0 else a",
         f"        {name}d[j,k] = {name}[j,k-1] if k > 0 else {name}l[j,k]",
         f"        {name}[j,k] = {d.expression(('J', 'K'), 1)} + 0.4 * {name}l[j,k] * {name}d[j,k]"
@@ -277,7 +291,7 @@ def step_block_reductions(d: Draft) -> None:
     operator = d.choose("+=", "max=", "min=", "*=")
     lines = [
         "for j:",
-        f"    for b:     {name}e[b,j] = tanh({d.expression(('B', 'J'), 1)})",
+        f"    for b < B:     {name}e[b,j] = tanh({d.expression(('B', 'J'), 1)})",
         f"    for b, k:  {name}[b] {operator} {name}e[b,j] * (0.5 + 0.2 * sin(u[b,j,k]))",
     ]
     d.add(name, ("B",), *lines)
@@ -310,9 +324,12 @@ def step_equation(d: Draft) -> None:
 def step_call(d: Draft) -> None:
     name = d.fresh()
     d.calls = True
-    d.add(name, ("K",), f"{name}, {name}s = helper(v, u[0,K,J], c=0.5)" if False else
-          f"{name}, {name}s = helper(v, {name}w)")
-    d.lines.insert(len(d.lines) - 1, f"for k, j:  {name}w[k,j] = W[j,k] * a")
+    d.add(
+        name,
+        ("K",),
+        f"for k, j:  {name}w[k,j] = W[j,k] * a",
+        f"{name}, {name}s = helper(v, {name}w)",
+    )
     d.tensors[f"{name}s"] = ()
 
 
@@ -377,7 +394,7 @@ class Drawn:
         values: dict[str, np.ndarray] = {
             name: np.asarray(rng.normal(size=shape)) for name, shape in floats.items()
         }
-        values["g"] = rng.integers(0, j, size=b)
+        values["g"] = rng.integers(0, max(j, 1), size=b)
         values["n"] = rng.integers(0, j + 1, size=b)
         values["m"] = rng.random(b) < 0.6
         return values

@@ -141,6 +141,18 @@ def test_extents_of_zero_and_one(shape: tuple[int, int]) -> None:
     assert_allclose(ds, np.zeros(shape), atol=1e-12)  # a softmax of one is constant
 
 
+@pytest.mark.parametrize("size", [3, 2, 1, 0])
+def test_temporaries_of_which_nothing_is_written(size: int) -> None:
+    text = """roughness(x[T]) -> L:
+    for t < T-1:  d[t] = x[t+1] - x[t]
+    for t < T-1:  L += d[t]**2"""
+    x = RNG.normal(size=size)
+    L, pullback = lg.vjp(text, x)
+    assert_allclose(L, (np.diff(x) ** 2).sum())
+    expected = -2 * np.diff(np.diff(x), prepend=0, append=0) if size else x
+    assert_allclose(pullback(1)[0], expected, atol=1e-12)
+
+
 def test_a_backward_has_a_vjp_too() -> None:
     back = lg.program("f(x[N]) -> y[N]:\n    y[n] = x[n]**3").backward(recompute=True)
     x, seed, v = RNG.normal(size=3), RNG.normal(size=3), RNG.normal(size=3)

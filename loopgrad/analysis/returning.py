@@ -1,57 +1,98 @@
-"""The same program with other results: how to get at forward-computed tensors."""
+"""The same program with other results."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 
-from loopgrad.analysis.infer import Inference, infer
-from loopgrad.diagnostics import listing, suggestion
-from loopgrad.frontend.unfold import unfold
-from loopgrad.ir.nodes import Local, Program, Result
+from loopgrad.analysis import extents as ext
+from loopgrad.analysis.facts import Facts
+from loopgrad.analysis.infer import infer
+from loopgrad.diagnostics import ProgramError, listing, suggestion
+from loopgrad.ir.nodes import Expression, Local, Program, Result
 from loopgrad.ir.walk import computed_tensors
 
 
-def returning(program: Program, names: Sequence[str]) -> Program:
-    """The program with the computed tensors `names` as its results, in that order.
+def returning(program: Program, names: str | Sequence[str]) -> Program:
+    """The same program with the computed tensors `names` as its results, in that order.
 
-    The temporaries that equations and calls unfold into can be named too; the program is then
-    returned unfolded. Raises ValueError for a name that the program does not compute, for one named
-    twice, and where none is named.
+    Equations and calls are unfolded where one of the names is a temporary of theirs.
+
+    Raises ValueError for a name that is no computed tensor, or stands twice.
+
+    >>> import loopgrad as lg
+    >>> softmax = lg.program('''
+    ... softmax(s[B,J]) -> p[B,J]:
+    ...     for b, j:  Z[b]   += exp(s[b,j])
+    ...     for b, j:  p[b,j] += exp(s[b,j]) / Z[b]
+    ... ''')
+    >>> print(softmax.returning("p", "Z"))
+    softmax(s[B,J]) -> p[B,J], Z[B]:
+        for b, j:  Z[b]   += exp(s[b,j])
+        for b, j:  p[b,j] += exp(s[b,j]) / Z[b]
     """
-    if not names:
-        raise ValueError("returning() needs the name of at least one computed tensor")
-    if not set(names) <= set(computed_tensors(program)):
-        program = unfold(program)
-    known = computed_tensors(program)
-    for name in names:
-        if name not in known:
-            meant = suggestion(name, known)
-            what = "is an input" if name in {i.name for i in program.inputs} else "is not computed"
+    wanted = (names,) if isinstance(names, str) else tuple(names)
+    facts = infer(program)
+    _refuse_unknown(program, wanted, facts)
+    if wanted == tuple(r.name for r in program.results):
+        return program
+    if not set(wanted) <= set(computed_tensors(program)):
+        program = program.unfold()
+    declared = {r.name: r for r in program.results}
+    declared_locals = {local.name: local.extents for local in program.locals}
+
+    def result(name: str) -> Result:
+        extents = declared_locals.get(name, facts.tensors[name].extents)
+        return declared.get(name) or Result(name, extents)
+
+    kept = tuple(local for local in program.locals if local.name not in wanted)
+    former = [
+        Local(r.name, r.extents, span=r.span) for r in program.results if r.name not in wanted
+    ]
+    new = replace(program, results=tuple(map(result, wanted)), locals=(*kept, *former))
+    for local in former:
+        without = replace(new, locals=tuple(one for one in new.locals if one is not local))
+        if _means(without, facts):
+            new = without
+    return new
+
+
+def _refuse_unknown(program: Program, wanted: tuple[str, ...], facts: Facts) -> None:
+    computed = [t.name for t in facts.tensors.values() if t.role != "input"]
+    if not wanted:
+        raise ValueError(
+            f"returning() needs the name of a tensor of `{program.name}`, and got none"
+        )
+    for k, name in enumerate(wanted):
+        if not isinstance(name, str):
+            raise TypeError(f"returning() takes names of tensors, and got {name!r}")
+        if name in wanted[:k]:
+            raise ValueError(f"returning() got `{name}` twice, and needs each result once")
+        if name in computed:
+            continue
+        if name in facts.tensors:
             raise ValueError(
-                f"`{name}` {what} by `{program.name}`, which computes {listing(known)}"
-                + (f"; did you mean `{meant}`?" if meant else "")
+                f"`{name}` is an input of `{program.name}`; it computes {listing(computed)}"
             )
-        if list(names).count(name) > 1:
-            raise ValueError(f"`{name}` is named twice")
-    tensors = infer(program).tensors
-    declared = {r.name: r.extents for r in (*program.results, *program.locals)}
-    results = tuple(Result(n, declared.get(n, tensors[n].extents)) for n in names)
-    other = replace(
-        program,
-        results=results,
-        locals=tuple(local for local in program.locals if local.name not in names),
-    )
-    former = [Local(r.name, r.extents) for r in program.results if r.name not in names]
-    return other if _same_extents(other, program) else replace(other, locals=(*other.locals, *former))
+        hint = suggestion(name, computed)
+        meant = f"did you mean `{hint}`?" if hint else f"it computes {listing(computed)}"
+        raise ValueError(f"`{program.name}` computes no tensor `{name}`; {meant}")
 
 
-def _same_extents(candidate: Program, program: Program) -> bool:
-    inference = Inference(unfold(candidate))
-    if inference.diagnostics:
+def _means(program: Program, facts: Facts) -> bool:
+    """Does inference find in the program what it found in the one that declares more?"""
+    try:
+        found = infer(program)
+    except ProgramError:
         return False
-    found, wanted = inference.facts(), infer(program)
-    return (
-        all(found.tensors[n].extents == t.extents for n, t in wanted.tensors.items())
-        and found.program.statements == wanted.program.statements
+    same_loops = found.program.statements == facts.program.statements
+    return same_loops and all(
+        _same_extents(found.tensors[name].extents, tensor.extents)
+        for name, tensor in facts.tensors.items()
+    )
+
+
+def _same_extents(found: Sequence[Expression], wanted: Sequence[Expression]) -> bool:
+    return len(found) == len(wanted) and all(
+        a == b or ext.difference(a, b) == 0 for a, b in zip(found, wanted, strict=True)
     )

@@ -23,12 +23,14 @@ from loopgrad.ir.walk import all_statements, statement_expressions, subexpressio
 def unused(program: Program) -> list[Diagnostic]:
     """A warning for each argument and each computed tensor that nothing reads.
 
-    An input that alone fixes an extent which the program uses is of use by its shape.
+    An input that alone fixes an extent which the program uses is of use by its shape. A program
+    with a dotted name was derived, and has the arguments of its source for the sake of callers.
     """
     read, extents, constants = _uses(program)
+    arguments = program.arguments if "." not in program.name else ()
     results = {result.name for result in program.results}
     found = []
-    for argument in program.arguments:
+    for argument in arguments:
         match argument:
             case Input(name):
                 if name not in read and not _fixes_alone(argument, program, extents):

@@ -28,46 +28,44 @@ LARGEST_BITS = 512  # a value with more is refused
 class FormulaError(ValueError):
     """A formula without a value: a division by zero, a negative exponent, a giant number."""
 
+    def __init__(self, message: str, too_large: bool = False):
+        super().__init__(message)
+        self.too_large = too_large
 
-def evaluate(
-    formula: Expression, extents: Mapping[str, int], constants: Mapping[str, int | float]
-) -> int:
-    """The formula's value. Raises FormulaError, which names the formula, where it has none."""
-    match formula:
-        case Extent(name):
-            return extents[name]
-        case Number(int(value)):
-            return value
+
+def evaluate(formula: Expression, values: Mapping[str, int | float]) -> int:
+    """The formula's value, given those of extents and constants.
+
+    Raises FormulaError, which names the formula, where it has none.
+    """
+    if isinstance(formula, Extent):
+        return int(values[formula.name])
     try:
-        value = _value(formula, extents, constants)
-    except FormulaError:
-        raise
+        value = _value(formula, values)
+        whole = int(value)
     except (ArithmeticError, ValueError) as error:
-        reason = str(error)
-        raise FormulaError(f"`{show_expression(formula, True)}` has no value: {reason}") from None
-    if value != int(value):
+        text = show_expression(formula, True)
+        too_large = isinstance(error, OverflowError)
+        raise FormulaError(f"`{text}` has no value: {error}", too_large) from None
+    if value != whole:
         raise FormulaError(f"`{show_expression(formula, True)}` is {value}, which is no integer")
-    return int(value)
+    return whole
 
 
-def _value(
-    formula: Expression, extents: Mapping[str, int], constants: Mapping[str, int | float]
-) -> Any:
+def _value(formula: Expression, values: Mapping[str, int | float]) -> Any:
     def value(expression: Expression) -> Any:
-        return _value(expression, extents, constants)
+        return _value(expression, values)
 
     match formula:
-        case Extent(name):
-            return extents[name]
+        case Extent(name) | Constant(name):
+            return values[name]
         case Number(number):
             return number
-        case Constant(name):
-            return constants[name]
         case Conditional(condition, then, otherwise):
             return value(then) if value(condition) else value(otherwise)
         case Compare(operators, operands):
-            values = list(map(value, operands))
-            pairs = zip(operators, values, values[1:], strict=False)
+            sides = list(map(value, operands))
+            pairs = zip(operators, sides, sides[1:], strict=False)
             return all(_COMPARE[operator](a, b) for operator, a, b in pairs)
         case Apply("and", (left, right)):
             return bool(value(left)) and bool(value(right))

@@ -27,7 +27,7 @@ class Callables:
     def find(self, name: str) -> Program | None:
         if name in self.above or name in self.headers:
             return self.above.get(name)
-        return self.library[name] if name in self.library else None
+        return self.library.get(name)
 
     def all_names(self) -> list[str]:
         return [*self.above, *self.library]
@@ -83,11 +83,11 @@ class Calls(Expressions):
     def callee(self, name: Token) -> Program:
         """The program that is called. Raises Mistake where it is unknown or holds mistakes."""
         found = self.programs.find(name.text)
-        if found is not None:
-            return found
-        if name.text in self.programs.above and name.text != self.program:
-            raise Mistake  # its own mistakes are reported
-        self.refuse_unknown(name)
+        if found is None:
+            if name.text in self.programs.above and name.text != self.program:
+                raise Mistake  # its own mistakes are reported
+            self.refuse_unknown(name)
+        return found
 
     def check_targets(self, targets: list[Read], callee: Program, name: Token) -> None:
         if len(targets) != len(callee.results):

@@ -37,6 +37,7 @@ class Cursor:
         self.at = 0
         self.free: dict[str, Place] | None = None
         self.reduced: dict[str, Place] = {}  # indices of the line's reductions
+        self.normalises = False  # reading the indices of a `softmax`
         self.unknown: set[str] = set()  # names reported already
         self.for_text = ""  # `for b, j`, once it is read
         self.depth = 0  # of nested calls of `binary`

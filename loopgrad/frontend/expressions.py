@@ -271,11 +271,16 @@ class Expressions(Ranges):
         if self.token.text == "]":
             self.fail(f"`{token.text}[]` names no index", opened, f"write `{token.text}[i](...)`")
         outer, self.bound = self.bound, dict(self.bound)
+        # `softmax` normalises along an index of the statement's own loops, and binds none.
+        self.normalises = token.text == "softmax"
         ranges = self.ranges("]")
+        self.normalises = False
         self.close("]", f"after the indices of `{token.text}`")
         for r in ranges:
-            if r.span:
+            if r.span and token.text != "softmax":
                 self.reduced.setdefault(r.index, place(r.span))
+            elif r.span and self.free is not None and r.index not in outer:
+                self.free.setdefault(r.index, place(r.span))
         self.expect(
             "(", f"after `{token.text}[...]`", f"write `{token.text}[i](...)`, with brackets"
         )

@@ -386,7 +386,8 @@ class _OneCall:
             for s in all_statements(plain.statements)
             if isinstance(s, Accumulate) and s.target.tensor == result
         }
-        return operations <= set(DIRECT) or not target.subscripts
+        whole = not target.subscripts or writes.sets_whole_axes(self.call, target.tensor)
+        return operations <= set(DIRECT) or whole
 
     def copy(
         self, target: Read, whole: Sequence[int], result: str, extents: Sequence[Expression]

@@ -253,15 +253,16 @@ class _Scanner:
         """Reports a character; where to go on."""
         character = self.text[start]
         shown = character if character.isprintable() else f"U+{ord(character):04X}"
-        instead = CHARACTERS.get(character)
-        if instead is None and unicodedata.category(character) == "Zs":
-            instead = "an ordinary space"
+        help = CHARACTERS.get(character)
+        if help is None:
+            is_space = unicodedata.category(character) == "Zs"
+            help = "write an ordinary space" if is_space else "leave it out"
         self.line.broken = True
         self.report.add(
             f"the character `{shown}` has no meaning here",
             start,
             start + 1,
-            f"write {instead}" if instead else "leave it out",
+            help,
         )
         self.line.refused += 1
         if self.line.refused < MOST_CHARACTERS_REFUSED:

@@ -7,13 +7,15 @@ import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from importlib import import_module
-from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 
 from loopgrad.diagnostics import Diagnostic, ProgramError, Source, Span, listing, suggestion
 from loopgrad.frontend.parser import parse
 from loopgrad.ir.nodes import Program
+
+
+FOLDER = Path(__file__).parent.parent / "lib"
 
 
 def program(text: str) -> Program:
@@ -133,17 +135,14 @@ _HEADER = re.compile(r"^([^\W\d][^\s(#\[]*)\(", re.MULTILINE)
 
 
 class StandardLibrary(Mapping[str, Program]):
-    """The programs of `loopgrad/lib/*.loops`, each file parsed when one of its programs is needed."""
+    """The programs of `loopgrad/lib/*.loops`; a file is parsed when one of its own is needed."""
 
     def __init__(self) -> None:
         self._parsed: dict[str, dict[str, Program]] = {}
 
     @cached_property
     def _texts(self) -> dict[str, str]:
-        folder = files("loopgrad") / "lib"
-        if not folder.is_dir():
-            return {}
-        found = sorted((f for f in folder.iterdir() if f.name.endswith(".loops")), key=str)
+        found = sorted(FOLDER.glob("*.loops"))
         return {f.name: _decoded(f.read_bytes(), f.name) for f in found}
 
     @cached_property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from loopgrad.diagnostics import Diagnostic, ProgramError, Source, Span
 from loopgrad.frontend.body import is_statement, read_program
@@ -48,7 +48,7 @@ def parse(
     programs = Callables(headers=_header_names(source.text), library=library)
     found: list[Program] = []
     places: dict[str, Place] = {}
-    for group in _programs(source, report):
+    for group in grouped(lines(source, report), report):
         program = read_program(group, report, programs)
         name_token = group[0].tokens[0]
         if name_token.kind == "name" and not is_statement(group[0]):
@@ -78,12 +78,12 @@ def _header_names(text: str) -> frozenset[str]:
     return frozenset(re.findall(rf"^{indent}({NAME})[ \t]*\(", text, re.MULTILINE))
 
 
-def _programs(source: Source, report: Report) -> Iterator[list[Line]]:
+def grouped(lines: Iterable[Line], report: Report) -> Iterator[list[Line]]:
     """The lines of each program, its header first."""
     group: list[Line] = []
     base: str | None = None
     outside_reported = False
-    for line in lines(source, report):
+    for line in lines:
         first = line.tokens[0]
         if len(line.tokens) == 1:  # no more than its end
             continue

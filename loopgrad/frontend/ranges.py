@@ -91,6 +91,8 @@ class Ranges(Resolver):
     def bind(self, token: Token) -> None:
         """From here on, the index stands for its values."""
         name = token.text
+        if name in self.bound and self.normalises:
+            return
         if name in self.bound:
             self.wrong(
                 f"the index `{name}` is bound twice",

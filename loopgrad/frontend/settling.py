@@ -24,11 +24,11 @@ def settle(program: Program, added: Sequence[Local], needed: Sequence[Agreement]
     """
     computed = {w.target.tensor for w in _accumulates(program)}
     added = [local for local in added if local.name in computed]
-    complete = _spelled(program, added, everything=True)
-    wanted = Inference(complete)
+    wanted = Inference(_spelled(program, added, everything=True))
     found = [r for s in all_statements(program.statements) for r in s.ranges]
     keep = {i for i, r in enumerate(found) if not isinstance(r, FoundRange)}
     kept = [local for local in added if local.element is ElementType.INT]
+    program = _checking(program, kept, keep, needed, wanted)
     while True:
         candidate = _spelled(program, kept, keep=keep)
         inference = Inference(candidate)
@@ -37,7 +37,10 @@ def settle(program: Program, added: Sequence[Local], needed: Sequence[Agreement]
             break
         keep |= wrong
         kept = [local for local in added if local in kept or local in missing]
-    return _agreeing(candidate, inference, needed)
+    disagreeing = [d for one in needed if (d := _disagreement(one, _distance(one, inference)))]
+    if disagreeing:
+        raise ProgramError(list(dict.fromkeys(disagreeing)))
+    return candidate
 
 
 def _accumulates(program: Program) -> list[object]:
@@ -109,27 +112,30 @@ def _same(found: Expression | None, wanted: Expression, inference: Inference) ->
     return left == right or ext.difference(left, right) == 0
 
 
-def _agreeing(program: Program, inference: Inference, needed: Sequence[Agreement]) -> Program:
+def _checking(
+    program: Program,
+    kept: Sequence[Local],
+    keep: set[int],
+    needed: Sequence[Agreement],
+    wanted: Inference,
+) -> Program:
     """The program, with `local`s where they make `infer` note what a call has to check.
 
     An index that runs over an input and a tensor with declared extents has both for its range; the
     extents of other computed tensors give way to the input's.
     """
+    inference = Inference(_spelled(program, kept, keep=keep))
     for one in needed:
         for tensor in _undeclared_arguments(one, program):
-            if _distance(one, inference) == 0:
+            if _distance(one, inference) is not None:
                 break
-            extents = inference.computed.get(tensor, [])
+            extents = wanted.computed.get(tensor, [])
             known = tuple(e for e in extents if e is not None)
             if known and len(known) == len(extents):
-                local = Local(tensor, known)
-                declared = replace(program, locals=(*program.locals, local))
-                better = Inference(declared)
-                if _distance(one, better) == 0 and not better.diagnostics:
+                declared = replace(program, locals=(*program.locals, Local(tensor, known)))
+                better = Inference(_spelled(declared, kept, keep=keep))
+                if _distance(one, better) == 0:
                     program, inference = declared, better
-    wrong = [d for one in needed if (d := _disagreement(one, _distance(one, inference)))]
-    if wrong:
-        raise ProgramError(list(dict.fromkeys(wrong)))
     return program
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 from loopgrad.diagnostics import listing
 from loopgrad.frontend import mistakes
 from loopgrad.frontend.calls import Calls
@@ -49,8 +51,8 @@ class Statements(Calls):
             targets.append(self.target())
         operator = self.operator(targets[-1])
         if self.calls():
-            self.check_takes(operator)
             callee, arguments, keywords = self.call(targets)
+            self.check_takes(operator)
             return Call(
                 tuple(targets),
                 callee,
@@ -175,8 +177,11 @@ class Statements(Calls):
 
     def operator(self, target: Read) -> Token:
         token = self.token
-        if token.text in OPERATORS:
-            return self.take()
+        if token.text not in OPERATORS:
+            self.refuse_operator(token, target)
+        return self.take()
+
+    def refuse_operator(self, token: Token, target: Read) -> NoReturn:
         written = target.span.text if target.span else target.tensor
         if token.text in ("+", "-", "*", "max", "min") and self.ahead().text == "=":
             self.fail(f"`{token.text} =` stands apart", token, f"write `{token.text}=`")

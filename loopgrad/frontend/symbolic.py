@@ -10,7 +10,8 @@ import ast
 import math
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn, Protocol
 
@@ -29,22 +30,42 @@ from loopgrad.ir.nodes import (
     Reduction,
 )
 from loopgrad.ir.printer import show_expression
-from loopgrad.ir.walk import ZERO, number, plus_one
+from loopgrad.ir.walk import number
 
 Kind = Literal["input", "param", "int", "bool"]
 
 # NumPy's names for what the notation has too: `np.exp(s[b, j])` is understood.
 UFUNCS = {
-    **{f: f for f in "exp log log1p expm1 sqrt tanh sin cos sign floor".split()},
-    **{"absolute": "abs", "maximum": "max", "minimum": "min", "negative": "neg"},
-    **{"add": "+", "subtract": "-", "multiply": "*", "divide": "/", "floor_divide": "//"},
-    **{"remainder": "%", "power": "**", "float_power": "**"},
-    **{"logical_and": "and", "logical_or": "or", "logical_not": "not"},
-    **{"bitwise_and": "and", "bitwise_or": "or", "invert": "not"},
+    **{
+        f: f
+        for f in ["exp", "log", "log1p", "expm1", "sqrt", "tanh", "sin", "cos", "sign", "floor"]
+    },
+    "absolute": "abs",
+    "maximum": "max",
+    "minimum": "min",
+    "negative": "neg",
+    "add": "+",
+    "subtract": "-",
+    "multiply": "*",
+    "divide": "/",
+    "floor_divide": "//",
+    "remainder": "%",
+    "power": "**",
+    "float_power": "**",
+    "logical_and": "and",
+    "logical_or": "or",
+    "logical_not": "not",
+    "bitwise_and": "and",
+    "bitwise_or": "or",
+    "invert": "not",
 }
 COMPARING = {
-    **{"less": "<", "less_equal": "<=", "greater": ">", "greater_equal": ">="},
-    **{"equal": "==", "not_equal": "!="},
+    "less": "<",
+    "less_equal": "<=",
+    "greater": ">",
+    "greater_equal": ">=",
+    "equal": "==",
+    "not_equal": "!=",
 }
 
 
@@ -52,13 +73,11 @@ COMPARING = {
 
 
 def here() -> Span | None:
-    """The line of Python that is being traced: the nearest one that is not of this package."""
+    """The line of Python that is traced: the nearest one that is not of this package."""
     import linecache
 
     frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(
-        ("loopgrad.frontend", "loopgrad.ir", "contextlib")
-    ):
+    while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__", "")):
         frame = frame.f_back
     path, line = frame.f_code.co_filename, frame.f_lineno
     text = "".join(linecache.getlines(path))
@@ -73,6 +92,10 @@ def here() -> Span | None:
     return Span(source, start + indent, start + max(len(shown.rstrip()), indent))
 
 
+def _is_ours(module: str) -> bool:
+    return module.startswith(("loopgrad.frontend", "loopgrad.ir")) or module == "contextlib"
+
+
 def refuse(found: str, help: str) -> NoReturn:
     raise ProgramError(Diagnostic(found, here(), help))
 
@@ -80,8 +103,21 @@ def refuse(found: str, help: str) -> NoReturn:
 # ---------------------------------------------------------------------------------------- symbols
 
 
+class Recorder(Protocol):
+    """What a traced function's tensors report to."""
+
+    def update(self, target: Read, reduction: Reduction, value: Expression) -> None: ...
+
+    def retarget(self, result: Tensor, target: Read) -> bool: ...
+
+    def call(self, callee: Program, arguments: Sequence[Any], named: dict[str, Any]) -> Any: ...
+
+
+RECORDER: ContextVar[Recorder | None] = ContextVar("recorder", default=None)
+
+
 class Symbol:
-    """An expression of the notation, in Python: operators, comparisons, `&`, `|`, `~` build on it."""
+    """An expression of the notation: operators, comparisons, `&`, `|`, `~` build on it."""
 
     __slots__ = ("_node",)
     # Symbols are compared into expressions, so they are told apart by identity only.
@@ -215,6 +251,18 @@ class Symbol:
             "take the extent: `B, J = x.shape`, and use it as a number",
         )
 
+    def _loopgrad_call(
+        self, callee: Program, arguments: Sequence[Any], named: dict[str, Any]
+    ) -> Any:
+        """`callee(..., self, ...)` in a function that is traced (see `Program.__call__`)."""
+        recorder = RECORDER.get()
+        if recorder is None:
+            refuse(
+                f"`{callee.name}` is called with symbols outside a function that is traced",
+                "decorate the function with `@lg.program`",
+            )
+        return recorder.call(callee, arguments, named)
+
     def _no_number(self, *_: Any, **__: Any) -> NoReturn:
         refuse(
             f"`{self!r}` is no number while the function is traced",
@@ -252,13 +300,20 @@ def node_of(value: Any) -> Expression:
 # ---------------------------------------------------------------------------------------- indices
 
 
+@dataclass(frozen=True, slots=True)
+class RangedIndex(Index):
+    """An index that knows, while the function is traced, the range that it was made with."""
+
+    range: Range | None = None
+
+
 class IndexSymbol(Symbol):
     """An index, with its range where it has one of its own."""
 
     __slots__ = ("range",)
 
     def __init__(self, given: Range):
-        super().__init__(Index(given.index))
+        super().__init__(RangedIndex(given.index, range=given))
         self.range = given
 
     def __reversed__(self) -> IndexSymbol:
@@ -266,7 +321,9 @@ class IndexSymbol(Symbol):
         return IndexSymbol(Range(r.index, r.lower, r.upper, not r.descending))
 
 
-def index(name: str, start: Any = None, stop: Any = None, *, descending: bool = False) -> IndexSymbol:
+def index(
+    name: str, start: Any = None, stop: Any = None, *, descending: bool = False
+) -> IndexSymbol:
     """An index with its range, `start <= name < stop`, as in Python; bare without.
 
     `index("t", T)` is `t < T`, `index("t", 1, T)` is `1 <= t < T`; `index("u", 0, t + 1)`, which
@@ -304,16 +361,6 @@ def _name(name: Any) -> str:
 
 
 # ---------------------------------------------------------------------------------------- tensors
-
-
-class Recorder(Protocol):
-    """What a traced function's tensors report to."""
-
-    def update(self, target: Read, reduction: Reduction, value: Expression) -> None: ...
-
-    def retarget(self, result: Tensor, target: Read) -> None: ...
-
-    def call(self, callee: Program, arguments: Sequence[Any], named: dict[str, Any]) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -405,9 +452,7 @@ class Tensor(Symbol):
             if value.target != target:
                 refuse("an update of one element is assigned to another", "write `T[b] += ...`")
             self.recorder().update(target, value.reduction, value.value)
-        elif isinstance(value, Tensor) and value is not self and value.rank != 0:
-            self.recorder().retarget(value, target)
-        else:
+        elif not (isinstance(value, Tensor) and self.recorder().retarget(value, target)):
             self.recorder().update(target, Reduction.SET, node_of(value))
 
     def __iadd__(self, value: Any) -> Tensor:
@@ -466,11 +511,6 @@ class Tensor(Symbol):
         name = self.given_name or variable_of(self)
         return f"`{name}`" if name else "a tensor"
 
-    def _loopgrad_call(
-        self, callee: Program, arguments: Sequence[Any], named: dict[str, Any]
-    ) -> Any:
-        return self.recorder().call(callee, arguments, named)
-
 
 def _shown(one: Any) -> str:
     if one is Ellipsis:
@@ -481,9 +521,7 @@ def _shown(one: Any) -> str:
 def variable_of(tensor: Tensor) -> str | None:
     """The name of the variable, of the function that is traced, that holds the tensor."""
     frame = sys._getframe(1)
-    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(
-        "loopgrad.frontend"
-    ):
+    while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__", "")):
         frame = frame.f_back
     return next((name for name, value in frame.f_locals.items() if value is tensor), None)
 
@@ -491,7 +529,7 @@ def variable_of(tensor: Tensor) -> str | None:
 class At:
     """`T.at[b]`: the updates of an element by name, as in JAX."""
 
-    __slots__ = ("tensor", "target")
+    __slots__ = ("target", "tensor")
 
     def __init__(self, tensor: Tensor, target: Read | None = None):
         self.tensor = tensor
@@ -554,7 +592,11 @@ def _pieces(text: str) -> list[str]:
 
 PRIME = "ʹ"  # a letter to Python, and to nobody's mind part of a name
 ARITHMETIC: dict[type[ast.AST], str] = {
-    **{ast.Add: "+", ast.Sub: "-", ast.Mult: "*", ast.FloorDiv: "//", ast.Mod: "%"},
+    ast.Add: "+",
+    ast.Sub: "-",
+    ast.Mult: "*",
+    ast.FloorDiv: "//",
+    ast.Mod: "%",
     ast.Pow: "**",
 }
 
@@ -600,12 +642,3 @@ def compare(first: Any, *rest: Any) -> Symbol:
     if len(operators) != len(operands) or any(o not in COMPARING.values() for o in operators):
         refuse("no chain of comparisons", "write it as in `lg.compare(0, '<=', i, '<', N)`")
     return Symbol(Compare(tuple(operators), tuple(map(node_of, (first, *operands)))))
-
-
-def up_to(last: Any) -> Symbol:
-    """The `stop` of an index whose last value is `last`: `index("u", 0, up_to(t))` is `u <= t`."""
-    return Symbol(plus_one(node_of(last)))
-
-
-INFINITY: Callable[[], Symbol] = lambda: Symbol(Number(math.inf))
-START = ZERO

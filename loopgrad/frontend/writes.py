@@ -79,6 +79,22 @@ class Writes:
             return len(self.of[tensor]) == 1
         return all(other is own or _harmless(own, other) for other in self.of[tensor])
 
+    def sets_whole_axes(self, call: Call, tensor: str) -> bool:
+        """Is the call its tensor's only writer, and does it set every element?"""
+        own = self.own(call, tensor)
+        at = own.target.subscripts
+        bare = all(isinstance(s, Index) for s in at) and len(set(at)) == len(at)
+        loops = {r.index: r for r in own.ranges}
+        return (
+            len(self.of[tensor]) == 1
+            and bare
+            and all(
+                loops[s.name].upper is None or s.name.startswith("?")
+                for s in at
+                if isinstance(s, Index)
+            )
+        )
+
     def is_whole(self, statement: Accumulate, extents: Sequence[Expression] | None) -> bool:
         """Is the statement its tensor's only one, unguarded, and does it set every element?"""
         own = self.own(statement, statement.target.tensor)

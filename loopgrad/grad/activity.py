@@ -167,6 +167,8 @@ def _wanted(program: Program, wrt: str | Sequence[str] | None) -> tuple[Input, .
         )
     if wrt is None:
         return tuple(differentiable)
+    if not isinstance(wrt, str | Sequence):
+        raise TypeError(f"wrt takes a name, or a sequence of names, and got {wrt!r}")
     names = [wrt] if isinstance(wrt, str) else list(wrt)
     known = [i.name for i in differentiable]
     if not names:

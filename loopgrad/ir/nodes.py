@@ -404,7 +404,13 @@ class Program:
         return batched(self, extent, inputs)
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
-        """Runs the program compiled; see `loopgrad.compile` for the arguments and results."""
+        """Runs the program compiled; see `loopgrad.compile` for the arguments and results.
+
+        In a function that is traced it becomes a call of the notation.
+        """
+        for argument in (*arguments, *named.values()):
+            if hasattr(argument, "_loopgrad_call"):
+                return argument._loopgrad_call(self, arguments, named)
         kernel: Kernel | None = self.__dict__.get("_kernel")
         if kernel is None:
             from loopgrad.pipeline import compile

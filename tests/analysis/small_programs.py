@@ -7,8 +7,11 @@ few lines that know nothing of proofs: they watch each element as docs/decisions
 from __future__ import annotations
 
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import count
+from types import CodeType
 
 from hypothesis import strategies as st
 
@@ -60,8 +63,22 @@ class Loop:
         return lines
 
 
+def written(body: list[Line | Loop]) -> set[str]:
+    return {
+        name
+        for item in body
+        for name in (written(item.body) if isinstance(item, Loop) else {item.target[0]})
+    }
+
+
 def text_of(body: list[Line | Loop]) -> str:
-    lines = ["drawn(x[N], w[N,M]) -> y[N], z[N,M]:"]
+    """The program's text; what no statement writes is an input."""
+    results = written(body)
+    inputs, outputs = (
+        ", ".join(f"{t}[{','.join(e)}]" for t, e in EXTENTS.items() if (t in results) == computed)
+        for computed in (False, True)
+    )
+    lines = [f"drawn({inputs}) -> {outputs}:"]
     for inner in body:
         lines += inner.text("    ")
     return "\n".join(lines)
@@ -93,23 +110,27 @@ def run(body: list[Line | Loop], sizes: dict[str, int]) -> Watched:
 
     number(body)
 
-    def place(line: Line, tensor: str, subs: tuple[str, ...], at: dict[str, int]) -> tuple[int, ...]:
-        values = tuple(eval(s, {}, at) for s in subs)
+    def place(
+        line: Line, tensor: str, subs: tuple[str, ...], at: dict[str, int]
+    ) -> tuple[int, ...]:
+        values = tuple(value_of(s, at) for s in subs)
         shape = [sizes[e] for e in EXTENTS[tensor]]
         if not all(0 <= v < extent for v, extent in zip(values, shape, strict=True)):
             watched.outside.add((numbers[id(line)], tensor, subs))
         return values
 
-    def execute(line: Line, at: dict[str, int], now: int, ranges: list[tuple[str, str, str]]) -> None:
+    def execute(
+        line: Line, at: dict[str, int], now: int, ranges: list[tuple[str, str, str]]
+    ) -> None:
         if ranges:
             (i, lower, upper), rest = ranges[0], ranges[1:]
-            for value in range(eval(lower, {}, at), eval(upper, {}, at)):
+            for value in range(value_of(lower, at), value_of(upper, at)):
                 execute(line, {**at, i: value}, now, rest)
             return
-        if line.guard and not eval(line.guard, {}, at):
+        if line.guard and not value_of(line.guard, at):
             return
         for tensor, subs, condition in line.reads:
-            if condition is None or eval(condition, {}, at):
+            if condition is None or value_of(condition, at):
                 element = tensor, place(line, tensor, subs, at)
                 if tensor in "yz":
                     if state[element] == now:
@@ -127,12 +148,22 @@ def run(body: list[Line | Loop], sizes: dict[str, int]) -> Watched:
                 execute(item, at, next(clock), item.ranges)
                 continue
             i, lower, upper = item.index
-            turns = range(eval(lower, {}, at), eval(upper, {}, at))
+            turns = range(value_of(lower, at), value_of(upper, at))
             for value in reversed(turns) if item.descending else turns:
                 go(item.body, {**at, i: value})
 
-    go(body, dict(sizes))
+    with suppress(ZeroDivisionError):  # which ends the run
+        go(body, dict(sizes))
     return watched
+
+
+@cache
+def compiled(text: str) -> CodeType:
+    return compile(text, "<drawn>", "eval")
+
+
+def value_of(text: str, at: dict[str, int]) -> int:
+    return int(eval(compiled(text), {}, at))
 
 
 # ------------------------------------------------------------------------------------------ drawing

@@ -16,7 +16,9 @@ def explicit(text: str) -> str:
 
 
 def extents(text: str, tensor: str) -> str:
-    return ",".join(show_expression(e, True) for e in infer(parse(text)[-1]).tensors[tensor].extents)
+    return ",".join(
+        show_expression(e, True) for e in infer(parse(text)[-1]).tensors[tensor].extents
+    )
 
 
 def element(text: str, tensor: str) -> ElementType:

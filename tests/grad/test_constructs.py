@@ -1,4 +1,4 @@
-"""Every construct of the notation: both modes and second derivatives against central differences."""
+"""Every construct of the notation: both modes and second derivatives, against differences."""
 
 from __future__ import annotations
 
@@ -62,7 +62,8 @@ CASES = {
         {"x": positive(6, N), "y": positive(7, N)},
     ),
     "quotients": (
-        "f(x[N], y[N]) -> z[N]:\n    z[n] = x[n] / (2 * y[n]**2 * x[n]) / (1 + x[n] / y[n]) - 1 / x[n]",
+        "f(x[N], y[N]) -> z[N]:\n"
+        "    z[n] = x[n] / (2 * y[n]**2 * x[n]) / (1 + x[n] / y[n]) - 1 / x[n]",
         {"x": positive(8, N), "y": positive(9, N)},
     ),
     "signs": (
@@ -84,7 +85,7 @@ CASES = {
     ),
     "conditionals": (
         "f(x[N], y[N]) -> z[N]:\n"
-        "    z[n] = x[n] * (y[n] * x[n] if x[n] > y[n] else (sin(y[n]) if n < 2 else x[n]**2)) + y[n]",
+        "    z[n] = x[n] * (y[n] * x[n] if x[n] > y[n] else sin(y[n]) if n < 2 else x[n]**2) + y[n]",
         {"x": real(15, 6), "y": real(16, 6)},
     ),
     "branch out of range": (
@@ -159,7 +160,8 @@ CASES = {
         "f(x[N,M]) -> D[N,M]:\n"
         "    for n:\n"
         "        for m:\n"
-        "            D[n,m] = x[n,m] * (D[n-1,m] if n > 0 else 1) + (D[n,m-1] if m > 0 else x[0,m])",
+        "            D[n,m] += x[n,m] * (D[n-1,m] if n > 0 else 1)\n"
+        "            D[n,m] += D[n,m-1] if m > 0 else x[0,m]",
         {"x": real(34, 3, 4)},
     ),
     "dependent ranges": (

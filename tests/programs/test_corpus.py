@@ -51,7 +51,13 @@ def _inputs(name: str, rng: np.random.Generator) -> tuple[dict[str, Any], dict[s
         "cholesky": ({"A": spd(4)}, {}),
         "triangular_solve": ({"L": np.tril(n(4, 4)) + 3 * np.eye(4), "b": n(4)}, {}),
         "selective_scan": (
-            {"x": n(2, 4, 3), "δ": n(2, 4, 3), "A": -np.abs(n(3, 2)), "b": n(2, 4, 2), "c": n(2, 4, 2)},
+            {
+                "x": n(2, 4, 3),
+                "δ": n(2, 4, 3),
+                "A": -np.abs(n(3, 2)),
+                "b": n(2, 4, 2),
+                "c": n(2, 4, 2),
+            },
             {},
         ),
         "bilinear": ({"img": n(4, 5), "p": rng.uniform(0.1, 2.9, (6, 2))}, {}),
@@ -123,7 +129,10 @@ def test_llvm_is_the_interpreter(case: Any) -> None:
 
 def test_single_precision(case: Any) -> None:
     program, inputs, constants = case
-    single = {k: np.asarray(v, np.float32) if np.asarray(v).dtype.kind == "f" else v for k, v in inputs.items()}
+    single = {
+        k: np.asarray(v, np.float32) if np.asarray(v).dtype.kind == "f" else v
+        for k, v in inputs.items()
+    }
     wanted = as_tuple(program(**inputs, **constants))
     got = as_tuple(program(**single, **constants))
     for w, g in zip(wanted, got, strict=True):
@@ -163,7 +172,9 @@ def test_python_is_the_interpreter(case: Any) -> None:
     program, inputs, constants = case
     namespace: dict[str, Any] = {}
     exec(program.to("python"), namespace)
-    function = next(v for k, v in namespace.items() if callable(v) and k.startswith(program.name[:3]))
+    function = next(
+        v for k, v in namespace.items() if callable(v) and k.startswith(program.name[:3])
+    )
     wanted = as_tuple(lg.compile(program, backend="interpret")(**inputs, **constants))
     with np.errstate(all="ignore"):
         got = as_tuple(function(*inputs.values(), **constants))

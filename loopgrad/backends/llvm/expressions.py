@@ -7,7 +7,7 @@ from typing import assert_never
 
 from loopgrad.analysis.types import element_type, join
 from loopgrad.backends.llvm import functions, integers, places
-from loopgrad.backends.llvm.function import PhaseFunction, Value
+from loopgrad.backends.llvm.function import ALL_BITS, PhaseFunction, Value
 from loopgrad.backends.llvm.text import I64
 from loopgrad.ir.nodes import (
     Apply,
@@ -225,23 +225,30 @@ class Expressions:
                     return False
                 if OPERATIONS[operation].typing is Typing.BOOL:
                     return True
-                return self.type_of(expression) is FLOAT or self._is_small(expression)
+                return self.type_of(expression) is FLOAT or self.free_bits(expression) is not None
             case Conditional(condition, then, otherwise):
                 return all(map(self._is_cheap, (condition, then, otherwise)))
         return False
 
-    def _is_small(self, expression: Apply) -> bool:
-        """One operation on indices and numbers, which cannot overflow."""
-        return (
-            not self.layout.variant.wide
-            and all(
-                isinstance(o, Extent | Constant)
-                or (isinstance(o, Number) and abs(o.value) < 2**20)
-                or (isinstance(o, Index) and self.function.indices[o.name].bits < 42)
-                for o in expression.operands
-            )
-            and expression.operation != "*"
-        )
+    def free_bits(self, expression: Expression) -> int | None:
+        """The bits of an integer that costs little and cannot fail; None for any other."""
+        match expression:
+            case Number(int(value)):
+                bits = integers.integer(value).bits
+            case Index(name):
+                bits = self.function.indices[name].bits
+            case Extent() | Constant():
+                if self.type_of(expression) is not INT:
+                    return None
+                bits = self.lower(expression).bits
+            case Apply("+" | "-" | "*" | "neg" as operation, operands):
+                inside = [b for b in map(self.free_bits, operands) if b is not None]
+                if len(inside) < len(operands):
+                    return None
+                bits = sum(inside) if operation == "*" else max(inside) + 1
+            case _:
+                return None
+        return bits if bits < ALL_BITS else None
 
     # -------------------------------------------------------------------------------- operations
 

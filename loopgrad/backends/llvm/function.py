@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from loopgrad.backends.llvm.layout import (
@@ -13,7 +14,7 @@ from loopgrad.backends.llvm.layout import (
     Layout,
 )
 from loopgrad.backends.llvm.text import I64, Body, Module
-from loopgrad.ir.nodes import Expression, Number, Statement
+from loopgrad.ir.nodes import Expression, Number, Read, Statement
 from loopgrad.ir.operations import ElementType
 
 ALL_BITS = 63
@@ -66,6 +67,7 @@ class PhaseFunction:
         self.number = -1  # of the statement
         self.executed: str | None = None  # how many statements have run, this one included
         self.indices: dict[str, Value] = {}
+        self.trusted: frozenset[tuple[Read, int]] = frozenset()  # subscripts checked before
 
     def _load_arguments(self) -> None:
         # All at the entry: what is not used is thrown away by the first pass of the optimiser.
@@ -76,6 +78,21 @@ class PhaseFunction:
             if self.module.real == "float":
                 value = self.body.value(f"fptrunc double {value} to float")
             self._reals[slot] = value
+
+    @contextmanager
+    def index(self, name: str, value: Value) -> Iterator[None]:
+        """Gives an index a value; what it was before afterwards."""
+        outer = self.indices
+        self.indices = {**outer, name: value}
+        yield
+        self.indices = outer
+
+    @contextmanager
+    def trusting(self, subscripts: Iterable[tuple[Read, int]]) -> Iterator[None]:
+        """Code is emitted for where these subscripts (a read or target, an axis) are in range."""
+        self.trusted = frozenset(subscripts)
+        yield
+        self.trusted = frozenset()
 
     # ------------------------------------------------------------------------------------- values
 

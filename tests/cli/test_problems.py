@@ -1,0 +1,95 @@
+"""`loopgrad problems`: every answer is computed; here stand those that have to come out."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from loopgrad.problems import differences, worked
+from tests.cli.conftest import Run
+
+ANSWERS = {
+    "1": [
+        "for b, j:  s.grad[b,j] += p.grad[b,j] * exp(s[b,j]) / Z[b]",
+        "for b, j:  Z.grad[b] -= p.grad[b,j] * exp(s[b,j]) / Z[b]**2",
+        "for b, j:  s.grad[b,j] += Z.grad[b] * exp(s[b,j])",
+    ],
+    "3": [
+        "for b, j:  x.grad[b,j] += x'.grad[b,j] / sqrt(s[j])",
+        "for b, j:  μ.grad[j]   -= x'.grad[b,j] / sqrt(s[j])",
+        "for b, j:  s.grad[j]   -= x'.grad[b,j] * (x[b,j] - μ[j]) / (2 * s[j]**1.5)",
+        "for b, j:  x.grad[b,j] += 2 * s.grad[j] * (x[b,j] - μ[j]) / (B - 1)",
+        "for b, j:  μ.grad[j]   -= 2 * s.grad[j] * (x[b,j] - μ[j]) / (B - 1)",
+        "for b, j:  x.grad[b,j] += μ.grad[j] / B",
+    ],
+    "4": [
+        "for b, j, i:  Ra[b,j] += WhR[j,i] * h[b,i]",
+        "for b, j, k:  Ra[b,j] += WxR[j,k] * x[b,k]",
+        "for b, j:     Ra[b,j] -= BR[j]",
+        "for b, j:     BR.grad[j]    -= Ra.grad[b,j] / B",
+        "for b, j, k:  WxR.grad[j,k] += Ra.grad[b,j] * x[b,k] / B",
+        "for b, j, k:  x.grad[b,k]   += Ra.grad[b,j] * WxR[j,k]",
+        "for b, j, i:  WhR.grad[j,i] += Ra.grad[b,j] * h[b,i] / B",
+        "for b, j, i:  h.grad[b,i]   += Ra.grad[b,j] * WhR[j,i]",
+        "Ra[b,j] = WhR[j,I] * h[b,I] + WxR[j,K] * x[b,K] - BR[j]",
+    ],
+}
+
+
+@pytest.mark.parametrize("number", ANSWERS)
+def test_the_answers(run: Run, number: str) -> None:
+    said = run("problems", number)
+    assert (said.err, said.status) == ("", 0)
+    lines = [line.strip() for line in said.out.splitlines()]
+    places = [lines.index(answer) for answer in ANSWERS[number][:5]]
+    assert places == sorted(places)
+    assert set(ANSWERS[number]) <= set(lines)
+    agreements = re.findall(r"relative difference (\S+)", said.out)
+    assert agreements and all(float(a) < 1e-6 for a in agreements)
+
+
+def test_all_of_them(run: Run) -> None:
+    said = run("problems")
+    assert [line for line in said.out.splitlines() if line.startswith("Problem ")] == [
+        "Problem 1. Backpropagation through softmax",
+        "Problem 3. Backpropagation through batch normalisation",
+        "Problem 4. Backpropagation through a UGRNN",
+    ]
+
+
+@pytest.mark.parametrize("number", ["0", "2", "5", "7", "-1"])
+def test_those_that_there_are_not(run: Run, number: str) -> None:
+    said = run("problems", "--", number)
+    assert said == (
+        "",
+        f"error: no answer to problem {number}: there are `1`, `3` and `4`\n",
+        2,
+    )
+
+
+def test_no_number(run: Run) -> None:
+    assert run("problems", "one").status == 2
+
+
+def test_a_wrong_gradient_is_seen(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check compares two computations: it fails where one of them is off."""
+    right = differences._gradients
+
+    def wrong(*arguments: object) -> differences.Arrays:
+        return {name: 1.001 * value for name, value in right(*arguments).items()}  # type: ignore[arg-type]
+
+    monkeypatch.setattr(differences, "_gradients", wrong)
+    said = run("problems", "1")
+    assert said.status == 1
+    assert "DISAGREES" in said.out
+
+
+def test_the_checks_cover_every_input() -> None:
+    for number in worked.SOLUTIONS:
+        solved = worked.solve(number)
+        assert solved.passed
+        programs = worked._programs()
+        for name, checks in solved.checks.items():
+            assert [c.input for c in checks] == [i.name for i in programs[name].inputs]
+            assert all(c.derived != 0 for c in checks)
