@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from importlib import resources
 
 from rich.console import Console
 from rich.table import Table
@@ -20,7 +21,6 @@ from rich.table import Table
 import loopgrad as lg
 from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
-from loopgrad.problems import source
 
 
 def median(function: Callable[[], object], repeat: int = 30) -> float:
@@ -37,7 +37,7 @@ def process_time(code: str, repeat: int = 9) -> float:
 
 
 def main() -> None:
-    text = source()
+    text = resources.files("loopgrad.problems").joinpath("problems.loops").read_text("utf-8")
     start = text.index("ugrnn(")
     ugrnn = text[start:]
 

@@ -100,6 +100,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
             # Whoever read us has gone (`| head`). Nothing is left to say, not even at exit.
             _silence(sys.stdout)
             return 141
+        except OSError as error:
+            _silence(sys.stdout)
+            click.echo(f"error: {error.strerror or error}", err=True)
+            return 2
         finally:
             warnings.showwarning = shown
 

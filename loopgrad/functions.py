@@ -309,8 +309,13 @@ def _cast(what: str, value: Any, like: Array) -> Array:
 
 def _wanted(program: Program, wrt: str | Sequence[str] | None) -> tuple[str, ...]:
     differentiable = [i.name for i in program.inputs if i.differentiable]
-    names = tuple(differentiable) if wrt is None else (wrt,) if isinstance(wrt, str) else tuple(wrt)
+    names = tuple(differentiable) if wrt is None else (wrt,) if isinstance(wrt, str) else wrt
+    if not isinstance(names, tuple | list):
+        raise TypeError(f"`wrt` has to be an input's name, or several, got {wrt!r}")
+    names = tuple(names)
     for name in names:
+        if not isinstance(name, str):
+            raise TypeError(f"`wrt` has to hold names of inputs, got {name!r}")
         if name not in differentiable:
             meant = suggestion(name, differentiable)
             hint = f"did you mean `{meant}`?" if meant else f"there are {listing(differentiable)}"

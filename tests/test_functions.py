@@ -163,6 +163,17 @@ def test_a_backward_has_a_vjp_too() -> None:
     assert_allclose(of_seed, 3 * x**2 * v)
 
 
+def test_gradients_whose_names_were_taken() -> None:
+    back = lg.program("f(x[N]) -> y[N]:\n    y[n] = exp(x[n])").backward()
+    assert [r.name for r in back.backward().results] == ["x.grad2", "y.grad.grad"]
+    x, seed, v = RNG.normal(size=3), RNG.normal(size=3), RNG.normal(size=3)
+    dx, pullback = lg.vjp(back, x, seed)
+    assert_allclose(dx, np.exp(x) * seed)
+    second, of_seed = pullback(v)
+    assert_allclose(second, np.exp(x) * seed * v)
+    assert_allclose(of_seed, np.exp(x) * v)
+
+
 # ----------------------------------------------------------------------------------- value_and_grad
 
 
@@ -207,6 +218,9 @@ def test_what_is_no_loss_is_refused() -> None:
         lg.value_and_grad(SQUARES, wrt="z")
     with pytest.raises(ValueError, match="no differentiable input"):
         lg.value_and_grad("f(int w[N]) -> c:\n    for n:  c += w[n]")
+    for wrong in (0, [0]):
+        with pytest.raises(TypeError, match="`wrt` has to"):
+            lg.value_and_grad(SQUARES, wrt=wrong)  # type: ignore[arg-type]
 
 
 # --------------------------------------------------------------------------------------------- jvp

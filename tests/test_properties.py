@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from typing import Any
 
 import numpy as np
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 
 import loopgrad as lg
-from tests.derivatives import as_tuple, check_backward, check_recompute
+from tests.derivatives import NotSmooth, as_tuple, check_backward, check_recompute
 from tests.strategies import Drawn, programs
 
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
-usual = settings(max_examples=40, deadline=None, suppress_health_check=SLOW)
-fewer = settings(max_examples=15, deadline=None, suppress_health_check=SLOW)
+# A longer search: `LOOPGRAD_EFFORT=20 pytest tests/test_properties.py`.
+EFFORT = int(os.environ.get("LOOPGRAD_EFFORT", "1"))
+usual = settings(max_examples=40 * EFFORT, deadline=None, suppress_health_check=SLOW)
+fewer = settings(max_examples=15 * EFFORT, deadline=None, suppress_health_check=SLOW)
 
 
 def parse(drawn: Drawn) -> tuple[lg.Program, dict[str, Any]]:
@@ -26,12 +29,18 @@ def parse(drawn: Drawn) -> tuple[lg.Program, dict[str, Any]]:
     return program, {i.name: inputs[i.name] for i in program.inputs}
 
 
+def read_back(program: lg.Program) -> lg.Program:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", lg.ProgramWarning)
+        return lg.program(str(program))
+
+
 @given(programs(steps=5))
 @usual
 def test_text_reads_back(drawn: Drawn) -> None:
     program, _ = parse(drawn)
     for p in (program, program.unfold()):
-        assert lg.program(str(p)) == p
+        assert read_back(p) == p
 
 
 @given(programs(smallest=0))
@@ -57,14 +66,20 @@ def test_llvm_is_the_interpreter(drawn: Drawn) -> None:
 @usual
 def test_backward(drawn: Drawn) -> None:
     program, inputs = parse(drawn)
-    check_backward(program, inputs, {}, drawn.seed, rtol=1e-5, atol=1e-5)
+    try:
+        check_backward(program, inputs, {}, drawn.seed, rtol=1e-5, atol=1e-5)
+    except NotSmooth:
+        reject()
 
 
 @given(programs(steps=2))
 @fewer
 def test_second_derivatives(drawn: Drawn) -> None:
     program, inputs = parse(drawn)
-    check_recompute(program, inputs, {}, drawn.seed, rtol=1e-4, atol=1e-4)
+    try:
+        check_recompute(program, inputs, {}, drawn.seed, rtol=1e-4, atol=1e-4)
+    except NotSmooth:
+        reject()
 
 
 @given(programs(steps=3))
@@ -75,7 +90,7 @@ def test_derived_programs_read_back_and_are_proved(drawn: Drawn) -> None:
     program, _ = parse(drawn)
     assert not validate(program).tracked
     for derived in (program.backward(), program.backward(recompute=True), program.forward_mode()):
-        assert lg.program(str(derived)) == derived
+        assert read_back(derived) == derived
         assert not validate(derived).tracked, str(derived)
 
 

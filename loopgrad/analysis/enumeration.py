@@ -38,6 +38,7 @@ ASSIGNMENTS = 16  # of sizes, tried for one claim
 DRAWS = 400  # of which those that the header does not admit are thrown away
 MOST_ITERATIONS = 20_000  # at one assignment
 MOST_IN_ALL = 400_000  # iterations, for one program
+LARGEST_RANGE = 1 << 31
 LARGEST_LITERAL = 40  # sizes are drawn beyond the literals of the program, up to this
 
 
@@ -257,6 +258,8 @@ class Sizes:
                 turns = range(whole(first.lower, values), whole(first.upper, values))
             except Unknown:
                 return
+            if turns.stop - turns.start > LARGEST_RANGE:
+                raise Unknown(access)
             if relevant is not None and first.index not in relevant:
                 turns = turns[:1]
             if ends:

@@ -241,6 +241,7 @@ class Inference:
         distance = ext.difference(self.names.apply(left), self.names.apply(right))
         if distance == 0:
             return
+        smaller = right if distance is not None and distance > 0 else left
         simple = [e for e in (left, right) if isinstance(e, Extent | Number)]
         common = ext.extent_names(left) & ext.extent_names(right)
         if (
@@ -252,7 +253,7 @@ class Inference:
                 f"index `{scope.name}` has two extents, "
                 f"`{show_expression(left, True)}` and `{show_expression(right, True)}`",
                 _subscript_span(right_read, right_axis),
-                help=f"write its range: `for {scope.name} < {show_expression(left, True)}`",
+                help=f"write its range: `for {scope.name} < {show_expression(smaller, True)}`",
                 notes=(
                     (
                         _subscript_span(left_read, left_axis),
@@ -301,7 +302,7 @@ class Inference:
             last = self._last(write, axis)
             if last is None:
                 return None
-            extent = ext.plus(last, 1)
+            extent = self.names.apply(ext.plus(last, 1))
             found = extent if found is None else ext.maximum(found, extent, self.positive_constants)
         return found
 

@@ -86,6 +86,10 @@ def atoms_of(polynomial: Polynomial) -> set[int]:
     return {a for monomial in polynomial for a in monomial}
 
 
+def degree(polynomial: Polynomial) -> int:
+    return max(map(len, polynomial), default=0)
+
+
 def content(polynomial: Polynomial) -> int:
     """The greatest common divisor of the coefficients, the constant term left out; 0 for none."""
     divisor = 0

@@ -20,6 +20,7 @@ from loopgrad.analysis.polynomial import (
     coefficient_of,
     constant_value,
     content,
+    degree,
     key,
     multiply,
     negate,
@@ -34,17 +35,18 @@ MOST_ROWS = 120  # inequalities in one elimination
 MOST_CASES = 48  # of one proof
 MOST_KNOWLEDGE = 80  # inequalities about atoms, added to those given
 MOST_PAIRS = 600  # of inequalities, combined to eliminate one atom
-MOST_PROOFS = 5_000  # for one program
+LARGEST_DEGREE = 4  # of a coefficient
+MOST_PROOFS = 1_000  # for one program, and a few more for each of its accesses
 
 
 class Prover:
     """Proofs about one program. `positive` names the constants that they took to be at least 1."""
 
-    def __init__(self, terms: Terms):
+    def __init__(self, terms: Terms, accesses: int = 0):
         self.terms = terms
         self.positive: set[str] = set()
         self._cases = 0
-        self._proofs = MOST_PROOFS
+        self._proofs = MOST_PROOFS + 3 * accesses
 
     def impossible(self, formulas: Iterable[Formula]) -> bool:
         """Whether no integers whatever make all of the formulas true."""
@@ -278,6 +280,22 @@ class Elimination:
         self.least: dict[int, int] = {}
         for row in rows.by_shape.values():
             self._note_least(row)
+        for row in list(rows.by_shape.values()):
+            cut = self._cut(row)
+            if cut is not None:
+                rows.put(cut)
+
+    def _cut(self, row: Polynomial) -> Polynomial | None:
+        """`p >= 1`, where the row says `A*p >= c` of a natural number A and a positive c."""
+        if row.get((), 0) >= 0 or len(row) < 3:
+            return None
+        without = {m: c for m, c in row.items() if m}
+        common = set.intersection(*map(set, without))
+        number = next((a for a in common if self.least.get(a, -1) >= 0), None)
+        if number is None:
+            return None
+        parts = coefficient_of(without, number)
+        return None if parts is None else shift(parts[0], -1)
 
     def _note_least(self, row: Polynomial) -> None:
         if len(row) == 1 or (len(row) == 2 and () in row):
@@ -325,7 +343,7 @@ class Elimination:
                 remaining.by_shape[identity] = row
                 continue
             parts = coefficient_of(row, number)
-            if parts is None:
+            if parts is None or degree(parts[0]) > LARGEST_DEGREE:
                 continue
             sign = self._sign(parts[0])
             if sign > 0:
@@ -339,7 +357,8 @@ class Elimination:
             for d, q in negative:
                 # c*v + p >= 0 and q - d*v >= 0, so that d*p + c*q >= 0.
                 combined = add(p, q) if c == d else add(multiply(d, p), multiply(c, q))
-                if remaining.put(combined):
+                cut = self._cut(combined)
+                if remaining.put(combined) or (cut is not None and remaining.put(cut)):
                     return True
                 self._note_least(combined)
         return False

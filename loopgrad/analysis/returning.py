@@ -8,6 +8,7 @@ from dataclasses import replace
 from loopgrad.analysis import extents as ext
 from loopgrad.analysis.facts import Facts
 from loopgrad.analysis.infer import infer
+from loopgrad.analysis.tidy import tidy
 from loopgrad.diagnostics import ProgramError, listing, suggestion
 from loopgrad.ir.nodes import Expression, Local, Program, Result
 from loopgrad.ir.walk import computed_tensors
@@ -50,6 +51,9 @@ def returning(program: Program, names: str | Sequence[str]) -> Program:
         Local(r.name, r.extents, span=r.span) for r in program.results if r.name not in wanted
     ]
     new = replace(program, results=tuple(map(result, wanted)), locals=(*kept, *former))
+    if not _means(new, facts):
+        # The extents of a temporary, now given, would count for bare ranges too: spell those out.
+        return tidy(replace(facts.program, results=new.results, locals=new.locals))
     for local in former:
         without = replace(new, locals=tuple(one for one in new.locals if one is not local))
         if _means(without, facts):

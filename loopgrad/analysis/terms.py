@@ -20,6 +20,7 @@ from loopgrad.analysis.polynomial import (
     coefficient_of,
     constant,
     constant_value,
+    degree,
     key,
     multiply,
     negate,
@@ -76,6 +77,7 @@ TRUE, FALSE = Every(()), Some(())
 LARGEST_POWER = 4  # of an integer, multiplied out
 LARGEST_BITS = 256  # of a coefficient; beyond, an operation is an atom
 MOST_MONOMIALS = 64  # of a product, likewise
+LARGEST_DEGREE = 8  # likewise
 
 
 @dataclass(slots=True)
@@ -269,7 +271,8 @@ class Terms:
         return product
 
     def _product(self, left: Polynomial, right: Polynomial) -> Polynomial:
-        if len(left) * len(right) <= MOST_MONOMIALS:
+        small = len(left) * len(right) <= MOST_MONOMIALS
+        if small and degree(left) + degree(right) <= LARGEST_DEGREE:
             product = multiply(left, right)
             if all(c.bit_length() <= LARGEST_BITS for c in product.values()):
                 return product
@@ -387,7 +390,7 @@ class Terms:
             if any(self._changes(a, values) for a in monomial):
                 product = constant(coefficient)
                 for a in monomial:
-                    product = multiply(product, self._substitute_atom(a, values))
+                    product = self._product(product, self._substitute_atom(a, values))
                 total = add(total, product)
             else:
                 total = add(total, {monomial: coefficient})

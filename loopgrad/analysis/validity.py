@@ -16,7 +16,8 @@ from loopgrad.analysis.terms import Terms
 from loopgrad.analysis.unused import unused
 from loopgrad.diagnostics import Diagnostic, ProgramError
 from loopgrad.ir.memo import once_per_program
-from loopgrad.ir.nodes import Program, Read, Reduction
+from loopgrad.ir.nodes import Accumulate, Program, Read, Reduction, Statement
+from loopgrad.ir.walk import accumulates, all_statements, statement_reads
 
 
 @once_per_program
@@ -38,7 +39,42 @@ def validate(program: Program) -> Safety:
 
 def warnings_of(program: Program) -> list[Diagnostic]:
     """What is allowed and probably not meant: unused inputs, tensors that reach no result."""
-    return unused(program)
+    found = unused(program)
+    named = {diagnostic.span for diagnostic in found}
+    needed = _needed(program)
+    for statement in all_statements(program.statements):
+        if isinstance(statement, Accumulate) and statement.target.tensor not in needed:
+            span, name = statement.target.span, statement.target.tensor
+            needed.add(name)
+            if span is None or span not in named:
+                found.append(
+                    Diagnostic(
+                        f"tensor `{name}` reaches no result",
+                        span,
+                        "leave it out, or make it a result",
+                        severity="warning",
+                    )
+                )
+    return found
+
+
+def _needed(program: Program) -> set[str]:
+    """The tensors that results hang on, and those never read, of which `unused` tells."""
+    sources: dict[str, set[str]] = {}
+    read: set[str] = set()
+    for around, statement in accumulates(program.statements):
+        chain: tuple[Statement, ...] = (*around, statement)
+        names = {r.tensor for s in chain for r in statement_reads(s)}
+        sources.setdefault(statement.target.tensor, set()).update(names)
+        read |= names
+    needed = {result.name for result in program.results}
+    pending = list(needed)
+    while pending:
+        for name in sources.get(pending.pop(), ()):
+            if name not in needed:
+                needed.add(name)
+                pending.append(name)
+    return needed | (sources.keys() - read)
 
 
 def safety_of(facts: Facts) -> Safety:
@@ -59,9 +95,10 @@ class Validation:
 
     def __init__(self, facts: Facts):
         self.facts = facts
-        self.prover = Prover(Terms(facts))
-        self.sizes = Sizes(facts)
         self.accesses = Collector(facts)
+        count = len(self.accesses.reads) + len(self.accesses.writes)
+        self.prover = Prover(Terms(facts), count)
+        self.sizes = Sizes(facts)
         self.diagnostics: list[Diagnostic] = []
         self.inside: dict[tuple[int, Read], bool] = {}
         self.tracked: set[str] = set()

@@ -135,7 +135,7 @@ class Binder:
 
     def _integer(self, what: str, value: Any, real: str | None = None) -> int:
         try:
-            whole = operator.index(value)
+            whole = int(operator.index(value))  # of True: 1
         except TypeError:
             hint = f" (for a real one write `{real}` in the header)" if real else ""
             got = _described(value)

@@ -83,11 +83,10 @@ def _bounded(value: Any) -> Any:
 
 
 def _power(base: Any, exponent: Any) -> Any:
-    if isinstance(base, int) and isinstance(exponent, int):
-        if exponent < 0:
-            return Fraction(base) ** exponent if exponent > -LARGEST_BITS else 0.0
-        if abs(base) > 1 and exponent > LARGEST_BITS:
-            raise OverflowError("it is too large")
+    if not (isinstance(base, int) and isinstance(exponent, int)) or exponent < 0:
+        return math.pow(base, exponent)
+    if abs(base) > 1 and exponent > LARGEST_BITS:
+        raise OverflowError("it is too large")
     return base**exponent
 
 

@@ -24,10 +24,11 @@ from loopgrad.diagnostics import listing
 TEXT_ENDINGS = (".txt", ".csv", ".tsv", ".dat")
 
 
-def value(text: str) -> Any:
+def value(text: str, rank: int) -> Any:
     """What stands behind `name=`: a number, a list of numbers, or the array in a file.
 
-    `file.npz:key` names an array of an archive; `-` reads numbers from standard input.
+    `file.npz:key` names an array of an archive; `-` reads numbers from standard input. A table of
+    text has rows and columns; where `rank` is 1, a single row or column is a list.
     """
     for convert in (int, float):
         with contextlib.suppress(ValueError):
@@ -37,16 +38,19 @@ def value(text: str) -> Any:
     if text.startswith("["):
         return _listed(text)
     if text == STANDARD_INPUT:
-        return _table(sys.stdin.read(), "standard input")
-    return load(text)
+        return _table(sys.stdin.read(), "standard input", rank)
+    return load(text, rank)
 
 
 def _listed(text: str) -> NDArray[Any]:
     try:
         numbers = ast.literal_eval(text)
-        array = np.array(numbers)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         raise Mistake(f"`{_short(text)}` is no list of numbers") from None
+    try:
+        array = np.array(numbers)
+    except (ValueError, TypeError, OverflowError):
+        array = np.array(None)
     if array.dtype.kind not in "biuf":
         raise Mistake(f"`{_short(text)}` is no rectangular list of numbers")
     return array.astype(np.float64) if array.size == 0 else array
@@ -56,8 +60,8 @@ def _short(text: str) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-def load(file: str) -> NDArray[Any]:
-    """The array in a file. Raises Mistake, saying what the file is not."""
+def load(file: str, rank: int) -> NDArray[Any]:
+    """The array in a file (of rank `rank`, if it is text). Raises Mistake, saying what the file is not."""
     path, _, key = file.rpartition(":")
     if not path or Path(file).exists() or not Path(path).exists():
         path, key = file, ""
@@ -73,7 +77,7 @@ def load(file: str) -> NDArray[Any]:
     if data.startswith(b"\x93NUMPY") or path.endswith(".npy"):
         return _from_npy(path, data)
     try:
-        return _table(data.decode("utf-8"), f"`{path}`")
+        return _table(data.decode("utf-8"), f"`{path}`", rank)
     except UnicodeDecodeError:
         raise Mistake(f"`{path}` is neither .npy, nor .npz, nor text with numbers") from None
 
@@ -105,17 +109,21 @@ def _from_archive(path: str, data: bytes, key: str) -> NDArray[Any]:
     raise Mistake(f"`{path}` holds {listing(names)}: {example}")
 
 
-def _table(text: str, name: str) -> NDArray[Any]:
+def _table(text: str, name: str, rank: int) -> NDArray[Any]:
     """Rows of numbers, separated by spaces or commas; whole numbers where all are."""
+    if not text.strip():
+        raise Mistake(f"{name} holds no numbers")
     rows = text.replace(",", " ").replace("\t", " ").splitlines()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # an empty file is only warned of
-            table = np.loadtxt(rows, dtype=np.float64, ndmin=1)
+            table = np.loadtxt(rows, dtype=np.float64, ndmin=2)
     except (ValueError, UserWarning) as error:
         message = str(error).split("\n")[0]
         raise Mistake(f"{name} holds no table of numbers: {message}") from None
     array: NDArray[Any] = table
+    if rank < 2 and 1 in array.shape:
+        array = array.reshape(-1) if rank else array.reshape(array.shape if array.size > 1 else ())
     if array.size and not any(c in text for c in ".enEN") and np.all(np.abs(array) < 2**53):
         return array.astype(np.int64)
     return array

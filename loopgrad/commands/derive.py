@@ -6,10 +6,10 @@ import click
 
 from loopgrad.commands.mistakes import Mistake
 from loopgrad.commands.output import print_program, to_option
-from loopgrad.commands.sources import load_program
+from loopgrad.commands.sources import ProgramCommand, load_program
 
 
-@click.command("derive")
+@click.command("derive", cls=ProgramCommand)
 @click.argument("file", metavar="FILE[:NAME]")
 @click.option(
     "--wrt",

@@ -7,12 +7,12 @@ from typing import Any
 import click
 
 from loopgrad.commands.mistakes import Mistake
-from loopgrad.commands.sources import load_program
+from loopgrad.commands.sources import ProgramCommand, load_program
 from loopgrad.diagnostics import listing, suggestion
 from loopgrad.ir.nodes import Program
 
 
-@click.command("run")
+@click.command("run", cls=ProgramCommand)
 @click.argument("file", metavar="FILE[:NAME]")
 @click.argument("arguments", metavar="NAME=VALUE...", nargs=-1)
 @click.option(
@@ -57,6 +57,7 @@ def _values(program: Program, arguments: tuple[str, ...]) -> dict[str, Any]:
     from loopgrad.commands import arrays
 
     known = [a.name for a in program.arguments]
+    ranks = {i.name: len(i.extents) for i in program.inputs}
     values: dict[str, Any] = {}
     for argument in arguments:
         name, equals, text = argument.partition("=")
@@ -71,7 +72,7 @@ def _values(program: Program, arguments: tuple[str, ...]) -> dict[str, Any]:
         if name in values:
             raise Mistake(f"`{name}` is given twice")
         try:
-            values[name] = arrays.value(text)
+            values[name] = arrays.value(text, ranks.get(name, 0))
         except Mistake as mistake:
             raise Mistake(f"{name}: {mistake.message}") from None
     return values

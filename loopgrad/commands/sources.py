@@ -15,6 +15,16 @@ from loopgrad.ir.nodes import Program
 STANDARD_INPUT = "-"
 
 
+class ProgramCommand(click.Command):
+    """A command on FILE[:NAME], where `-:NAME` is not an option."""
+
+    def parse_args(self, context: click.Context, args: list[str]) -> list[str]:
+        shown = shown_name(STANDARD_INPUT)
+        return super().parse_args(
+            context, [shown + a[1:] if a.startswith("-:") else a for a in args]
+        )
+
+
 @dataclass(frozen=True)
 class Place:
     """A file of programs, and the name of one in it where it is given."""
@@ -32,7 +42,9 @@ def split(argument: str) -> Place:
     head, colon, name = argument.rpartition(":")
     if not colon or Path(argument).exists():
         return Place(argument, None)
-    if head == STANDARD_INPUT or Path(head).exists():
+    if head in (STANDARD_INPUT, shown_name(STANDARD_INPUT)):
+        return Place(STANDARD_INPUT, name)
+    if Path(head).exists():
         return Place(head, name)
     looks_like_path = len(head) == 1 or "/" in name or "\\" in name or name.endswith(".loops")
     return Place(argument, None) if looks_like_path else Place(head, name)

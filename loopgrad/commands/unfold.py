@@ -5,10 +5,10 @@ from __future__ import annotations
 import click
 
 from loopgrad.commands.output import print_program, to_option
-from loopgrad.commands.sources import load_program
+from loopgrad.commands.sources import ProgramCommand, load_program
 
 
-@click.command("unfold")
+@click.command("unfold", cls=ProgramCommand)
 @click.argument("file", metavar="FILE[:NAME]")
 @to_option
 def command(file: str, notation: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import TypeAlias
 
 from loopgrad.frontend.calls import Callables
 from loopgrad.frontend.cursor import Mistake, place
@@ -23,7 +24,8 @@ def read_program(lines: list[Line], report: Report, programs: Callables) -> Prog
     """The program of the lines, its header first; None, and a report, where there is a mistake."""
     before = report.count
     program = _Reader(lines, report, programs).program()
-    return program if report.count == before else None
+    whole = report.count == before and not any(line.broken for line in lines)
+    return program if whole else None
 
 
 class _Reader:
@@ -66,8 +68,7 @@ class _Reader:
             self.report.span(*header.place),
             comments_of(self.first),
         )
-        if not self.symbols.unsure:
-            check_whole(program, self.symbols, self.written, self.reader)
+        check_whole(program, self.symbols, self.written, self.reader)
         return program
 
     def header(self) -> Header:
@@ -103,25 +104,25 @@ class _Reader:
         """
         tokens = line.tokens
         at = operator_at(tokens)
-        if at is None:
-            self.symbols.unsure |= not opens_block(line)
+        if at is None and opens_block(line):
             return
-        found = list(_targets(tokens, at))
+        found = list(_targets(tokens, at)) if at is not None else _likely_target(tokens)
         self.symbols.unsure |= not found
         ranks = self.ranks_of_results(tokens, at)
         for i, (token, rank, end) in enumerate(reversed(found)):
             self.written.add(token.text)
             if token.text in RESERVED or self.symbols.kind_of(token.text):
                 continue
-            known: int | None = rank
+            if rank == 0 and any(t.text == token.text for t in tokens[: tokens.index(token)]):
+                continue  # an index, written by mistake
             if ranks is not None and rank == 0:
-                known = ranks[i] if i < len(ranks) else None
+                rank = ranks[i] if i < len(ranks) else None
             where = Place(token.start, end)
-            self.symbols.tensors[token.text] = Tensor(token.text, "computed", known, where)
+            self.symbols.tensors[token.text] = Tensor(token.text, "computed", rank, where)
 
-    def ranks_of_results(self, tokens: list[Token], at: int) -> list[int] | None:
+    def ranks_of_results(self, tokens: list[Token], at: int | None) -> list[int] | None:
         """The numbers of axes that a call gives to its targets; None where none is called."""
-        if at + 2 >= len(tokens) or tokens[at + 2].text != "(":
+        if at is None or at + 2 >= len(tokens) or tokens[at + 2].text != "(":
             return None
         name = tokens[at + 1]
         if name.kind != "name" or name.text in RESERVED:
@@ -168,12 +169,7 @@ class _Reader:
         except Mistake:
             return None
         except RecursionError:
-            self.report.add(
-                "an expression nested too deeply",
-                line.tokens[0].start,
-                line.tokens[-1].end,
-                "compute parts of it into tensors of their own",
-            )
+            self.reader.line_too_deep()
             return None
 
     def block(self, line: Line) -> list[Statement]:
@@ -259,8 +255,23 @@ def operator_at(tokens: list[Token]) -> int | None:
     return mistaken
 
 
-def _targets(tokens: list[Token], at: int) -> Iterator[tuple[Token, int, int]]:
-    """The targets before the operator at `at`, last first: name, number of subscripts, end."""
+# A target: its name, the number of its subscripts, if that is known, and where it ends.
+_Target: TypeAlias = tuple[Token, int | None, int]
+
+
+def _likely_target(tokens: list[Token]) -> list[_Target]:
+    """The target of a line whose operator is missing, or lost in brackets that do not match."""
+    first = 0
+    if tokens[0].text == "for":
+        first = next((i + 1 for i, token in enumerate(tokens) if token.text == ":"), 0)
+    token, behind = tokens[first], tokens[min(first + 1, len(tokens) - 1)]
+    if token.kind != "name" or token.text in RESERVED or behind.text != "[":
+        return []
+    return [(token, None, token.end)]
+
+
+def _targets(tokens: list[Token], at: int) -> Iterator[_Target]:
+    """The targets before the operator at `at`, last first."""
     i = at - 1
     while i >= 0 and tokens[i].text in ("+", "-", "*", "max", "min"):  # of `+ =`
         i -= 1

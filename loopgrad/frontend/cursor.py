@@ -128,6 +128,14 @@ class Cursor:
             "compute parts of it into tensors of their own",
         )
 
+    def line_too_deep(self) -> None:
+        """Reports a line that Python's own limit on nested calls stopped."""
+        self.wrong(
+            "an expression nested too deeply",
+            Place(self.tokens[0].start, self.tokens[-1].end),
+            "compute parts of it into tensors of their own",
+        )
+
     # What the rules of one file need of the next one's.
 
     def conditional(self) -> Expression:

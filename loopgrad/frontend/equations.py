@@ -11,8 +11,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
-from loopgrad.diagnostics import Diagnostic, ProgramError
+from loopgrad.analysis import extents as ext
+from loopgrad.diagnostics import Diagnostic, ProgramError, listing
 from loopgrad.frontend.knowledge import Knowledge, lone_uses
 from loopgrad.frontend.names import Names
 from loopgrad.frontend.regions import is_natural
@@ -29,9 +31,8 @@ from loopgrad.ir.nodes import (
     Read,
     Reduce,
     Reduction,
-    Statement,
 )
-from loopgrad.ir.printer import show_range, show_statement
+from loopgrad.ir.printer import show_expression, show_range, show_statement
 from loopgrad.ir.walk import (
     ONE,
     ZERO,
@@ -133,12 +134,12 @@ class Equation:
     names: Names
     alone: bool
     whole: bool
-    statements: list[Statement] = field(default_factory=list)
+    statements: list[Accumulate] = field(default_factory=list)
     locals: list[Local] = field(default_factory=list)
     _known: dict[tuple[Expression, Place], Read] = field(default_factory=dict)
     _shifted: dict[tuple[object, ...], tuple[Read, Read]] = field(default_factory=dict)
 
-    def unfold(self) -> list[Statement]:
+    def unfold(self) -> list[Accumulate]:
         source = self.source
         ranges: tuple[Range, ...] = ()
         for r in source.ranges:
@@ -150,7 +151,7 @@ class Equation:
         self.assign(replace(source.target, subscripts=subscripts), source.reduction, place)
         if self.statements and source.comments.above + (source.comments.behind or ("",)) != ("",):
             self.statements[0] = replace(self.statements[0], comments=source.comments)
-        return self.statements
+        return list(map(self.spelled, self.statements))
 
     # --------------------------------------------------------------------------- the target's own
 
@@ -176,6 +177,7 @@ class Equation:
         divisors: tuple[Expression, ...] = (),
     ) -> None:
         """One `+=` or `-=` for each term of the value, sums of sums taken apart."""
+        self.keep_equalities(target, place, sum(1 for _ in additive_terms(value)))
         for term_sign, term in additive_terms(value, sign):
             if isinstance(term, Reduce) and term.name in SUMS:
                 ranges, body = self.opened(term, place)
@@ -203,6 +205,68 @@ class Equation:
             value, sign = value.operands[0], -sign
         self.emit(target, ADD if sign > 0 else SUBTRACT, value, place)
 
+    def keep_equalities(self, target: Read, place: Place, parts: int) -> None:
+        """Sees to it that an index still has one extent when its statement is taken apart.
+
+        `y[j] = a[j] + sum[i](W[j,i])` with `a[J]`, `W[J',I]` needs J and J' to be equal. Each part
+        alone would not; declared extents of the target, which is in all parts, say so.
+        """
+        for r in place.ranges:
+            if r.index not in self.several:
+                continue
+            if Index(r.index) in target.subscripts:
+                if target.tensor not in self.knowledge.declared:
+                    self.declare(target, (*self.around, *place.ranges))
+            elif parts > 1:
+                names = sorted(show_expression(e) for e in self.several[r.index])
+                raise self.error(
+                    f"index `{r.index}` has the extents {listing(names)} in different terms, and "
+                    "in loops of their own nothing would check that they are equal",
+                    r.span or self.source.span,
+                    f"declare the axes with one name, `{names[0]}`",
+                )
+
+    @cached_property
+    def several(self) -> dict[str, set[Expression]]:
+        """The bare indices that run over axes with different extents, which have to be equal."""
+        source = self.source
+        parts = (source.value, source.guard, source.target)
+        inner = (
+            (r, n.body)
+            for n in subexpressions(source.value)
+            if isinstance(n, Reduce)
+            for r in n.ranges
+        )
+        found = {
+            r.index: self.knowledge.extents_of(r.index, parts)
+            for r in source.ranges
+            if r.upper is None
+        }
+        found |= {
+            r.index: self.knowledge.extents_of(r.index, (body,))
+            for r, body in inner
+            if r.upper is None
+        }
+        return {index: extents for index, extents in found.items() if len(extents) > 1}
+
+    def declare(self, target: Read, ranges: tuple[Range, ...]) -> None:
+        """Declares a computed tensor, with the largest subscripts of its loops."""
+        if any(local.name == target.tensor for local in self.locals):
+            return
+        uppers = [self.upper(r) for r in ranges]
+        known = [
+            (r.index, r.lower or ZERO, u)
+            for r, u in zip(ranges, uppers, strict=True)
+            if u is not None
+        ]
+        extents: list[Expression] = []
+        for subscript in target.subscripts:
+            last = ext.largest(subscript, known, frozenset())
+            names = free_indices(subscript)
+            found = [self.extent_of_axis(r) for r in ranges if r.index in names]
+            extents.append(found[0] if last is None and found else ext.plus(last or ZERO, 1))
+        self.locals.append(Local(target.tensor, tuple(extents)))
+
     def fold(self, target: Read, reduction: Reduction, value: Reduce, place: Place) -> None:
         ranges, body = self.opened(value, place)
         inside = place.inside(ranges)
@@ -212,6 +276,45 @@ class Equation:
         self.statements.append(
             Accumulate(target, reduction, value, place.ranges, place.guard, self.source.span)
         )
+
+    def spelled(self, statement: Accumulate) -> Accumulate:
+        """The statement with the bounds of bare ranges, where what gave them went elsewhere."""
+
+        def bounded(r: Range) -> Range:
+            if r.upper is not None or self.shows(r, statement) or self.follows(r, statement):
+                return r
+            upper = self.upper(r)
+            return r if upper is None else replace(r, lower=r.lower or ZERO, upper=upper)
+
+        ranges = tuple(map(bounded, statement.ranges))
+        return replace(statement, ranges=ranges) if ranges != statement.ranges else statement
+
+    def shows(self, r: Range, statement: Accumulate) -> bool:
+        """Does the index alone subscript what gives it a range?"""
+        here = {local.name for local in self.locals} | self.knowledge.declared.keys()
+        declared = statement.target if statement.target.tensor in here else None
+        return any(
+            True
+            for expression in (statement.value, statement.guard, declared)
+            if expression is not None
+            for _ in lone_uses(r.index, expression)
+        )
+
+    def follows(self, r: Range, statement: Accumulate) -> bool:
+        """Does another statement into the same elements show the range?"""
+        return Index(r.index) in statement.target.subscripts and any(
+            other.target == statement.target and r in other.ranges and self.shows(r, other)
+            for other in self.statements
+            if other is not statement
+        )
+
+    def upper(self, r: Range) -> Expression | None:
+        """The upper bound of a loop, found over the whole statement where it is not written."""
+        known = self.knowledge.upper(r)
+        for expression in (self.source.value, self.source.guard, self.source.target):
+            if known is None and expression is not None:
+                known = self.knowledge.range_of(r.index, expression)
+        return known
 
     # ---------------------------------------------------------------------- reductions, taken out
 
@@ -266,7 +369,7 @@ class Equation:
         place = self.needed(free_indices(value), place)
         key = (value, place)
         if key not in self._known:
-            read = self.tensor(self.names.part_of(self.source.target.tensor), place, value)
+            read = self.tensor(self.names.part_of(self.source.target.tensor), place)
             if isinstance(value, Reduce) and value.name in FOLDS:
                 self.fold(read, FOLDS[value.name], value, place)
             else:
@@ -322,7 +425,7 @@ class Equation:
         if key in self._shifted:
             return self._shifted[key]
         greatest, shift, total = (
-            self.tensor(self.names.tensor(name), outer, body) for name in ("m", "c", "Z")
+            self.tensor(self.names.tensor(name), outer) for name in ("m", "c", "Z")
         )
         finite = Compare(("<", "<"), (apply("neg", INFINITY), greatest, INFINITY))
         held = Conditional(finite, apply("stop_gradient", greatest), ZERO)
@@ -368,20 +471,19 @@ class Equation:
                 wanted |= {name for b in bounds((r,)) for name in free_indices(b)}
         return replace(place, ranges=tuple(r for r in place.ranges if r.index in wanted))
 
-    def tensor(self, name: str, place: Place, value: Expression) -> Read:
+    def tensor(self, name: str, place: Place) -> Read:
         """A new tensor with an axis for each loop around, declared where it has to be."""
         ranges = (*self.around, *place.ranges)
-        if any(any(True for _ in reads(b)) for r in ranges for b in bounds((r,))):
-            extents = [self.extent_of_axis(r, value) for r in ranges]
-            self.locals.append(Local(name, tuple(extents)))
-        return Read(name, axis_subscripts(ranges))
+        read = Read(name, axis_subscripts(ranges))
+        by_data = any(any(True for _ in reads(b)) for b in bounds(ranges))
+        if by_data or any(r.index in self.several for r in ranges):
+            self.declare(read, ranges)
+        return read
 
-    def extent_of_axis(self, r: Range, value: Expression) -> Expression:
+    def extent_of_axis(self, r: Range) -> Expression:
         """The extent of a temporary's axis whose loop is bounded by data."""
-        fixed = r.upper is not None and not free_indices(r.upper) and not any(reads(r.upper))
-        if fixed and r.upper is not None:
-            return r.upper
-        for expression in (value, self.source.value, self.source.target):
+        bodies = (n.body for n in subexpressions(self.source.value) if isinstance(n, Reduce))
+        for expression in (self.source.value, self.source.target, *bodies):
             found = self.knowledge.range_of(r.index, expression)
             if found is not None:
                 return found
@@ -436,6 +538,6 @@ def axis_subscripts(ranges: tuple[Range, ...]) -> tuple[Expression, ...]:
     return tuple(
         Index(r.index)
         if r.lower is None or is_natural(r.lower, ranges[:k])
-        else apply("-", Index(r.index), r.lower)
+        else ext.to_expression(ext.polynomial(apply("-", Index(r.index), r.lower)))
         for k, r in enumerate(ranges)
     )

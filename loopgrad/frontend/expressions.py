@@ -228,8 +228,6 @@ class Expressions(Ranges):
         name, arity = token.text, OPERATIONS[token.text].arity
         self.at += 1
         if not self.accept("("):
-            if self.token.text == "=":
-                self.fail(f"`{name} =` stands apart", token, f"write `{name}=`")
             self.fail(
                 f"expected `(` after the function `{name}`, found {shown(self.token)}",
                 self.token,

@@ -26,6 +26,7 @@ from loopgrad.ir.nodes import (
 )
 from loopgrad.ir.operations import ElementType
 
+MOST_ARGUMENTS = 1_000
 KINDS = ("param", "int", "bool", "size")
 
 
@@ -65,6 +66,9 @@ class Headers(Expressions):
             self.refuse_rest()
         except Mistake:
             self.symbols.unsure = True
+        except RecursionError:
+            self.symbols.unsure = True
+            self.line_too_deep()
         header.place = Place(header.place.start, self.tokens[max(self.at - 1, 0)].end)
         return header
 
@@ -103,6 +107,7 @@ class Headers(Expressions):
         seen: dict[str, Place] = {}
         self.in_arguments = True
         while not self.accept(")"):
+            first = self.at
             try:
                 argument, at = self.argument()
                 if argument.name in seen:
@@ -118,7 +123,9 @@ class Headers(Expressions):
                 self.end_of_argument()
             except Mistake:
                 self.symbols.unsure = True
-                self.skip_argument()
+                self.skip_argument(first)
+            if len(found) > MOST_ARGUMENTS:
+                self.fail(f"more than {MOST_ARGUMENTS} arguments", self.token, "take fewer")
             if not self.accept(","):
                 self.expect(")", "after the arguments")
                 break
@@ -139,8 +146,9 @@ class Headers(Expressions):
             help = "arguments are parted by `,`"
         self.fail(f"expected `,` or `)` after the argument, found {shown(token)}", token, help)
 
-    def skip_argument(self) -> None:
-        """Goes to the comma or bracket that ends an argument which cannot be read."""
+    def skip_argument(self, first: int) -> None:
+        """Goes to the comma or bracket that ends the argument begun at `first`."""
+        self.at = first
         nesting = 0
         while (token := self.token).kind != "end" and token.text != "->":
             if nesting == 0 and token.text in (",", ")"):
@@ -311,6 +319,9 @@ class Headers(Expressions):
                 )
         except Mistake:
             self.symbols.unsure = True
+        except RecursionError:
+            self.symbols.unsure = True
+            self.line_too_deep()
         return found
 
     def local(self) -> list[Local]:

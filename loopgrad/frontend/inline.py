@@ -324,12 +324,23 @@ class _OneCall:
         """A loop around the call; a bare one over the axes that its index subscripts alone."""
         if r.upper is not None:
             return r
-        for expression in (*self.call.arguments, *self.call.targets):
-            for read, axis in lone_uses(r.index, expression):
-                if read.tensor in self.within.caller.ranks:
-                    upper = self.within.extent(AxisOf(read.tensor, axis))
-                    return FoundRange(r.index, r.lower or ZERO, upper, r.descending, r.span)
-        return r
+        uppers = [
+            (self.within.extent(AxisOf(read.tensor, axis)), read, axis)
+            for expression in (*self.call.arguments, *self.call.targets)
+            for read, axis in lone_uses(r.index, expression)
+            if read.tensor in self.within.caller.ranks
+        ]
+        if not uppers:
+            return r
+        upper = uppers[0][0]
+        for other, read, axis in uppers[1:]:
+            if other != upper and not _unresolved(other) and not _unresolved(upper):
+                what = f"axis {axis} of `{read.tensor}`, where `{r.index}` runs,"
+                shown = show_expression(upper)
+                self.binding.agreements.append(
+                    Agreement(other, upper, what, shown, read.span, self.call)
+                )
+        return FoundRange(r.index, r.lower or ZERO, upper, r.descending, r.span)
 
     def rename_indices(self, plain: Program) -> None:
         """Gives the callee's indices names that mean nothing yet where the call stands."""
@@ -440,14 +451,14 @@ class _OneCall:
 
     def lead_extent(self, k: int, loops: tuple[Range, ...]) -> Expression | None:
         """The extent of the axis that a temporary has for a loop around the call."""
-        r = loops[k]
         at = axis_subscripts(loops)[k]
-        outer = [self.loop(o) for o in loops[: k + 1]]
+        outer = loops[: k + 1]
         if all(o.upper is not None for o in outer):
             known = [(o.index, o.lower or ZERO, o.upper) for o in outer if o.upper is not None]
             last = ext.largest(at, known, frozenset())
             if last is not None:
                 return ext.plus(last, 1)
+        r = loops[k]
         for expression in (*self.call.arguments, *self.call.targets):
             for read, axis in lone_uses(r.index, expression):
                 if read.tensor in self.within.caller.ranks:

@@ -42,11 +42,23 @@ class Knowledge:
         }
         self.inputs = {i.name for i in program.inputs}
         self.computed = set(computed_tensors(program))
+        self._drafted: dict[int, Range] = {}  # id of a reduction's range -> its loop in the draft
 
     @cached_property
     def inference(self) -> Inference:
-        body = tuple(map(_draft, self.program.statements))
+        body = tuple(map(self._draft, self.program.statements))
         return Inference(replace(self.program, statements=body))
+
+    @cached_property
+    def _uppers(self) -> dict[int, Expression | None]:
+        return {id(scope.given): scope.upper for scope in self.inference.scopes}
+
+    def upper(self, r: Range) -> Expression | None:
+        """The upper bound of one of the program's ranges, found if it is not written."""
+        if r.upper is not None:
+            return r.upper
+        uppers = self._uppers  # makes the draft first
+        return uppers.get(id(self._drafted.get(id(r), r)))
 
     def extents(self, tensor: str) -> Sequence[Expression | None] | None:
         """The tensor's extents, None for those that cannot be found."""
@@ -61,6 +73,16 @@ class Knowledge:
         elements: dict[str, ElementType] = getattr(self.inference, "elements", {})
         return elements.get(tensor, ElementType.FLOAT)
 
+    def extents_of(self, index: str, expressions: Sequence[Expression | None]) -> set[Expression]:
+        """The declared extents of all axes that the index alone subscripts."""
+        found: set[Expression] = set()
+        for expression in expressions:
+            for read, axis in () if expression is None else lone_uses(index, expression):
+                declared = self.declared.get(read.tensor)
+                if declared is not None and axis < len(declared):
+                    found.add(declared[axis])
+        return found
+
     def range_of(self, index: str, expression: Expression) -> Expression | None:
         """The extent of the axes that the index alone subscripts in the expression."""
         found: Expression | None = None
@@ -69,6 +91,33 @@ class Knowledge:
             if extent is not None and (found is None or isinstance(extent, Extent)):
                 found = extent
         return found
+
+    def _draft(self, statement: Statement) -> Statement:
+        if isinstance(statement, Block):
+            return replace(statement, body=tuple(map(self._draft, statement.body)))
+        assert isinstance(statement, Accumulate)
+        ranges = list(statement.ranges)
+        value = self._flat(statement.value, ranges)
+        guard = None if statement.guard is None else self._flat(statement.guard, ranges)
+        return replace(statement, ranges=tuple(ranges), value=value, guard=guard)
+
+    def _flat(self, expression: Expression, ranges: list[Range]) -> Expression:
+        """The expression without reductions, whose indices are renamed and added to the ranges."""
+        if not isinstance(expression, Reduce):
+            return rebuild(expression, lambda e: self._flat(e, ranges))
+        outer = {r.index for r in ranges}
+        renaming: dict[str, Expression] = {}
+        for r in expression.ranges:
+            if expression.name == "softmax" and r.index in outer:
+                continue
+            name = f"{EINSTEIN}{len(ranges)}{r.index}"
+            bounds = [None if b is None else substitute(b, renaming) for b in (r.lower, r.upper)]
+            self._drafted[id(r)] = Range(name, bounds[0], bounds[1])
+            ranges.append(self._drafted[id(r)])
+            renaming[r.index] = Index(name)
+        body = self._flat(substitute(expression.body, renaming), ranges)
+        real = expression.name in ("mean", "logsumexp", "softmax")
+        return Apply("exp", (body,)) if real else body
 
 
 def lone_uses(index: str, expression: Expression) -> Iterator[tuple[Read, int]]:
@@ -81,31 +130,3 @@ def lone_uses(index: str, expression: Expression) -> Iterator[tuple[Read, int]]:
                 yield expression, axis
     for child in children(expression):
         yield from lone_uses(index, child)
-
-
-def _draft(statement: Statement) -> Statement:
-    if isinstance(statement, Block):
-        return replace(statement, body=tuple(map(_draft, statement.body)))
-    assert isinstance(statement, Accumulate)
-    ranges = list(statement.ranges)
-    value = _flat(statement.value, ranges)
-    guard = None if statement.guard is None else _flat(statement.guard, ranges)
-    return replace(statement, ranges=tuple(ranges), value=value, guard=guard)
-
-
-def _flat(expression: Expression, ranges: list[Range]) -> Expression:
-    """The expression without reductions, whose indices are renamed and added to the ranges."""
-    if not isinstance(expression, Reduce):
-        return rebuild(expression, lambda e: _flat(e, ranges))
-    outer = {r.index for r in ranges}
-    renaming: dict[str, Expression] = {}
-    for r in expression.ranges:
-        if expression.name == "softmax" and r.index in outer:
-            continue
-        name = f"{EINSTEIN}{len(ranges)}{r.index}"
-        bounds = [None if b is None else substitute(b, renaming) for b in (r.lower, r.upper)]
-        ranges.append(Range(name, bounds[0], bounds[1]))
-        renaming[r.index] = Index(name)
-    body = _flat(substitute(expression.body, renaming), ranges)
-    real = expression.name in ("mean", "logsumexp", "softmax")
-    return Apply("exp", (body,)) if real else body

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -63,6 +63,7 @@ class Report:
     def __init__(self, source: Source):
         self.source = source
         self.diagnostics: dict[tuple[int, int], Diagnostic] = {}
+        self.others: list[Diagnostic] = []
         self.left_out = 0
 
     @property
@@ -89,10 +90,17 @@ class Report:
         span = self.span(start, end)
         self.diagnostics[start, end] = Diagnostic(found, span, help, notes)
 
+    def add_all(self, diagnostics: Iterable[Diagnostic]) -> None:
+        """What later passes found; it may lie in other texts, or nowhere."""
+        for diagnostic in diagnostics:
+            if diagnostic not in self.others:
+                self.others.append(diagnostic)
+
     def raise_if_any(self) -> None:
-        if not self.diagnostics:
+        found = [*self.diagnostics.values(), *self.others]
+        if not found:
             return
-        found = sorted(self.diagnostics.values(), key=lambda d: d.span.start if d.span else 0)
+        found.sort(key=lambda d: d.span.start if d.span else -1)
         if self.left_out:
             found.append(Diagnostic(f"and {self.left_out} more mistakes"))
         raise ProgramError(found)

@@ -6,14 +6,12 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 
 from loopgrad.diagnostics import Diagnostic, ProgramError, Source, Span, listing, suggestion
-from loopgrad.frontend.parser import parse
+from loopgrad.frontend.parser import parse, read_text
 from loopgrad.ir.nodes import Program
-
+from loopgrad.ir.printer import called_programs
 
 FOLDER = Path(__file__).parent.parent / "lib"
 
@@ -44,7 +42,19 @@ def load(path: str | os.PathLike[str]) -> Module:
 
 def _checked(text: str, name: str) -> list[Program]:
     """The programs of a text, each of them found to keep the rules of the notation."""
-    found = parse(text, name)
+    from loopgrad.pipeline import check  # stands above the ways in
+
+    found, report = read_text(text, name)
+    broken: set[Program] = set()
+    for one in found:
+        if broken.isdisjoint(called_programs(one)):
+            try:
+                check(one)
+                continue
+            except ProgramError as error:
+                report.add_all(error.diagnostics)
+        broken.add(one)
+    report.raise_if_any()
     if not found:
         raise ProgramError(
             Diagnostic(
@@ -53,25 +63,7 @@ def _checked(text: str, name: str) -> list[Program]:
                 "a program looks like `double(x[N]) -> y[N]:`, with statements below it, indented",
             )
         )
-    check_all(found)
     return found
-
-
-def check_all(programs: list[Program]) -> None:
-    """Raises ProgramError with the mistakes of all the programs, each only once."""
-    if find_spec("loopgrad.pipeline") is None:
-        return
-    check = getattr(import_module("loopgrad.pipeline"), "check", None)
-    if check is None:
-        return
-    mistakes: dict[Diagnostic, None] = {}
-    for one in programs:
-        try:
-            check(one)
-        except ProgramError as error:
-            mistakes.update(dict.fromkeys(error.diagnostics))
-    if mistakes:
-        raise ProgramError(mistakes)
 
 
 def _decoded(data: bytes, name: str) -> str:

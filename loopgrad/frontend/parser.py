@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 
-from loopgrad.diagnostics import Diagnostic, ProgramError, Source, Span
+from loopgrad.diagnostics import Source
 from loopgrad.frontend.body import is_statement, read_program
 from loopgrad.frontend.calls import Callables
 from loopgrad.frontend.cursor import place
@@ -13,7 +13,7 @@ from loopgrad.frontend.lexer import NAME, Line, Report, lines
 from loopgrad.frontend.symbols import Place
 from loopgrad.ir.nodes import Program
 
-LONGEST_TEXT = 5_000_000  # characters
+LONGEST_TEXT = 1_000_000  # characters
 
 
 def parse(
@@ -31,20 +31,25 @@ def parse(
     double(x[N]) -> y[N]:
         for n:  y[n] = 2 * x[n]
     """
+    programs, report = read_text(text, name, library)
+    report.raise_if_any()
+    return programs
+
+
+def read_text(
+    text: str, name: str = "<text>", library: Mapping[str, Program] | None = None
+) -> tuple[list[Program], Report]:
+    """The programs of a text that hold no mistake, and a report of the mistakes of the others."""
     source = Source(text.removeprefix("\ufeff"), name)
+    report = Report(source)
     if len(text) > LONGEST_TEXT:
-        raise ProgramError(
-            Diagnostic(
-                f"a text of {len(text):,} characters; it has at most {LONGEST_TEXT:,}",
-                Span(source, 0, 1),
-                "spread the programs over several files",
-            )
-        )
+        length = f"a text of {len(text):,} characters; it has at most {LONGEST_TEXT:,}"
+        report.add(length, 0, 1, "spread the programs over several files")
+        return [], report
     if library is None:
         from loopgrad.frontend.library import standard_library
 
         library = standard_library
-    report = Report(source)
     programs = Callables(headers=_header_names(source.text), library=library)
     found: list[Program] = []
     places: dict[str, Place] = {}
@@ -64,17 +69,17 @@ def parse(
             programs.above[name_token.text] = program
         if program is not None:
             found.append(program)
-    report.raise_if_any()
-    return found
+    return found, report
 
 
+LONGEST_INDENT = 200
 _FIRST_INDENT = re.compile(r"(?:[ \t]*(?:#[^\n]*)?\r?\n)*([ \t]*)")
 
 
 def _header_names(text: str) -> frozenset[str]:
     """What the programs of a text are called, told from the beginnings of its lines."""
     first = _FIRST_INDENT.match(text)
-    indent = first[1] if first else ""
+    indent = first[1] if first and len(first[1]) <= LONGEST_INDENT else ""
     return frozenset(re.findall(rf"^{indent}({NAME})[ \t]*\(", text, re.MULTILINE))
 
 

@@ -88,7 +88,7 @@ class _Unfolding:
                     raise AssertionError("calls are inlined before equations are unfolded")
         return tuple(done)
 
-    def accumulate(self, statement: Accumulate, around: tuple[Range, ...]) -> list[Statement]:
+    def accumulate(self, statement: Accumulate, around: tuple[Range, ...]) -> list[Accumulate]:
         try:
             written = expand_capitals(statement, around, self.knowledge, self.names)
             if not is_equation(written):

@@ -5,40 +5,38 @@ from __future__ import annotations
 from loopgrad.frontend.cursor import place
 from loopgrad.frontend.statements import Statements
 from loopgrad.frontend.symbols import Symbols, did_you_mean
-from loopgrad.ir.nodes import Accumulate, Call, Program, Read, Reduction
+from loopgrad.ir.nodes import Accumulate, Call, Local, Program, Read, Reduction, Result
 from loopgrad.ir.walk import all_statements
 
 
 def check_whole(program: Program, symbols: Symbols, written: set[str], reader: Statements) -> None:
     """Reports to the reader; `written` are the targets of all lines, broken ones too."""
-    if not written:
-        assert program.span is not None
-        reader.report.add(
-            f"the program `{program.name}` has no statements",
-            program.span.start,
-            program.span.end,
-            "put them below the header, indented",
-        )
-        return
-    _check_written(program, written, reader)
+    if not symbols.unsure:
+        _check_written(program, written, reader)
     _check_operations(program, reader)
     _check_ranks(program, symbols, reader)
 
 
 def _check_written(program: Program, written: set[str], reader: Statements) -> None:
-    declared = [(r, "result") for r in program.results]
-    declared += [(local, "`local`") for local in program.locals]  # type: ignore[misc]
-    for thing, what in declared:
+    assert program.span is not None
+    if not written:
+        found = f"the program `{program.name}` has no statements"
+        reader.wrong(found, place(program.span), "put them below the header, indented")
+        return
+    declared = _declared(program)
+    things: tuple[Result | Local, ...] = (*program.results, *program.locals)
+    for thing in things:
+        what = "result" if isinstance(thing, Result) else "`local`"
         if thing.name not in written and thing.span:
             reader.wrong(
                 f"no statement computes the {what} `{thing.name}`",
                 place(thing.span),
-                did_you_mean(thing.name, written - symbols_declared(program))
+                did_you_mean(thing.name, written - declared)
                 or f"write it in a statement: `{thing.span.text} = ...`",
             )
 
 
-def symbols_declared(program: Program) -> set[str]:
+def _declared(program: Program) -> set[str]:
     """The names of results and locals: none of these is a typo of another."""
     return {r.name for r in program.results} | {local.name for local in program.locals}
 

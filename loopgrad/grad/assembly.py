@@ -193,8 +193,10 @@ def loops_over(primal: Primal, extents: Sequence[Expression]) -> tuple[Range, ..
     ranges: list[Range] = []
     for extent in extents:
         name = extent.name.lower() if isinstance(extent, Extent) else "i"
-        while name in taken or name in RESERVED or not name.rstrip("'").isidentifier():
-            name = f"{name}'" if name.rstrip("'").isidentifier() and name not in RESERVED else "i"
+        if name in RESERVED or not name.rstrip("'").isidentifier():
+            name = "i"
+        while name in taken:
+            name += "'"
         taken.add(name)
         ranges.append(Range(name, ZERO, extent))
     return tuple(ranges)

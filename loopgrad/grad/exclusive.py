@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import reduce
 
+from loopgrad.analysis import extents as ext
 from loopgrad.diagnostics import Diagnostic, ProgramError
 from loopgrad.grad.activity import Leaf, flipped, mapped_ranges
 from loopgrad.grad.preparing import Preparation, bare_axes, indexed
@@ -34,6 +35,7 @@ from loopgrad.ir.walk import (
     compare,
     conjunction,
     indices_of,
+    rebuild,
     substitute,
 )
 
@@ -170,8 +172,7 @@ class ExclusiveProducts:
         names = [r.index for r in ranges]
         tensor = prepare.tensor(f"{leaf.target.tensor}.{wanted}", [extents[n] for n in names])
         here = indexed(tensor, names)
-        there = {over.index: neighbour}
-        product = Apply("*", (substitute(here, there), substitute(factor, there)))
+        product = Apply("*", (_at(here, over.index, neighbour), _at(factor, over.index, neighbour)))
         value = Conditional(has_neighbour, product, ONE)
         if any(indices_of(bound) for bound in bounds([over])):
             # How far it runs differs from element to element: each loop in order.
@@ -219,6 +220,21 @@ class ExclusiveProducts:
             conjunction(conditions),
         )
         return target
+
+
+def _at(expression: Expression, index: str, neighbour: Expression) -> Expression:
+    """The expression one iteration further, its subscripts in normal form: `x[n+2]`."""
+
+    def change(node: Expression) -> Expression:
+        if isinstance(node, Read):
+            return Read(node.tensor, tuple(map(subscript, node.subscripts)), node.span)
+        return neighbour if node == Index(index) else rebuild(node, change)
+
+    def subscript(old: Expression) -> Expression:
+        new = change(old)
+        return old if new == old else ext.plus(new, 0)
+
+    return change(expression)
 
 
 def _has_following(index: Index, upper: Expression) -> Expression:

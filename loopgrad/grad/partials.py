@@ -12,6 +12,7 @@ from fractions import Fraction
 from typing import NamedTuple
 
 from loopgrad.grad.products import (
+    EXACT_INTEGERS,
     MINUS_ONE,
     WHOLE,
     Factor,
@@ -263,8 +264,10 @@ def _power_rule(factor: Factor) -> Iterator[Factor]:
 
 
 def _number(value: Fraction) -> Iterator[Factor]:
-    yield Factor(Number(value.numerator), WHOLE, "above")
-    if value.denominator != 1:
+    if max(value.numerator, value.denominator) > EXACT_INTEGERS:
+        yield Factor(Number(float(value)), WHOLE, "above")
+    else:
+        yield Factor(Number(value.numerator), WHOLE, "above")
         yield Factor(Number(value.denominator), WHOLE, "below")
 
 

@@ -8,9 +8,9 @@ from loopgrad.analysis import extents as ext
 from loopgrad.grad.activity import Leaf, Names, Primal
 from loopgrad.ir.nodes import (
     Accumulate,
+    Apply,
     Block,
     Conditional,
-    Constant,
     Expression,
     Index,
     Local,
@@ -20,7 +20,7 @@ from loopgrad.ir.nodes import (
     Statement,
 )
 from loopgrad.ir.operations import ElementType
-from loopgrad.ir.walk import ZERO, children
+from loopgrad.ir.walk import ZERO, children, indices_of
 
 
 class Preparation:
@@ -66,46 +66,54 @@ class Preparation:
         positive = frozenset(self.primal.facts.constants)
         found: list[Expression] = []
         outer: list[ext.IndexRange] = []
-        for r in leaf.ranges:
+        for at, r in enumerate(leaf.ranges):
             assert r.upper is not None
-            extent = _rounded_up(ext.largest(r.upper, outer, positive))
+            extent = _never_negative(ext.largest(r.upper, outer, positive))
             if extent is None:
-                extent = self._subscripted_axis(leaf, r.index)
+                extent = self._subscripted_axis(leaf, at)
             if extent is None:
                 return None
             found.append(extent)
             outer.append((r.index, r.lower or ZERO, r.upper))
         return tuple(found)
 
-    def _subscripted_axis(self, leaf: Leaf, index: str) -> Expression | None:
-        """The extent of an axis that the index alone subscripts, wherever the update runs."""
+    def _subscripted_axis(self, leaf: Leaf, at: int) -> Expression | None:
+        """A bound from an axis that the index runs along, wherever the update runs.
+
+        Where `x[first[b]+t]` is in range for `t = 0` and for the last t, so is `t < N`.
+        """
         if leaf.statement.guard is not None:
             return None
+        over = leaf.ranges[at]
+        inner = {r.index for r in leaf.ranges[at:]}
         for read in (leaf.target, *_unconditional_reads(leaf.statement.value)):
-            for subscript, extent in zip(
-                read.subscripts, self.primal.extents(read.tensor), strict=True
-            ):
-                if subscript == Index(index):
+            extents = self.primal.extents(read.tensor)
+            for subscript, extent in zip(read.subscripts, extents, strict=True):
+                if subscript == Index(over.index):
+                    return extent
+                if over.lower in (None, ZERO) and _runs_along(subscript, over.index, inner):
                     return extent
         return None
 
 
-def _rounded_up(extent: Expression | None) -> Expression | None:
-    """`T - 1` as `T`: an extent that is never negative, a little larger at worst."""
+def _runs_along(subscript: Expression, index: str, inner: set[str]) -> bool:
+    """Whether the subscript is a multiple of the index, plus what the inner loops do not change."""
+    terms = ext.polynomial(subscript)
+    if not terms.pop((Index(index),), 0):
+        return False
+    return not any(indices_of(atom) & inner for monomial in terms for atom in monomial)
+
+
+def _never_negative(extent: Expression | None) -> Expression | None:
+    """`T - 1` as `T`, a little too large; `N - k` as `max(N - k, 0)`."""
     if extent is None:
         return None
-    if any(isinstance(e, Constant) for e in _below(extent)):
-        return extent
     terms = ext.polynomial(extent)
     if terms.get((), 0) < 0 and any(value > 0 for value in terms.values()):
         del terms[()]
-    return ext.to_expression(terms)
-
-
-def _below(expression: Expression) -> Iterator[Expression]:
-    yield expression
-    for child in children(expression):
-        yield from _below(child)
+    rest = ext.to_expression(terms)
+    natural = all(value > 0 for value in terms.values())
+    return rest if natural else Apply("max", (rest, ZERO))
 
 
 def _unconditional_reads(value: Expression) -> Iterator[Read]:

@@ -71,33 +71,17 @@ class Product:
     def divided_by(self, divisor: Extent) -> Product:
         return self.with_factor(Factor(divisor, WHOLE, "below"), lambda _: True)
 
-    def times(self, other: Product, integer: Callable[[Expression], bool]) -> Product:
-        number = -other.coefficient if other.negative else other.coefficient
-        product = self.scaled(number, other.decimal)
-        if product is None:
-            product = self.negated() if other.negative else self
-            for value, side in _sides(other.coefficient):
-                product = product.with_factor(Factor(Number(value), WHOLE, side), integer)
-        for factor in other.factors:
-            product = product.with_factor(factor, integer)
-        return product
-
 
 def _may_merge(
     a: Factor, b: Factor, exponent: Fraction, integer: Callable[[Expression], bool]
 ) -> bool:
     """sqrt(u) * sqrt(u) is not u below 0, and a large integer's power may not fit an integer."""
+    if isinstance(a.base, Number):
+        return False
     both_whole = a.exponent.denominator == 1 == b.exponent.denominator
     if not both_whole and exponent.denominator == 1:
         return False
     return isinstance(a.base, Extent) or not integer(a.base)
-
-
-def _sides(coefficient: Fraction) -> Iterator[tuple[int, Side]]:
-    if coefficient.numerator != 1:
-        yield coefficient.numerator, "above"
-    if coefficient.denominator != 1:
-        yield coefficient.denominator, "below"
 
 
 # --------------------------------------------------------------------------- expression -> product
@@ -135,11 +119,6 @@ def parts(expression: Expression, integer: Callable[[Expression], bool]) -> Iter
 MINUS_ONE = Factor(Apply("neg", (Number(1),)), WHOLE, "above")
 
 
-def product_of(expression: Expression, integer: Callable[[Expression], bool]) -> Product:
-    """The expression in normal form."""
-    return multiplied(Product(), parts(expression, integer), integer)
-
-
 def multiplied(
     product: Product, factors: Iterator[Factor], integer: Callable[[Expression], bool]
 ) -> Product:
@@ -152,13 +131,17 @@ def multiplied(
 def _with_part(product: Product, factor: Factor, integer: Callable[[Expression], bool]) -> Product:
     if factor is MINUS_ONE or factor.base == MINUS_ONE.base:
         return product.negated()
-    if isinstance(factor.base, Number) and factor.exponent == 1:
-        value = literal_value(factor.base)
-        if value is not None and not (value == 0 and factor.side == "below"):
-            decimal = isinstance(factor.base.value, float) and value.denominator != 1
-            scaled = product.scaled(1 / value if factor.side == "below" else value, decimal)
-            if scaled is not None:
-                return scaled
+    value = literal_value(factor.base) if isinstance(factor.base, Number) else None
+    if value is not None and factor.exponent == 1:
+        # A division stays one by the number that was written: 1 / 0.3 is no decimal.
+        if factor.side == "below" and value.denominator == 1 and value != 0:
+            scaled = product.scaled(1 / value)
+        elif factor.side == "above":
+            scaled = product.scaled(value, decimal=value.denominator != 1)
+        else:
+            scaled = None
+        if scaled is not None:
+            return scaled
     return product.with_factor(factor, integer)
 
 
@@ -166,7 +149,7 @@ def literal_value(expression: Expression) -> Fraction | None:
     """The value of a number written out (`2`, `-0.5`, `1/3`), exactly; None for anything else."""
     match expression:
         case Number(int(value)):
-            return Fraction(value)
+            return Fraction(value) if value <= EXACT_INTEGERS else None
         case Number(float(value)):
             # Decimals mean what they say: 0.1 is a tenth.
             return Fraction(repr(value)) if value - value == 0 else None
@@ -227,6 +210,8 @@ def _power(factor: Factor) -> Expression:
         return base
     if exponent == HALF:
         return Apply("sqrt", (base,))
+    if max(exponent.numerator, exponent.denominator) > EXACT_INTEGERS:
+        return Apply("**", (base, Number(float(exponent))))
     if exponent.denominator == 1:
         return Apply("**", (base, Number(exponent.numerator)))
     decimal = _as_decimal(exponent)

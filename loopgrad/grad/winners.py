@@ -20,6 +20,7 @@ from loopgrad.ir.nodes import (
     Accumulate,
     Apply,
     Conditional,
+    Constant,
     Expression,
     Index,
     Number,
@@ -214,7 +215,7 @@ def _is_exact(value: Expression) -> bool:
             return operation in _EXACT and all(map(_is_exact, operands))
         case Conditional(_, then, otherwise):
             return _is_exact(then) and _is_exact(otherwise)
-        case Number(float()):
+        case Number(float()) | Constant():
             return False  # 0.1 rounds to another number where inputs are of another precision
     return True
 

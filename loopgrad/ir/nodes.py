@@ -403,7 +403,7 @@ class Program:
 
         return batched(self, extent, inputs)
 
-    def __call__(self, *arguments: Any, **named: Any) -> Any:
+    def __call__(self, /, *arguments: Any, **named: Any) -> Any:
         """Runs the program compiled; see `loopgrad.compile` for the arguments and results.
 
         In a function that is traced it becomes a call of the notation.

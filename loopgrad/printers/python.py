@@ -18,6 +18,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from loopgrad.analysis.facts import Facts, Safety, TensorFacts
+from loopgrad.ir import operations
 from loopgrad.ir.nodes import (
     Accumulate,
     Block,
@@ -82,7 +83,7 @@ def python(program: Program) -> str:
         if dtype.kind != "f":
             dtype = np.dtype(np.float64)
         x = np.asarray(x, dtype)
-        N, = x.shape
+        (N,) = x.shape
     <BLANKLINE>
         # for n:  y[n] += 2 * x[n]
         y = np.zeros((N,), dtype)
@@ -209,7 +210,8 @@ class _Function:
             fresh = [e.name for e in i.extents if isinstance(e, Extent) and e.name not in known]
             if i.extents and len(set(fresh)) == len(i.extents):
                 identifiers = [self.names.of("extent", f) for f in fresh]
-                yield f"{', '.join(identifiers)}{',' * (len(fresh) == 1)} = {name}.shape"
+                names = ", ".join(identifiers)
+                yield f"{names if len(fresh) > 1 else f'({names},)'} = {name}.shape"
                 known.update(fresh)
                 continue
             to_check.append(i)
@@ -332,6 +334,12 @@ class _Function:
                     choose = f"np.{'max' if s.reduction is Reduction.MAXIMUM else 'min'}imum"
                     target_now = target
                 yield f"{indent}{target} = {choose}({target_now}, {value})"
+            case Reduction.ADD | Reduction.SUBTRACT | Reduction.MULTIPLY if (
+                element_type is ElementType.INT
+            ):
+                # In Python's integers: NumPy's would wrap around in silence, not raise.
+                value = integer(s.value, self.scope, operations.PRODUCT + 1)
+                yield f"{indent}{target} = int({target}) {s.reduction.value[0]} {value}"
             case _:
                 yield f"{indent}{target} {s.reduction.value} {value}"
 

@@ -284,7 +284,8 @@ def _power(
     if kind is PLAIN:
         return _call("np.float_power", numbers, REAL)
     left, right = numbers[0].at(operations.ATOM), numbers[1].at(operations.UNARY)
-    return Piece(f"{left}**{right}", operations.POWER, kind)
+    sign = "**" if (left + right).replace(".", "_").isidentifier() else " ** "
+    return Piece(f"{left}{sign}{right}", operations.POWER, kind)
 
 
 def _call(function: str, pieces: Sequence[Piece], kind: Kind) -> Piece:

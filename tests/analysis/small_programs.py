@@ -89,7 +89,7 @@ def text_of(body: list[Line | Loop]) -> str:
 
 @dataclass
 class Watched:
-    """What went wrong in a run: tensors read or set out of order, (line, tensor, subscripts) left."""
+    """What went wrong in a run: tensors out of order; (line, tensor, subscripts) outside."""
 
     disorder: set[str] = field(default_factory=set)
     outside: set[tuple[int, str, tuple[str, ...]]] = field(default_factory=set)

@@ -1,4 +1,4 @@
-"""Proofs against what really happens: random programs, run at many sizes with every element watched."""
+"""Proofs against what happens: random programs, run at many sizes, every element watched."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from loopgrad.frontend.parser import parse
 from loopgrad.ir.printer import show_expression
 from tests.analysis.small_programs import Line, Loop, bodies, run, text_of
 
-SIZES = [dict(N=n, M=m) for n, m in itertools.product((0, 1, 2, 4, 5), repeat=2)]
-LARGER = [dict(N=n, M=m) for n, m in ((6, 7), (7, 6), (8, 8), (6, 13), (13, 6))]
+SIZES = [{"N": n, "M": m} for n, m in itertools.product((0, 1, 2, 4, 5), repeat=2)]
+LARGER = [{"N": n, "M": m} for n, m in ((6, 7), (7, 6), (8, 8), (6, 13), (13, 6))]
 
 
 @given(bodies())
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
 @example(
     [Loop(("n", "0", "N"), False, [Line([], ("y", ("n",)), "=", [("y", ("n-1",), "n > 0")], None)])]
 )

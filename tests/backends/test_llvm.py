@@ -196,6 +196,23 @@ def test_as_the_interpreter(name: str, dtype: str, optimize: bool) -> None:
             )
 
 
+@pytest.mark.parametrize("variant", ["checked", "wide"])
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_with_everything_checked(name: str, variant: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for constants that break what the proofs rest on, or numbers so large they may overflow."""
+    if variant == "wide":
+        monkeypatch.setattr("loopgrad.backends.llvm.EXTENT_BITS", 0)
+    parsed = parse(name)
+    kernel, reference = compile(parsed), compile(parsed, "interpret")
+    inputs = inputs_of(parsed, SIZES[0], "float64", 0)
+    call = kernel.bind((), inputs, (None,) * len(parsed.results))
+    call.checked = variant == "checked"
+    kernel.runner.run(call)
+    wanted = reference.execute((), inputs).arrays
+    for result in parsed.results:
+        np.testing.assert_allclose(call.arrays[result.name], wanted[result.name], rtol=1e-12)
+
+
 def test_unoptimized_sums_run_in_their_literal_order() -> None:
     """Bit for bit: a sum of numbers so different that each order rounds otherwise."""
     parsed = program("f(x[N]) -> s:\n    for n:  s += x[n]")
@@ -265,6 +282,51 @@ def test_a_scattered_subscript_out_of_range() -> None:
 def test_a_bad_subscript_that_is_never_reached_is_fine() -> None:
     text = "f(x[B], int w[B]) -> y:\n    for b:  y += x[w[b]]   if w[b] >= 0"
     assert compile(program(text))(x=[1.0, 2.0], w=[-1, 1]) == 2.0
+
+
+COPY = "f(x[N], size M) -> y[M]:\n    for m < M:  y[m] += x[m]   if {guard}"
+
+
+@pytest.mark.parametrize("guard", ["m >= 0", "m != 2", "m < 4 or m > 7"])
+def test_checks_taken_out_of_a_loop(guard: str) -> None:
+    """Whether M reaches beyond N is known at a call: one copy of the loop checks, one need not."""
+    text, x = COPY.format(guard=guard), np.arange(1.0, 9.0)
+    for size in (0, 1, 7, 8):
+        holds = np.array([eval(guard, {"m": m}) for m in range(size)], bool)
+        np.testing.assert_array_equal(compile(program(text))(x, M=size), x[:size] * holds)
+    both_refuse(text, IndexError, ["x[m]", "element 8", "extent is 8", "line 2"], x=x, M=9)
+    both_refuse(text, IndexError, ["x[m]", "element 8", "extent is 8", "line 2"], x=x, M=1000)
+
+
+def test_a_loop_that_would_leave_the_tensor_but_for_its_guard() -> None:
+    text = COPY.format(guard="m < 4")
+    assert compile(program(text))(np.ones(4), M=50).sum() == 4
+
+
+def test_a_stride_given_at_the_call() -> None:
+    text = "f(x[N], size M, stride = 2, start = 0) -> y[M]:\n    y[m] = x[start + stride*m]"
+    kernel, x = compile(program(text)), np.arange(9.0)
+    assert kernel(x, M=4).tolist() == [0, 2, 4, 6]
+    assert kernel(x, M=3, stride=-4, start=8).tolist() == [8, 4, 0]
+    both_refuse(text, IndexError, ["-1", "negative"], x=x, M=3, stride=-4, start=7)
+    both_refuse(text, IndexError, ["10", "extent is 9"], x=x, M=6)
+    both_refuse(text, IndexError, ["extent is 9"], x=x, M=2, stride=2**62)
+
+
+def test_a_length_that_is_too_long() -> None:
+    text = "f(x[B,T], int n[B]) -> s[B]:\n    for b, t < n[b]:  s[b] += x[b,t]"
+    x = np.arange(12.0).reshape(3, 4)
+    assert compile(program(text))(x, [4, 0, 2]).tolist() == [6, 0, 17]
+    both_refuse(text, IndexError, ["x[b,t]", "element 4", "line 2"], x=x, n=[4, 5, 2])
+
+
+def test_a_sum_in_a_register_whose_target_need_not_exist() -> None:
+    """The target is loaded before the inner loop, where its guard has not been asked yet."""
+    text = (
+        "f(x[N]) -> y[3]:\n    for i < 9, n:  y[i-5] += x[n]   if n < i - 4 and i <= 7 and i >= 5"
+    )
+    x = np.array([1.0, 2.0, 4.0])
+    np.testing.assert_array_equal(compile(program(text))(x), compile(program(text), "interpret")(x))
 
 
 @pytest.mark.parametrize("operation", ["//", "%"])

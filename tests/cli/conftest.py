@@ -40,10 +40,8 @@ Run = Callable[..., Said]
 
 
 @pytest.fixture
-def run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Run:
-    """`run("derive", "layers.loops:softmax", stdin="...")` in a folder that holds `layers.loops`."""
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """`run("derive", "layers.loops:softmax", stdin="...")`, in a folder with `layers.loops`."""
     (tmp_path / "layers.loops").write_text(LAYERS, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
 

@@ -32,7 +32,7 @@ ANSWERS = {
         "for b, j, k:  x.grad[b,k]   += Ra.grad[b,j] * WxR[j,k]",
         "for b, j, i:  WhR.grad[j,i] += Ra.grad[b,j] * h[b,i] / B",
         "for b, j, i:  h.grad[b,i]   += Ra.grad[b,j] * WhR[j,i]",
-        "Ra[b,j] = WhR[j,I] * h[b,I] + WxR[j,K] * x[b,K] - BR[j]",
+        "for b, j:  Ra[b,j] = WhR[j,I] * h[b,I] + WxR[j,K] * x[b,K] - BR[j]",
     ],
 }
 

@@ -77,8 +77,10 @@ def test_tables_of_text(run: Run) -> None:
     for file in ("s.txt", "s.csv"):
         assert run("run", "layers.loops:softmax", f"s={file}", "-o", "p.csv").status == 0
         np.testing.assert_allclose(np.loadtxt("p.csv", delimiter=","), softmax(S), rtol=1e-12)
-    assert run("run", "layers.loops:counts", "w=-", "K=2", stdin="1 1\n").status == 2
-    assert run("run", "layers.loops:counts", "w=-", "K=2", stdin="1\n1\n").out.startswith("n[2]")
+    for column_or_row in ("1\n0\n1\n", "1 0 1\n", "1,0,1"):
+        said = run("run", "layers.loops:counts", "w=-", "K=2", stdin=column_or_row)
+        assert said.out.startswith("n[2] int64:\n[1, 2]\n")
+    assert run("run", "layers.loops:softmax", "s=-", stdin="0 0\n").out.endswith("[[0.5, 0.5]]\n")
 
 
 def test_large_results_are_summarised(run: Run) -> None:
@@ -90,7 +92,9 @@ def test_large_results_are_summarised(run: Run) -> None:
 
 
 def test_a_result_may_have_any_name(run: Run) -> None:
-    text = "f(x[N]) -> file[N], x'.grad:\n    for n:  file[n] += x[n]\n    for n:  x'.grad += x[n]\n"
+    text = (
+        "f(x[N]) -> file[N], x'.grad:\n    for n:  file[n] += x[n]\n    for n:  x'.grad += x[n]\n"
+    )
     assert run("run", "-", "x=[1,2]", "-o", "o.npz", stdin=text).status == 0
     assert dict(np.load("o.npz").items()).keys() == {"file", "x'.grad"}
 

@@ -96,3 +96,18 @@ def test_colour_on_a_terminal_only(tmp_path: Path) -> None:
         assert "\x1b" not in plain
         assert "\x1b[" in _on_a_terminal(command, tmp_path)
         assert _on_a_terminal(command, tmp_path, NO_COLOR="1") == plain
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="/dev/full is Linux's")
+def test_a_full_disk_is_said(tmp_path: Path) -> None:
+    (tmp_path / "layers.loops").write_text(LAYERS)
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*LOOPGRAD, "derive", "layers.loops:softmax"],
+            cwd=tmp_path,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 2
+    assert done.stderr == "error: No space left on device\n"

@@ -70,4 +70,4 @@ def test_the_split_is_fixed_and_covers_all_images() -> None:
     assert np.array_equal(train.x, again.x)
     assert (len(train.label), len(test.label)) == (1437, 360)
     assert set(train.label) == set(test.label) == set(range(10))
-    assert 0 <= train.x.min() and train.x.max() == 1
+    assert train.x.min() >= 0 and train.x.max() == 1

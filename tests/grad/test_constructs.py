@@ -85,7 +85,7 @@ CASES = {
     ),
     "conditionals": (
         "f(x[N], y[N]) -> z[N]:\n"
-        "    z[n] = x[n] * (y[n] * x[n] if x[n] > y[n] else sin(y[n]) if n < 2 else x[n]**2) + y[n]",
+        "    z[n] = y[n] + x[n] * (y[n]*x[n] if x[n] > y[n] else sin(y[n]) if n < 2 else x[n]**2)",
         {"x": real(15, 6), "y": real(16, 6)},
     ),
     "branch out of range": (

@@ -308,3 +308,13 @@ def test_loops_too_deep_for_python_are_refused() -> None:
     deep = program(f"f(x[{','.join(extents)}]) -> y:\n    y += x[{subscripts}]")
     with pytest.raises(ValueError, match="as deep as"):
         deep.to("python")
+
+
+def test_integers_never_wrap_around() -> None:
+    f = program("f(int w[N]) -> s, p:\n    for n:  s -= w[n] - 2 * w[n]\n    for n:  p *= w[n] + 1")
+    same(f, [2**61, 2])
+    for large in ([2**62, 2**62], [2**62, 4]):
+        with pytest.raises((ValueError, OverflowError)):
+            lg.compile(f, backend="interpret")(large)
+        with pytest.raises(OverflowError):
+            function(f)(large)

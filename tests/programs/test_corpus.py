@@ -111,6 +111,7 @@ def as_tuple(value: Any) -> tuple[Any, ...]:
     return value if isinstance(value, tuple) else (value,)
 
 
+@pytest.mark.filterwarnings("ignore::loopgrad.ProgramWarning")
 def test_text_reads_back(case: Any) -> None:
     program, _, _ = case
     assert lg.program(str(program)) == program
@@ -150,6 +151,7 @@ def test_second_derivative(case: Any) -> None:
     check_recompute(program, inputs, constants, seed=4)
 
 
+@pytest.mark.filterwarnings("ignore::loopgrad.ProgramWarning")
 def test_backward_reads_back(case: Any) -> None:
     program, _, _ = case
     for derived in (program.backward(), program.backward(recompute=True), program.forward_mode()):

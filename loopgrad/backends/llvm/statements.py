@@ -4,22 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from loopgrad.backends.llvm import functions, hoisting, integers, places
+from loopgrad.backends.llvm import hoisting, places
 from loopgrad.backends.llvm.expressions import Expressions
-from loopgrad.backends.llvm.function import PhaseFunction, Value
+from loopgrad.backends.llvm.function import ALL_BITS, PhaseFunction, Value
 from loopgrad.backends.llvm.identities import identity
 from loopgrad.backends.llvm.loops import Bounds, Carried, counted
 from loopgrad.backends.llvm.text import I64
+from loopgrad.backends.llvm.updates import Updates
 from loopgrad.ir import walk
-from loopgrad.ir.nodes import Accumulate, Apply, Expression, Reduction
-from loopgrad.ir.operations import ElementType
+from loopgrad.ir.nodes import Accumulate, Expression, Reduction
 from loopgrad.schedule import Loop, Nest, Phase, Sequence
-
-INT, FLOAT = ElementType.INT, ElementType.FLOAT
-
-_REAL_UPDATE = {Reduction.ADD: "fadd", Reduction.SUBTRACT: "fsub", Reduction.MULTIPLY: "fmul"}
-_INTEGER_UPDATE = {Reduction.ADD: "+", Reduction.SUBTRACT: "-", Reduction.MULTIPLY: "*"}
-_EXTREMUM = {Reduction.MAXIMUM: "max", Reduction.MINIMUM: "min"}
 
 
 class PhaseWriter:
@@ -30,6 +24,7 @@ class PhaseWriter:
         self.body = function.body
         self.layout = function.layout
         self.expressions = Expressions(function)
+        self.updates = Updates(function)
         program = function.layout.task.facts.program
         self.statements = list(walk.all_statements(program.statements))
 
@@ -156,29 +151,35 @@ class PhaseWriter:
             return self.body.load(kind, address)
 
         def body(sofar: str) -> str:
-            return self._guarded_value(nest, kind, sofar)
+            return self.updates.combined(nest, sofar, self._guarded_value(nest, kind))
 
         def leave(final: str) -> None:
             self.body.store(kind, final, address)
 
         counted(self.function, nest.loops[-1], bounds, body, Carried(kind, enter, leave))
 
-    def _guarded_value(self, nest: Nest, kind: str, sofar: str) -> str:
-        """What the accumulator holds after an iteration."""
+    def _guarded_value(self, nest: Nest, kind: str) -> Value:
+        """The value that an iteration contributes: where the guard does not hold, a neutral one.
+
+        So the accumulator is updated in each iteration, which LLVM vectorises; an update under
+        a branch it would not.
+        """
         statement = nest.statement
         if statement.guard is None:
-            return self._update_value(nest)(sofar)
+            return self.updates.value(nest)
         mark = self.body.fresh("guard")
         holds = self.expressions.condition(statement.guard)
         before = self.body.block
         self.body.branch(holds, f"{mark}.then", f"{mark}.end")
         self.body.start(f"{mark}.then")
         self.expressions.place(statement.target)  # for its checks
-        after = self._update_value(nest)(sofar)
+        value = self.updates.value(nest)
         end = self.body.block
         self.body.jump(f"{mark}.end")
         self.body.start(f"{mark}.end")
-        return self.body.phi(kind, (sofar, before), (after, end))
+        neutral = self.updates.neutral(statement.reduction, value.element)
+        text = self.body.phi(kind, (neutral, before), (value.text, end))
+        return Value(text, value.element, ALL_BITS)
 
     def _register_address(self, statement: Accumulate) -> str:
         """Where the accumulator is loaded from and stored to.
@@ -202,64 +203,13 @@ class PhaseWriter:
         statement = nest.statement
         kind = self.layout.element(statement.target.tensor)
         place = self.expressions.place(statement.target)
+        value = self.updates.value(nest)
+        places.watch_write(self.function, statement.target, statement.reduction, place)
         if statement.reduction is Reduction.SET:
-            element = self.layout.tensor_types[statement.target.tensor]
-            value = self.expressions.lower_as(statement.value, element).text
-            places.watch_write(self.function, statement.target, statement.reduction, place)
+            self.body.store(kind, value.text, place.address)
+            return
+        if nest.starts:
+            before = identity(self.layout, statement.target.tensor, self.function.module)
         else:
-            updated = self._update_value(nest)
-            places.watch_write(self.function, statement.target, statement.reduction, place)
-            if nest.starts:
-                before = identity(self.layout, statement.target.tensor, self.function.module)
-            else:
-                before = self.body.load(kind, place.address)
-            value = updated(before)
-        self.body.store(kind, value, place.address)
-
-    def _update_value(self, nest: Nest) -> Callable[[str], str]:
-        """Evaluates the statement's value; the function returned combines it with an element."""
-        statement = nest.statement
-        reduction = statement.reduction
-        element = self.layout.tensor_types[statement.target.tensor]
-        if element is INT:
-            return self._integer_update(reduction, self.expressions.integer(statement.value))
-        flags = self._flags(nest)
-        value = self._addend(statement.value, flags, reduction)
-        if reduction in _EXTREMUM:
-            name = _EXTREMUM[reduction]
-            return lambda sofar: functions.extremum(self.body, name, sofar, value)
-        instruction = f"{_REAL_UPDATE[reduction]}{flags} {self.function.module.real}"
-        return lambda sofar: self.body.value(f"{instruction} {sofar}, {value}")
-
-    def _integer_update(self, reduction: Reduction, value: Value) -> Callable[[str], str]:
-        def combine(sofar: str) -> str:
-            old = Value(sofar, INT, 63)
-            if reduction in _EXTREMUM:
-                return integers.extremum(self.function, _EXTREMUM[reduction], old, value).text
-            operation = _INTEGER_UPDATE[reduction]
-            return integers.arithmetic(self.function, operation, old, value).text
-
-        return combine
-
-    def _flags(self, nest: Nest) -> str:
-        """Sums may be reordered, and their products fused into them; nothing else may.
-
-        What is not a sum has to give the same bits wherever it is computed again: a backward
-        finds the winner of a maximum by comparing with `==`.
-        """
-        target = nest.statement.target
-        kept = set().union(*map(walk.indices_of, target.subscripts))
-        reduces = any(loop.index not in kept for loop in nest.loops)
-        return " reassoc contract" if reduces and self.layout.task.optimize else ""
-
-    def _addend(self, value: Expression, flags: str, reduction: Reduction) -> str:
-        match value:
-            case Apply("*", (left, right)) if (
-                flags
-                and reduction in (Reduction.ADD, Reduction.SUBTRACT)
-                and self.expressions.type_of(value) is FLOAT
-            ):
-                real = self.function.module.real
-                a, b = self.expressions.real(left), self.expressions.real(right)
-                return self.body.value(f"fmul contract {real} {a}, {b}")
-        return self.expressions.real(value)
+            before = self.body.load(kind, place.address)
+        self.body.store(kind, self.updates.combined(nest, before, value), place.address)
