@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import TypeAlias
 
 from loopgrad.analysis.facts import Facts
-from loopgrad.analysis.polynomial import Polynomial, shift, subtract
+from loopgrad.analysis.polynomial import Polynomial, atom, shift, subtract
 from loopgrad.analysis.terms import AtLeastZero, Formula, Terms
 from loopgrad.ir.nodes import (
     Accumulate,
@@ -62,6 +62,7 @@ class Access:
     reduction: Reduction | None = None
     # Every operation of a proof asks for these; slots would not let them be kept.
     _formulas: list[Formula] | None = field(default=None, repr=False)
+    _renamed: tuple[list[Formula], tuple[Polynomial, ...]] | None = field(default=None, repr=False)
 
     def formulas(self, terms: Terms) -> list[Formula]:
         """What holds when the access happens."""
@@ -74,10 +75,28 @@ class Access:
     def subscripts(self, terms: Terms) -> tuple[Polynomial, ...]:
         return tuple(map(terms.convert, self.read.subscripts))
 
+    def renamed(self, terms: Terms) -> tuple[list[Formula], tuple[Polynomial, ...]]:
+        """The formulas and subscripts of another iteration, its indices named `second`."""
+        if self._renamed is None:
+            names = {
+                terms.variable("index", r.index): atom(terms.variable("index", second(r.index)))
+                for r in self.ranges
+            }
+            self._renamed = (
+                [terms.substitute_formula(f, names) for f in self.formulas(terms)],
+                tuple(terms.substitute(s, names) for s in self.subscripts(terms)),
+            )
+        return self._renamed
+
     @cached_property
     def offsets(self) -> tuple[tuple[str | None, int] | None, ...]:
         """For each subscript that is an index plus a number, or a number: both."""
         return tuple(map(offset_of, self.read.subscripts))
+
+
+def second(index: str) -> str:
+    """The name of an index in the second of two iterations."""
+    return f"{index} (second)"
 
 
 def range_formulas(r: Range, terms: Terms) -> Iterator[Formula]:

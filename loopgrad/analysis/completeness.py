@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import zip_longest
 
-from loopgrad.analysis.accesses import Access, Turn
+from loopgrad.analysis.accesses import Access, Turn, second
 from loopgrad.analysis.polynomial import Polynomial, atom, shift, subtract
 from loopgrad.analysis.prover import Prover
 from loopgrad.analysis.terms import AtLeastZero, Formula, IsZero, Terms
@@ -77,30 +77,19 @@ def _has_every_index(write: Access) -> bool:
 # --------------------------------------------------------------------------------------- by proof
 
 
-def second(index: str) -> str:
-    """The name of an index in the second of two iterations."""
-    return f"{index} (second)"
-
-
 def _never_meet(
     one: Access, other: Access, prover: Prover, cases: Iterator[tuple[Formula, ...]]
 ) -> bool:
     terms = prover.terms
-    renamed = renaming(other, terms)
-    formulas = list(one.formulas(terms))
-    formulas += (terms.substitute_formula(f, renamed) for f in other.formulas(terms))
-    for a, b in zip(one.subscripts(terms), other.subscripts(terms), strict=True):
+    if prover.exhausted:
+        return False
+    others, places = other.renamed(terms)
+    formulas = [*one.formulas(terms), *others]
+    for a, b in zip(one.subscripts(terms), places, strict=True):
         if terms.is_real(a) or terms.is_real(b):
             return False
-        formulas.append(IsZero(subtract(a, terms.substitute(b, renamed))))
+        formulas.append(IsZero(subtract(a, b)))
     return all(prover.impossible([*case, *formulas]) for case in cases)
-
-
-def renaming(access: Access, terms: Terms) -> dict[int, Polynomial]:
-    return {
-        terms.variable("index", r.index): atom(terms.variable("index", second(r.index)))
-        for r in access.ranges
-    }
 
 
 def later(read: Access, write: Access, terms: Terms) -> Iterator[tuple[Formula, ...]]:

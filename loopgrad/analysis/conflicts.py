@@ -18,9 +18,9 @@ from loopgrad.analysis.enumeration import (
 from loopgrad.analysis.places import diagnostic, note_on, values_in_words
 from loopgrad.analysis.prover import Prover
 from loopgrad.diagnostics import Diagnostic
-from loopgrad.ir.nodes import Accumulate, Index, Program, Range, Read, Reduction
+from loopgrad.ir.nodes import Accumulate, Compare, Index, Program, Range, Read, Reduction
 from loopgrad.ir.printer import show_expression, show_range
-from loopgrad.ir.walk import accumulates, indices_of, reads, statement_reads
+from loopgrad.ir.walk import accumulates, conjuncts, indices_of, reads, statement_reads
 
 FEWEST_SIZES = 3  # admissible sizes that have to show a fault, where sizes are free at all
 
@@ -109,7 +109,10 @@ def _always(
 
 
 def _hangs_on_data(access: Access) -> bool:
-    return any(True for subscript in access.read.subscripts for _ in reads(subscript))
+    """Whether, at first sight, data decide which element is touched or whether one is."""
+    needed = [c for condition, truth in access.path if truth for c in conjuncts(condition)]
+    decisive = [c for c in needed if isinstance(c, Compare | Read)]
+    return any(True for e in (*access.read.subscripts, *decisive) for _ in reads(e))
 
 
 def _matter(access: Access) -> frozenset[str]:

@@ -37,7 +37,7 @@ Environment: TypeAlias = dict[str, int | float]
 ASSIGNMENTS = 16  # of sizes, tried for one claim
 DRAWS = 400  # of which those that the header does not admit are thrown away
 MOST_ITERATIONS = 20_000  # at one assignment
-MOST_IN_ALL = 400_000  # iterations, for one program
+MOST_IN_ALL = 150_000  # iterations, for one program
 LARGEST_RANGE = 1 << 31
 LARGEST_LITERAL = 40  # sizes are drawn beyond the literals of the program, up to this
 

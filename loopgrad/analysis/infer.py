@@ -187,6 +187,11 @@ class Inference:
         for scope in self.scopes:
             if scope.upper is None:
                 scope.upper = self._from_axes(scope, self.declared.get)
+        self._waiting: dict[str, list[Scope]] = {}
+        for scope in self.scopes:
+            if scope.upper is None:
+                for read, _ in scope.uses:
+                    self._waiting.setdefault(read.tensor, []).append(scope)
         learning = True
         while learning:
             learning = self._find_computed_extents(all_writers=True)
@@ -203,6 +208,21 @@ class Inference:
         else:
             for tensor, axes in self.computed.items():
                 self._complain_of_extents(tensor, axes)
+
+    def _range_over(self, tensor: str) -> None:
+        """Ranges that follow at once: so a chain of tensors is found in one round, not in many."""
+        for scope in self._waiting.get(tensor, ()):
+            if scope.upper is None and all(
+                read.tensor in self.declared
+                or None not in self.computed.get(read.tensor, [None])
+                or self._is_target(read, scope.statement)
+                for read, _ in scope.uses
+            ):
+                scope.upper = self._from_axes(scope, self._computed_extents)
+
+    @staticmethod
+    def _is_target(read: Read, statement: Statement) -> bool:
+        return isinstance(statement, Accumulate) and read.tensor == statement.target.tensor
 
     def _computed_extents(self, tensor: str) -> Sequence[Expression | None] | None:
         return None if tensor in self.declared else self.computed.get(tensor)
@@ -286,6 +306,8 @@ class Inference:
                 if extent is None:
                     axes[axis] = self._largest_written(tensor, axis, all_writers)
                     learnt |= axes[axis] is not None
+            if learnt:
+                self._range_over(tensor)
         return learnt
 
     def _largest_written(self, tensor: str, axis: int, all_writers: bool) -> Expression | None:

@@ -48,11 +48,13 @@ class Prover:
         self._cases = 0
         self._proofs = MOST_PROOFS + 3 * accesses
 
+    @property
+    def exhausted(self) -> bool:
+        """Whether so much was asked that nothing more is tried."""
+        return self._proofs < 0
+
     def impossible(self, formulas: Iterable[Formula]) -> bool:
         """Whether no integers whatever make all of the formulas true."""
-        self._proofs -= 1
-        if self._proofs < 0:
-            return False
         self._cases = MOST_CASES
         system = System(self.terms)
         proved = not all(map(system.add, formulas)) or self._refutes(system)
@@ -64,7 +66,12 @@ class Prover:
         self._cases -= 1
         if self._cases < 0:
             return False
-        if system.equations_clash() or not system.complete() or contradictory(system):
+        if system.equations_clash():
+            return True
+        self._proofs -= 1
+        if self._proofs < 0:
+            return False
+        if not system.complete() or contradictory(system):
             return True
         return any(self._refutes_each(system, cases) for cases in system.cases())
 

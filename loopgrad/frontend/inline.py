@@ -57,7 +57,7 @@ from loopgrad.ir.walk import (
 )
 
 FLOAT, INT = ElementType.FLOAT, ElementType.INT
-MOST_STATEMENTS = 100_000
+MOST_STATEMENTS = 5_000
 DIRECT = (Reduction.SET, Reduction.ADD, Reduction.SUBTRACT)
 
 

@@ -6,16 +6,14 @@ cannot pass on (`if`, `and`, `for`, `float()`) is an error that says what to wri
 
 from __future__ import annotations
 
-import ast
 import math
 import re
-import sys
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn, Protocol
 
-from loopgrad.diagnostics import Diagnostic, ProgramError, Source, Span
+from loopgrad.frontend.python_places import calling_frame, refuse
 from loopgrad.ir.nodes import (
     Apply,
     Compare,
@@ -23,12 +21,12 @@ from loopgrad.ir.nodes import (
     Expression,
     Extent,
     Index,
-    Number,
     Program,
     Range,
     Read,
     Reduction,
 )
+from loopgrad.ir.operations import RESERVED
 from loopgrad.ir.printer import show_expression
 from loopgrad.ir.walk import number
 
@@ -67,37 +65,6 @@ COMPARING = {
     "equal": "==",
     "not_equal": "!=",
 }
-
-
-# ------------------------------------------------------------------------------------------ errors
-
-
-def here() -> Span | None:
-    """The line of Python that is traced: the nearest one that is not of this package."""
-    import linecache
-
-    frame = sys._getframe(1)
-    while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__", "")):
-        frame = frame.f_back
-    path, line = frame.f_code.co_filename, frame.f_lineno
-    text = "".join(linecache.getlines(path))
-    if not text:
-        return None
-    source = Source(text, path)
-    if line > len(source.line_starts):
-        return None
-    start = source.line_starts[line - 1]
-    shown = source.line_text(line)
-    indent = len(shown) - len(shown.lstrip())
-    return Span(source, start + indent, start + max(len(shown.rstrip()), indent))
-
-
-def _is_ours(module: str) -> bool:
-    return module.startswith(("loopgrad.frontend", "loopgrad.ir")) or module == "contextlib"
-
-
-def refuse(found: str, help: str) -> NoReturn:
-    raise ProgramError(Diagnostic(found, here(), help))
 
 
 # ---------------------------------------------------------------------------------------- symbols
@@ -333,7 +300,7 @@ def index(
         start, stop = 0, start
     lower = None if start is None else node_of(start)
     upper = None if stop is None else node_of(stop)
-    return IndexSymbol(Range(_name(name), lower, upper, descending))
+    return IndexSymbol(Range(checked_name(name), lower, upper, descending))
 
 
 def indices(names: str) -> Any:
@@ -347,16 +314,19 @@ def indices(names: str) -> Any:
 
 def extents(names: str) -> Any:
     """Extents by name: `B, J = lg.extents("B J")`, to subscript whole axes or as numbers."""
-    found = tuple(Symbol(Extent(_name(n))) for n in re.split(r"[\s,]+", names.strip()))
+    found = tuple(Symbol(Extent(checked_name(n))) for n in re.split(r"[\s,]+", names.strip()))
     return found[0] if len(found) == 1 else found
 
 
 NAME = re.compile(r"[^\W\d]\w*'*(?:\.[^\W\d]\w*'*)*")
 
 
-def _name(name: Any) -> str:
+def checked_name(name: Any) -> str:
+    """The name, if the notation can write it."""
     if not isinstance(name, str) or not NAME.fullmatch(name):
         refuse(f"{name!r} is no name", "a name is letters, digits and `_`, with primes: `j'`")
+    if name in RESERVED:
+        refuse(f"`{name}` is a word of the notation", f"take another name, such as `{name}_`")
     return name
 
 
@@ -520,10 +490,8 @@ def _shown(one: Any) -> str:
 
 def variable_of(tensor: Tensor) -> str | None:
     """The name of the variable, of the function that is traced, that holds the tensor."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__", "")):
-        frame = frame.f_back
-    return next((name for name, value in frame.f_locals.items() if value is tensor), None)
+    held = calling_frame().f_locals
+    return next((name for name, value in held.items() if value is tensor), None)
 
 
 class At:
@@ -559,72 +527,6 @@ class At:
 
     def min(self, value: Any) -> None:
         self._update(Reduction.MINIMUM, value)
-
-
-# -------------------------------------------------------------------------------------- extents
-
-
-def extents_from(given: Sequence[Any]) -> tuple[Expression, ...]:
-    """Extents from what `lg.tensor` was given: `"B J"`, `"B, X-DX+1"`, numbers, symbols."""
-    found: list[Expression] = []
-    for one in given:
-        if isinstance(one, str):
-            found.extend(map(formula, _pieces(one)))
-        else:
-            found.append(node_of(one))
-    return tuple(found)
-
-
-def _pieces(text: str) -> list[str]:
-    text = text.strip()
-    if text.startswith("[") and text.endswith("]"):
-        text = text[1:-1]
-    if re.fullmatch(r"[\w'\s]*", text):
-        return text.split()
-    pieces, depth, start = [], 0, 0
-    for at, character in enumerate(text):
-        depth += (character in "([") - (character in ")]")
-        if character == "," and depth == 0:
-            pieces.append(text[start:at])
-            start = at + 1
-    return [*pieces, text[start:]]
-
-
-PRIME = "ʹ"  # a letter to Python, and to nobody's mind part of a name
-ARITHMETIC: dict[type[ast.AST], str] = {
-    ast.Add: "+",
-    ast.Sub: "-",
-    ast.Mult: "*",
-    ast.FloorDiv: "//",
-    ast.Mod: "%",
-    ast.Pow: "**",
-}
-
-
-def formula(text: str) -> Expression:
-    """An extent's formula from its text. Names are extents; constants are told apart at the end."""
-
-    def build(node: ast.AST) -> Expression:
-        match node:
-            case ast.Expression(body):
-                return build(body)
-            case ast.Name(name):
-                return Extent(name.replace(PRIME, "'"))
-            case ast.Constant(int(value)):
-                return Number(value)
-            case ast.UnaryOp(ast.USub(), operand):
-                return Apply("neg", (build(operand),))
-            case ast.BinOp(left, operator, right) if type(operator) in ARITHMETIC:
-                return Apply(ARITHMETIC[type(operator)], (build(left), build(right)))
-            case ast.Call(ast.Name("max" | "min" as name), [left, right]):
-                return Apply(name, (build(left), build(right)))
-        refuse(f"`{text.strip()}` is no formula for an extent", "write it as in `X - DX + 1`")
-
-    try:
-        tree = ast.parse(text.strip().replace("'", PRIME), mode="eval")
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        refuse(f"`{text.strip()}` is no formula for an extent", "write it as in `X - DX + 1`")
-    return build(tree)
 
 
 # ------------------------------------------------------------------------------------- functions

@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from loopgrad.frontend.symbolic import IndexSymbol, Symbol, node_of, refuse
+from loopgrad.frontend.python_places import refuse
+from loopgrad.frontend.symbolic import IndexSymbol, Symbol, node_of
 from loopgrad.ir.nodes import Apply, Number, Reduce
 from loopgrad.ir.operations import OPERATIONS
 

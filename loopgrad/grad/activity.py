@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
 from loopgrad.analysis.facts import Facts
 from loopgrad.analysis.infer import infer
 from loopgrad.analysis.types import element_type
-from loopgrad.diagnostics import ProgramError, listing, suggestion
+from loopgrad.diagnostics import Diagnostic, ProgramError, listing, suggestion
 from loopgrad.grad.partials import differentiable_reads
 from loopgrad.ir.nodes import (
     Accumulate,
@@ -193,6 +194,20 @@ def _why_not(program: Program, name: object, known: list[str]) -> str:
     close = suggestion(name, known)
     meant = f"did you mean `{close}`?" if close else f"it has {listing(known)}"
     return f"wrt: `{program.name}` has no input `{name}`; {meant}"
+
+
+@contextmanager
+def within_depth(program: Program) -> Iterator[None]:
+    """Refuses expressions nested so deeply that no pass can walk them."""
+    try:
+        yield
+    except RecursionError:
+        raise ProgramError(
+            Diagnostic(
+                f"the derivative of `{program.name}` is nested too deeply",
+                help="give parts of its expressions names, in statements of their own",
+            )
+        ) from None
 
 
 # ------------------------------------------------------------------------------------------- names

@@ -15,7 +15,7 @@ from typing import Literal
 
 from loopgrad.analysis.tidy import tidy
 from loopgrad.diagnostics import Diagnostic, ProgramError, listing, suggestion
-from loopgrad.grad.activity import Leaf, Names, Path, Primal, flipped, primal
+from loopgrad.grad.activity import Leaf, Names, Path, Primal, flipped, primal, within_depth
 from loopgrad.grad.assembly import (
     assemble,
     computed_local,
@@ -54,7 +54,8 @@ def backward(
         for n:  x.grad[n] += 2 * y.grad[n] * x[n]
     """
     asked = primal(program, wrt)
-    return _Backward(asked, _batch_extent(asked, batch)).program(recompute)
+    with within_depth(program):
+        return _Backward(asked, _batch_extent(asked, batch)).program(recompute)
 
 
 def _batch_extent(asked: Primal, batch: str | Literal[False] | None) -> str | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from loopgrad.analysis.tidy import tidy
-from loopgrad.grad.activity import Leaf, Names, Path, Primal, primal
+from loopgrad.grad.activity import Leaf, Names, Path, Primal, primal, within_depth
 from loopgrad.grad.assembly import (
     assemble,
     computed_local,
@@ -37,7 +37,9 @@ def forward_mode(program: Program, wrt: str | Sequence[str] | None = None) -> Pr
     square.forward(x[N], x.dot[N]) -> y.dot[N]:
         for n:  y.dot[n] += 2 * x.dot[n] * x[n]
     """
-    return _Forward(primal(program, wrt)).program()
+    asked = primal(program, wrt)
+    with within_depth(program):
+        return _Forward(asked).program()
 
 
 class _Forward:

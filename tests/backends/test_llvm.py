@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import itertools
 import threading
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
+from loopgrad.analysis.infer import infer
+from loopgrad.analysis.validity import validate
+from loopgrad.backends.kernel import Task
+from loopgrad.backends.llvm import LLVMBackend, engine
+from loopgrad.backends.llvm.emit import emit
+from loopgrad.backends.llvm.layout import Layout, Variant
+from loopgrad.backends.llvm.text import Module
 from loopgrad.frontend.library import program
 from loopgrad.ir.nodes import Extent, Number, Program
 from loopgrad.pipeline import compile
+from loopgrad.schedule.default import literal
 
 # name -> text. Extents B, J, K, T are drawn from SIZES; int inputs hold valid positions in [0, 3).
 PROGRAMS = {
@@ -371,6 +380,14 @@ def test_overflow_of_an_accumulation() -> None:
     both_refuse(text, ValueError, ["int64"], w=[2**62, 2**62])
 
 
+def test_counting_up_to_the_limit() -> None:
+    text = "f(int w[B], x[N]) -> y[B]:\n    local int y[B]\n    for b:     y[b] = w[b]\n"
+    text += "    for b, n:  y[b] += 1   if x[n] > 0"
+    w, x = [0, 2**63 - 4, -(2**63)], np.array([1.0, -1, 1, 0, 1, -2])
+    assert compile(program(text))(w, x).tolist() == [3, 2**63 - 1, 3 - 2**63]
+    both_refuse(text, ValueError, ["int64", "line 4"], w=[0, 2**63 - 3], x=x)
+
+
 @pytest.mark.parametrize(("a", "b"), list(itertools.product([7, -7, 0, 1, -(2**63)], [3, -3, 1])))
 def test_floor_division_rounds_down(a: int, b: int) -> None:
     text = "f(int a, int b) -> q, r:\n    q = a // b\n    r = a % b"
@@ -413,6 +430,33 @@ def test_a_second_scattered_set_is_refused() -> None:
     text = "f(x[N], int w[N]) -> y[4]:\n    for n:  y[w[n]] = x[n]"
     assert compile(program(text))([1.0, 2.0], [3, 1]).tolist() == [0, 2, 0, 1]
     both_refuse(text, ValueError, ["y[3]"], x=[1.0, 2.0], w=[3, 3])
+
+
+# -------------------------------------------------------------------------------- other machines
+
+
+@pytest.mark.parametrize("has_fma", [True, False])
+def test_a_processor_without_wide_vectors(has_fma: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without fused multiply-add, the functions are the C library's."""
+    lesser = replace(engine._machine(), has_fma=has_fma, wide_vectors=False)
+    monkeypatch.setattr(engine, "_machine", lambda: lesser)
+    parsed = parse("functions")
+    runner = LLVMBackend().prepare(Task(infer(parsed), validate(parsed), True))
+    assert ("@loopgrad_c_exp(" in runner.text()) is not has_fma
+    inputs = inputs_of(parsed, SIZES[-1], "float64", 0)
+    call = compile(parsed).bind((), inputs, (None,) * len(parsed.results))
+    runner.run(call)
+    for found, wanted in zip(("y", "z"), compile(parsed, "interpret")(**inputs), strict=True):
+        np.testing.assert_allclose(call.arrays[found], wanted, rtol=1e-12)
+
+
+def test_typed_pointers_are_written_for_llvm_before_17() -> None:
+    parsed = parse("softmax")
+    layout = Layout(Task(infer(parsed), validate(parsed), True), Variant("double", False, False))
+    module = Module("double", 14, opaque_pointers=False, has_fma=True)
+    text = emit(literal(layout.task.facts, layout.task.safety), layout, module)
+    assert "double* noalias" in text
+    assert "ptr" not in text.replace("getelementptr", "")
 
 
 # --------------------------------------------------------------------------------------- threads

@@ -11,7 +11,9 @@ import pytest
 import loopgrad
 
 MODULES = [
-    m.name for m in pkgutil.walk_packages(loopgrad.__path__, "loopgrad.") if "__main__" not in m.name
+    m.name
+    for m in pkgutil.walk_packages(loopgrad.__path__, "loopgrad.")
+    if "__main__" not in m.name
 ]
 
 

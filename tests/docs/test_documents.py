@@ -7,6 +7,7 @@ documents, to be read as a diff.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -49,3 +50,15 @@ def test_there_are_examples() -> None:
     infos = [b.info for path in DOCUMENTS for b in blocks(path.read_text(encoding="utf-8"))]
     for info in ("loops", "loops error", "python", "console"):
         assert infos.count(info) >= 5
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_files_and_links_that_a_document_names_exist(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    known = {p.name for p in ROOT.rglob("*.py")} | {p.name for p in ROOT.rglob("*.loops")}
+    if path.name == "architecture.md":
+        for named in re.findall(r"`([\w/]+\.py)`", text):
+            assert named.rpartition("/")[2] in known, named
+    prose = re.sub(r"```.*?```|`[^`]*`", "", text, flags=re.DOTALL)
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", prose):
+        assert (path.parent / target).exists(), target

@@ -54,7 +54,7 @@ def test_a_file_is_a_module_of_programs(tmp_path: Path) -> None:
 def test_mistakes_in_a_file_name_the_file(tmp_path: Path) -> None:
     path = tmp_path / "layers.loops"
     path.write_text("f(x[N]) -> y:\n    y += x[m,n]\n", encoding="utf-8")
-    with pytest.raises(lg.ProgramError, match="layers.loops:2:10"):
+    with pytest.raises(lg.ProgramError, match=r"layers\.loops:2:10"):
         load(path)
 
 

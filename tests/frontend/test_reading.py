@@ -209,7 +209,7 @@ def test_ranges_hold_their_lower_bound_and_one_past_their_last_value(
 def test_of_two_names_the_index_is_the_one_that_is_not_known_yet() -> None:
     assert statement("for t < T: y[0] += t").ranges[0].index == "t"
     assert statement("for T <= t: y[0] += t").ranges[0].index == "t"
-    outer, inner = statement("for t < T, t <= u < T: y[0] += u").ranges
+    _, inner = statement("for t < T, t <= u < T: y[0] += u").ranges
     assert inner == Range("u", t, T)
     assert statement("for t < T, u <= t: y[0] += u").ranges[1].upper == Apply("+", (t, Number(1)))
     free = statement("y[t] = sum[t <= u](x[u,0])")

@@ -246,6 +246,15 @@ CASES = {
         "f(x[N]) -> p[N]:\n    for n, 1 <= m <= n:  p[n] *= x[m] * x[n]",
         {"x": real(55, 4)},
     ),
+    "product of segments": (
+        "f(x[N], int first[B], int length[B]) -> p[B]:\n"
+        "    for b, t < length[b]:  p[b] *= x[first[b]+t]",
+        {"x": real(66, 6), "first": np.array([3, 1]), "length": np.array([3, 2])},
+    ),
+    "product of none": (
+        "f(x[N], k = 5) -> p, s:\n    for n < N - k:  p *= x[n+k]\n    for n:  s += x[n] * p",
+        {"x": real(67, 4)},
+    ),
     "product by scatter": (
         "f(x[N], int w[N]) -> p[3]:\n    for n:  p[w[n]] *= x[n]",
         {"x": real(56, 6), "w": np.array([0, 2, 0, 1, 2, 0])},

@@ -176,6 +176,20 @@ def test_product_with_zeros(x, wanted):
     np.testing.assert_array_equal(gradient(program, {"x": np.array(x)}, {"p": 1.0})["x"], wanted)
 
 
+def test_a_product_whose_factors_cannot_be_counted_is_refused():
+    program = read(
+        "f(x[B,T], int length[B]) -> p[B]:\n    for b, t < length[b]:  p[b] *= x[b,t**2]"
+    )
+    with pytest.raises(ProgramError, match="do not say how many there can be") as caught:
+        program.backward()
+    assert (caught.value.line, caught.value.column) == (2, 28)
+    assert "as a guard" in str(caught.value)
+    mended = (
+        "f(x[B,T], int length[B]) -> p[B]:\n    for b, t < T:  p[b] *= x[b,t**2]   if t < length[b]"
+    )
+    check(mended, {"x": RNG.standard_normal((2, 5)), "length": np.array([3, 2])})
+
+
 def test_second_derivative_of_a_product_with_two_zeros():
     """d2 (x0 x1 x2) / dx0 dx2 is x1, where x0 = x2 = 0 and every first derivative is 0."""
     program = read("f(x[N]) -> p:\n    for n:  p *= x[n]").backward(recompute=True)

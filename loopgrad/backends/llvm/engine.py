@@ -107,7 +107,8 @@ class Machine:
 
     @property
     def attributes(self) -> str:
-        return '"prefer-vector-width"="512"' if self.wide_vectors else ""
+        """Of every function."""
+        return "nounwind" + (' "prefer-vector-width"="512"' if self.wide_vectors else "")
 
 
 @cache

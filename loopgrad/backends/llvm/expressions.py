@@ -225,13 +225,17 @@ class Expressions:
                     return False
                 if OPERATIONS[operation].typing is Typing.BOOL:
                     return True
-                return self.type_of(expression) is FLOAT or self.free_bits(expression) is not None
+                return self.type_of(expression) is FLOAT or self.is_free(expression)
             case Conditional(condition, then, otherwise):
                 return all(map(self._is_cheap, (condition, then, otherwise)))
         return False
 
+    def is_free(self, expression: Expression) -> bool:
+        """Is it an integer that costs little and cannot fail?"""
+        return isinstance(expression, Index) or self.free_bits(expression) is not None
+
     def free_bits(self, expression: Expression) -> int | None:
-        """The bits of an integer that costs little and cannot fail; None for any other."""
+        """The bits of such an integer, where arithmetic on it cannot overflow; else None."""
         match expression:
             case Number(int(value)):
                 bits = integers.integer(value).bits

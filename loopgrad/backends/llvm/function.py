@@ -102,7 +102,7 @@ class PhaseFunction:
     def dummy(self, kind: str) -> str:
         """An element on the stack, to load and store in place of one that is not there."""
         if kind not in self._dummies:
-            self._dummies[kind] = self.body.at_entry(f"alloca {kind}")
+            self._dummies[kind] = self.body.variable(kind, "0" if kind == I64 else "0.0")
         return self._dummies[kind]
 
     def state_pointer(self, tensor: str) -> str | None:

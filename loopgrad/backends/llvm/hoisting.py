@@ -33,7 +33,7 @@ def hoistable(function: PhaseFunction, nest: Nest, bounds: Bounds) -> list[Check
             if (nest.number, read) in safety.in_range and not function.layout.variant.checked:
                 continue
             for axis, subscript in enumerate(read.subscripts):
-                if expressions.free_bits(subscript) is not None and _is_linear(subscript, index):
+                if expressions.is_free(subscript) and _is_linear(subscript, index):
                     found.setdefault((read, axis))
     return list(found)
 

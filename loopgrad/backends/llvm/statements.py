@@ -13,6 +13,7 @@ from loopgrad.backends.llvm.text import I64
 from loopgrad.backends.llvm.updates import Updates
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Accumulate, Expression, Reduction
+from loopgrad.ir.operations import ElementType
 from loopgrad.schedule import Loop, Nest, Phase, Sequence
 
 
@@ -137,7 +138,7 @@ class PhaseWriter:
         if any(innermost in walk.indices_of(s) for s in target.subscripts):
             return False
         return statement.guard is None or all(
-            self.expressions.free_bits(s) is not None for s in target.subscripts
+            self.expressions.is_free(s) for s in target.subscripts
         )
 
     def _register_loop(self, nest: Nest, bounds: Bounds) -> None:
@@ -145,15 +146,23 @@ class PhaseWriter:
         kind = self.layout.element(statement.target.tensor)
         address = ""
 
+        counts = self.updates.is_count(nest)
+
         def enter() -> str:
             nonlocal address
             address = self._register_address(statement)
-            return self.body.load(kind, address)
+            return "0" if counts else self.body.load(kind, address)
 
         def body(sofar: str) -> str:
-            return self.updates.combined(nest, sofar, self._guarded_value(nest, kind))
+            value = self._guarded_value(nest, kind)
+            if counts:
+                return self.body.value(f"add nsw i64 {sofar}, {value.text}")
+            return self.updates.combined(nest, sofar, value)
 
         def leave(final: str) -> None:
+            if counts:
+                total = Value(final, ElementType.INT, ALL_BITS)
+                final = self.updates.combined(nest, self.body.load(kind, address), total)
             self.body.store(kind, final, address)
 
         counted(self.function, nest.loops[-1], bounds, body, Carried(kind, enter, leave))

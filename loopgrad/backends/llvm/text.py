@@ -21,7 +21,7 @@ class Module:
     llvm_version: int
     opaque_pointers: bool
     has_fma: bool
-    attributes: str = ""  # of every function
+    attributes: str = "nounwind"  # of every function
     declarations: dict[str, None] = field(default_factory=dict)
     functions: dict[str, str] = field(default_factory=dict)
 
@@ -107,10 +107,11 @@ class Body:
 
         return name, complete
 
-    def at_entry(self, instruction: str) -> str:
-        """As `value`, at the very beginning of the function."""
+    def variable(self, kind: str, value: str) -> str:
+        """The address of a variable on the stack that holds `value` when the function begins."""
         name = "%" + self.fresh()
-        self._early.append(f"  {name} = {instruction}")
+        self._early.append(f"  {name} = alloca {kind}")
+        self._early.append(f"  store {kind} {value}, {self.module.pointer(kind)} {name}")
         return name
 
     def at_end(self, label: str, instructions: Sequence[str]) -> None:

@@ -6,7 +6,7 @@ from loopgrad.backends.llvm import functions, integers
 from loopgrad.backends.llvm.expressions import Expressions
 from loopgrad.backends.llvm.function import ALL_BITS, PhaseFunction, Value
 from loopgrad.ir import walk
-from loopgrad.ir.nodes import Apply, Reduction
+from loopgrad.ir.nodes import Apply, Conditional, Expression, Number, Reduction
 from loopgrad.ir.operations import ElementType
 from loopgrad.schedule import Nest
 
@@ -65,6 +65,25 @@ class Updates:
         """A value that changes no element."""
         real, integer = _NEUTRAL[reduction]
         return str(integer) if element is INT else self.function.module.number(real)
+
+    def is_count(self, nest: Nest) -> bool:
+        """Does it add up 0s, 1s or other small numbers, none negative, into an integer?
+
+        Then a loop's sum is taken without checks and added once: it overflows in the end if it
+        does on the way.
+        """
+        statement = nest.statement
+        element = self.function.layout.tensor_types[statement.target.tensor]
+        sums = statement.reduction in (Reduction.ADD, Reduction.SUBTRACT)
+        return element is INT and sums and self._is_small_count(statement.value)
+
+    def _is_small_count(self, value: Expression) -> bool:
+        match value:
+            case Number(int(number)):
+                return number < 2**10
+            case Conditional(_, then, otherwise):
+                return self._is_small_count(then) and self._is_small_count(otherwise)
+        return self.expressions.type_of(value) is ElementType.BOOL
 
     def _flags(self, nest: Nest) -> str:
         """Sums may be reordered, and their products fused into them; nothing else may.
