@@ -99,7 +99,9 @@ class Inference:
         }
         self.names = Unification(self._fixed_names())
         self.equalities: list[Equality] = []
+        self.unified_by: dict[Equality, Scope] = {}
         self.scopes: list[Scope] = []
+        self.faulty: set[Scope] = set()
         self.scopes_of: dict[int, tuple[Scope, ...]] = {}
         self.writes: dict[str, list[Write]] = {}
         self.computed: dict[str, list[Expression | None]] = {}
@@ -256,7 +258,7 @@ class Inference:
         span = right_read.span
         if isinstance(left, Extent) and isinstance(right, Extent):
             if self.names.merge(left.name, right.name):
-                self.equalities.append(Equality(left, right, reason, span))
+                self._equal(scope, Equality(left, right, reason, span))
             return
         distance = ext.difference(self.names.apply(left), self.names.apply(right))
         if distance == 0:
@@ -269,6 +271,7 @@ class Inference:
             or not simple
             or common & set().union(*map(ext.extent_names, simple))
         ):
+            self.faulty.add(scope)
             self._error(
                 f"index `{scope.name}` has two extents, "
                 f"`{show_expression(left, True)}` and `{show_expression(right, True)}`",
@@ -289,7 +292,11 @@ class Inference:
                 statement=scope.statement,
             )
             return
-        self.equalities.append(Equality(left, right, reason, span))
+        self._equal(scope, Equality(left, right, reason, span))
+
+    def _equal(self, scope: Scope, equality: Equality) -> None:
+        self.equalities.append(equality)
+        self.unified_by[equality] = scope
 
     def _find_computed_extents(self, all_writers: bool) -> bool:
         """Finds more extents of computed tensors; is any of them new?
@@ -344,6 +351,7 @@ class Inference:
         hint = suggestion(scope.name, [*self.names.fixed, *known, *self.constants])
         alike = hint is not None and hint.casefold() == scope.name.casefold()
         maybe = f", or `{hint}` if that is meant" if hint and not alike else ""
+        self.faulty.add(scope)
         self._error(
             f"the range of index `{scope.name}` is not known: alone it subscripts no axis of an "
             "input, a result or a `local`",
@@ -526,10 +534,13 @@ class Inference:
 class Unification:
     """Names for one extent, in classes; the one that a call knows first speaks for its class."""
 
-    def __init__(self, fixed: tuple[str, ...]):
+    def __init__(self, fixed: tuple[str, ...], equalities: Iterable[Equality] = ()):
         self.fixed = fixed
         self._rank = {name: i for i, name in enumerate(fixed)}
         self._parent: dict[str, str] = {}
+        for equality in equalities:
+            if isinstance(equality.left, Extent) and isinstance(equality.right, Extent):
+                self.merge(equality.left.name, equality.right.name)
 
     def find(self, name: str) -> str:
         while name in self._parent:

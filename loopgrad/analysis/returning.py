@@ -53,7 +53,7 @@ def returning(program: Program, names: str | Sequence[str]) -> Program:
     new = replace(program, results=tuple(map(result, wanted)), locals=(*kept, *former))
     if not _means(new, facts):
         # The extents of a temporary, now given, would count for bare ranges too: spell those out.
-        return tidy(replace(facts.program, results=new.results, locals=new.locals))
+        return tidy(replace(facts.program, results=new.results, locals=new.locals), facts)
     for local in former:
         without = replace(new, locals=tuple(one for one in new.locals if one is not local))
         if _means(without, facts):

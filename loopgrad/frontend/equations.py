@@ -19,6 +19,7 @@ from loopgrad.frontend.knowledge import Knowledge, lone_uses
 from loopgrad.frontend.names import Names
 from loopgrad.frontend.regions import is_natural
 from loopgrad.ir.nodes import (
+    NO_COMMENTS,
     Accumulate,
     Apply,
     Compare,
@@ -149,7 +150,7 @@ class Equation:
         place = Place(ranges, guard)
         subscripts = tuple(self.plain(s, place) for s in source.target.subscripts)
         self.assign(replace(source.target, subscripts=subscripts), source.reduction, place)
-        if self.statements and source.comments.above + (source.comments.behind or ("",)) != ("",):
+        if self.statements and source.comments != NO_COMMENTS:
             self.statements[0] = replace(self.statements[0], comments=source.comments)
         return list(map(self.spelled, self.statements))
 

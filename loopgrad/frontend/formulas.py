@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from loopgrad.frontend.python_places import refuse
+from loopgrad.frontend.python_places import mistake
 from loopgrad.frontend.symbolic import node_of
 from loopgrad.ir.nodes import (
     Apply,
@@ -71,10 +71,11 @@ def formula(text: str) -> Expression:
                 return Apply(ARITHMETIC[type(operator)], (build(left), build(right)))
             case ast.Call(ast.Name("max" | "min" as name), [left, right]):
                 return Apply(name, (build(left), build(right)))
-        refuse(f"`{text.strip()}` is no formula for an extent", "write it as in `X - DX + 1`")
+        raise wrong
 
+    wrong = mistake(f"`{text.strip()}` is no formula for an extent", "write it as in `X - DX + 1`")
     try:
         tree = ast.parse(text.strip().replace("'", PRIME), mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        refuse(f"`{text.strip()}` is no formula for an extent", "write it as in `X - DX + 1`")
+        raise wrong from None
     return build(tree)

@@ -42,4 +42,9 @@ def _is_ours(module: str) -> bool:
 
 
 def refuse(found: str, help: str) -> NoReturn:
-    raise ProgramError(Diagnostic(found, here(), help))
+    raise mistake(found, help)
+
+
+def mistake(found: str, help: str) -> ProgramError:
+    """An error in the line of Python that is traced."""
+    return ProgramError(Diagnostic(found, here(), help))

@@ -13,7 +13,7 @@ from loopgrad.frontend.inline import FoundRange
 from loopgrad.ir.nodes import Block, Expression, Extent, Local, Program, Range, Read, Statement
 from loopgrad.ir.operations import ElementType
 from loopgrad.ir.printer import show_expression, show_statement
-from loopgrad.ir.walk import all_statements
+from loopgrad.ir.walk import accumulates, all_statements
 
 
 def settle(program: Program, added: Sequence[Local], needed: Sequence[Agreement]) -> Program:
@@ -22,7 +22,7 @@ def settle(program: Program, added: Sequence[Local], needed: Sequence[Agreement]
     Raises ProgramError where extents that a call needs to be equal are not, or where nothing would
     check it.
     """
-    computed = {w.target.tensor for w in _accumulates(program)}
+    computed = {write.target.tensor for _, write in accumulates(program.statements)}
     added = [local for local in added if local.name in computed]
     wanted = Inference(_spelled(program, added, everything=True))
     found = [r for s in all_statements(program.statements) for r in s.ranges]
@@ -41,12 +41,6 @@ def settle(program: Program, added: Sequence[Local], needed: Sequence[Agreement]
     if disagreeing:
         raise ProgramError(list(dict.fromkeys(disagreeing)))
     return candidate
-
-
-def _accumulates(program: Program) -> list[object]:
-    from loopgrad.ir.walk import accumulates
-
-    return [s for _, s in accumulates(program.statements)]
 
 
 def _spelled(

@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Literal, NoReturn, Protocol
 
-from loopgrad.frontend.python_places import calling_frame, refuse
+from loopgrad.frontend.python_places import calling_frame, mistake, refuse
 from loopgrad.ir.nodes import (
     Apply,
     Compare,
@@ -258,7 +258,7 @@ def node_of(value: Any) -> Expression:
         value = int(value)
     if isinstance(value, int | float) and not math.isnan(value):
         return Apply("pi", ()) if value == math.pi else number(value)
-    refuse(
+    raise mistake(
         f"{type(value).__name__} {value!r} cannot stand in a program",
         "use a number, or make what it holds an input: a parameter of the function",
     )

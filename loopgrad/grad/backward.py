@@ -152,7 +152,8 @@ class _Backward:
                 statements,
                 self._locals(written(statements)),
                 keep_all=recompute,
-            )
+            ),
+            asked.facts,
         )
 
     def _computed_input(self, name: str) -> Input:

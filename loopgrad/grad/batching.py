@@ -72,7 +72,7 @@ def batched(program: Program, extent: str, inputs: Sequence[str] | None = None) 
         ),
         statements=tuple(axis.statement(s) for s in explicit.statements),
     )
-    return tidy(made)
+    return tidy(made, facts)
 
 
 def _locals(facts: Facts) -> list[Local]:

@@ -83,7 +83,8 @@ class _Forward:
                 statements,
                 self._locals(written(statements)),
                 keep_all=True,
-            )
+            ),
+            asked.facts,
         )
 
     def _locals(self, made: set[str]) -> list[Local]:

@@ -132,6 +132,17 @@ Expression: TypeAlias = (
 # -------------------------------------------------------------------------------------- statements
 
 
+@dataclass(frozen=True, slots=True)
+class Comments:
+    """The comment lines above a thing and the one behind it, without their `#`."""
+
+    above: tuple[str, ...] = ()
+    behind: str | None = None
+
+
+NO_COMMENTS = Comments()
+
+
 class Reduction(Enum):
     """The operator of a statement; its value is the operator's text."""
 
@@ -168,7 +179,7 @@ class Accumulate:
     ranges: tuple[Range, ...] = ()
     guard: Expression | None = None
     span: Span | None = field(default=None, compare=False, repr=False)
-    comments: Comments = field(default_factory=lambda: NO_COMMENTS, compare=False, repr=False)
+    comments: Comments = field(default=NO_COMMENTS, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +189,7 @@ class Block:
     ranges: tuple[Range, ...]
     body: tuple[Statement, ...]
     span: Span | None = field(default=None, compare=False, repr=False)
-    comments: Comments = field(default_factory=lambda: NO_COMMENTS, compare=False, repr=False)
+    comments: Comments = field(default=NO_COMMENTS, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,21 +206,10 @@ class Call:
     keywords: tuple[tuple[str, Expression], ...] = ()
     ranges: tuple[Range, ...] = ()
     span: Span | None = field(default=None, compare=False, repr=False)
-    comments: Comments = field(default_factory=lambda: NO_COMMENTS, compare=False, repr=False)
+    comments: Comments = field(default=NO_COMMENTS, compare=False, repr=False)
 
 
 Statement: TypeAlias = Accumulate | Block | Call
-
-
-@dataclass(frozen=True, slots=True)
-class Comments:
-    """The comment lines above a thing and the one behind it, without their `#`."""
-
-    above: tuple[str, ...] = ()
-    behind: str | None = None
-
-
-NO_COMMENTS = Comments()
 
 
 # ----------------------------------------------------------------------------------------- program

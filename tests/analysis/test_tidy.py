@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+import loopgrad as lg
 from loopgrad.analysis.infer import infer
 from loopgrad.analysis.tidy import tidy
 from loopgrad.frontend.parser import parse
@@ -32,5 +34,27 @@ f(x[N], int w[N], size V) -> y:
 
 @pytest.mark.parametrize("text", TIDY)
 def test_spelling_out_and_tidying_is_the_identity(text: str) -> None:
-    program = parse(text)[-1]
-    assert show_one(tidy(infer(program).program)) == text
+    facts = infer(parse(text)[-1])
+    assert show_one(tidy(facts.program, facts)) == text
+
+
+def test_a_derived_program_asks_no_more_of_a_call_than_its_source() -> None:
+    """Bare, `i` would make N and M one extent, and a call with two would be refused."""
+    program = lg.program(
+        "f(x[N], y[M]) -> z:\n    for i < N:  z += x[i] * (y[i] if i < M else 0)\n"
+    )
+    x, y = np.array([1.0, 2.0, 3.0]), np.array([4.0, 5.0])
+    _, pullback = lg.vjp(program, x, y)
+    given, other = pullback(2.0)
+    np.testing.assert_array_equal(given, [8.0, 10.0, 0.0])
+    np.testing.assert_array_equal(other, [2.0, 4.0])
+
+
+def test_one_conflict_leaves_the_other_ranges_bare() -> None:
+    program = lg.program(
+        "f(x[N,3], y[N,2]) -> z[N]:\n"
+        "    for n, k < 2:  z[n] += x[n,k] * y[n,k]\n"
+        "    for n, i:      z[n] += x[n,i]\n"
+    )
+    heads = [line.strip().split(":")[0] for line in str(program.backward()).splitlines()[1:]]
+    assert heads == ["for n, i", "for n, k < 2", "for n, k < 2"]
