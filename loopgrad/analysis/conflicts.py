@@ -22,6 +22,7 @@ from loopgrad.ir.nodes import Accumulate, Compare, Index, Program, Range, Read, 
 from loopgrad.ir.printer import show_expression, show_range
 from loopgrad.ir.walk import accumulates, conjuncts, indices_of, reads, statement_reads
 
+NEIGHBOURS = 3  # at an extent of 2, `for 1 <= t < T` has one turn, and no other to read from
 FEWEST_SIZES = 3  # admissible sizes that have to show a fault, where sizes are free at all
 
 
@@ -61,7 +62,7 @@ def changed_after(read: Access, write: Access, sizes: Sizes) -> Conflict | None:
                 return Conflict(read, write, where, values, latest[where][1]), True
         return None, happens and bool(latest)
 
-    return _always(at, sizes)
+    return _always(at, sizes, NEIGHBOURS)
 
 
 def written_twice(one: Access, other: Access, sizes: Sizes) -> Conflict | None:
@@ -87,16 +88,21 @@ def written_twice(one: Access, other: Access, sizes: Sizes) -> Conflict | None:
                     return Conflict(one, other, where, first[where], values), True
         return None, happens and bool(first)
 
-    return _always(at, sizes)
+    return _always(at, sizes, 2)
 
 
 def _always(
-    at: Callable[[Environment], tuple[Conflict | None, bool]], sizes: Sizes
+    at: Callable[[Environment], tuple[Conflict | None, bool]], sizes: Sizes, smallest: int
 ) -> Conflict | None:
-    """The first conflict, where there is one at every assignment at which both accesses happen."""
+    """The first conflict, where there is one whenever both accesses happen.
+
+    Tried at assignments with no extent below `smallest`.
+    """
     found, count = None, 0
     try:
         for assignment in sizes:
+            if any(assignment[name] < smallest for name in sizes.free):
+                continue
             conflict, happen = at(assignment)
             if conflict is not None:
                 found = found or conflict

@@ -99,6 +99,13 @@ class _Forms:
             case Apply("//" | "%" as operation, operands):
                 for operand in operands:
                     yield from self._integer(operand, f"an operand of `{operation}`", statement)
+                if operands[1] == Number(0):
+                    yield self._mistake(
+                        f"`{operation}` by zero, whatever the input",
+                        operands[1].span,
+                        statement,
+                        "divide by a number that is not 0",
+                    )
         for child in children(expression):
             yield from self._expression(child, statement)
 

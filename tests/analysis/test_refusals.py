@@ -64,7 +64,28 @@ SUBSCRIPTS = [
     Case("f(x[N]) -> y:\n    y = x[-1]", 2, 11, "at -1", "`N-1`", "f(x[N]) -> y:\n    y = x[N-1]"),
 ]
 
+DIVISORS = [
+    Case(
+        "f(x[N]) -> y[N]:\n    for n:  y[n] = x[n % 0]",
+        2,
+        26,
+        "`%` by zero, whatever the input",
+        "divide by a number that is not 0",
+        "f(x[N]) -> y[N]:\n    for n:  y[n] = x[n % 3]   if n % 3 < N",
+    ),
+]
+
 ORDER = [
+    # For T = 2 nothing is wrong with it; for all others there is.
+    Case(
+        "f(x[T]) -> h[T]:\n    h[0] = x[0]\n    for 1 <= t < T:  h[t] = tanh(h[t-1]) + x[t]",
+        3,
+        34,
+        "`h[t-1]` is read while this statement is still writing `h`: a one-line `for` has no order",
+        "make it a block, which runs in order: `for 1 <= t < T:` on a line of its own",
+        "f(x[T]) -> h[T]:\n    h[0] = x[0]\n    for 1 <= t < T:\n"
+        "        h[t] = tanh(h[t-1]) + x[t]",
+    ),
     Case(
         "f(x[T]) -> h[T]:\n    for t:  h[t] = x[t] + (h[t-1] if t > 0 else 0)",
         2,
@@ -139,7 +160,7 @@ SETS = [
 ]
 
 
-@pytest.mark.parametrize("case", SUBSCRIPTS + ORDER + SETS, ids=lambda c: c.found)
+@pytest.mark.parametrize("case", SUBSCRIPTS + DIVISORS + ORDER + SETS, ids=lambda c: c.found)
 def test_refused_at_the_place_and_mended(case: Case) -> None:
     [program] = parse(case.text)
     with pytest.raises(ProgramError) as caught:
@@ -154,7 +175,7 @@ def test_refused_at_the_place_and_mended(case: Case) -> None:
 
 
 def test_the_note_stands_at_the_write() -> None:
-    [program] = parse(ORDER[3].text)
+    [program] = parse(ORDER[4].text)
     with pytest.raises(ProgramError) as caught:
         validate(program)
     [(span, words)] = caught.value.diagnostics[0].notes
