@@ -10,6 +10,7 @@ from loopgrad.frontend.calls import Callables
 from loopgrad.frontend.cursor import Mistake, place
 from loopgrad.frontend.headers import Header, Headers
 from loopgrad.frontend.lexer import Line, Report, Token
+from loopgrad.frontend.sound import sound_part
 from loopgrad.frontend.statements import OPERATORS, Statements
 from loopgrad.frontend.symbols import Place, Symbols, Tensor
 from loopgrad.frontend.whole import check_whole
@@ -20,12 +21,21 @@ MOST_STATEMENTS = 10_000  # of one program
 DEEPEST_BLOCK = 32
 
 
-def read_program(lines: list[Line], report: Report, programs: Callables) -> Program | None:
-    """The program of the lines, its header first; None, and a report, where there is a mistake."""
-    before = report.count
+def read_program(
+    lines: list[Line], report: Report, programs: Callables
+) -> tuple[Program | None, Program | None]:
+    """The program of the lines, its header first; or None, a report of the mistakes, and what is
+    sound of it all the same, if anything is."""
+    before = set(report.diagnostics)
     program = _Reader(lines, report, programs).program()
-    whole = report.count == before and not any(line.broken for line in lines)
-    return program if whole else None
+    start, end = lines[0].tokens[0].start, lines[-1].tokens[-1].end
+    mistakes = [
+        d for at, d in report.diagnostics.items() if at not in before or start <= at[0] <= end
+    ]
+    if not mistakes and not report.left_out and not any(line.broken for line in lines):
+        return program, None
+    hopeless = program is None or report.left_out or lines[0].broken
+    return None, None if hopeless or program is None else sound_part(program, mistakes)
 
 
 class _Reader:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from loopgrad.diagnostics import Diagnostic, ProgramError, Source, Span, listing, suggestion
 from loopgrad.frontend.parser import parse, read_text
+from loopgrad.frontend.sound import in_header, sound_part
 from loopgrad.ir.nodes import Program
 from loopgrad.ir.printer import called_programs
 
@@ -42,18 +43,17 @@ def load(path: str | os.PathLike[str]) -> Module:
 
 def _checked(text: str, name: str) -> list[Program]:
     """The programs of a text, each of them found to keep the rules of the notation."""
-    from loopgrad.pipeline import check  # stands above the ways in
-
-    found, report = read_text(text, name)
+    found, sound, report = read_text(text, name)
     broken: set[Program] = set()
     for one in found:
-        if broken.isdisjoint(called_programs(one)):
-            try:
-                check(one)
-                continue
-            except ProgramError as error:
-                report.add_all(error.diagnostics)
-        broken.add(one)
+        if not broken.isdisjoint(called_programs(one)):
+            broken.add(one)
+        elif mistakes := list(_mistakes(one)):
+            broken.add(one)
+            report.add_all(mistakes)
+    for part in sound:
+        # What is said of the header may be the work of the statements that are left out.
+        report.add_all(d for d in _mistakes(part, warn=False) if not in_header(d, part))
     report.raise_if_any()
     if not found:
         raise ProgramError(
@@ -64,6 +64,20 @@ def _checked(text: str, name: str) -> list[Program]:
             )
         )
     return found
+
+
+def _mistakes(program: Program, warn: bool = True) -> Iterator[Diagnostic]:
+    """What the passes find: those of one pass, then what later ones say of the rest, and so on."""
+    from loopgrad.pipeline import check  # stands above the ways in
+
+    rest: Program | None = program
+    while rest is not None:
+        try:
+            check(rest, warn=warn)
+            return
+        except ProgramError as error:
+            yield from error.diagnostics
+            rest, warn = sound_part(rest, error.diagnostics), False
 
 
 def _decoded(data: bytes, name: str) -> str:

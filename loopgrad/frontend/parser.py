@@ -31,30 +31,31 @@ def parse(
     double(x[N]) -> y[N]:
         for n:  y[n] = 2 * x[n]
     """
-    programs, report = read_text(text, name, library)
+    programs, _, report = read_text(text, name, library)
     report.raise_if_any()
     return programs
 
 
 def read_text(
     text: str, name: str = "<text>", library: Mapping[str, Program] | None = None
-) -> tuple[list[Program], Report]:
-    """The programs of a text that hold no mistake, and a report of the mistakes of the others."""
+) -> tuple[list[Program], list[Program], Report]:
+    """The programs of a text that hold no mistake, what is sound of the others, and a report."""
     source = Source(text.removeprefix("\ufeff"), name)
     report = Report(source)
     if len(text) > LONGEST_TEXT:
         length = f"a text of {len(text):,} characters; it has at most {LONGEST_TEXT:,}"
         report.add(length, 0, 1, "spread the programs over several files")
-        return [], report
+        return [], [], report
     if library is None:
         from loopgrad.frontend.library import standard_library
 
         library = standard_library
     programs = Callables(headers=_header_names(source.text), library=library)
     found: list[Program] = []
+    sound: list[Program] = []
     places: dict[str, Place] = {}
     for group in grouped(lines(source, report), report):
-        program = read_program(group, report, programs)
+        program, part = read_program(group, report, programs)
         name_token = group[0].tokens[0]
         if name_token.kind == "name" and not is_statement(group[0]):
             if name_token.text in places:
@@ -69,7 +70,9 @@ def read_text(
             programs.above[name_token.text] = program
         if program is not None:
             found.append(program)
-    return found, report
+        if part is not None:
+            sound.append(part)
+    return found, sound, report
 
 
 LONGEST_INDENT = 200
