@@ -6,7 +6,6 @@ collects all it can find in a list and raises one `ProgramError` that holds them
 
 from __future__ import annotations
 
-import difflib
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -153,7 +152,7 @@ def _show_place(span: Span) -> list[str]:
     line, column = span.line, span.column
     text = span.source.line_text(line)
     offset, width = column - 1, max(1, min(span.end - span.start, len(text) - column + 1))
-    shown, cut = text.replace("\t", " "), 0
+    shown, cut = printable(text), 0
     if len(shown) > LONGEST_LINE_SHOWN:
         cut = max(0, min(offset - LONGEST_LINE_SHOWN // 2, len(shown) - LONGEST_LINE_SHOWN))
         shown = shown[cut : cut + LONGEST_LINE_SHOWN]
@@ -170,6 +169,14 @@ def _show_place(span: Span) -> list[str]:
     ]
 
 
+def printable(text: str) -> str:
+    """A line as a terminal may have it: no escape sequences, nothing that cannot be encoded."""
+    text = text.replace("\t", " ")
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
 def display_width(text: str) -> int:
     """Columns that a terminal gives to `text`: combining marks take none, wide letters two."""
     return sum(
@@ -182,7 +189,9 @@ def suggestion(name: str, known: Iterable[str]) -> str | None:
     """The known name that a typo probably meant, or None."""
     candidates = sorted(set(known))
     by_case = [k for k in candidates if k.casefold() == name.casefold() and k != name]
-    close = by_case or difflib.get_close_matches(name, candidates, n=1, cutoff=0.6)
+    from difflib import get_close_matches  # seldom needed: not at each start
+
+    close = by_case or get_close_matches(name, candidates, n=1, cutoff=0.6)
     return close[0] if close else None
 
 

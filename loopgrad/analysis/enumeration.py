@@ -8,7 +8,6 @@ left out: an access of which it is not known that it happens breaks nothing.
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
@@ -173,7 +172,9 @@ class Sizes:
         yield {name: 2 + i % 5 for i, name in enumerate(names)}
         yield {name: 6 - i % 5 for i, name in enumerate(names)}
         yield dict.fromkeys(names, 3)
-        source = random.Random(len(names))
+        from random import Random  # seldom needed: not at each start
+
+        source = Random(len(names))
         beyond = self._beyond_literals()
         pools = ((2, 3, 4, 5, 6), (2, 3, 4, 5, 8, 12), beyond, (2, 3, *beyond))
         for i in range(DRAWS):

@@ -9,6 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
+from loopgrad.analysis.polynomial import (
+    Terms,
+    add,
+    coefficient_of,
+    constant,
+    constant_value,
+    multiply,
+    negate,
+    scale,
+    subtract,
+)
 from loopgrad.ir.nodes import (
     Apply,
     Conditional,
@@ -23,7 +34,7 @@ from loopgrad.ir.printer import show_expression
 from loopgrad.ir.walk import number, rebuild, subexpressions
 
 Monomial = tuple[Expression, ...]
-Polynomial = dict[Monomial, int]
+Polynomial = Terms[Expression]
 
 LARGEST_POLYNOMIAL = 64  # monomials; beyond, an expression stays one atom
 
@@ -41,14 +52,13 @@ def _polynomial(expression: Expression) -> tuple[tuple[Monomial, int], ...]:
 def _convert(expression: Expression) -> Polynomial:
     match expression:
         case Number(int(value)):
-            return {(): value} if value else {}
+            return constant(value)
         case Apply("neg", (operand,)):
-            return {m: -c for m, c in _polynomial(operand)}
+            return negate(polynomial(operand))
         case Apply("+" | "-" as operation, (left, right)):
-            sign = 1 if operation == "+" else -1
-            return _add(polynomial(left), polynomial(right), sign)
+            return add(polynomial(left), polynomial(right), 1 if operation == "+" else -1)
         case Apply("*", (left, right)):
-            product = _multiply(polynomial(left), polynomial(right))
+            product = multiply(polynomial(left), polynomial(right), show_expression)
             if len(product) <= LARGEST_POLYNOMIAL:
                 return product
         case Apply("//", (dividend, Number(int(divisor)))) if divisor > 0:
@@ -63,26 +73,6 @@ def _is_integer(expression: Expression) -> bool:
     )
 
 
-def _add(left: Polynomial, right: Polynomial, sign: int = 1) -> Polynomial:
-    total = dict(left)
-    for monomial, coefficient in right.items():
-        value = total.get(monomial, 0) + sign * coefficient
-        if value:
-            total[monomial] = value
-        else:
-            total.pop(monomial, None)
-    return total
-
-
-def _multiply(left: Polynomial, right: Polynomial) -> Polynomial:
-    product: Polynomial = {}
-    for m, c in left.items():
-        for n, d in right.items():
-            monomial = tuple(sorted((*m, *n), key=show_expression))
-            product = _add(product, {monomial: c * d})
-    return product
-
-
 def _divide(dividend: Polynomial, divisor: int) -> Polynomial:
     """`(4 * a + r) // 2` is `2 * a + r // 2`: whole multiples leave the division."""
     whole = {m: c // divisor for m, c in dividend.items() if c % divisor == 0}
@@ -90,8 +80,8 @@ def _divide(dividend: Polynomial, divisor: int) -> Polynomial:
     if not rest:
         return whole
     if set(rest) == {()}:
-        return _add(whole, {(): rest[()] // divisor})
-    return _add(whole, {(Apply("//", (to_expression(rest), Number(divisor))),): 1})
+        return add(whole, constant(rest[()] // divisor))
+    return add(whole, {(Apply("//", (to_expression(rest), Number(divisor))),): 1})
 
 
 def to_expression(terms: Polynomial) -> Expression:
@@ -126,20 +116,16 @@ def _product(monomial: Monomial, coefficient: int) -> Expression:
 
 def difference(left: Expression, right: Expression) -> int | None:
     """`left - right` where it is the same number for all sizes, else None."""
-    rest = _add(polynomial(left), polynomial(right), -1)
-    if not rest:
-        return 0
-    return rest[()] if set(rest) == {()} else None
+    return constant_value(subtract(polynomial(left), polynomial(right)))
 
 
 def plus(expression: Expression, value: int) -> Expression:
-    return to_expression(_add(polynomial(expression), {(): value} if value else {}))
+    return to_expression(add(polynomial(expression), constant(value)))
 
 
 def maximum(left: Expression, right: Expression, positive: frozenset[str]) -> Expression:
     """The larger of two extents: one of them where that is so for all sizes, else `max` of both."""
-    rest = _add(polynomial(left), polynomial(right), -1)
-    sign = _sign(rest, positive)
+    sign = _sign(subtract(polynomial(left), polynomial(right)), positive)
     if sign is not None:
         return left if sign >= 0 else right
     return Apply("max", (left, right))
@@ -210,24 +196,17 @@ def _eliminate(
     sense: int,
 ) -> Polynomial | None:
     """The extreme over one index, put in its place where it stands in the polynomial itself."""
-    index = Index(name)
-    coefficient: Polynomial = {}
-    rest: Polynomial = {}
-    for monomial, value in terms.items():
-        if monomial.count(index) == 1:
-            at = monomial.index(index)
-            coefficient[monomial[:at] + monomial[at + 1 :]] = value
-        elif index in monomial:
-            return None
-        else:
-            rest[monomial] = value
+    split = coefficient_of(terms, Index(name))
+    if split is None:
+        return None
+    coefficient, rest = split
     if not coefficient:
         return terms
     sign = _sign(coefficient, positive)
     if sign is None:
         return None
-    bound = polynomial(lower) if sign * sense < 0 else _add(polynomial(upper), {(): 1}, -1)
-    return _add(rest, _multiply(coefficient, bound))
+    bound = polynomial(lower) if sign * sense < 0 else add(polynomial(upper), constant(-1))
+    return add(rest, multiply(coefficient, bound, show_expression))
 
 
 def _extreme_of_atoms(
@@ -237,14 +216,14 @@ def _extreme_of_atoms(
     for monomial, value in terms.items():
         hanging = [a for a in monomial if _hangs_on_loops(a)]
         if not hanging:
-            total = _add(total, {monomial: value})
+            total = add(total, {monomial: value})
             continue
         if len(monomial) > 1:
             return None
         bound = _extreme_of_atom(hanging[0], ranges, positive, sense if value > 0 else -sense)
         if bound is None:
             return None
-        total = _add(total, {m: c * value for m, c in polynomial(bound).items()})
+        total = add(total, scale(polynomial(bound), value))
     return to_expression(total)
 
 

@@ -205,7 +205,6 @@ class Inference:
         for scope in self.scopes:
             if scope.upper is None:
                 self._cannot_range(scope)
-                scope.upper = ZERO
                 break  # what hangs on it would only repeat the message
         else:
             for tensor, axes in self.computed.items():

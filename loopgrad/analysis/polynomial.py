@@ -1,21 +1,25 @@
-"""Polynomials with integer coefficients over numbered atoms: the arithmetic of proofs.
+"""Polynomials with integer coefficients: the arithmetic of extents and of proofs.
 
 A polynomial maps monomials to coefficients that are not 0; a monomial is a sorted tuple of atoms,
-`()` that of the constant term. What an atom stands for is `terms`' business. Polynomials are never
-changed once made.
+`()` that of the constant term. Atoms are expressions in `extents`, and numbers in proofs, where
+`terms` knows what they stand for. Polynomials are never changed once made.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import gcd
-from typing import TypeAlias
+from typing import Any, TypeAlias, TypeVar
+
+Atom = TypeVar("Atom")
+Terms: TypeAlias = dict[tuple[Atom, ...], int]
 
 Monomial: TypeAlias = tuple[int, ...]
-Polynomial: TypeAlias = dict[Monomial, int]
+Polynomial: TypeAlias = Terms[int]
 Key: TypeAlias = frozenset[tuple[Monomial, int]]
 
 
-def constant(value: int) -> Polynomial:
+def constant(value: int) -> Terms[Any]:
     return {(): value} if value else {}
 
 
@@ -23,7 +27,7 @@ def atom(number: int) -> Polynomial:
     return {(number,): 1}
 
 
-def add(left: Polynomial, right: Polynomial, factor: int = 1) -> Polynomial:
+def add(left: Terms[Atom], right: Terms[Atom], factor: int = 1) -> Terms[Atom]:
     """`left + factor * right`."""
     total = dict(left)
     for monomial, coefficient in right.items():
@@ -35,7 +39,7 @@ def add(left: Polynomial, right: Polynomial, factor: int = 1) -> Polynomial:
     return total
 
 
-def subtract(left: Polynomial, right: Polynomial) -> Polynomial:
+def subtract(left: Terms[Atom], right: Terms[Atom]) -> Terms[Atom]:
     return add(left, right, -1)
 
 
@@ -50,19 +54,22 @@ def shift(polynomial: Polynomial, value: int) -> Polynomial:
     return total
 
 
-def scale(polynomial: Polynomial, factor: int) -> Polynomial:
+def scale(polynomial: Terms[Atom], factor: int) -> Terms[Atom]:
     return {m: c * factor for m, c in polynomial.items()} if factor else {}
 
 
-def negate(polynomial: Polynomial) -> Polynomial:
+def negate(polynomial: Terms[Atom]) -> Terms[Atom]:
     return {m: -c for m, c in polynomial.items()}
 
 
-def multiply(left: Polynomial, right: Polynomial) -> Polynomial:
-    total: Polynomial = {}
+def multiply(
+    left: Terms[Atom], right: Terms[Atom], order: Callable[[Atom], Any] | None = None
+) -> Terms[Atom]:
+    """The product; `order` sorts the atoms of a monomial that do not sort by themselves."""
+    total: Terms[Atom] = {}
     for m, c in left.items():
         for n, d in right.items():
-            product = tuple(sorted(m + n)) if m and n else m or n
+            product = tuple(sorted(m + n, key=order)) if m and n else m or n  # type: ignore[type-var]
             value = total.get(product, 0) + c * d
             if value:
                 total[product] = value
@@ -71,7 +78,7 @@ def multiply(left: Polynomial, right: Polynomial) -> Polynomial:
     return total
 
 
-def constant_value(polynomial: Polynomial) -> int | None:
+def constant_value(polynomial: Terms[Any]) -> int | None:
     """The value of a polynomial without atoms, None for one with some."""
     if not polynomial:
         return 0
@@ -112,16 +119,16 @@ def tightened(polynomial: Polynomial) -> Polynomial:
     return divided
 
 
-def coefficient_of(polynomial: Polynomial, number: int) -> tuple[Polynomial, Polynomial] | None:
+def coefficient_of(polynomial: Terms[Atom], atom: Atom) -> tuple[Terms[Atom], Terms[Atom]] | None:
     """`(c, rest)` with `polynomial == c * atom + rest`; None where the atom occurs to a power."""
-    linear: Polynomial = {}
-    rest: Polynomial = {}
+    linear: Terms[Atom] = {}
+    rest: Terms[Atom] = {}
     for monomial, coefficient in polynomial.items():
-        count = monomial.count(number)
+        count = monomial.count(atom)
         if not count:
             rest[monomial] = coefficient
         elif count == 1:
-            at = monomial.index(number)
+            at = monomial.index(atom)
             linear[monomial[:at] + monomial[at + 1 :]] = coefficient
         else:
             return None

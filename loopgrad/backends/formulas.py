@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from fractions import Fraction
 from typing import Any
 
 from loopgrad.ir.nodes import (
@@ -91,7 +90,11 @@ def _power(base: Any, exponent: Any) -> Any:
 
 
 def _divide(a: Any, b: Any) -> Any:
-    return a / b if isinstance(a, float) or isinstance(b, float) else Fraction(a) / Fraction(b)
+    if isinstance(a, float) or isinstance(b, float):
+        return a / b
+    from fractions import Fraction  # seldom needed: not at each start
+
+    return Fraction(a) / Fraction(b)
 
 
 _COMPARE: dict[str, Callable[[Any, Any], bool]] = {

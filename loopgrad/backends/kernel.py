@@ -9,8 +9,8 @@ same way for every backend; a backend only ever sees arrays that fit.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from itertools import combinations
+from dataclasses import dataclass, field
+from itertools import combinations, repeat
 from typing import Any, Protocol
 
 import numpy as np
@@ -46,6 +46,8 @@ class BoundCall:
     of `dtype`, integer ones int64, `bool` inputs np.bool_. A tensor with a zero extent has no
     element to point at. Inputs must not be written. Computed tensors, results and temporaries, are
     allocated but not initialised: the runner begins by filling each with its identity.
+    `kept` is for the runner: what it keeps there it finds again in calls that differ from this one
+    in the contents of their arrays alone.
     `checked` is True where a constant breaks `safety.positive`: then nothing is proved, every
     subscript is checked and every computed tensor tracked.
     """
@@ -56,6 +58,7 @@ class BoundCall:
     shapes: dict[str, tuple[int, ...]]
     arrays: dict[str, NDArray[Any]]
     checked: bool
+    kept: dict[Any, Any] = field(default_factory=dict)
 
 
 class Runner(Protocol):
@@ -109,6 +112,7 @@ class Kernel:
         self._results = tuple(r.name for r in task.facts.program.results)
         tensors = task.facts.tensors.values()
         self._computed = {t.name: t.element for t in tensors if t.role != "input"}
+        self._dtypes_of: dict[np.dtype[Any], dict[str, np.dtype[Any]]] = {}
         self._has_out = all(a.name != "out" for a in task.facts.program.arguments)
 
     @property
@@ -124,10 +128,7 @@ class Kernel:
         destinations = self._destinations(out)
         call = self.bind(arguments, named, destinations)
         self.runner.run(call)
-        results = tuple(
-            self._delivered(name, call, destination)
-            for name, destination in zip(self._results, destinations, strict=True)
-        )
+        results = tuple(map(self._delivered, self._results, repeat(call), destinations))
         return results if len(results) > 1 else results[0]
 
     def execute(self, arguments: Sequence[Any], named: Mapping[str, Any]) -> BoundCall:
@@ -146,28 +147,46 @@ class Kernel:
 
         A destination, one for each result, is computed into directly where its layout allows.
         """
-        bound = self._binder.bind(arguments, named)
-        dtypes = {name: element_dtype(e, bound.dtype) for name, e in self._computed.items()}
-        arrays = dict(bound.inputs)
+        bound, inputs = self._binder.bind(arguments, named)
+        dtypes = self._dtypes(bound.dtype)
+        arrays = dict(inputs)
         for name, out in zip(self._results, destinations, strict=True):
             if out is not None:
                 self._check_destination(name, out, bound.shapes[name], dtypes[name])
                 if _is_plain(out, dtypes[name]) and not _overlaps(out, arrays.values()):
                     arrays[name] = out
         missing = {n: s for n, s in bound.shapes.items() if n not in arrays}
-        watched = self._computed if bound.checked else self.task.safety.tracked
-        purpose = f"{self.program.name}: what it computes"
-        arrays.update(memory.allocate(purpose, missing, dtypes, watched))
+        if bound.small:
+            for name, shape in missing.items():
+                arrays[name] = np.empty(shape, dtypes[name])
+        else:
+            watched = self._computed if bound.checked else self.task.safety.tracked
+            purpose = f"{self.program.name}: what it computes"
+            arrays.update(memory.allocate(purpose, missing, dtypes, watched))
         return BoundCall(
-            bound.dtype, bound.extents, bound.constants, bound.shapes, arrays, bound.checked
+            bound.dtype,
+            bound.extents,
+            bound.constants,
+            bound.shapes,
+            arrays,
+            bound.checked,
+            bound.kept,
         )
+
+    def _dtypes(self, floating: np.dtype[Any]) -> dict[str, np.dtype[Any]]:
+        """Of the computed tensors."""
+        known = self._dtypes_of.get(floating)
+        if known is None:
+            known = {name: element_dtype(e, floating) for name, e in self._computed.items()}
+            self._dtypes_of[floating] = known
+        return known
 
     def _destinations(self, out: Any) -> tuple[NDArray[Any] | None, ...]:
         """`out=` as one array or None for each result."""
         count = len(self._results)
-        outs = tuple(out) if isinstance(out, tuple | list) else (out,)
         if out is None:
-            outs = (None,) * count
+            return (None,) * count
+        outs = tuple(out) if isinstance(out, tuple | list) else (out,)
         if len(outs) != count:
             raise ValueError(
                 f"{self.program.name}: `out` needs {count} array{'s' * (count > 1)}, for "
@@ -180,7 +199,7 @@ class Kernel:
                     f"{type(one).__name__}"
                 )
         arrays = [one for one in outs if one is not None]
-        if any(np.may_share_memory(a, b) for a, b in combinations(arrays, 2)):
+        if len(arrays) > 1 and any(np.may_share_memory(a, b) for a, b in combinations(arrays, 2)):
             raise ValueError(f"{self.program.name}: the arrays of `out` overlap in memory")
         return outs
 

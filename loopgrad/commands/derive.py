@@ -9,7 +9,7 @@ from loopgrad.commands.output import print_program, to_option
 from loopgrad.commands.sources import ProgramCommand, load_program
 
 
-@click.command("derive", cls=ProgramCommand)
+@click.command("derive", cls=ProgramCommand, short_help="Print a program's backward loops.")
 @click.argument("file", metavar="FILE[:NAME]")
 @click.option(
     "--wrt",

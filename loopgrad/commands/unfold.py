@@ -8,7 +8,9 @@ from loopgrad.commands.output import print_program, to_option
 from loopgrad.commands.sources import ProgramCommand, load_program
 
 
-@click.command("unfold", cls=ProgramCommand)
+@click.command(
+    "unfold", cls=ProgramCommand, short_help="Print a program with equations and calls as loops."
+)
 @click.argument("file", metavar="FILE[:NAME]")
 @to_option
 def command(file: str, notation: str) -> None:
@@ -17,6 +19,6 @@ def command(file: str, notation: str) -> None:
     \b
     Examples:
       loopgrad unfold cells.loops:ugrnn_cell
-      echo 'f(W[J,I], x[I]) -> y[J]:  y[j] = W[j,I] * x[I]' | loopgrad unfold -
+      printf 'f(x[B,J]) -> m[B]:\\n  m[b] = mean[j](x[b,j])\\n' | loopgrad unfold -
     """
     print_program(load_program(file).unfold(), notation)

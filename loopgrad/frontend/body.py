@@ -14,11 +14,9 @@ from loopgrad.frontend.sound import sound_part
 from loopgrad.frontend.statements import OPERATORS, Statements
 from loopgrad.frontend.symbols import Place, Symbols, Tensor
 from loopgrad.frontend.whole import check_whole
+from loopgrad.ir.limits import DEEPEST_BLOCK, MOST_STATEMENTS
 from loopgrad.ir.nodes import NO_COMMENTS, Block, Comments, Local, Program, Statement
 from loopgrad.ir.operations import RESERVED
-
-MOST_STATEMENTS = 10_000  # of one program
-DEEPEST_BLOCK = 32
 
 
 def read_program(

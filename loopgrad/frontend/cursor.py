@@ -7,11 +7,9 @@ from typing import NoReturn
 from loopgrad.diagnostics import Span
 from loopgrad.frontend.lexer import Report, Token
 from loopgrad.frontend.symbols import Place, Symbols
+from loopgrad.ir.limits import DEEPEST_EXPRESSION, SPLIT
 from loopgrad.ir.nodes import Expression
 from loopgrad.ir.operations import RESERVED
-from loopgrad.ir.walk import children
-
-DEEPEST_EXPRESSION = 100
 
 
 class Mistake(Exception):
@@ -125,7 +123,7 @@ class Cursor:
         self.fail(
             f"an expression of more than {DEEPEST_EXPRESSION} operations inside each other",
             at,
-            "compute parts of it into tensors of their own",
+            SPLIT,
         )
 
     def line_too_deep(self) -> None:
@@ -133,7 +131,7 @@ class Cursor:
         self.wrong(
             "an expression nested too deeply",
             Place(self.tokens[0].start, self.tokens[-1].end),
-            "compute parts of it into tensors of their own",
+            SPLIT,
         )
 
     # What the rules of one file need of the next one's.
@@ -154,13 +152,3 @@ def shown(token: Token) -> str:
         return "the end of the line"
     text = token.text if len(token.text) <= 40 else token.text[:40] + "..."
     return f"`{text}`"
-
-
-def depth(expression: Expression) -> int:
-    """How deep the tree is."""
-    deepest, stack = 0, [(expression, 1)]
-    while stack:
-        node, level = stack.pop()
-        deepest = max(deepest, level)
-        stack.extend((child, level + 1) for child in children(node))
-    return deepest

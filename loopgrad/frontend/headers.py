@@ -11,6 +11,7 @@ from loopgrad.frontend.cursor import Mistake, place, shown
 from loopgrad.frontend.expressions import LARGEST_INTEGER, Expressions
 from loopgrad.frontend.lexer import Token
 from loopgrad.frontend.symbols import Place, Tensor, did_you_mean
+from loopgrad.ir.limits import MOST_ARGUMENTS
 from loopgrad.ir.nodes import (
     Apply,
     Argument,
@@ -26,7 +27,6 @@ from loopgrad.ir.nodes import (
 )
 from loopgrad.ir.operations import ElementType
 
-MOST_ARGUMENTS = 1_000
 KINDS = ("param", "int", "bool", "size")
 
 

@@ -29,6 +29,7 @@ from loopgrad.frontend.equations import axis_subscripts, free_indices
 from loopgrad.frontend.knowledge import Knowledge, lone_uses
 from loopgrad.frontend.names import Names
 from loopgrad.frontend.writes import Writes
+from loopgrad.ir.limits import MOST_INLINED
 from loopgrad.ir.nodes import (
     Accumulate,
     Block,
@@ -57,7 +58,6 @@ from loopgrad.ir.walk import (
 )
 
 FLOAT, INT = ElementType.FLOAT, ElementType.INT
-MOST_STATEMENTS = 5_000
 DIRECT = (Reduction.SET, Reduction.ADD, Reduction.SUBTRACT)
 
 
@@ -307,11 +307,11 @@ class _OneCall:
     def count(self, plain: Program) -> None:
         """Refuses calls of calls that together would not fit into memory."""
         self.within.size += sum(1 for _ in all_statements(plain.statements))
-        if self.within.size > MOST_STATEMENTS:
+        if self.within.size > MOST_INLINED:
             raise ProgramError(
                 Diagnostic(
                     f"with its calls inlined, `{self.within.program.name}` has more than "
-                    f"{MOST_STATEMENTS} statements",
+                    f"{MOST_INLINED} statements",
                     self.call.span,
                     "call in a loop, with an index, what is called so often",
                     context=show_statement(self.call),

@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 from loopgrad.diagnostics import Diagnostic, ProgramError, Source, Span
 from loopgrad.frontend.mistakes import CHARACTERS
+from loopgrad.ir.limits import LONGEST_NAME
 
 MOST_DIAGNOSTICS = 50
-LONGEST_NAME = 200
 MOST_CHARACTERS_REFUSED = 10  # on one line
 
 
@@ -45,7 +45,8 @@ class Comment(NamedTuple):
 class Line:
     """A statement or header with the comments that belong to it.
 
-    `tokens` ends with an "end" token. Newlines inside brackets do not end a line.
+    `tokens` ends with an "end" token. Newlines inside brackets do not end a line, nor those around
+    the results of a header: before or after `->`, and after a `,` behind it.
     """
 
     indent: str = ""
@@ -134,6 +135,9 @@ _NEW_LINE = re.compile(
     re.VERBOSE,
 )
 _UNINDENTED = re.compile(_LETTER)
+_ARROW = re.compile(r"[ \t]*+->")
+# Where results are expected, so can `p = f(x)`; in brackets that is an argument with its default.
+_SETTING = re.compile(rf"[ \t]*+{NAME} [ \t]*+ =(?!=)", re.VERBOSE)
 _BRACKETS = frozenset("()[]{}")
 
 _OPENERS = {")": "(", "]": "[", "}": "{"}
@@ -200,7 +204,7 @@ class _Scanner:
             self.line.after_blank, self.blank = self.blank, False
 
     def comment(self, said: str, start: int) -> None:
-        if self.brackets:
+        if self.brackets or self.awaits_result():
             self.inner.append(Comment(said, "", False))
         elif self.line.tokens or self.line.broken:
             self.line.behind = said
@@ -212,15 +216,29 @@ class _Scanner:
     # ------------------------------------------------------------------------------ lines
 
     def goes_on(self, position: int) -> bool:
-        """Does the logical line go on behind the newline, as a bracket is open?
+        """Does the logical line go on behind the newline: is a bracket open, or a header unended?
 
-        Not where what follows can only be a new statement or header: then a bracket was forgotten.
+        Not where what follows can only be a new statement or header: then something was forgotten.
         """
-        if not self.brackets:
+        if self.brackets:
+            if _NEW_LINE.match(self.text, position):
+                return False
+            return not (self.line.indent and _UNINDENTED.match(self.text, position))
+        if self.line.tokens and _ARROW.match(self.text, position):
+            if self.line.behind is not None:
+                self.inner.append(Comment(self.line.behind, "", False))
+                self.line.behind = None
+            return True
+        return self.awaits_result() and not (
+            _NEW_LINE.match(self.text, position) or _SETTING.match(self.text, position)
+        )
+
+    def awaits_result(self) -> bool:
+        """Is the line a header that has not named all its results: does it end in `->` or `,`?"""
+        tokens = self.line.tokens
+        if not tokens or tokens[-1].text not in ("->", ","):
             return False
-        if _NEW_LINE.match(self.text, position):
-            return False
-        return not (self.line.indent and _UNINDENTED.match(self.text, position))
+        return any(token.text == "->" for token in tokens)
 
     def finish(self, end: int) -> Iterator[Line]:
         """The end of a logical line, if one was begun."""

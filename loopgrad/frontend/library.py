@@ -77,7 +77,9 @@ def _mistakes(program: Program, warn: bool = True) -> Iterator[Diagnostic]:
             return
         except ProgramError as error:
             yield from error.diagnostics
-            rest, warn = sound_part(rest, error.diagnostics), False
+            part = sound_part(rest, error.diagnostics)
+            # A line such as `for t:` names no tensor: then nothing is left out.
+            rest, warn = None if part == rest else part, False
 
 
 def _decoded(data: bytes, name: str) -> str:

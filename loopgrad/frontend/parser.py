@@ -11,9 +11,8 @@ from loopgrad.frontend.calls import Callables
 from loopgrad.frontend.cursor import place
 from loopgrad.frontend.lexer import NAME, Line, Report, lines
 from loopgrad.frontend.symbols import Place
+from loopgrad.ir.limits import LONGEST_TEXT
 from loopgrad.ir.nodes import Program
-
-LONGEST_TEXT = 1_000_000  # characters
 
 
 def parse(

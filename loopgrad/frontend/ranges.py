@@ -9,11 +9,11 @@ from loopgrad.frontend.lexer import Token
 from loopgrad.frontend.resolver import Resolver
 from loopgrad.frontend.symbols import counted
 from loopgrad.ir import operations
+from loopgrad.ir.limits import MOST_INDICES
 from loopgrad.ir.nodes import Expression, Range
 from loopgrad.ir.operations import RESERVED
 from loopgrad.ir.walk import ZERO, plus_one
 
-MOST_INDICES = 64
 _LESS = ("<", "<=")
 _EXAMPLE = "write `t`, `t < n` or `1 <= t < n`"
 

@@ -22,6 +22,7 @@ from loopgrad.frontend.symbolic import (
     checked_name,
     node_of,
 )
+from loopgrad.ir.limits import DEEPEST_EXPRESSION, SPLIT, depth
 from loopgrad.ir.nodes import (
     Accumulate,
     Argument,
@@ -149,6 +150,9 @@ class Recording:
                 "write another tensor, made with `lg.tensor(...)`",
             )
         guard = conjunction(self.guards)
+        for expression in (target, value, guard):
+            if expression is not None and depth(expression) > DEEPEST_EXPRESSION:
+                refuse(f"more than {DEEPEST_EXPRESSION} operations inside each other", SPLIT)
         ranges = self.loops_of((target, value, guard))
         self.bodies[-1].append(Accumulate(target, reduction, value, ranges, guard, here()))
 

@@ -15,6 +15,7 @@ from loopgrad.frontend.equations import Equation, is_equation
 from loopgrad.frontend.knowledge import Knowledge
 from loopgrad.frontend.names import Names
 from loopgrad.frontend.writes import Writes
+from loopgrad.ir.limits import within_limits
 from loopgrad.ir.memo import once_per_program
 from loopgrad.ir.nodes import Accumulate, Block, Call, Local, Program, Range, Statement
 from loopgrad.ir.walk import all_statements
@@ -35,13 +36,13 @@ def unfold(program: Program) -> Program:
     if not any(map(_is_sugar, all_statements(program.statements))):
         return program
     if not any(isinstance(s, Call) for s in all_statements(program.statements)):
-        return _Unfolding(program).run()
+        return within_limits(_Unfolding(program).run())
     from loopgrad.frontend.inline import inline_calls
     from loopgrad.frontend.settling import settle
 
     inlined = inline_calls(program)
     plain = _Unfolding(inlined.program).run()
-    return settle(plain, inlined.locals, inlined.agreements)
+    return within_limits(settle(plain, inlined.locals, inlined.agreements))
 
 
 def _is_sugar(statement: Statement) -> bool:

@@ -25,6 +25,7 @@ from loopgrad.grad.assembly import (
     written,
 )
 from loopgrad.grad.contributions import Contributions
+from loopgrad.ir.limits import within_limits
 from loopgrad.ir.nodes import (
     Accumulate,
     Block,
@@ -55,7 +56,7 @@ def backward(
     """
     asked = primal(program, wrt)
     with within_depth(program):
-        return _Backward(asked, _batch_extent(asked, batch)).program(recompute)
+        return within_limits(_Backward(asked, _batch_extent(asked, batch)).program(recompute))
 
 
 def _batch_extent(asked: Primal, batch: str | Literal[False] | None) -> str | None:

@@ -15,6 +15,7 @@ from loopgrad.analysis.infer import infer
 from loopgrad.analysis.tidy import tidy
 from loopgrad.diagnostics import listing, suggestion
 from loopgrad.grad.activity import mapped_ranges
+from loopgrad.ir.limits import within_limits
 from loopgrad.ir.nodes import (
     Accumulate,
     Block,
@@ -72,7 +73,7 @@ def batched(program: Program, extent: str, inputs: Sequence[str] | None = None) 
         ),
         statements=tuple(axis.statement(s) for s in explicit.statements),
     )
-    return tidy(made, facts)
+    return within_limits(tidy(made, facts))
 
 
 def _locals(facts: Facts) -> list[Local]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from loopgrad.grad.activity import Leaf, Names, Primal
 from loopgrad.grad.exclusive import ExclusiveProducts
+from loopgrad.grad.growth import Growth
 from loopgrad.grad.partials import Chain, assuming
 from loopgrad.grad.preparing import Preparation
 from loopgrad.grad.products import Product, expression_of, multiplied, parts
@@ -25,14 +26,21 @@ class Contribution:
     guards: tuple[Expression, ...]
     known: tuple[Expression, ...]
     integer: Callable[[Expression], bool]
+    growth: Growth
 
     def update(self, target: Read, product: Product) -> Accumulate:
-        """`target += product   if guards`, over the loops of the statement."""
+        """`target += product   if guards`, over the loops of the statement.
+
+        Raises ProgramError where it would be more than can be read back.
+        """
         statement = self.leaf.statement
+        self.growth.admit(product, self.leaf)
+        value = expression_of(product, self.integer)
+        self.growth.check_depth(value, self.leaf)
         return Accumulate(
             Read(target.tensor, tuple(assuming(s, self.known) for s in target.subscripts)),
             Reduction.SUBTRACT if product.negative else Reduction.ADD,
-            assuming(expression_of(product, self.integer), self.known),
+            assuming(value, self.known),
             statement.ranges,
             conjunction((statement.guard, *self.guards)),
         )
@@ -43,6 +51,7 @@ class Contributions:
 
     def __init__(self, primal: Primal, names: Names):
         self.primal = primal
+        self.growth = Growth(primal.program.name)
         self.prepare = Preparation(primal, names)
         self.chain = Chain(primal.varied.__contains__, primal.is_integer)
         self.winners = Winners(self.prepare)
@@ -71,4 +80,5 @@ class Contributions:
                 (*guards, *each.guards),
                 each.guards,
                 self.primal.is_integer,
+                self.growth,
             )

@@ -20,6 +20,7 @@ from loopgrad.grad.assembly import (
     written,
 )
 from loopgrad.grad.contributions import Contributions
+from loopgrad.ir.limits import within_limits
 from loopgrad.ir.nodes import Accumulate, Block, Input, Local, Program, Read, Result, Statement
 
 
@@ -39,7 +40,7 @@ def forward_mode(program: Program, wrt: str | Sequence[str] | None = None) -> Pr
     """
     asked = primal(program, wrt)
     with within_depth(program):
-        return _Forward(asked).program()
+        return within_limits(_Forward(asked).program())
 
 
 class _Forward:

@@ -23,6 +23,7 @@ from loopgrad.ir.nodes import (
     Extent,
     Index,
     Input,
+    Local,
     Number,
     Program,
     Range,
@@ -77,23 +78,39 @@ def called_programs(program: Program) -> tuple[Program, ...]:
 
 
 def _header(program: Program) -> list[str]:
+    """One line where it fits; else the arguments under each other, and so the results.
+
+    name(x[A,B], y[B,C],
+         z[C,D])
+            -> p[A,B,C],
+               q[D]:
+    """
     arguments = [_argument(a) for a in program.arguments]
-    batch = f" batch {program.batch}" if program.batch else ""
-    results = ", ".join(_tensor(r.name, r.extents) for r in program.results)
-    tail = f"){batch} -> {results}:"
-    line = f"{program.name}({', '.join(arguments)}{tail}"
-    if display_width(line) <= LINE_LENGTH or len(arguments) < 2:
-        return [line]
-    pad = " " * (display_width(program.name) + 1)
-    lines, current = [], f"{program.name}("
-    for i, argument in enumerate(arguments):
-        piece = argument + ("," if i < len(arguments) - 1 else "")
-        start = current.endswith("(") or current == pad
-        if not start and display_width(current) + 1 + display_width(piece) > LINE_LENGTH:
+    results = [_tensor(r.name, r.extents) for r in program.results]
+    opening = f"{program.name}("
+    closing = ")" + (f" batch {program.batch}" if program.batch else "")
+    ending = f" -> {', '.join(results)}:"
+    whole = opening + ", ".join(arguments) + closing + ending
+    if display_width(whole) <= LINE_LENGTH:
+        return [whole]
+    lines = _wrapped(opening, arguments, closing)
+    if display_width(lines[-1] + ending) <= LINE_LENGTH:
+        return [*lines[:-1], lines[-1] + ending]
+    return [*lines, *_wrapped(2 * INDENT + "-> ", results, ":")]
+
+
+def _wrapped(opening: str, pieces: Sequence[str], closing: str) -> list[str]:
+    """The pieces behind `opening`, parted by commas, on as many lines as they need."""
+    pad = " " * display_width(opening)
+    lines, current, empty = [], opening, True
+    for i, piece in enumerate(pieces):
+        piece += "," if i < len(pieces) - 1 else closing
+        if not empty and display_width(current) + 1 + display_width(piece) > LINE_LENGTH:
             lines.append(current)
-            current, start = pad, True
-        current += piece if start else f" {piece}"
-    return [*lines, current + tail]
+            current, empty = pad, True
+        current += piece if empty else f" {piece}"
+        empty = False
+    return [*lines, current if pieces else current + closing]
 
 
 def _argument(argument: Argument) -> str:
@@ -110,10 +127,7 @@ def _negative(value: int | float) -> bool:
     return math.copysign(1, value) < 0
 
 
-def _local(local: object) -> str:
-    from loopgrad.ir.nodes import Local
-
-    assert isinstance(local, Local)
+def _local(local: Local) -> str:
     return ("int " if local.element is ElementType.INT else "") + _tensor(local.name, local.extents)
 
 

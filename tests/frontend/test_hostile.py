@@ -11,7 +11,8 @@ import pytest
 
 import loopgrad
 from loopgrad.diagnostics import ProgramError
-from loopgrad.frontend.parser import LONGEST_TEXT, parse
+from loopgrad.frontend.parser import parse
+from loopgrad.ir.limits import LONGEST_TEXT
 from loopgrad.ir.nodes import Program
 
 HEADER = "f(x[N]) -> y[N]:\n    "

@@ -380,7 +380,7 @@ def test_extents_that_do_not_agree_are_refused(main: str, line: int, words: str)
 def test_calls_that_multiply_are_refused_before_they_fill_the_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(inline, "MOST_STATEMENTS", 100)
+    monkeypatch.setattr(inline, "MOST_INLINED", 100)
     texts = ["f0(x[N]) -> y[N]:\n    y[n] = x[n] + 1"]
     for k in range(1, 24):
         texts.append(f"f{k}(x[N]) -> y[N]:\n    a = f{k - 1}(x)\n    y = f{k - 1}(a)")

@@ -6,6 +6,7 @@ import math
 
 import pytest
 
+from loopgrad.diagnostics import ProgramError
 from loopgrad.frontend.parser import parse
 from loopgrad.ir.nodes import (
     Accumulate,
@@ -410,3 +411,42 @@ def test_every_node_knows_its_place() -> None:
     for text, node in texts.items():
         assert node is not None and node.span is not None
         assert node.span.text == text
+
+
+HEADERS = {
+    "before the arrow": "f(x[N])\n    -> y[N], z:\n",
+    "behind the arrow": "f(x[N]) ->\n    y[N], z:\n",
+    "behind a comma": "f(x[N]) -> y[N],\n    z:\n",
+    "everywhere, with comments": "f(\n  x[N]\n)  # one\n  ->  # two\n\n  y[N],  # three\nz:  # four\n",
+}
+
+
+@pytest.mark.parametrize("header", HEADERS.values(), ids=HEADERS)
+def test_a_header_may_go_on_over_lines_around_its_results(header: str) -> None:
+    body = "    for n:  y[n] = x[n]\n    for n:  z    += x[n]"
+    assert parse(header + body) == parse("f(x[N]) -> y[N], z:\n" + body)
+
+
+@pytest.mark.parametrize(
+    "next_line",
+    ["y[n] = x[n]", "y += x", "y = x", "for n:  y[n] = x[n]", "local z", "g(x) -> y:"],
+)
+def test_a_header_that_breaks_off_does_not_swallow_what_follows(next_line: str) -> None:
+    with pytest.raises(ProgramError) as caught:
+        parse(f"f(x[N]) -> y[N],\n    {next_line}")
+    first = caught.value.diagnostics[0]
+    assert (first.line, first.column) == (1, 17)
+    assert first.found == "expected a result, found the end of the line"
+
+
+def test_a_long_header_is_printed_with_results_under_each_other() -> None:
+    arguments = ", ".join(f"given{i}[N]" for i in range(10))
+    results = ", ".join(f"computed{i}[N]" for i in range(10))
+    body = "".join(f"\n    for n:  computed{i}[n] = given{i}[n]" for i in range(10))
+    text = str(parse(f"copies({arguments}) -> {results}:{body}")[0])
+    assert text.split("\n")[:4] == [
+        "copies(given0[N], given1[N], given2[N], given3[N], given4[N], given5[N], given6[N], given7[N],",
+        "       given8[N], given9[N])",
+        "        -> computed0[N], computed1[N], computed2[N], computed3[N], computed4[N], computed5[N],",
+        "           computed6[N], computed7[N], computed8[N], computed9[N]:",
+    ]

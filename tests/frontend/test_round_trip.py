@@ -73,10 +73,26 @@ odd(x[N], size M, low = -inf, big = 1e300, neg = -3) -> y[M], z:
     for n:                 z *= 1 - (2 - (3 - n)) / (4 / (5 / n)) ** -n ** 2
 """
 
+LONG = """
+attention_of_many_heads(queries[B,HEADS,T,D], keys[B,HEADS,U,D], param projection[D,D'], scale = 0.5) batch B
+    -> projected_queries[B,HEADS,T,D'],  # a comment
+    projected_keys[B,HEADS,U,D'],
+
+    scores_of_all_pairs[B,HEADS,T,U]:
+    projected_queries[b,h,t,d'] += queries[b,h,t,d] * projection[d,d']
+    projected_keys[b,h,u,d'] += keys[b,h,u,d] * projection[d,d']
+    scores_of_all_pairs[b,h,t,u] += scale * projected_queries[b,h,t,d'] * projected_keys[b,h,u,d']
+
+a_name_of_its_own_that_is_so_long_that_nothing_else_has_a_place_beside_it_on_one_line_of_the_text()
+        -> y:
+    y = 1
+"""
+
 
 def programs() -> list[object]:
     texts = {path.name: path.read_text(encoding="utf-8") for path in [CORPUS, *LIBRARY]}
     texts |= {"more": MORE, "backwards": BACKWARDS, "calls": CALLS, "shapes": SHAPES}
+    texts["long"] = LONG
     return [
         pytest.param(p, id=f"{name}:{p.name}") for name, text in texts.items() for p in parse(text)
     ]

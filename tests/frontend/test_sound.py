@@ -36,6 +36,13 @@ f(x[T], s[B,J]) -> h[T], p[B,J]:
     ]
 
 
+def test_a_mistake_that_concerns_no_tensor_ends_the_search() -> None:
+    """The line `for t:` names nothing that a statement could be left out for."""
+    assert places("f(x) -> y:\n    for t:\n        for n:  y += x") == [
+        (2, 9, "the range of index `t` is not known")
+    ]
+
+
 def test_what_follows_from_a_mistake_is_not_reported() -> None:
     """Without its first statement `a` has no known extent, and `y` is not computed."""
     found = places(
@@ -52,7 +59,9 @@ f(x[N], int w[N]) -> y[N], z[N]:
 
 
 def test_a_mistake_in_the_header_stands_alone() -> None:
-    assert [line for line, _, _ in places("f(x[N] y[N]) -> z[N]:\n    for n: z[n] = x[n-1]\n")] == [1]
+    assert [line for line, _, _ in places("f(x[N] y[N]) -> z[N]:\n    for n: z[n] = x[n-1]\n")] == [
+        1
+    ]
 
 
 def test_a_block_is_judged_without_its_broken_lines() -> None:

@@ -165,8 +165,7 @@ f(eps = 1e-3, x[N], int w[N], param W[N], bool m[N], unused = 2) -> y[N], z[N]:
         header = printed(text).split(":\n")[0]
         assert header == (
             "f.backward(x[N], int w[N], param W[N], bool m[N], int i[N], y.grad[N], z.grad[N], "
-            "eps = 0.001)\n".rstrip()
-            + " -> x.grad[N], W.grad[N]"
+            "eps = 0.001)\n        -> x.grad[N], W.grad[N]"
         )
 
     def test_extents_that_no_input_fixes(self):

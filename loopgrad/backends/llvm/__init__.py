@@ -35,14 +35,23 @@ class LLVMBackend:
 
 
 class Compiled:
-    """A variant's code, and how the arguments of a call are packed for it."""
+    """A variant's code, and how the arguments of a call are packed for it.
+
+    As bytes, which are quicker to make and to pass than arrays are.
+    """
 
     def __init__(self, layout: Layout, code: Code):
         self.layout, self.code = layout, code
-        self.pointers = Struct(f"{len(layout.tensor_types) + len(layout.tracked)}P")
+        self.arrays = Struct(f"{len(layout.tensor_types) + len(layout.tracked)}P")
         self.integers = Struct(f"={len(layout.integers)}q")
         self.reals = Struct(f"={len(layout.real_constants)}d")
         self.record = ctypes.c_int64 * layout.record_length
+
+    def numbers(self, call: BoundCall) -> tuple[bytes, bytes]:
+        """The integers and reals of a call."""
+        layout = self.layout
+        integers = self.integers.pack(*[value(call) for value in layout.integers])
+        return integers, self.reals.pack(*[call.constants[c] for c in layout.real_constants])
 
 
 class LLVMRunner:
@@ -55,20 +64,16 @@ class LLVMRunner:
 
     def run(self, call: BoundCall) -> None:
         """Fills the computed tensors of `call`; raises the errors of `backends/errors.py`."""
-        compiled = self._variant(_variant_of(call))
-        layout, arrays = compiled.layout, call.arrays
-        states = [np.zeros(call.shapes[name], np.int64) for name in layout.tracked]
-        addresses = [arrays[t].ctypes.data for t in layout.tensor_types]
-        addresses += [state.ctypes.data for state in states]
+        known = call.kept.get(self)
+        if known is None:
+            compiled = self._variant(_variant_of(call))
+            known = call.kept[self] = (compiled, *compiled.numbers(call))
+        compiled, integers, reals = known
+        layout = compiled.layout
+        arrays = [call.arrays[t] for t in layout.tensor_types]
+        arrays += [np.zeros(call.shapes[name], np.int64) for name in layout.tracked]
         record = compiled.record()
-        # Packed bytes, as they are quicker to make and to pass than arrays are.
-        failed = compiled.code.run(
-            compiled.pointers.pack(*addresses),
-            compiled.integers.pack(*[value(call) for value in layout.integers]),
-            compiled.reals.pack(*[call.constants[name] for name in layout.real_constants]),
-            record,
-        )
-        if failed:
+        if compiled.code.run(compiled.arrays.pack(*map(id, arrays)), integers, reals, record):
             details = np.array(record, np.int64)
             raise layout.sites[details[0] - 1](details[RECORD_HEAD:])
 

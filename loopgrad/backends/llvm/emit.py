@@ -1,88 +1,114 @@
-"""A scheduled program -> the text of an LLVM module: one function a phase, and the entry."""
+"""A scheduled program -> the text of an LLVM module: a function for each kind of phase, and the entry."""
 
 from __future__ import annotations
 
 from loopgrad.backends.llvm.function import PhaseFunction
 from loopgrad.backends.llvm.identities import fill, identity
-from loopgrad.backends.llvm.layout import Layout
+from loopgrad.backends.llvm.layout import ARRAY_HEAD, Layout
 from loopgrad.backends.llvm.statements import PhaseWriter
 from loopgrad.backends.llvm.text import I64, Body, Module
 from loopgrad.ir.nodes import Expression, Number
-from loopgrad.schedule import Nest, Phase, Scheduled, tensors_of
+from loopgrad.schedule import Nest, Scheduled
 
 ENTRY = "loopgrad_run"
 
 
 def emit(scheduled: Scheduled, layout: Layout, module: Module) -> str:
     """The module's text; `layout` is filled with the places that may fail."""
-    calls = [_phase(phase, f"phase{i}", layout, module) for i, phase in enumerate(scheduled.phases)]
+    entry = _Entry(layout, module)
     started = {
         phase.statement.target.tensor
         for phase in scheduled.phases
         if isinstance(phase, Nest) and phase.starts
     }
-    _entry(calls, started, layout, module)
+    entry.fill(started)
+    for phase in scheduled.phases:
+        function = PhaseFunction(module, layout)
+        PhaseWriter(function).write(phase)
+        entry.call(function.finish(), function)
+    entry.finish()
     return module.text()
 
 
-# ---------------------------------------------------------------------------------------- phases
+class _Entry:
+    """`i32 (arrays, integers, reals, record)`: fills the computed tensors, runs the phases."""
 
+    def __init__(self, layout: Layout, module: Module):
+        self.layout, self.module = layout, module
+        pointer = module.pointer
+        byte = pointer("i8")
+        head = (
+            f"i32 @{ENTRY}({pointer(byte)} %arrays, {pointer(I64)} %integers, "
+            f"{pointer('double')} %reals, {pointer(I64)} %record) nounwind"
+        )
+        self.body = Body(module, ENTRY, head)
+        self._integers: dict[int, str] = {}
+        self._reals: dict[int, str] = {}
+        self._pointers: dict[tuple[str, str], str] = {}
+        kinds = [("tensor", t, layout.element(t)) for t in layout.tensor_types]
+        kinds += [("state", t, I64) for t in layout.tracked]
+        for i, (role, tensor, kind) in enumerate(kinds):
+            array = self.body.load(byte, self.body.element(byte, "%arrays", i))
+            raw = self.body.load(byte, self._field(byte, array))
+            typed = self.body.value(f"bitcast {byte} {raw} to {pointer(kind)}")
+            self._pointers[role, tensor] = f"{pointer(kind)} {typed}"
 
-def _phase(phase: Phase, name: str, layout: Layout, module: Module) -> PhaseFunction:
-    tensors = tensors_of(phase)
-    ordered = [t for t in layout.task.facts.tensors if t in tensors]
-    function = PhaseFunction(module, layout, name, ordered)
-    PhaseWriter(function).write(phase)
-    function.body.do("ret i32 0")
-    function.body.finish()
-    return function
+    def _field(self, kind: str, array: str) -> str:
+        """The address of the field of an array object that points at its elements."""
+        pointer = self.module.pointer
+        field = self.body.element("i8", array, ARRAY_HEAD)
+        return self.body.value(f"bitcast {pointer('i8')} {field} to {pointer(kind)}")
 
-
-# ----------------------------------------------------------------------------------------- entry
-
-
-def _entry(phases: list[PhaseFunction], started: set[str], layout: Layout, module: Module) -> None:
-    """`i32 (pointers, integers, reals, record)`: fills the computed tensors, runs the phases."""
-    facts, pointer = layout.task.facts, module.pointer
-    byte = pointer("i8")
-    head = (
-        f"i32 @{ENTRY}({pointer(byte)} %pointers, {pointer(I64)} %integers, "
-        f"{pointer('double')} %reals, {pointer(I64)} %record) nounwind"
-    )
-    body = Body(module, ENTRY, head)
-    arguments: dict[tuple[str, str], str] = {}
-    kinds = [("tensor", t, layout.element(t)) for t in facts.tensors]
-    kinds += [("state", t, I64) for t in layout.tracked]
-    for i, (role, tensor, kind) in enumerate(kinds):
-        raw = body.load(byte, body.element(byte, "%pointers", i))
-        typed = body.value(f"bitcast {byte} {raw} to {pointer(kind)}")
-        arguments[role, tensor] = f"{pointer(kind)} {typed}"
-    for tensor_facts in facts.tensors.values():
-        if tensor_facts.role != "input" and tensor_facts.name not in started:
+    def fill(self, started: set[str]) -> None:
+        """Gives computed tensors their identities, but for those that a phase starts."""
+        body, layout = self.body, self.layout
+        for tensor in layout.task.facts.tensors.values():
+            if tensor.role == "input" or tensor.name in started:
+                continue
             count = "1"
-            for extent in tensor_facts.extents:
-                count = body.value(f"mul i64 {count}, {_entry_extent(body, layout, extent)}")
-            name, element = tensor_facts.name, layout.element(tensor_facts.name)
-            value = f"{element} {identity(layout, name, module)}"
-            destination = arguments["tensor", name]
-            body.do(f"call void @{fill(module, element)}({destination}, i64 {count}, {value})")
-    common = f"{pointer(I64)} %record, {pointer(I64)} %integers, {pointer('double')} %reals"
-    for function in phases:
-        given = [common]
-        given += [arguments["tensor", t] for t in function.tensors]
-        given += [arguments["state", t] for t in function.states]
-        failed = body.value(f"call i32 @{function.name}({', '.join(given)})")
+            for extent in tensor.extents:
+                count = body.value(f"mul i64 {count}, {self._extent(extent)}")
+            element = layout.element(tensor.name)
+            value = f"{element} {identity(layout, tensor.name, self.module)}"
+            destination = self._pointers["tensor", tensor.name]
+            body.do(f"call void @{fill(self.module, element)}({destination}, i64 {count}, {value})")
+
+    def call(self, name: str, function: PhaseFunction) -> None:
+        """Runs a phase, with what its function takes; leaves where it fails."""
+        body = self.body
+        given = [f"{self.module.pointer(I64)} %record"]
+        given.append(f"i64 {self.layout.add_sites(function.sites)}")
+        given += [f"i64 {self._integer(slot)}" for slot in function.integers]
+        given += [f"{self.module.real} {self._real(slot)}" for slot in function.reals]
+        given += [self._pointers["tensor", t] for t in function.tensors]
+        given += [self._pointers["state", t] for t in function.states]
+        failed = body.value(f"call i32 @{name}({', '.join(given)})")
         fine = body.value(f"icmp eq i32 {failed}, 0")
         label = body.fresh("phase")
         body.branch(fine, label, "failed")
         body.start(label)
-    body.do("ret i32 0")
-    body.at_end("failed", ["ret i32 1"])
-    body.finish()
 
+    def finish(self) -> None:
+        self.body.do("ret i32 0")
+        self.body.at_end("failed", ["ret i32 1"])
+        self.body.finish()
 
-def _entry_extent(body: Body, layout: Layout, extent: Expression) -> str:
-    if isinstance(extent, Number):
-        return str(extent.value)
-    slot = layout.slots[layout.axis_key(extent)]
-    return body.load(I64, body.element(I64, "%integers", slot))
+    def _extent(self, extent: Expression) -> str:
+        if isinstance(extent, Number):
+            return str(extent.value)
+        return self._integer(self.layout.slots[self.layout.axis_key(extent)])
+
+    # Loaded once, where first needed: later blocks all come after.
+
+    def _integer(self, slot: int) -> str:
+        if slot not in self._integers:
+            self._integers[slot] = self.body.load(I64, self.body.element(I64, "%integers", slot))
+        return self._integers[slot]
+
+    def _real(self, slot: int) -> str:
+        if slot not in self._reals:
+            value = self.body.load("double", self.body.element("double", "%reals", slot))
+            if self.module.real == "float":
+                value = self.body.value(f"fptrunc double {value} to float")
+            self._reals[slot] = value
+        return self._reals[slot]

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import ctypes
-import ctypes.util
 import sys
 import threading
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import llvmlite
 import llvmlite.binding as llvm
 
-from loopgrad.backends.llvm.functions import C_LIBRARY, c_symbol
+from loopgrad.backends.llvm.functions import C_LIBRARY, C_PREFIX, c_symbol
 from loopgrad.backends.llvm.text import Module
 
-LEVEL = 3  # of optimisation
+LEVEL = 2  # of optimisation: 3 takes up to twice as long, for code no faster
 
 _lock = threading.Lock()
 
@@ -39,10 +38,15 @@ def new_module(real: str) -> Module:
     return Module(real, version, version >= 17, machine.has_fma, machine.attributes)
 
 
+@lru_cache(maxsize=256)
 def compile_text(text: str, entry: str) -> Code:
-    """Machine code of a module's text. `entry` is `i32 (pointers, integers, reals, record)`."""
+    """Machine code of a module's text. `entry` is `i32 (arrays, integers, reals, record)`.
+
+    Kept, since the same program is often made again, and many differ in names alone.
+    """
     with _lock:
-        _find_c_functions()
+        if C_PREFIX in text:
+            _find_c_functions()
         machine = _machine().create()
         module = optimized(text, machine)
         engine = llvm.create_mcjit_compiler(module, machine)
@@ -147,4 +151,6 @@ def _c_library() -> ctypes.CDLL:
     process = ctypes.CDLL(None)
     if all(hasattr(process, name) for name in C_LIBRARY):
         return process
-    return ctypes.CDLL(ctypes.util.find_library("m"))  # slow: may start a compiler to ask it
+    from ctypes.util import find_library  # slow: may start a compiler to ask it
+
+    return ctypes.CDLL(find_library("m"))

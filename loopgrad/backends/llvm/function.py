@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -19,6 +19,8 @@ from loopgrad.ir.operations import ElementType
 
 ALL_BITS = 63
 
+_UNNAMED = "phase"  # in the text of a function that has no name yet
+
 
 @dataclass(frozen=True, slots=True)
 class Value:
@@ -34,50 +36,54 @@ class Value:
 
 
 class PhaseFunction:
-    """A function that runs one phase of a program: `i32 (record, integers, reals, tensors...)`.
+    """A function that runs one phase of a program.
 
-    It returns 0, or 1 with the record filled. Every tensor has a `noalias` pointer of its own, by
-    which LLVM sees that a store into one changes no other.
+    `i32 (record, sites, indices..., integers..., reals..., tensors..., states...)`, of which it
+    takes what its code has asked for, in the order asked: phases that differ in names alone have
+    the same text, and share one function. It returns 0, or 1 with the record filled. Every tensor
+    has a `noalias` pointer of its own, by which LLVM sees that a store into one changes no other.
+
+    `around`: indices of the loops that the function is called in, with their bits.
     """
 
-    def __init__(self, module: Module, layout: Layout, name: str, tensors: Sequence[str]):
-        self.module, self.layout, self.name = module, layout, name
-        self.tensors = list(tensors)
-        self.states = [t for t in tensors if t in layout.tracked]
-        self._tensor = {t: f"%T{i}" for i, t in enumerate(self.tensors)}
-        self._state = {t: f"%S{i}" for i, t in enumerate(self.states)}
-        inputs = {t.name for t in layout.task.facts.tensors.values() if t.role == "input"}
-        pointer = module.pointer
-        parameters = [
-            f"{pointer(I64)} noalias %record",
-            f"{pointer(I64)} noalias readonly %integers",
-            f"{pointer('double')} noalias readonly %reals",
-        ]
-        for t in self.tensors:
-            mark = "noalias readonly" if t in inputs else "noalias"
-            parameters.append(f"{pointer(layout.element(t))} {mark} {self._tensor[t]}")
-        parameters += [f"{pointer(I64)} noalias {self._state[t]}" for t in self.states]
-        head = f"internal i32 @{name}({', '.join(parameters)}) noinline nounwind"
-        self.body = Body(module, name, head)
-        self._integers: dict[int, str] = {}
-        self._reals: dict[int, str] = {}
+    def __init__(self, module: Module, layout: Layout, around: Mapping[str, int] | None = None):
+        self.module, self.layout = module, layout
+        self.body = Body(module, _UNNAMED)
+        self.integers: dict[int, str] = {}  # slots -> parameters
+        self.reals: dict[int, str] = {}
+        self.tensors: dict[str, str] = {}
+        self.states: dict[str, str] = {}
+        self.sites: list[ErrorSite] = []
         self._dummies: dict[str, str] = {}
-        self._load_arguments()
+        self._calls = False
         self.statement: Statement | None = None
         self.number = -1  # of the statement
         self.executed: str | None = None  # how many statements have run, this one included
-        self.indices: dict[str, Value] = {}
+        self.indices = {
+            name: Value(f"%I{i}", ElementType.INT, bits)
+            for i, (name, bits) in enumerate((around or {}).items())
+        }
+        self.around = dict(self.indices)
         self.trusted: frozenset[tuple[Read, int]] = frozenset()  # subscripts checked before
 
-    def _load_arguments(self) -> None:
-        # All at the entry: what is not used is thrown away by the first pass of the optimiser.
-        for slot in range(len(self.layout.integers)):
-            self._integers[slot] = self.body.load(I64, self.body.element(I64, "%integers", slot))
-        for slot in range(len(self.layout.real_constants)):
-            value = self.body.load("double", self.body.element("double", "%reals", slot))
-            if self.module.real == "float":
-                value = self.body.value(f"fptrunc double {value} to float")
-            self._reals[slot] = value
+    def finish(self) -> str:
+        """Ends the function and adds it to the module, unless that has its like; returns its name."""
+        pointer, real = self.module.pointer, self.module.real
+        parameters = [f"{pointer(I64)} noalias %record", "i64 %sites"]
+        parameters += [f"i64 {index.text}" for index in self.around.values()]
+        parameters += [f"i64 {name}" for name in self.integers.values()]
+        parameters += [f"{real} {name}" for name in self.reals.values()]
+        for tensor, name in self.tensors.items():
+            parameters.append(f"{pointer(self.layout.element(tensor))} noalias {name}")
+        parameters += [f"{pointer(I64)} noalias {name}" for name in self.states.values()]
+        self.body.do("ret i32 0")
+        if self._calls:
+            self.body.at_end("failed", ["ret i32 1"])
+        self.body.head = f"internal i32 @{_UNNAMED}({', '.join(parameters)}) noinline nounwind"
+        text = self.body.text()
+        name = self.module.shared.setdefault(text, f"phase{len(self.module.shared)}")
+        self.module.functions.setdefault(name, text.replace(_UNNAMED, name, 1))
+        return name
 
     @contextmanager
     def index(self, name: str, value: Value) -> Iterator[None]:
@@ -97,7 +103,13 @@ class PhaseFunction:
     # ------------------------------------------------------------------------------------- values
 
     def pointer(self, tensor: str) -> str:
-        return self._tensor[tensor]
+        return self.tensors.setdefault(tensor, f"%T{len(self.tensors)}")
+
+    def integer(self, slot: int) -> str:
+        return self.integers.setdefault(slot, f"%N{len(self.integers)}")
+
+    def real(self, slot: int) -> str:
+        return self.reals.setdefault(slot, f"%R{len(self.reals)}")
 
     def dummy(self, kind: str) -> str:
         """An element on the stack, to load and store in place of one that is not there."""
@@ -106,37 +118,63 @@ class PhaseFunction:
         return self._dummies[kind]
 
     def state_pointer(self, tensor: str) -> str | None:
-        return self._state.get(tensor)
+        if tensor not in self.layout.tracked:
+            return None
+        return self.states.setdefault(tensor, f"%S{len(self.states)}")
 
     def extent_value(self, name: str) -> Value:
         bits = ALL_BITS if self.layout.variant.wide else EXTENT_BITS
-        text = self._integers[self.layout.slots["extent", name]]
+        text = self.integer(self.layout.slots["extent", name])
         return Value(text, ElementType.INT, bits)
 
     def axis_extent(self, extent: Expression) -> str:
         """The extent of an axis, as a call has it."""
         if isinstance(extent, Number):
             return str(extent.value)
-        return self._integers[self.layout.slots[self.layout.axis_key(extent)]]
+        return self.integer(self.layout.slots[self.layout.axis_key(extent)])
 
     def constant_value(self, name: str) -> Value:
         if name in self.layout.real_constants:
             slot = self.layout.real_constants.index(name)
-            return Value(self._reals[slot], ElementType.FLOAT)
+            return Value(self.real(slot), ElementType.FLOAT)
         bits = ALL_BITS if self.layout.variant.wide else CONSTANT_BITS
-        return Value(self._integers[self.layout.slots["constant", name]], ElementType.INT, bits)
+        text = self.integer(self.layout.slots["constant", name])
+        return Value(text, ElementType.INT, bits)
+
+    # --------------------------------------------------------------------------------- calling
+
+    def call(self, inner: PhaseFunction) -> None:
+        """Ends another function and calls it, with what it takes; leaves where it fails."""
+        pointer, real, body = self.module.pointer, self.module.real, self.body
+        name = inner.finish()
+        first = body.value(f"add i64 %sites, {len(self.sites)}")
+        self.sites += inner.sites
+        given = [f"{pointer(I64)} %record", f"i64 {first}"]
+        given += [f"i64 {self.indices[index].text}" for index in inner.around]
+        given += [f"i64 {self.integer(slot)}" for slot in inner.integers]
+        given += [f"{real} {self.real(slot)}" for slot in inner.reals]
+        for tensor in inner.tensors:
+            given.append(f"{pointer(self.layout.element(tensor))} {self.pointer(tensor)}")
+        given += [f"{pointer(I64)} {self.state_pointer(tensor)}" for tensor in inner.states]
+        failed = body.value(f"call i32 @{name}({', '.join(given)})")
+        fine, go_on = body.value(f"icmp eq i32 {failed}, 0"), body.fresh("go")
+        body.branch(fine, go_on, "failed")
+        body.start(go_on)
+        self._calls = True
 
     # --------------------------------------------------------------------------------- failing
 
     def require(self, condition: str, error: ErrorSite, details: Sequence[str] = ()) -> None:
         """Goes on where the i1 `condition` holds; else leaves with the error and i64 details."""
-        site = self.layout.add_site(error)
-        fail, go_on = f"fail{site}", f"ok{site}"
+        self.sites.append(error)
+        number = len(self.sites)
+        fail, go_on = f"fail{number}", f"ok{number}"
         self.body.branch(condition, go_on, fail)
         pointer = self.module.pointer(I64)
-        lines = [f"store i64 {site}, {pointer} %record"]
+        lines = [f"%site{number} = add i64 %sites, {number}"]
+        lines.append(f"store i64 %site{number}, {pointer} %record")
         for i, detail in enumerate(details):
-            place = f"%d{site}.{i}"
+            place = f"%d{number}.{i}"
             lines.append(f"{place} = getelementptr i64, {pointer} %record, i64 {RECORD_HEAD + i}")
             lines.append(f"store i64 {detail}, {pointer} {place}")
         self.body.at_end(fail, [*lines, "ret i32 1"])

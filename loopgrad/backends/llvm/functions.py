@@ -15,6 +15,7 @@ from loopgrad.backends.llvm.transcendental import OWN
 
 Function = Callable[..., str]
 
+C_PREFIX = "loopgrad_c_"
 C_LIBRARY = frozenset(["exp", "log", "log1p", "expm1", "tanh", "erf", "sin", "cos", "pow"])
 
 
@@ -27,6 +28,7 @@ def call(body: Body, operation: str, *operands: str) -> str:
         formula = OWN.get(operation)
     if formula is not None:
         name = _define(body, operation, formula)
+        body.long_calls += 1
     else:
         name = c_symbol(operation, body.module.real)
         _declare(body, name, len(operands))
@@ -37,7 +39,7 @@ def call(body: Body, operation: str, *operands: str) -> str:
 
 def c_symbol(operation: str, real: str) -> str:
     """Our name of a C function: its own would make LLVM assume things about errno and the like."""
-    return f"loopgrad_c_{operation}{'f' if real == 'float' else ''}"
+    return f"{C_PREFIX}{operation}{'f' if real == 'float' else ''}"
 
 
 def _declare(body: Body, name: str, arity: int) -> None:

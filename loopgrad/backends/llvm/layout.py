@@ -1,6 +1,6 @@
 """What compiled code is told at a call, and where: the argument arrays of the entry function.
 
-pointers  one for each tensor of `facts.tensors`, then the state of each tracked tensor
+arrays    the array object of each tensor of `facts.tensors`, then the state of each tracked tensor
 integers  the values of `Layout.integers`: extents, integer constants, extents that are formulas
 reals     the floating constants
 record    [site, executed statements, details...]: the site of an error, 0 for none
@@ -22,6 +22,10 @@ from loopgrad.ir.operations import ElementType
 # Where extents and integer constants are below these, sums and products in subscripts cannot
 # overflow and are not checked. A call with larger ones runs a variant that checks them all.
 EXTENT_BITS, CONSTANT_BITS = 40, 20
+
+# Where an array object holds the address of its elements: `PyArray_DATA`, which is compiled into
+# every extension module and so is fixed. To ask Python for the address takes microseconds.
+ARRAY_HEAD = object.__basicsize__
 
 RECORD_HEAD = 2  # site, executed statements
 
@@ -102,7 +106,8 @@ class Layout:
         """The slot's key of an extent that is no number."""
         return ("extent", extent.name) if isinstance(extent, Extent) else ("formula", extent)
 
-    def add_site(self, error: ErrorSite) -> int:
-        """Registers a place that may fail; the number is what the code records, from 1."""
-        self.sites.append(error)
-        return len(self.sites)
+    def add_sites(self, errors: list[ErrorSite]) -> int:
+        """Registers places that may fail: numbers, which the code records, from 1 + the answer."""
+        before = len(self.sites)
+        self.sites += errors
+        return before

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from loopgrad.backends.llvm.function import PhaseFunction, Value
-from loopgrad.backends.llvm.text import I64
+from loopgrad.backends.llvm.text import I64, RARE, SINGLE
 from loopgrad.ir.operations import ElementType
 from loopgrad.schedule import Loop
 
@@ -32,29 +32,46 @@ class Carried:
     leave: Callable[[str], None]
 
 
+def runs(function: PhaseFunction, bounds: Bounds) -> str:
+    """The i1 that tells whether a loop runs at all."""
+    return function.body.value(f"icmp slt i64 {bounds.lower.text}, {bounds.upper.text}")
+
+
+def where(function: PhaseFunction, condition: str, write: Callable[[], None]) -> None:
+    """Code that runs where the i1 holds."""
+    at = function.body
+    mark = at.fresh("where")
+    at.branch(condition, f"{mark}.then", f"{mark}.end")
+    at.start(f"{mark}.then")
+    write()
+    at.jump(f"{mark}.end")
+    at.start(f"{mark}.end")
+
+
 def counted(
     function: PhaseFunction,
     loop: Loop,
     bounds: Bounds,
     body: Callable[[str], str],
     carried: Carried | None = None,
+    rare: bool = False,
 ) -> None:
-    """A loop that is tested at its end, inside a test whether it runs at all.
+    """A loop that is tested at its end: it has to run at least once.
 
-    `body` gets the carried value ("" without one) and returns the next.
+    `body` gets the carried value ("" without one) and returns the next. `rare`: it seldom runs.
     """
     at, lower, upper = function.body, bounds.lower.text, bounds.upper.text
     mark = at.fresh("loop")
-    runs = at.value(f"icmp slt i64 {lower}, {upper}")
-    at.branch(runs, f"{mark}.enter", f"{mark}.end")
-    at.start(f"{mark}.enter")
     first = at.value(f"sub nsw i64 {upper}, 1") if loop.descending else lower
     before_loop = carried.enter() if carried else ""
-    preheader = at.block
+    preheader = at.fresh("enter")
+    at.jump(preheader)
+    at.start(preheader)
     at.jump(mark)
     at.start(mark)
     index, complete_index = at.phi_later(I64)
     now, complete_carried = at.phi_later(carried.kind) if carried else ("", None)
+    long_before = at.long_calls
     with function.index(loop.index, Value(index, ElementType.INT, bounds.bits)):
         after = body(now)
     step = "sub" if loop.descending else "add"
@@ -64,9 +81,8 @@ def counted(
     complete_index((first, preheader), (following, at.block))
     if complete_carried:
         complete_carried((before_loop, preheader), (after, at.block))
-    at.branch(more, mark, f"{mark}.leave")
+    single = carried is not None and at.long_calls > long_before
+    at.branch(more, mark, f"{mark}.leave", RARE if rare else SINGLE if single else "")
     at.start(f"{mark}.leave")
     if carried:
         carried.leave(after)
-    at.jump(f"{mark}.end")
-    at.start(f"{mark}.end")

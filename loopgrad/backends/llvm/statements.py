@@ -8,7 +8,7 @@ from loopgrad.backends.llvm import hoisting, places
 from loopgrad.backends.llvm.expressions import Expressions
 from loopgrad.backends.llvm.function import ALL_BITS, PhaseFunction, Value
 from loopgrad.backends.llvm.identities import identity
-from loopgrad.backends.llvm.loops import Bounds, Carried, counted
+from loopgrad.backends.llvm.loops import Bounds, Carried, counted, runs, where
 from loopgrad.backends.llvm.text import I64
 from loopgrad.backends.llvm.updates import Updates
 from loopgrad.ir import walk
@@ -34,7 +34,7 @@ class PhaseWriter:
             case Nest():
                 self._enter(phase.number)
                 self._count_statement()
-                self._nest(phase, 0)
+                self._nest(phase)
                 self.function.executed = None
             case Sequence():
                 self._sequence(phase, 0)
@@ -55,35 +55,73 @@ class PhaseWriter:
         if depth < len(sequence.loops):
             self._enter(sequence.number)
             self._plain_loop(sequence.loops[depth], lambda: self._sequence(sequence, depth + 1))
-        else:
-            for phase in sequence.body:
+            return
+        for phase in sequence.body:
+            if isinstance(phase, Nest) and phase.loops:
+                around = {name: index.bits for name, index in self.function.indices.items()}
+                inner = PhaseFunction(self.function.module, self.layout, around)
+                PhaseWriter(inner).write(phase)
+                self.function.call(inner)
+            else:
                 self.write(phase)
 
-    def _nest(self, nest: Nest, depth: int) -> None:
-        if depth + 1 < len(nest.loops):
-            self._plain_loop(nest.loops[depth], lambda: self._nest(nest, depth + 1))
-        elif depth < len(nest.loops):
-            self._innermost(nest)
-        else:
+    def _nest(self, nest: Nest) -> None:
+        """The loops around a statement: with all their bounds first, where they can be had."""
+        if not nest.loops:
             self._iteration(nest)
+        elif self._is_box(nest):
+            bounds = [self._bounds(loop) for loop in nest.loops]
+            holds = "true"
+            for each in bounds:
+                holds = self.body.value(f"and i1 {holds}, {runs(self.function, each)}")
+            where(self.function, holds, lambda: self._box(nest, bounds))
+        else:
+            self._loops(nest, 0)
+
+    def _is_box(self, nest: Nest) -> bool:
+        """Are the bounds of all loops known before the first, and cannot fail?"""
+        indices = {loop.index for loop in nest.loops}
+        bounds = [bound for loop in nest.loops for bound in (loop.lower, loop.upper)]
+        return all(
+            indices.isdisjoint(walk.indices_of(bound)) and self.expressions.is_free(bound)
+            for bound in bounds
+        )
+
+    def _box(self, nest: Nest, bounds: list[Bounds], depth: int = 0) -> None:
+        """Loops that all run."""
+        if depth + 1 == len(nest.loops):
+            self._innermost(nest, bounds[depth])
+        else:
+            self._loop(nest.loops[depth], bounds[depth], lambda: self._box(nest, bounds, depth + 1))
+
+    def _loops(self, nest: Nest, depth: int) -> None:
+        """Loops each of which is tested whether it runs."""
+        if depth + 1 < len(nest.loops):
+            self._plain_loop(nest.loops[depth], lambda: self._loops(nest, depth + 1))
+        else:
+            bounds = self._bounds(nest.loops[-1])
+            where(self.function, runs(self.function, bounds), lambda: self._innermost(nest, bounds))
 
     # ------------------------------------------------------------------------------------- loops
 
     def _bounds(self, loop: Loop) -> Bounds:
         return Bounds(self.expressions.integer(loop.lower), self.expressions.integer(loop.upper))
 
-    def _plain_loop(
-        self, loop: Loop, body: Callable[[], None], bounds: Bounds | None = None
+    def _plain_loop(self, loop: Loop, body: Callable[[], None]) -> None:
+        bounds = self._bounds(loop)
+        where(self.function, runs(self.function, bounds), lambda: self._loop(loop, bounds, body))
+
+    def _loop(
+        self, loop: Loop, bounds: Bounds, body: Callable[[], None], rare: bool = False
     ) -> None:
         def once(_: str) -> str:
             body()
             return ""
 
-        counted(self.function, loop, bounds or self._bounds(loop), once)
+        counted(self.function, loop, bounds, once, rare=rare)
 
-    def _innermost(self, nest: Nest) -> None:
+    def _innermost(self, nest: Nest, bounds: Bounds) -> None:
         """The innermost loop; twice, where range checks can be taken out of one copy."""
-        bounds = self._bounds(nest.loops[-1])
         checks = hoisting.hoistable(self.function, nest, bounds)
         if not checks:
             self._innermost_copy(nest, bounds)
@@ -96,15 +134,15 @@ class PhaseWriter:
             self._innermost_copy(nest, bounds)
         body.jump(f"{mark}.end")
         body.start(f"{mark}.checked")
-        self._innermost_copy(nest, bounds)
+        self._innermost_copy(nest, bounds, rare=True)
         body.jump(f"{mark}.end")
         body.start(f"{mark}.end")
 
-    def _innermost_copy(self, nest: Nest, bounds: Bounds) -> None:
+    def _innermost_copy(self, nest: Nest, bounds: Bounds, rare: bool = False) -> None:
         if self._may_stay_in_register(nest):
-            self._register_loop(nest, bounds)
+            self._register_loop(nest, bounds, rare)
         else:
-            self._plain_loop(nest.loops[-1], lambda: self._iteration(nest), bounds)
+            self._loop(nest.loops[-1], bounds, lambda: self._iteration(nest), rare)
 
     def _iteration(self, nest: Nest) -> None:
         self._guarded(nest.statement.guard, lambda: self._update_memory(nest))
@@ -113,13 +151,7 @@ class PhaseWriter:
         if guard is None:
             run()
             return
-        mark = self.body.fresh("guard")
-        holds = self.expressions.condition(guard)
-        self.body.branch(holds, f"{mark}.then", f"{mark}.end")
-        self.body.start(f"{mark}.then")
-        run()
-        self.body.jump(f"{mark}.end")
-        self.body.start(f"{mark}.end")
+        where(self.function, self.expressions.condition(guard), run)
 
     # ------------------------------------------------------------------------------- reductions
 
@@ -141,7 +173,7 @@ class PhaseWriter:
             self.expressions.is_free(s) for s in target.subscripts
         )
 
-    def _register_loop(self, nest: Nest, bounds: Bounds) -> None:
+    def _register_loop(self, nest: Nest, bounds: Bounds, rare: bool) -> None:
         statement = nest.statement
         kind = self.layout.element(statement.target.tensor)
         address = ""
@@ -165,7 +197,8 @@ class PhaseWriter:
                 final = self.updates.combined(nest, self.body.load(kind, address), total)
             self.body.store(kind, final, address)
 
-        counted(self.function, nest.loops[-1], bounds, body, Carried(kind, enter, leave))
+        carried = Carried(kind, enter, leave)
+        counted(self.function, nest.loops[-1], bounds, body, carried, rare)
 
     def _guarded_value(self, nest: Nest, kind: str) -> Value:
         """The value that an iteration contributes: where the guard does not hold, a neutral one.

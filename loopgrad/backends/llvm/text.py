@@ -12,6 +12,17 @@ from dataclasses import dataclass, field
 
 I64 = "i64"
 
+# What LLVM may be told about a loop, and how.
+SINGLE = "!0"  # an iteration is long: several at once would make much code for no gain
+RARE = "!1"  # seldom runs: it is not worth a copy
+_PROPERTIES = """
+!0 = distinct !{!0, !2}
+!1 = distinct !{!1, !2, !3, !4}
+!2 = !{!"llvm.loop.interleave.count", i32 1}
+!3 = !{!"llvm.loop.vectorize.width", i32 1}
+!4 = !{!"llvm.loop.unroll.disable"}
+"""
+
 
 @dataclass
 class Module:
@@ -24,6 +35,7 @@ class Module:
     attributes: str = "nounwind"  # of every function
     declarations: dict[str, None] = field(default_factory=dict)
     functions: dict[str, str] = field(default_factory=dict)
+    shared: dict[str, str] = field(default_factory=dict)  # text without a name -> function's name
 
     @property
     def suffix(self) -> str:
@@ -38,7 +50,7 @@ class Module:
 
     def text(self) -> str:
         tail = f"attributes #0 = {{ {self.attributes} }}"
-        return "\n".join([*self.declarations, "", *self.functions.values(), tail])
+        return "\n".join([*self.declarations, "", *self.functions.values(), tail, _PROPERTIES])
 
     def number(self, value: float) -> str:
         """A floating literal of the module's type."""
@@ -57,12 +69,13 @@ def to_float32(value: float) -> float:
 class Body:
     """A function under construction: instructions go to the end of the current block."""
 
-    def __init__(self, module: Module, name: str, head: str):
-        """`head` is what stands between `define` and the brace."""
+    def __init__(self, module: Module, name: str, head: str = ""):
+        """`head` is what stands between `define` and the brace; it may be set later."""
         self.module = module
         self.name = name
         self.block = "entry"
-        self._head = [f"define {head} #0 {{", "entry:"]
+        self.long_calls = 0  # so far, of functions of ours that are inlined
+        self.head = head
         self._early: list[str] = []
         self._lines: list[str] = []
         self._late: list[str] = []
@@ -89,8 +102,10 @@ class Body:
     def jump(self, label: str) -> None:
         self.do(f"br label %{label}")
 
-    def branch(self, condition: str, then: str, otherwise: str) -> None:
-        self.do(f"br i1 {condition}, label %{then}, label %{otherwise}")
+    def branch(self, condition: str, then: str, otherwise: str, loop: str = "") -> None:
+        """`loop`: of a branch back, what LLVM is told about its loop."""
+        mark = f", !llvm.loop {loop}" if loop else ""
+        self.do(f"br i1 {condition}, label %{then}, label %{otherwise}{mark}")
 
     def phi(self, kind: str, *incoming: tuple[str, str]) -> str:
         """`incoming` are pairs of a value and the block that it comes from."""
@@ -119,9 +134,11 @@ class Body:
         self._late += [f"{label}:", *("  " + i for i in instructions)]
 
     def finish(self) -> None:
-        self.module.functions[self.name] = "\n".join(
-            [*self._head, *self._early, *self._lines, *self._late, "}", ""]
-        )
+        self.module.functions[self.name] = self.text()
+
+    def text(self) -> str:
+        head = [f"define {self.head} #0 {{", "entry:"]
+        return "\n".join([*head, *self._early, *self._lines, *self._late, "}", ""])
 
     # ------------------------------------------------------------------------------ instructions
 

@@ -1,0 +1,1 @@
+"""Algebra with proof: programs into smaller equal ones."""

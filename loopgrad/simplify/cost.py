@@ -1,0 +1,131 @@
+"""What a program costs: operations, transcendental calls, bytes, as formulas in its extents.
+
+Each operation counts once for every value of the indices that it depends on: loop-invariant parts
+are computed outside. Straight-line programs only.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from loopgrad.analysis.infer import infer
+from loopgrad.ir.nodes import (
+    Accumulate,
+    Apply,
+    Compare,
+    Conditional,
+    Expression,
+    Index,
+    Number,
+    Program,
+    Read,
+    Statement,
+)
+from loopgrad.ir.printer import show_expression
+from loopgrad.ir.walk import children, indices_of, subexpressions
+
+Formula = Counter[tuple[str, ...]]  # products of extents -> how often
+
+SIZE = 64  # of every extent, where two programs are compared
+WEIGHTS = {"+": 1, "-": 1, "*": 1, "neg": 0, "/": 4, "sqrt": 8, "rsqrt": 10, "max": 1, "min": 1}
+TRANSCENDENTAL = frozenset("exp log log1p expm1 tanh sigmoid softplus erf sin cos **".split())
+CALL = 20  # a transcendental call, in operations
+STATEMENT = 16  # a loop nest of its own
+
+
+@dataclass
+class Cost:
+    """`operations` and `bytes` count what is written; `weighted` what it takes."""
+
+    operations: Formula = field(default_factory=Counter)
+    transcendental: Formula = field(default_factory=Counter)
+    bytes: Formula = field(default_factory=Counter)
+    weighted: Formula = field(default_factory=Counter)
+    statements: int = 0
+
+    @property
+    def value(self) -> float:
+        """One number to compare by."""
+        return sum(c * float(SIZE) ** len(k) for k, c in self.weighted.items()) + (
+            STATEMENT * self.statements
+        )
+
+    def __str__(self) -> str:
+        return (
+            f"operations {show_formula(self.operations)}, "
+            f"transcendental {show_formula(self.transcendental)}, bytes {show_formula(self.bytes)}"
+        )
+
+
+def show_formula(formula: Mapping[tuple[str, ...], float]) -> str:
+    """`3*B*J + 2*B`; 0 for nothing."""
+    ordered = sorted(((k, c) for k, c in formula.items() if c), key=lambda t: (-len(t[0]), t[0]))
+    return " + ".join("*".join([f"{c:g}", *k]) for k, c in ordered) or "0"
+
+
+def cost(program: Program) -> Cost:
+    """The cost of a straight-line program for all sizes."""
+    facts = infer(program)
+    inner = {t.name for t in facts.tensors.values() if t.role == "temporary"}
+    return cost_of(facts.program.statements, inner)
+
+
+def cost_of(statements: Iterable[Statement], temporaries: Collection[str]) -> Cost:
+    """The cost of statements with both bounds on every range."""
+    total = Cost()
+    for statement in statements:
+        if isinstance(statement, Accumulate):
+            _statement(statement, temporaries, total)
+    return total
+
+
+def _statement(statement: Accumulate, temporaries: Collection[str], total: Cost) -> None:
+    extents = {r.index: show_expression(r.upper, True) for r in statement.ranges if r.upper}
+
+    def size(expression: Expression) -> tuple[str, ...]:
+        return tuple(sorted(extents[i] for i in indices_of(expression) if i in extents))
+
+    whole = tuple(sorted(extents.values()))
+    total.statements += 1
+    total.weighted[whole] += 2  # the loop, the update
+    total.operations[whole] += statement.reduction.value != "="
+    read: set[str] = set()
+    roots = [statement.value, *([statement.guard] if statement.guard is not None else [])]
+    for root in roots:
+        _expression(root, size, total)
+        for node in subexpressions(root):
+            if isinstance(node, Read):
+                read.add(show_expression(node))
+                key = size(node)
+                if key:
+                    total.weighted[key] += 1.5 if node.tensor in temporaries else 1
+    written = size(statement.target)
+    total.weighted[written] += 1
+    total.bytes[written] += 4
+    for text in sorted(read):
+        node = next(n for r in roots for n in subexpressions(r) if show_expression(n) == text)
+        total.bytes[size(node)] += 4
+
+
+def _expression(expression: Expression, size: Callable[[Expression], tuple[str, ...]], total: Cost) -> None:
+    stack, seen = [expression], set()
+    while stack:
+        node = stack.pop()
+        key = size(node)
+        match node:
+            case Apply(name, operands) if operands and node not in seen:
+                seen.add(node)
+                calls = name in TRANSCENDENTAL and not (
+                    name == "**" and isinstance(operands[1], Number) and operands[1].value in (2, 3)
+                )
+                total.operations[key] += name != "neg"
+                total.transcendental[key] += calls
+                total.weighted[key] += CALL if calls else WEIGHTS.get(name, 1)
+            case Compare() | Conditional():
+                total.operations[key] += 1
+                total.weighted[key] += 2
+            case Index() | Read():
+                continue
+        stack.extend(children(node))

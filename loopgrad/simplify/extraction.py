@@ -1,0 +1,238 @@
+"""Reduced sums into statements: temporaries for what has fewer indices, scatter, factoring."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+
+from loopgrad.ir.nodes import (
+    Accumulate,
+    Expression,
+    Local,
+    Number,
+    Range,
+    Read,
+    Reduction,
+)
+from loopgrad.ir.operations import RESERVED
+from loopgrad.ir.walk import ZERO, conjunction, fresh_name
+from loopgrad.simplify import normal_form as nf
+from loopgrad.simplify.normal_form import Atom, Poly
+from loopgrad.simplify.relations import match_product
+from loopgrad.simplify.writing import Powers, Writer
+
+
+@dataclass
+class Temporary:
+    """`name[indices] = coefficient * sum over bound of the atoms`."""
+
+    name: str
+    indices: tuple[str, ...]
+    bound: nf.Bound
+    atoms: Powers
+    factor: Poly  # numbers and sizes
+
+
+@dataclass
+class Extraction:
+    """Statements as they are made; temporaries are shared between all tensors."""
+
+    extents: Mapping[str, str]  # index -> text of its extent, for named indices
+    index_names: Mapping[str, list[str]]  # extent -> names for indices over it
+    order: dict[str, int]  # header order of tensors
+    taken: set[str]
+    statements: list[Accumulate] = field(default_factory=list)
+    locals: list[Local] = field(default_factory=list)
+    temporaries: list[Temporary] = field(default_factory=list)
+
+    # ---------------------------------------------------------------------------------- a tensor
+
+    def tensor(
+        self, name: str, indices: tuple[str, ...], extents: tuple[str, ...], poly: Poly
+    ) -> None:
+        """Statements for `name[indices] = poly`."""
+        self.order.setdefault(name, len(self.order))
+        over = dict(zip(indices, extents, strict=True))
+        if not poly.terms:
+            value: Expression = Number(0.0)
+            target = Read(name, tuple(map(nf.as_expression, indices)))
+            ranges = tuple(self._range(i, over[i]) for i in indices)
+            self.statements.append(Accumulate(target, Reduction.SET, value, ranges))
+            return
+        groups: dict[tuple[str, ...], list[tuple[nf.Bound, Powers, nf.Number]]] = {}
+        for term, coefficient in poly.terms:
+            bound, powers = term.opened()
+            rest = self._components(bound, powers, coefficient, over)
+            for ranges, atoms, c in rest:
+                groups.setdefault(self._kind(ranges, atoms), []).append((ranges, atoms, c))
+        for key in sorted(groups, key=lambda k: (k[0] != "", len(k), k)):
+            self._group(name, over, groups[key])
+
+    def _kind(self, bound: nf.Bound, atoms: Powers) -> tuple[str, ...]:
+        """Terms of one kind share a statement: same extents summed over, deltas and guards."""
+        own = [a.key for a in atoms if a.kind == "indicator"]
+        own += [a.key for a in atoms if a.kind == "delta"]  # opened names differ: those stay alone
+        return ("delta" if own else "", *sorted(own), *sorted(e for _, e in bound))
+
+    # --------------------------------------------------------------------------------- components
+
+    def _components(
+        self, bound: nf.Bound, powers: Powers, coefficient: nf.Number, over: Mapping[str, str]
+    ) -> list[tuple[nf.Bound, Powers, nf.Number]]:
+        """The term with each part that has fewer indices than the target read from a temporary."""
+        inner = [i for i, _ in bound]
+        groups = _connected(inner, powers)
+        extents = dict(bound)
+        kept_bound: list[tuple[str, str]] = []
+        atoms = dict(powers)
+        factor = nf.number(coefficient)
+        direct = 0
+        for group in groups:
+            own = {a: p for a, p in powers.items() if a.free & set(group)}
+            free = frozenset().union(*(a.free for a in own)) - set(inner)
+            scatters = any(a.kind == "delta" for a in own)
+            guarded = any(a.kind == "indicator" for a in own)
+            reaches = free >= (set(over) & powers_free(powers))
+            if scatters or guarded or (not direct and free >= set(over) and reaches):
+                direct += 1
+                kept_bound += [(i, extents[i]) for i in group]
+                continue
+            for atom in own:
+                del atoms[atom]
+            sizes = {a: p for a, p in atoms.items() if not a.free and not a.tensors}
+            for atom in sizes:
+                del atoms[atom]
+            whole = nf.times(factor, nf.product((), sizes))
+            read, factor = self._temporary(
+                tuple((i, extents[i]) for i in group), own, whole, free, over
+            )
+            atoms[read] = atoms.get(read, 0) + 1
+        result = []
+        for term, c in factor.terms:
+            joined = dict(atoms)
+            for atom, p in term.atoms:
+                joined[atom] = joined.get(atom, 0) + p
+            result.append((tuple(kept_bound), {a: p for a, p in joined.items() if p}, c))
+        return result
+
+    def _temporary(
+        self,
+        bound: nf.Bound,
+        atoms: Powers,
+        factor: Poly,
+        free: frozenset[str],
+        over: Mapping[str, str],
+    ) -> tuple[Atom, Poly]:
+        """The read of a temporary for the sum, and what it has still to be multiplied by."""
+        wanted = sorted(f"{a.shape}^{p}" for a, p in atoms.items())
+        for known in self.temporaries:
+            if sorted(f"{a.shape}^{p}" for a, p in known.atoms.items()) != wanted:
+                continue
+            variables = frozenset(known.indices) | {i for i, _ in known.bound}
+            for names in match_product(tuple(known.atoms.items()), atoms, {}, variables):
+                taken = [names[i] for i, _ in known.bound]
+                if sorted(map(str, taken)) == sorted(i for i, _ in bound):
+                    read = nf.read(known.name, [names[i] for i in known.indices])
+                    return read, nf.times(factor, nf.power(known.factor, -1))
+        indices = tuple(i for i in over if i in free)
+        name = fresh_name("e", self.taken)
+        self.taken.add(name)
+        made = Temporary(name, indices, bound, atoms, factor)
+        self.temporaries.append(made)
+        extents = {i: over[i] for i in indices}
+        self.locals.append(Local(name, tuple(nf.extent_expression(extents[i]) for i in indices)))
+        terms = [(bound, _joined(atoms, t.atoms), c) for t, c in factor.terms]
+        self._group(name, extents, terms)
+        self.order.setdefault(name, len(self.order))
+        return nf.read(name, indices), nf.ONE
+
+    # ---------------------------------------------------------------------------------- statements
+
+    def _group(
+        self,
+        name: str,
+        over: Mapping[str, str],
+        terms: list[tuple[nf.Bound, Powers, nf.Number]],
+    ) -> None:
+        """One statement for terms that are summed over the same extents."""
+        first = sorted(terms[0][0], key=lambda t: (t[1], t[0]))
+        alike: list[Poly] = []
+        deltas: dict[str, nf.Subscript] = {}
+        guards: list[Atom] = []
+        for bound, atoms, coefficient in terms:
+            own = sorted(bound, key=lambda t: (t[1], t[0]))
+            same = {i: j for (i, _), (j, _) in zip(own, first, strict=True)}
+            kept: Powers = {}
+            deltas, guards = {}, []
+            for atom, p in atoms.items():
+                new = atom.renamed(same)
+                if atom.kind == "delta":
+                    left, right = new.parts
+                    target, source = (left, right) if left in over else (right, left)
+                    deltas[str(target)] = source  # type: ignore[assignment]
+                elif atom.kind == "indicator":
+                    guards.append(new)
+                else:
+                    kept[new] = kept.get(new, 0) + p
+            alike.append(nf.product((), kept, coefficient))
+        poly = nf.plus(*alike)
+        if not poly.terms:
+            return
+        loops = {**{i: e for i, e in over.items() if i not in deltas}, **dict(first)}
+        names = self._names(loops)
+        writer = Writer(names, self.order)
+        sign, value = writer.signed(poly)
+        subscripts = tuple(writer.subscript(deltas.get(i, i)) for i in over)
+        guard = conjunction(writer.formula(a.parts[0]) for a in guards)  # type: ignore[arg-type]
+        ranges = tuple(self._range(names[i], e) for i, e in loops.items())
+        reduction = Reduction.ADD if sign > 0 else Reduction.SUBTRACT
+        self.statements.append(
+            Accumulate(Read(name, subscripts), reduction, value, ranges, guard)
+        )
+
+    def _names(self, loops: Mapping[str, str]) -> dict[str, str]:
+        """What each index is called: named ones as they are, others as the programs call theirs."""
+        names = {i: i for i in loops if i[0] not in "$#"}
+        used = set(names.values()) | self.taken
+        for index, extent in loops.items():
+            if index not in names:
+                choices = [n for n in self.index_names.get(extent, ()) if n not in used]
+                name = choices[0] if choices else _invented(extent, used)
+                names[index] = name
+                used.add(name)
+        return names
+
+    def _range(self, index: str, extent: str) -> Range:
+        return Range(index, ZERO, nf.extent_expression(extent))
+
+
+def powers_free(powers: Powers) -> set[str]:
+    return {i for a in powers for i in a.free}
+
+
+def _joined(atoms: Powers, more: Iterable[tuple[Atom, nf.Number]]) -> Powers:
+    result = dict(atoms)
+    for atom, p in more:
+        result[atom] = result.get(atom, 0) + p
+    return result
+
+
+def _invented(extent: str, used: set[str]) -> str:
+    name = extent.lower() if extent.isidentifier() else "i"
+    if name in RESERVED:
+        name = "i"
+    while name in used:
+        name += "'"
+    return name
+
+
+def _connected(indices: list[str], powers: Powers) -> list[list[str]]:
+    """Bound indices in groups that share atoms."""
+    groups = [{i} for i in indices]
+    for atom in powers:
+        touched = [g for g in groups if g & atom.free]
+        if len(touched) > 1:
+            merged = set().union(*touched)
+            groups = [g for g in groups if g not in touched] + [merged]
+    return [sorted(g) for g in sorted(groups, key=min)]

@@ -1,0 +1,267 @@
+"""What a forward's own definitions say about its tensors, solved for what is worth replacing.
+
+    p = exp(s) / Z              exp(s) -> p * Z
+    Z = sum_j exp(s[b,j])       sum_j exp(s[b,j]) -> Z
+    both                        sum_j p[b,j] -> 1             (a theorem)
+
+Nothing is divided by but sizes, exponentials, and what the forward itself divides by, takes a root
+or a logarithm of.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+from loopgrad.simplify import normal_form as nf
+from loopgrad.simplify.normal_form import Atom, Number, Poly, Subscript, Term
+from loopgrad.simplify.reading import Definition
+
+Names = dict[str, Subscript]
+
+
+@dataclass(frozen=True)
+class AtomRelation:
+    """`pattern -> value` for all values of the pattern's free indices."""
+
+    pattern: Atom
+    value: Poly
+    words: str
+    kind: str  # "definition", "alias"
+
+
+@dataclass(frozen=True)
+class SumRelation:
+    """`sum over bound of the atoms -> value`."""
+
+    bound: nf.Bound
+    atoms: tuple[tuple[Atom, Number], ...]
+    variables: frozenset[str]
+    value: Poly
+    words: str
+
+
+# ------------------------------------------------------------------------------------------ matching
+
+
+def match_subscript(
+    pattern: Subscript, found: Subscript, names: Names, variables: frozenset[str]
+) -> Names | None:
+    if isinstance(pattern, str):
+        if pattern not in variables:
+            return names if pattern == found else None
+        if pattern in names:
+            return names if names[pattern] == found else None
+        return {**names, pattern: found}
+    if isinstance(found, str) or pattern.shape != found.shape:
+        return None
+    return names if pattern.renamed(names) == found else None
+
+
+def match_atom(
+    pattern: Atom, found: Atom, names: Names, variables: frozenset[str]
+) -> Iterator[Names]:
+    """The ways to name the variables so that the pattern is what was found."""
+    if pattern.kind != found.kind or pattern.name != found.name:
+        return
+    match pattern.kind:
+        case "read" | "delta" | "index":
+            current: Names | None = names
+            # Plain indices first: a formula is compared once its own are known.
+            pairs = sorted(
+                zip(pattern.parts, found.parts, strict=True), key=lambda t: not isinstance(t[0], str)
+            )
+            for left, right in pairs:
+                if current is not None:
+                    current = match_subscript(left, right, current, variables)  # type: ignore[arg-type]
+            if current is not None:
+                yield current
+        case "function" | "sum":
+            yield from _match_polys(pattern.parts, found.parts, names, variables)  # type: ignore[arg-type]
+        case "name":
+            yield names
+        case _:
+            if pattern.renamed(names) == found:
+                yield names
+
+
+def _match_polys(
+    patterns: tuple[Poly, ...], found: tuple[Poly, ...], names: Names, variables: frozenset[str]
+) -> Iterator[Names]:
+    if not patterns:
+        yield names
+        return
+    if patterns[0].shape != found[0].shape:
+        return
+    for inner in _match_terms(patterns[0].terms, list(found[0].terms), names, variables):
+        yield from _match_polys(patterns[1:], found[1:], inner, variables)
+
+
+def _match_terms(
+    patterns: tuple[tuple[Term, Number], ...],
+    found: list[tuple[Term, Number]],
+    names: Names,
+    variables: frozenset[str],
+) -> Iterator[Names]:
+    if not patterns:
+        yield names
+        return
+    term, coefficient = patterns[0]
+    for at, (other, c) in enumerate(found):
+        if c == coefficient and other.shape == term.shape:
+            rest = found[:at] + found[at + 1 :]
+            for inner in _match_term(term, other, names, variables):
+                yield from _match_terms(patterns[1:], rest, inner, variables)
+
+
+def _match_term(
+    pattern: Term, found: Term, names: Names, variables: frozenset[str]
+) -> Iterator[Names]:
+    bound, powers = pattern.opened()
+    _, others = found.opened()
+    inside = variables | {i for i, _ in bound}
+    for result in match_product(tuple(powers.items()), others, names, inside):
+        yield {i: n for i, n in result.items() if i in variables}
+
+
+def match_product(
+    patterns: tuple[tuple[Atom, Number], ...],
+    found: Mapping[Atom, Number],
+    names: Names,
+    variables: frozenset[str],
+) -> Iterator[Names]:
+    """The ways in which every atom of the pattern is one of those found, to the same power."""
+    if not patterns:
+        yield names
+        return
+    atom, power = patterns[0]
+    for other in sorted(found, key=lambda a: a.key):
+        if found[other] == power and other.shape == atom.shape:
+            rest = {a: p for a, p in found.items() if a != other}
+            for inner in match_atom(atom, other, names, variables):
+                yield from match_product(patterns[1:], rest, inner, variables)
+
+
+# -------------------------------------------------------------------------------------------- solving
+
+
+def safe_divisors(definitions: Iterable[Definition]) -> set[str]:
+    """The shapes of atoms that the forward divides by, or takes a root or logarithm of."""
+    found: set[str] = set()
+
+    def visit(poly: Poly) -> None:
+        for term, _ in poly.terms:
+            for atom, power in term.atoms:
+                if power < 0 or power.denominator != 1:
+                    found.add(atom.shape)
+                if atom.kind == "function" and atom.name == "log":
+                    inside: Poly = atom.parts[0]  # type: ignore[assignment]
+                    if len(inside.terms) == 1 and not inside.terms[0][0].bound:
+                        found.update(a.shape for a, _ in inside.terms[0][0].atoms)
+                for part in atom.parts:
+                    if isinstance(part, Poly):
+                        visit(part)
+
+    for definition in definitions:
+        if definition.poly is not None:
+            visit(definition.poly)
+    return found
+
+
+def never_zero(atom: Atom, power: Number, safe: set[str]) -> bool:
+    """May one divide by this factor?"""
+    return (
+        atom.shape in safe
+        or (power < 0 and atom.kind != "name")
+        or (atom.kind == "function" and atom.name == "exp")
+        or (not atom.tensors and not atom.free)
+    )
+
+
+def solve_atom(definition: Definition, poly: Poly, safe: set[str]) -> tuple[Atom, Poly] | None:
+    """From `T = c * atom**r * rest`, the function or sum that carries all of T's indices."""
+    if len(poly.terms) != 1:
+        return None
+    term, coefficient = poly.terms[0]
+    if term.bound:
+        return None
+    own = nf.read(definition.tensor, definition.indices)
+    for atom, power in term.atoms:
+        if atom.kind not in ("function", "sum") or atom.free != set(definition.indices):
+            continue
+        rest = {a: p for a, p in term.atoms if a is not atom}
+        if not all(never_zero(a, p, safe) for a, p in rest.items()):
+            continue
+        if power not in (1, -1):
+            if atom.kind != "sum" or power.denominator == 1:
+                continue
+        if power == -1 and atom.shape not in safe:
+            continue
+        inverse = nf.product((), {own: 1, **{a: -p for a, p in rest.items()}}, 1)
+        inverse = nf.scaled(inverse, Fraction(1) / coefficient)
+        if power != 1:
+            if rest or coefficient != 1:
+                continue
+            inverse = nf.product((), {own: nf.exact(Fraction(1) / power)}, 1)
+        return atom, inverse
+    return None
+
+
+def solve_named(atom: Atom) -> tuple[Atom, Poly] | None:
+    """From a sum that is kept as a factor, `V = x - mu`: `x -> V + mu`."""
+    inside: Poly = atom.parts[0]  # type: ignore[assignment]
+    choices = []
+    for term, coefficient in inside.terms:
+        if term.bound or len(term.atoms) != 1 or term.atoms[0][1] != 1:
+            continue
+        found = term.atoms[0][0]
+        if found.kind == "read" and found.free == atom.free and _plain(found):
+            choices.append((found, term, coefficient))
+    for found, term, coefficient in choices:
+        rest = nf.plus(inside, Poly({term: -coefficient}))
+        if found.name not in rest.tensors:
+            value = nf.plus(nf.of_atom(atom), nf.scaled(rest, -1))
+            return found, nf.scaled(value, Fraction(1) / coefficient)
+    return None
+
+
+def _plain(atom: Atom) -> bool:
+    return all(isinstance(p, str) for p in atom.parts) and len(set(atom.parts)) == len(atom.parts)
+
+
+def solve_alias(definition: Definition, poly: Poly) -> tuple[Atom, Poly] | None:
+    """From `l = s - log(Z)`: `s -> l + log(Z)`, for a plain read that carries all indices."""
+    if len(poly.terms) < 2 or any(t.bound for t, _ in poly.terms):
+        return None
+    own = nf.of_atom(nf.read(definition.tensor, definition.indices))
+    for term, coefficient in poly.terms:
+        if len(term.atoms) != 1 or coefficient not in (1, -1) or term.atoms[0][1] != 1:
+            continue
+        atom = term.atoms[0][0]
+        if atom.kind == "read" and atom.free == set(definition.indices) and _plain(atom):
+            rest = nf.plus(poly, Poly({term: -coefficient}))
+            if atom.name not in rest.tensors:
+                return atom, nf.scaled(nf.plus(own, nf.scaled(rest, -1)), coefficient)
+    return None
+
+
+def solve_sum(left: Poly, right: Poly, safe: set[str]) -> tuple[Term, nf.Bound, dict[Atom, Number], Poly] | None:
+    """From `left = right` with one sum on the right: the sum's part that moves, and its value."""
+    difference = nf.plus(right, nf.scaled(left, -1))
+    sums = [(t, c) for t, c in difference.terms if t.bound]
+    if len(sums) != 1:
+        return None
+    term, coefficient = sums[0]
+    bound, powers = term.opened()
+    inner = {i for i, _ in bound}
+    moving = {a: p for a, p in powers.items() if a.free & inner}
+    rest = {a: p for a, p in powers.items() if not a.free & inner}
+    if not moving or not all(never_zero(a, p, safe) for a, p in rest.items()):
+        return None
+    others = nf.plus(difference, Poly({term: -coefficient}))
+    value = nf.times(
+        nf.scaled(others, Fraction(-1) / coefficient),
+        nf.product((), {a: -p for a, p in rest.items()}),
+    )
+    return term, bound, moving, value

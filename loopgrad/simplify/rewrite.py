@@ -1,0 +1,251 @@
+"""Putting relations to use: `Algebra.reduce` rewrites a sum until no relation applies."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from fractions import Fraction
+
+from loopgrad.ir.operations import ElementType
+from loopgrad.simplify import normal_form as nf
+from loopgrad.simplify import relations as rel
+from loopgrad.simplify.normal_form import Atom, Number, Poly, Term
+from loopgrad.simplify.reading import Definition
+from loopgrad.simplify.relations import AtomRelation, SumRelation
+
+MOST_ROUNDS = 60
+Event = Callable[[str], None]
+
+
+class Algebra:
+    """Relations between the tensors of a forward, in the order in which they were found."""
+
+    def __init__(self) -> None:
+        self.atoms: dict[str, list[AtomRelation]] = {}
+        self.sums: list[SumRelation] = []
+        self.named: dict[str, Atom] = {}  # shapes of sums that stay one factor
+        self.memory: dict[str, Poly] = {}
+
+    # ------------------------------------------------------------------------------------ learning
+
+    def add_atom(self, relation: AtomRelation) -> None:
+        self.atoms.setdefault(relation.pattern.shape, []).append(relation)
+        self.memory.clear()
+
+    def add_sum(self, relation: SumRelation) -> None:
+        self.sums.append(relation)
+        self.memory.clear()
+
+    def describe(self) -> str:
+        """All relations as one text: two algebras with the same do the same."""
+        lines = [f"{r.pattern} -> {r.value}" for found in self.atoms.values() for r in found]
+        lines += [f"{r.atoms} -> {r.value}" for r in self.sums]
+        return re.sub(r"#\d+", "#", "\n".join(lines))
+
+    # ------------------------------------------------------------------------------------ rewriting
+
+    def reduce(self, poly: Poly) -> Poly:
+        """The sum after all relations that apply."""
+        known = self.memory.get(poly.key)
+        if known is None:
+            known = poly
+            for _ in range(MOST_ROUNDS):
+                following = self.step(known)[0]
+                if following.key == known.key:
+                    break
+                known = following
+            self.memory[poly.key] = known
+        return known
+
+    def step(self, poly: Poly, only: str | None = None) -> tuple[Poly, str]:
+        """One round: the first kind of rule that changes anything, and its words."""
+        words: dict[str, None] = {}
+
+        def change(atom: Atom) -> Poly | None:
+            for relation in self.atoms.get(atom.shape, ()):
+                if only is not None and relation.words != only:
+                    continue
+                for names in rel.match_atom(
+                    relation.pattern, atom, {}, relation.pattern.free
+                ):
+                    words.setdefault(relation.words)
+                    return relation.value.renamed(names)
+            if atom.kind == "sum" and atom.shape in self.named:
+                return nf.KEEP
+            return None
+
+        changed = nf.map_atoms(poly, change)
+        if words:
+            return changed, next(iter(words))
+        for relation in self.sums:
+            changed = self._sums(poly, relation)
+            if changed is not poly:
+                return changed, relation.words
+        changed = divided(poly)
+        return changed, "cancel what is divided by"
+
+    def _sums(self, poly: Poly, relation: SumRelation) -> Poly:
+        parts, hit = [], False
+        for term, coefficient in poly.terms:
+            new = self._in_term(term, relation)
+            hit |= new is not None
+            parts.append(Poly({term: coefficient}) if new is None else nf.scaled(new, coefficient))
+        return nf.plus(*parts) if hit else poly
+
+    def _in_term(self, term: Term, relation: SumRelation) -> Poly | None:
+        inside = self._in_arguments(term, relation)
+        if inside is not None:
+            return inside
+        if len(term.bound) < len(relation.bound):
+            return None
+        bound, powers = term.opened()
+        extents = dict(bound)
+        pattern = {i for i, _ in relation.bound}
+        for names in rel.match_product(
+            relation.atoms, powers, {}, relation.variables | pattern
+        ):
+            taken = [names[i] for i, _ in relation.bound]
+            if len(set(map(str, taken))) != len(taken) or not all(
+                isinstance(i, str) and extents.get(i) == e
+                for i, (_, e) in zip(taken, relation.bound, strict=True)
+            ):
+                continue
+            used = {a.renamed(names) for a, _ in relation.atoms}
+            rest = {a: p for a, p in powers.items() if a not in used}
+            if any(a.free & set(taken) for a in rest):  # type: ignore[arg-type]
+                continue
+            outer = {i: n for i, n in names.items() if i in relation.variables}
+            if any(str(n) in taken for n in outer.values()):
+                continue
+            ranges = tuple((i, e) for i, e in bound if i not in taken)
+            return nf.multiplied(ranges, rest, 1, [(relation.value.renamed(outer), 1)])
+        return None
+
+    def _in_arguments(self, term: Term, relation: SumRelation) -> Poly | None:
+        """The relation applied inside functions: `log(sum_j exp(s))`."""
+        if term.height <= bool(term.bound):
+            return None
+
+        def change(atom: Atom) -> Poly | None:
+            if atom.height and atom.kind in ("function", "sum"):
+                parts: tuple[Poly, ...] = atom.parts  # type: ignore[assignment]
+                new = tuple(self._sums(p, relation) for p in parts)
+                if any(a is not b for a, b in zip(new, parts, strict=True)):
+                    return nf.function(atom.name, *new) if atom.kind == "function" else new[0]
+            return None
+
+        whole = Poly({term: 1})
+        changed = nf.map_atoms(whole, change)
+        return None if changed is whole else changed
+
+
+def divided(poly: Poly) -> Poly:
+    """`g * V**-k -> (V**(1-k) - rest * V**-k) / c` where `V = c*g + rest`, in terms that hold both."""
+    parts, hit = [], False
+    for term, coefficient in poly.terms:
+        new = _divided(term)
+        hit |= new is not None
+        parts.append(Poly({term: coefficient}) if new is None else nf.scaled(new, coefficient))
+    return nf.plus(*parts) if hit else poly
+
+
+def _divided(term: Term) -> Poly | None:
+    for divisor, power in term.atoms:
+        if divisor.kind != "sum" or power >= 0 or not divisor.tensors:
+            continue
+        inside: Poly = divisor.parts[0]  # type: ignore[assignment]
+        for part, c in inside.terms:
+            if part.bound or len(part.atoms) != 1 or not part.tensors:
+                continue
+            (atom, degree), = part.atoms
+            present = dict(term.atoms).get(atom, 0)
+            if degree.denominator != 1 or degree < 1 or present < degree:
+                continue
+            bound, powers = term.opened()
+            renamed = _renaming(term, bound)
+            powers = dict(powers)
+            powers[atom.renamed(renamed)] -= degree
+            rest = nf.plus(inside, Poly({part: -c})).renamed(renamed)
+            V = divisor.renamed(renamed)
+            up = {**powers, V: powers[V] + 1}
+            first = nf.product(bound, up, Fraction(1) / c)
+            second = nf.multiplied(bound, powers, Fraction(-1) / c, [(rest, 1)])
+            return nf.plus(first, second)
+    return None
+
+
+def _renaming(term: Term, opened: nf.Bound) -> dict[str, nf.Subscript]:
+    return {old: new for (old, _), (new, _) in zip(term.bound, opened, strict=True)}
+
+
+# ------------------------------------------------------------------------------- from definitions
+
+
+def learn(
+    definitions: Mapping[str, Definition], aliases: bool, folds: bool
+) -> Algebra:
+    """What the definitions of a forward say, each later tensor preferred to what it is made of."""
+    algebra = Algebra()
+    floats = [
+        d for d in definitions.values() if d.poly is not None and d.element is ElementType.FLOAT
+    ]
+    safe = rel.safe_divisors(floats)
+    for definition in floats:
+        assert definition.poly is not None
+        for atom in nf.atoms_of(definition.poly):
+            if atom.kind == "sum" and atom.tensors and atom.shape not in algebra.named:
+                _learn_named(algebra, atom)
+        reduced = algebra.reduce(definition.poly)
+        solved = rel.solve_atom(definition, reduced, safe)
+        if solved is not None:
+            pattern, value = solved
+            algebra.add_atom(
+                AtomRelation(pattern, value, f"definition of {definition.tensor}", "definition")
+            )
+        elif aliases:
+            solved = rel.solve_alias(definition, reduced)
+            if solved is not None and algebra.reduce(nf.of_atom(solved[0])) == nf.of_atom(solved[0]):
+                words = f"definition of {definition.tensor}"
+                algebra.add_atom(AtomRelation(*solved, words, "alias"))
+    for _ in range(2):
+        for definition in floats:
+            _learn_sum(algebra, definition, safe, folds)
+    return algebra
+
+
+def _learn_named(algebra: Algebra, atom: Atom) -> None:
+    algebra.named[atom.shape] = atom
+    # Its indices may be bound in the term that it comes from: as variables they get their own names.
+    atom = atom.renamed({i: nf.fresh_index() for i in sorted(atom.free) if i.startswith("$")})
+    solved = rel.solve_named(atom)
+    if solved is None:
+        return
+    pattern, value = solved
+    if algebra.reduce(nf.of_atom(pattern)) == nf.of_atom(pattern):
+        algebra.add_atom(AtomRelation(pattern, value, "one name for the difference", "named"))
+
+
+def _learn_sum(
+    algebra: Algebra, definition: Definition, safe: set[str], folds: bool
+) -> None:
+    assert definition.poly is not None
+    if not any(t.bound for t, _ in definition.poly.terms):
+        return
+    own = algebra.reduce(nf.of_atom(nf.read(definition.tensor, definition.indices)))
+    reduced = algebra.reduce(definition.poly)
+    if own == reduced:
+        return
+    solved = rel.solve_sum(own, reduced, safe)
+    if solved is None:
+        return
+    _, bound, moving, value = solved
+    value = algebra.reduce(value)
+    inner = {i for i, _ in bound}
+    variables = frozenset().union(*(a.free for a in moving)) - inner
+    # A sum over products of tensors folds to its result only where that is asked for.
+    if not folds and len(moving) > 1 and definition.tensor in value.tensors:
+        return
+    if not value.free <= variables:
+        return
+    pattern = tuple(sorted(moving.items(), key=lambda t: t[0].key))
+    algebra.add_sum(SumRelation(bound, pattern, variables, value, f"definition of {definition.tensor}"))

@@ -1,0 +1,280 @@
+"""Random sizes, constants and inputs that several programs can be run on together.
+
+The programs share their inputs and results by name; each has its own names of extents. An axis of a
+shared tensor has the same extent in all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from loopgrad.analysis.facts import Facts
+from loopgrad.ir.nodes import Expression, Extent, Index, Read
+from loopgrad.ir.walk import all_statements, reads, statement_expressions, subexpressions
+from loopgrad.simplify.evaluate import Tensor, Undefined, integer, shape_of
+from loopgrad.simplify.lines import Integers, Lines, Numbers
+
+# How floating inputs are drawn: of both signs, between 0 and 1, above 1, or zero in places.
+Kind: TypeAlias = Literal["signed", "unit", "large", "zeros"]
+
+ZEROS = 0.3  # the share of zeros where there are some
+ATTEMPTS = 60
+
+Variable: TypeAlias = tuple[int, str]  # a program's number, and the extent's name
+
+
+@dataclass(frozen=True)
+class Axis:
+    """An axis of a shared tensor, as one of the programs declares it."""
+
+    program: int
+    extent: Expression
+
+
+class Sizes:
+    """The extents of programs that share tensors.
+
+    programs: their facts. shared: for each shared tensor the programs that have it.
+    """
+
+    def __init__(self, programs: Sequence[Facts], shared: Mapping[str, Sequence[int]]):
+        self.programs = programs
+        self.parents: dict[Variable, Variable] = {}
+        self.formulas: list[tuple[Axis, Axis]] = []
+        self.axes: list[Axis] = []
+        for number, facts in enumerate(programs):
+            for name in facts.extents:
+                self.parents.setdefault((number, name), (number, name))
+            for equality in facts.equalities:
+                self._equal(Axis(number, equality.left), Axis(number, equality.right))
+            for name, formula in facts.defined.items():
+                self._equal(Axis(number, Extent(name)), Axis(number, formula))
+            for tensor in facts.tensors.values():
+                self.axes.extend(Axis(number, extent) for extent in tensor.extents)
+        for name, holders in shared.items():
+            first = holders[0]
+            for other in holders[1:]:
+                pairs = zip(
+                    programs[first].tensors[name].extents,
+                    programs[other].tensors[name].extents,
+                    strict=True,
+                )
+                for left, right in pairs:
+                    self._equal(Axis(first, left), Axis(other, right))
+        self._share_sizes()
+
+    def _share_sizes(self) -> None:
+        """`size V` is one thing in all programs."""
+        first: dict[str, Variable] = {}
+        for number, facts in enumerate(self.programs):
+            for size in facts.program.sizes:
+                if (number, size.name) in self.parents:
+                    known = first.setdefault(size.name, (number, size.name))
+                    self.parents[self._find((number, size.name))] = self._find(known)
+
+    def _equal(self, left: Axis, right: Axis) -> None:
+        match left.extent, right.extent:
+            case Extent(a), Extent(b):
+                mine = self._find((left.program, a))
+                self.parents[mine] = self._find((right.program, b))
+            case _:
+                self.formulas.append((left, right))
+
+    def _find(self, variable: Variable) -> Variable:
+        while self.parents.setdefault(variable, variable) != variable:
+            variable = self.parents[variable]
+        return variable
+
+    def draw(
+        self,
+        rng: np.random.Generator,
+        constants: Mapping[str, int | float | Fraction],
+        small: bool = False,
+    ) -> list[dict[str, int]] | None:
+        """The extents of each program, most of them distinct; None where none are found."""
+        roots = sorted({self._find(v) for v in self.parents})
+        for attempt in range(ATTEMPTS):
+            largest = (2 if small else 4 + (len(roots) < 4)) + attempt // 8
+            pool = list(range(1 if small or rng.random() < 0.15 else 2, largest + 1))
+            distinct = len(pool) >= len(roots) and rng.random() < 0.8
+            values = rng.choice(pool, len(roots), replace=not distinct)
+            chosen = dict(zip(roots, map(int, values), strict=True))
+            if self._fit(chosen, constants, empty=attempt > ATTEMPTS // 2):
+                return [
+                    {name: chosen[self._find((k, name))] for name in facts.extents}
+                    for k, facts in enumerate(self.programs)
+                ]
+        return None
+
+    def _fit(
+        self, chosen: dict[Variable, int], constants: Mapping[str, int | float | Fraction], empty: bool
+    ) -> bool:
+        """Makes the formulas hold where a bare extent stands on one side; whether all do."""
+
+        def value(axis: Axis) -> int:
+            names = {
+                n.name: chosen[self._find((axis.program, n.name))]
+                for n in subexpressions(axis.extent)
+                if isinstance(n, Extent)
+            }
+            return integer(axis.extent, {**names, **constants})
+
+        def assign() -> None:
+            for left, right in self.formulas:
+                for to, of in ((left, right), (right, left)):
+                    if isinstance(to.extent, Extent):
+                        chosen[self._find((to.program, to.extent.name))] = value(of)
+                        break
+
+        try:
+            for _ in range(2):
+                assign()
+            return all(value(a) == value(b) for a, b in self.formulas) and all(
+                value(axis) >= (0 if empty else 1) for axis in self.axes
+            )
+        except Undefined:
+            return False
+
+
+def draw_constants(
+    programs: Iterable[Facts], rng: np.random.Generator, given: bool
+) -> dict[str, int | float | Fraction]:
+    """A value for each constant: the default where `given`, else another, real ones of its sign."""
+    values: dict[str, int | float | Fraction] = {}
+    for facts in programs:
+        for constant in facts.program.constants:
+            if constant.name in values:
+                continue
+            if isinstance(constant.value, int):
+                moved = constant.value + (0 if given else int(rng.integers(0, 2)))
+                values[constant.name] = moved
+            elif abs(constant.value) == float("inf"):
+                values[constant.name] = constant.value
+            elif given and constant.value:
+                values[constant.name] = Fraction(repr(constant.value))
+            else:
+                sign = -1 if constant.value < 0 else 1
+                values[constant.name] = sign * Fraction(int(rng.integers(100, 1000)), 1000)
+    return values
+
+
+class Inputs:
+    """Draws the input tensors of a program.
+
+    among: all programs that use them; an integer is drawn so that it fits where it subscripts.
+    """
+
+    def __init__(self, among: Sequence[Facts]):
+        self.among = among
+        self.limits: dict[str, list[Axis]] = {}
+        for number, facts in enumerate(among):
+            for statement in all_statements(facts.program.statements):
+                for expression in statement_expressions(statement):
+                    for read in reads(expression):
+                        self._note(number, read)
+                target = getattr(statement, "target", None)
+                if target is not None:
+                    self._note(number, target)
+                self._note_bounds(number, statement)
+
+    def _note(self, number: int, read: Read) -> None:
+        axes = self.among[number].tensors[read.tensor].extents
+        for subscript, extent in zip(read.subscripts, axes, strict=True):
+            for inner in reads(subscript):
+                self.limits.setdefault(inner.tensor, []).append(Axis(number, extent))
+
+    def _note_bounds(self, number: int, statement: object) -> None:
+        """`t < length[b]` where t subscripts an axis: its extent is the largest length."""
+        for r in getattr(statement, "ranges", ()):
+            bounds = [*reads(r.lower), *reads(r.upper)]
+            inside = [s for s in all_statements([statement])] if bounds else []  # type: ignore[list-item]
+            for bound in bounds:
+                for inner in inside:
+                    targets = [inner.target] if hasattr(inner, "target") else []
+                    for expression in statement_expressions(inner):
+                        targets.extend(reads(expression))
+                    for read in targets:
+                        axes = self.among[number].tensors[read.tensor].extents
+                        for subscript, extent in zip(read.subscripts, axes, strict=True):
+                            if subscript == Index(r.index):
+                                longer = Axis(number, extent)
+                                self.limits.setdefault("<= " + bound.tensor, []).append(longer)
+
+    def draw(
+        self,
+        name: str,
+        of: int,
+        extents: Sequence[Mapping[str, int]],
+        constants: Mapping[str, int | float | Fraction],
+        lines: Lines,
+        rng: np.random.Generator,
+        kind: Kind,
+        attempt: int,
+    ) -> Tensor:
+        """A value for the input `name` of program `of`; with each attempt of another pattern."""
+        facts = self.among[of]
+        argument = next(i for i in facts.program.inputs if i.name == name)
+        shape = shape_of(facts.tensors[name].extents, {**extents[of], **constants})
+        if argument.kind == "bool":
+            return rng.integers(0, 2, shape)
+        if argument.kind == "int":
+            return self._integers(name, shape, extents, constants, rng, attempt)
+        return random_numbers(lines, shape, rng, kind)
+
+    def _integers(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        extents: Sequence[Mapping[str, int]],
+        constants: Mapping[str, int | float | Fraction],
+        rng: np.random.Generator,
+        attempt: int,
+    ) -> Integers:
+        found = [
+            integer(axis.extent, {**extents[axis.program], **constants})
+            for axis in self.limits.get(name, ())
+        ]
+        found += [
+            integer(axis.extent, {**extents[axis.program], **constants}) + 1
+            for axis in self.limits.get("<= " + name, ())
+        ]
+        limit = max(1, min(found, default=4))
+        places = np.arange(int(np.prod(shape)), dtype=np.int64).reshape(shape)
+        match attempt % 6:
+            case 0 | 1:
+                return rng.integers(0, limit, shape)
+            case 2:
+                return rng.integers(-1, limit, shape)
+            case 3:
+                return np.minimum(places, limit - 1)
+            case 4:
+                return places - 1
+        return np.zeros(shape, np.int64)
+
+
+def random_numbers(
+    lines: Lines, shape: tuple[int, ...], rng: np.random.Generator, kind: Kind
+) -> Numbers:
+    """Random numbers of twelve digits, the residues drawn apart from the reals.
+
+    Where the reals are positive, the residues are squares, so that logs and roots of them exist.
+    """
+    low, high = {"signed": (-2.0, 2.0), "unit": (0.05, 0.95), "large": (1.1, 4.0)}.get(
+        kind, (-2.0, 2.0)
+    )
+    drawn = rng.uniform(low, high, shape)
+    reals = np.empty(shape, object)
+    reals.reshape(-1)[:] = [Decimal(round(v * 10**12)).scaleb(-12) for v in drawn.flat]
+    residues = lines.field.random(shape, rng, squares=kind in ("unit", "large"))
+    if kind == "zeros":
+        zero = rng.random(shape) < ZEROS
+        reals[zero] = Decimal(0)
+        residues[:, zero] = 0
+    return Numbers(residues, reals)
+

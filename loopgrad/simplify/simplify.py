@@ -1,0 +1,125 @@
+"""`simplify`: a program to an equal one that costs less, certified before it is returned."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from loopgrad.analysis.infer import infer
+from loopgrad.analysis.tidy import tidy
+from loopgrad.diagnostics import ProgramError
+from loopgrad.ir.nodes import (
+    Accumulate,
+    Argument,
+    Constant,
+    Expression,
+    Extent,
+    Input,
+    Program,
+    Result,
+    Size,
+    Statement,
+)
+from loopgrad.ir.walk import (
+    all_statements,
+    statement_expressions,
+    statement_reads,
+    subexpressions,
+)
+from loopgrad.simplify import normal_form as nf
+from loopgrad.simplify.reading import Reading, Unsupported
+from loopgrad.simplify.search import Candidate, best
+
+
+def simplify(program: Program, forward: Program | None = None) -> Program:
+    """The optimised program; see `Program.simplify`.
+
+    >>> import loopgrad as lg
+    >>> print(lg.lib.softmax.backward().simplify())
+    softmax.backward(p[B,J], p.grad[B,J]) -> s.grad[B,J]:
+        for b, j:  e[b]        -= p[b,j] * p.grad[b,j]
+        for b, j:  s.grad[b,j] += p[b,j] * (p.grad[b,j] + e[b])
+    """
+    forward = forward if forward is not None else program.primal
+    infer(program)
+    try:
+        found = _simplified(program, forward)
+    except (Unsupported, nf.TooLarge):
+        return program
+    return program if found is None else found
+
+
+def _simplified(program: Program, forward: Program | None) -> Program | None:
+    nf.restart_names()
+    known = None
+    if forward is not None:
+        known = Reading(forward, naming=True)
+    own = Reading(program, naming=False, names=known.names if known else None)
+    winner = best(program, own, known)
+    if winner is None:
+        return None
+    try:
+        result = assemble(program, own, known, winner)
+    except ProgramError:
+        return None
+    from loopgrad.simplify.trial import agree
+
+    if not agree(program, result, forward):
+        return None
+    return result
+
+
+def assemble(
+    program: Program, own: Reading, known: Reading | None, winner: Candidate
+) -> Program:
+    """The candidate's statements under a header with what they read."""
+    read = {r.tensor for s in winner.statements for r in statement_reads(s)}
+    inputs = _inputs(program, known, read)
+    results = tuple(program.results)
+    expressions = [e for s in winner.statements for e in statement_expressions(s)]
+    declared: list[Sequence[Expression]] = [i.extents for i in inputs]
+    declared += [r.extents for r in results]
+    declared += [x.extents for x in winner.locals]
+    used = {
+        n.name
+        for e in (*expressions, *(x for d in declared for x in d))
+        for n in subexpressions(e)
+        if isinstance(n, Extent | Constant)
+    }
+    fixed = {e.name for i in inputs for e in i.extents if isinstance(e, Extent)}
+    sources = [program, *([known.facts.program] if known is not None else [])]
+    constants = {c.name: c for p in sources for c in reversed(p.constants)}
+    sizes = [s for s in program.sizes if s.name in used - fixed or known is None]
+    unknown = sorted(used - fixed - set(constants) - {s.name for s in sizes})
+    sizes += [Size(name) for name in unknown]
+    kept = [c for c in constants.values() if c.name in used or known is None]
+    draft = Program(
+        program.name,
+        (*inputs, *sizes, *kept),
+        results,
+        tuple(winner.statements),
+        tuple(winner.locals),
+        batch=program.batch,
+        primal=program.primal,
+    )
+    return tidy(draft, own.facts)
+
+
+def _inputs(program: Program, known: Reading | None, read: set[str]) -> list[Input]:
+    """The forward's inputs and computed tensors that are read, then what else is given."""
+    if known is None:
+        return list(program.inputs)
+    given = {i.name: i for i in program.inputs}
+    forward = known.facts
+    found = [given.get(i.name, i) for i in forward.program.inputs if i.name in read]
+    for name, definition in known.definitions.items():
+        if name in read and name not in {d for d in program_computes(program)}:
+            fact = forward.tensors[name]
+            kind = "input" if fact.element.value == "float" else "int"
+            found.append(given.get(name, Input(name, fact.extents, kind)))  # type: ignore[arg-type]
+    there = {i.name for i in forward.program.inputs} | set(known.definitions)
+    return found + [i for i in program.inputs if i.name not in there]
+
+
+def program_computes(program: Program) -> set[str]:
+    return {s.target.tensor for s in all_statements(program.statements) if isinstance(s, Accumulate)}

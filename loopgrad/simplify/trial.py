@@ -1,0 +1,101 @@
+"""Two programs on the same random inputs in float64: a second line behind the certificate."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+
+from loopgrad.analysis.infer import infer
+from loopgrad.backends.kernel import Kernel
+from loopgrad.ir.nodes import Extent, Input, Program
+from loopgrad.ir.walk import computed_tensors
+
+TRIALS = 2
+TOLERANCE = 1e-8
+
+
+def agree(before: Program, after: Program, forward: Program | None) -> bool:
+    """Do both give the same results, for random inputs of random sizes?"""
+    from loopgrad.pipeline import compile
+
+    rng = np.random.default_rng(20)
+    one, other = compile(before, "interpret"), compile(after, "interpret")
+    source: Kernel | None = None
+    needed: list[str] = []
+    if forward is not None:
+        made = set(computed_tensors(infer(forward).program))
+        wanted = {i.name for p in (before, after) for i in p.inputs}
+        needed = sorted(made & wanted)
+        if needed:
+            source = compile(forward.returning(*needed), "interpret")
+    for trial in range(TRIALS):
+        sizes = _sizes([before, after, *([forward] if forward else [])], rng)
+        values: dict[str, Any] = {}
+        if forward is not None:
+            values = {i.name: _array(i, sizes, rng, trial) for i in forward.inputs}
+            if source is not None:
+                given = [values[i.name] for i in forward.inputs]
+                named = {s.name: sizes[s.name] for s in forward.sizes}
+                made_now = source(*given, **named)
+                results = made_now if isinstance(made_now, tuple) else (made_now,)
+                values.update(zip(needed, results, strict=True))
+        for i in (*before.inputs, *after.inputs):
+            if i.name not in values:
+                values[i.name] = _array(i, sizes, rng, trial)
+        if not _same(_run(one, before, values, sizes), _run(other, after, values, sizes)):
+            return False
+    return True
+
+
+def _sizes(programs: list[Program], rng: np.random.Generator) -> dict[str, int]:
+    names: dict[str, None] = {}
+    for program in programs:
+        for i in program.inputs:
+            names.update((e.name, None) for e in i.extents if isinstance(e, Extent))
+        names.update((s.name, None) for s in program.sizes)
+    from loopgrad.analysis.infer import Unification
+
+    facts = infer(programs[-1])
+    unified = Unification(facts.extents, facts.equalities)
+    chosen: dict[str, int] = {}
+    for name in names:
+        head = unified.apply(Extent(name))
+        key = head.name if isinstance(head, Extent) else name
+        chosen.setdefault(key, int(rng.integers(2, 5)))
+        chosen[name] = chosen[key]
+    return chosen
+
+
+def _array(i: Input, sizes: dict[str, int], rng: np.random.Generator, trial: int) -> Any:
+    shape = tuple(_extent(e, sizes) for e in i.extents)
+    if i.kind in ("int", "bool"):
+        return rng.integers(0, 2, shape).astype(np.int64 if i.kind == "int" else bool)
+    values = rng.normal(size=shape)
+    return np.abs(values) * 0.3 + 0.05 if trial % 2 else values
+
+
+def _extent(extent: Any, sizes: dict[str, int]) -> int:
+    from loopgrad.backends.formulas import evaluate
+
+    return int(evaluate(extent, sizes))
+
+
+def _run(kernel: Any, program: Program, values: dict[str, Any], sizes: dict[str, int]) -> Any:
+    results = kernel(
+        *[values[i.name] for i in program.inputs], **{s.name: sizes[s.name] for s in program.sizes}
+    )
+    return results if isinstance(results, tuple) else (results,)
+
+
+def _same(one: tuple[Any, ...], other: tuple[Any, ...]) -> bool:
+    for left, right in zip(one, other, strict=True):
+        left, right = np.asarray(left), np.asarray(right)
+        if left.shape != right.shape:
+            return False
+        known = np.isfinite(left)
+        scale = max(1.0, float(np.max(np.abs(left[known]), initial=0.0)))
+        if not np.all(np.abs(left[known] - right[known]) <= TOLERANCE * scale):
+            return False
+    return True

@@ -1,0 +1,286 @@
+"""Sums of products back into expressions, factored, in the order in which people write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from loopgrad.ir.nodes import Apply, Expression, Index, Number, Read
+from loopgrad.ir.printer import show_expression
+from loopgrad.ir.walk import apply
+from loopgrad.simplify import normal_form as nf
+from loopgrad.simplify.normal_form import Atom, Poly, Term
+
+Powers = dict[Atom, nf.Number]
+MOST_FACTORED = 200  # terms; beyond, a sum is written as it is
+
+
+@dataclass(frozen=True)
+class Writer:
+    """`names`: what internal indices are called; `ranks`: the header order of the tensors."""
+
+    names: Mapping[str, str]
+    order: Mapping[str, int] = field(default_factory=dict)
+
+    # -------------------------------------------------------------------------------- expressions
+
+    def signed(self, poly: Poly) -> tuple[int, Expression]:
+        """The sum as a sign and an expression that does not start with a minus."""
+        sign, factors, rest = self._factored(poly)
+        return sign, self._product(factors, rest)
+
+    def expression(self, poly: Poly) -> Expression:
+        sign, value = self.signed(poly)
+        return value if sign > 0 else Apply("neg", (value,))
+
+    def _factored(self, poly: Poly) -> tuple[int, Poly, tuple[Poly, ...]]:
+        """Sign, a single term, and sums: their product is the poly."""
+        if not poly.terms:
+            return 1, nf.ZERO, ()
+        if any(t.bound for t, _ in poly.terms):
+            return 1, nf.ONE, (poly,)
+        content, rest = content_of(poly)
+        if len(rest.terms) == 1:
+            whole = nf.times(content, rest)
+            sign = 1 if whole.terms[0][1] > 0 else -1
+            return sign, nf.scaled(whole, sign), ()
+        factors = tuple(self.split(rest))
+        sign = 1
+        adjusted = []
+        for factor in factors:
+            ordered = self._ordered(factor)
+            if ordered[0][1] < 0:
+                factor, sign = nf.scaled(factor, -1), -sign
+            adjusted.append(factor)
+        if content.terms[0][1] < 0:
+            content, sign = nf.scaled(content, -1), -sign
+        return sign, content, tuple(adjusted)
+
+    def split(self, poly: Poly) -> Iterable[Poly]:
+        """Factors of a sum without common atoms: by cofactors of its atoms that divide it exactly."""
+        if len(poly.terms) > MOST_FACTORED:
+            return [poly]
+        for atom in self._atoms(poly):
+            for part in _by_power(poly, atom).values():
+                if not 1 < len(part.terms) < len(poly.terms):
+                    continue
+                _, candidate = content_of(part)
+                if len(candidate.terms) < 2:
+                    continue
+                quotient = divide(poly, candidate)
+                if quotient is not None:
+                    inner = self.split(quotient) if len(quotient.terms) > 1 else [quotient]
+                    return [*inner, candidate]
+        return [poly]
+
+    def _atoms(self, poly: Poly) -> list[Atom]:
+        found = {a for t, _ in poly.terms for a, _ in t.atoms}
+        return sorted(found, key=lambda a: (self._rank(a), a.key))
+
+    def _product(self, single: Poly, sums: tuple[Poly, ...]) -> Expression:
+        """A positive term times sums, as one fraction."""
+        if not single.terms:
+            return Number(0)
+        term, coefficient = single.terms[0]
+        fraction = Fraction(coefficient)
+        above, below = fraction.numerator, fraction.denominator
+        top: list[Expression] = []
+        bottom: list[Expression] = []
+        decimal = _decimal(fraction)
+        if decimal is not None and below not in (1, 2):
+            top.append(decimal)
+            above = below = 1
+        if above != 1:
+            top.append(Number(above))
+        if below != 1:
+            bottom.append(Number(below))
+        ordered = sorted(term.atoms, key=lambda t: (self._rank(t[0]), t[0].key))
+        for atom, p in ordered:
+            base = self.atom(atom)
+            (top if p > 0 else bottom).append(_power(base, abs(p)))
+        top += [self.sum(s) for s in sums]
+        numerator = _chain("*", top) if top else Number(1)
+        return apply("/", numerator, _chain("*", bottom)) if bottom else numerator
+
+    def sum(self, poly: Poly) -> Expression:
+        """A sum of terms; what most of them share is taken out of those (Horner)."""
+        ordered = self._ordered(poly)
+        shared = self._shared(poly)
+        if shared is not None:
+            inside, outside = _by_atom(poly, shared)
+            pieces = [(inside, True), *((Poly({t: c}), False) for t, c in outside.terms)]
+            place = {t: n for n, (t, _) in enumerate(ordered)}
+            pieces.sort(key=lambda part: min(place[t] for t, _ in part[0].terms))
+            polys = [p for p, _ in pieces]
+        else:
+            polys = [Poly({t: c}) for t, c in ordered]
+        result: Expression | None = None
+        for part in polys:
+            sign, value = self.signed(part)
+            if result is None:
+                result = value if sign > 0 else Apply("neg", (value,))
+            else:
+                result = apply("+" if sign > 0 else "-", result, value)
+        return result if result is not None else Number(0)
+
+    def _shared(self, poly: Poly) -> Atom | None:
+        """The atom whose factoring out saves most operations."""
+        if len(poly.terms) < 3:
+            return None
+        counts: dict[Atom, int] = {}
+        for term, _ in poly.terms:
+            for atom, _ in term.atoms:
+                counts[atom] = counts.get(atom, 0) + 1
+        many = [a for a, n in counts.items() if 1 < n < len(poly.terms)]
+        if not many:
+            return None
+        return min(many, key=lambda a: (-counts[a] * weight(a), self._rank(a), a.key))
+
+    def _ordered(self, poly: Poly) -> list[tuple[Term, nf.Number]]:
+        """Positive terms first; a number before tensors, names behind them, as in `v[b] + eps`."""
+
+        def key(item: tuple[Term, nf.Number]) -> tuple[object, ...]:
+            term, coefficient = item
+            kinds = 0 if not term.atoms else 1 if term.tensors or term.free else 2
+            rank = -len(term.free)
+            order = sorted(self._rank(a) for a, _ in term.atoms)
+            return coefficient < 0, kinds, rank, order, term.key
+
+        return sorted(poly.terms, key=key)
+
+    def _rank(self, atom: Atom) -> tuple[int, int, int]:
+        """Where a factor stands: names and scalars first, then by the header's order."""
+        order = min((self.order.get(t, 999) for t in atom.tensors), default=-1)
+        return (len(atom.free) > 0, atom.kind in ("function", "sum"), order)
+
+    # --------------------------------------------------------------------------------------- atoms
+
+    def atom(self, atom: Atom) -> Expression:
+        match atom.kind:
+            case "read":
+                return Read(atom.name, tuple(self.subscript(p) for p in atom.parts))  # type: ignore[arg-type]
+            case "name":
+                assert atom.node is not None
+                return atom.node  # type: ignore[return-value]
+            case "index":
+                return Index(self.names.get(str(atom.parts[0]), str(atom.parts[0])))
+            case "function":
+                return Apply(atom.name, tuple(self.expression(p) for p in atom.parts))  # type: ignore[arg-type]
+            case "sum":
+                return self.expression(atom.parts[0])  # type: ignore[arg-type]
+        return self.formula(atom.parts[0])  # type: ignore[arg-type]
+
+    def subscript(self, subscript: nf.Subscript) -> Expression:
+        if isinstance(subscript, str):
+            return Index(self.names.get(subscript, subscript))
+        return self.formula(nf.as_expression(subscript))
+
+    def formula(self, expression: Expression) -> Expression:
+        return nf.substitute(expression, {i: Index(n) for i, n in self.names.items()})
+
+
+def weight(atom: Atom) -> int:
+    """About how many operations it takes to have the atom once more."""
+    if atom.kind in ("function", "sum"):
+        return 3 + len(atom.free)
+    return 2 if atom.kind == "read" else 1
+
+
+def _chain(operation: str, parts: list[Expression]) -> Expression:
+    result = parts[0]
+    for part in parts[1:]:
+        result = apply(operation, result, part)
+    return result
+
+
+def _power(base: Expression, exponent: nf.Number) -> Expression:
+    if exponent == 1:
+        return base
+    if exponent == Fraction(1, 2):
+        return apply("sqrt", base)
+    if exponent.denominator == 1:
+        return apply("**", base, Number(int(exponent)))
+    value = _decimal(Fraction(exponent))
+    if value is not None:
+        return apply("**", base, value)
+    return apply("**", base, apply("/", Number(exponent.numerator), Number(exponent.denominator)))
+
+
+def _decimal(value: Fraction) -> Number | None:
+    """The literal of a number with few digits behind the point: 1.5, 0.044715."""
+    if value.denominator == 1:
+        return None
+    for digits in range(1, 16):
+        if (value * 10**digits).denominator == 1:
+            number = float(value)
+            return Number(number) if Fraction(str(number)) == value else None
+    return None
+
+
+# --------------------------------------------------------------------------------------- division
+
+
+def content_of(poly: Poly) -> tuple[Poly, Poly]:
+    """What all terms share, and what is left: `2 a b + 4 a c` is `2 a` times `b + 2 c`."""
+    shared: Powers | None = None
+    for term, _ in poly.terms:
+        powers = dict(term.atoms)
+        if shared is None:
+            shared = powers
+        else:
+            for atom in list(shared):
+                one, other = shared[atom], powers.get(atom, 0)
+                if one * other <= 0:  # nothing is put over a common denominator
+                    del shared[atom]
+                else:
+                    shared[atom] = min(one, other) if one > 0 else max(one, other)
+    assert shared is not None
+    coefficients = [Fraction(c) for _, c in poly.terms]
+    sizes = {abs(c) for c in coefficients}
+    number: nf.Number = nf.exact(sizes.pop()) if len(sizes) == 1 else 1
+    content = nf.product((), shared, number)
+    inverse = nf.product((), {a: -p for a, p in shared.items()}, Fraction(1) / number)
+    return content, nf.plus(*(nf.times(Poly({t: c}), inverse) for t, c in poly.terms))
+
+
+def _by_power(poly: Poly, atom: Atom) -> dict[nf.Number, Poly]:
+    parts: dict[nf.Number, list[tuple[Term, nf.Number]]] = {}
+    for term, coefficient in poly.terms:
+        parts.setdefault(dict(term.atoms).get(atom, 0), []).append((term, coefficient))
+    return {p: Poly(dict(parts[p])) for p in sorted(parts)}
+
+
+def _by_atom(poly: Poly, atom: Atom) -> tuple[Poly, Poly]:
+    with_it = {t: c for t, c in poly.terms if atom in dict(t.atoms)}
+    return Poly(with_it), Poly({t: c for t, c in poly.terms if t not in with_it})
+
+
+def divide(poly: Poly, divisor: Poly) -> Poly | None:
+    """The quotient, where it leaves no remainder."""
+    atoms = sorted({a for p in (poly, divisor) for t, _ in p.terms for a, _ in t.atoms}, key=nf._key)
+
+    def lead(p: Poly) -> tuple[Term, nf.Number]:
+        return max(p.terms, key=lambda t: tuple(dict(t[0].atoms).get(a, 0) for a in atoms))
+
+    head, c = lead(divisor)
+    quotient = nf.ZERO
+    rest = poly
+    for _ in range(2 * len(poly.terms) + 2):
+        if not rest.terms:
+            return quotient
+        term, d = lead(rest)
+        powers = dict(term.atoms)
+        for atom, p in head.atoms:
+            powers[atom] = powers.get(atom, 0) - p
+            if powers[atom] < 0 and dict(term.atoms).get(atom, 0) >= 0:
+                return None
+        step = nf.product((), powers, Fraction(d) / c)
+        quotient = nf.plus(quotient, step)
+        subtract = [nf.times(step, Poly({t: -e})) for t, e in divisor.terms]
+        rest = nf.plus(rest, *subtract)
+    return None
+
+
+def show_poly(poly: Poly, names: Mapping[str, str], order: Mapping[str, int]) -> str:
+    return show_expression(Writer(names, order).expression(poly))

@@ -1,0 +1,87 @@
+"""Imports point down the picture of docs/architecture.md, and nowhere else."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import loopgrad
+
+ROOT = Path(loopgrad.__file__).parent
+
+# What each part may import when it is loaded, beside itself. Parts on one line of the picture are
+# strangers: none of them stands in another's row.
+BELOW = {
+    "diagnostics": "",
+    "ir": "diagnostics",
+    "analysis": "ir diagnostics",
+    "frontend": "analysis ir diagnostics",
+    "grad": "analysis ir diagnostics",
+    "simplify": "analysis ir diagnostics",
+    "schedule": "analysis ir diagnostics",
+    "printers": "analysis ir diagnostics",
+    "backends": "schedule analysis ir diagnostics",
+    "pipeline": "frontend grad simplify schedule backends printers analysis ir diagnostics",
+}
+BELOW["functions"] = f"pipeline {BELOW['pipeline']}"
+BELOW["problems"] = BELOW["examples"] = f"functions {BELOW['functions']}"
+BELOW["commands"] = f"problems examples {BELOW['examples']}"
+BELOW["cli"] = f"commands {BELOW['commands']}"
+BELOW["__main__"] = "cli"
+
+# Doors upwards, opened inside a function when somebody calls it: each module, and what it may open.
+DOORS = {
+    "ir.nodes": "frontend analysis grad printers pipeline",  # the methods of a program
+    "analysis.infer": "frontend",  # unfolds what it is given
+    "frontend.library": "pipeline",  # `lg.program` and `lg.load` check what they read
+}
+
+
+def imports() -> Iterator[tuple[str, str, bool]]:
+    """Module, the part of loopgrad it imports from, and whether that waits for a call."""
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        module = ".".join(p for p in parts if p != "__init__")
+        if not module:  # the public names are doors to everything
+            continue
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node, waits in found(tree, waits=False):
+            match node:
+                case ast.ImportFrom(module="loopgrad", names=names):
+                    targets = [f"loopgrad.{name.name}" for name in names]
+                case ast.ImportFrom(module=str(target)):
+                    targets = [target]
+                case ast.Import(names=names):
+                    targets = [name.name for name in names]
+            for target in targets:
+                if target.startswith("loopgrad."):
+                    yield module, target.split(".")[1], waits
+
+
+def found(node: ast.AST, waits: bool) -> Iterator[tuple[ast.AST, bool]]:
+    """The imports below the node. Those for type checkers alone do not count."""
+    if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+        return
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        yield node, waits
+    waits = waits or isinstance(node, ast.FunctionDef)
+    for child in ast.iter_child_nodes(node):
+        yield from found(child, waits)
+
+
+@pytest.mark.parametrize(("module", "part", "waits"), sorted(set(imports())))
+def test_imports_point_down(module: str, part: str, waits: bool) -> None:
+    own = module.split(".")[0]
+    allowed = {own, *BELOW[own].split()}
+    if waits:
+        allowed |= set(DOORS.get(module, "").split())
+    assert part in allowed, f"{module} imports from {part}"
+
+
+def test_every_door_is_used() -> None:
+    used = {(module, part) for module, part, waits in imports() if waits}
+    stated = {(module, part) for module, parts in DOORS.items() for part in parts.split()}
+    assert stated <= used
