@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from loopgrad.functions import jvp, value_and_grad, vjp
     from loopgrad.ir.nodes import Program
     from loopgrad.pipeline import compile
+    from loopgrad.simplify.equality import equal
 
 __version__ = "0.1.0"
 
@@ -45,6 +46,7 @@ _PLACES = {
     "loopgrad.frontend.library": "lib load",
     "loopgrad.pipeline": "compile",
     "loopgrad.functions": "vjp jvp value_and_grad",
+    "loopgrad.simplify.equality": "equal",
     # for Python functions that become programs
     "loopgrad.frontend.tracing": "tensor loop over when batch",
     "loopgrad.frontend.symbolic": "index indices extents where compare",
@@ -61,6 +63,7 @@ __all__ = [
     "ProgramWarning",
     "__version__",
     "compile",
+    "equal",
     "extents",
     "index",
     "indices",

@@ -34,8 +34,10 @@ BELOW["__main__"] = "cli"
 
 # Doors upwards, opened inside a function when somebody calls it: each module, and what it may open.
 DOORS = {
-    "ir.nodes": "frontend analysis grad printers pipeline",  # the methods of a program
+    "ir.nodes": "frontend analysis grad simplify printers pipeline",  # the methods of a program
     "analysis.infer": "frontend",  # unfolds what it is given
+    "simplify.equality": "frontend",  # takes a text for a program
+    "simplify.trial": "pipeline backends",  # runs what it compares
     "frontend.library": "pipeline",  # `lg.program` and `lg.load` check what they read
 }
 

@@ -24,6 +24,7 @@ from loopgrad.ir.nodes import (
     Number,
     Range,
 )
+from loopgrad.ir.operations import COMPARE
 from loopgrad.ir.walk import (
     all_statements,
     indices_of,
@@ -65,14 +66,6 @@ _UNARY: dict[str, Callable[[float], float]] = {
     "floor": math.floor,
     "stop_gradient": lambda a: a,
 }
-_COMPARE: dict[str, Callable[[float, float], bool]] = {
-    "<": lambda a, b: a < b,
-    "<=": lambda a, b: a <= b,
-    ">": lambda a, b: a > b,
-    ">=": lambda a, b: a >= b,
-    "==": lambda a, b: a == b,
-    "!=": lambda a, b: a != b,
-}
 _LARGEST_POWER = 64
 
 
@@ -106,7 +99,7 @@ def _compare(
     left = evaluate(operands[0], values)
     for operator, operand in zip(operators, operands[1:], strict=True):
         right = evaluate(operand, values)
-        if not _COMPARE[operator](left, right):
+        if not COMPARE[operator](left, right):
             return False
         left = right
     return True

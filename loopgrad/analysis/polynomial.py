@@ -63,13 +63,13 @@ def negate(polynomial: Terms[Atom]) -> Terms[Atom]:
 
 
 def multiply(
-    left: Terms[Atom], right: Terms[Atom], order: Callable[[Atom], Any] | None = None
+    left: Terms[Atom], right: Terms[Atom], order: Callable[[Any], Any] | None = None
 ) -> Terms[Atom]:
     """The product; `order` sorts the atoms of a monomial that do not sort by themselves."""
     total: Terms[Atom] = {}
     for m, c in left.items():
         for n, d in right.items():
-            product = tuple(sorted(m + n, key=order)) if m and n else m or n  # type: ignore[type-var]
+            product = tuple(sorted(m + n, key=order)) if m and n else m or n  # type: ignore[type-var,arg-type]
             value = total.get(product, 0) + c * d
             if value:
                 total[product] = value

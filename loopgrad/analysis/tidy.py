@@ -10,9 +10,9 @@ from dataclasses import replace
 from loopgrad.analysis import extents as ext
 from loopgrad.analysis.facts import Equality, Facts
 from loopgrad.analysis.infer import Inference, Scope, Unification
-from loopgrad.ir.nodes import Block, Expression, Local, Program, Range, Statement
+from loopgrad.ir.nodes import Expression, Local, Program, Range
 from loopgrad.ir.operations import ElementType
-from loopgrad.ir.walk import ZERO
+from loopgrad.ir.walk import ZERO, all_statements, map_ranges
 
 
 def tidy(program: Program, facts: Facts) -> Program:
@@ -22,7 +22,7 @@ def tidy(program: Program, facts: Facts) -> Program:
     bare index that would unify extents which are not one there keeps its range: or the derived
     program would ask more of a call. A `local int` stays: it says that the tensor is an index.
     """
-    ranges = _ranges(program.statements)
+    ranges = [r for s in all_statements(program.statements) for r in s.ranges]
     keep: set[int] = {i for i, r in enumerate(ranges) if not _may_be_bare(r)}
     kept_locals = {local for local in program.locals if local.element is ElementType.INT}
     known = Known(facts)
@@ -57,32 +57,12 @@ def _may_be_bare(r: Range) -> bool:
     return r.lower in (None, ZERO) and r.upper is not None
 
 
-def _ranges(body: tuple[Statement, ...]) -> list[Range]:
-    found: list[Range] = []
-    for statement in body:
-        found.extend(statement.ranges)
-        if isinstance(statement, Block):
-            found.extend(_ranges(statement.body))
-    return found
-
-
 def _with_ranges(program: Program, keep: set[int], locals_kept: set[Local]) -> Program:
-    count = iter(range(10**9))
+    def bare(number: int, r: Range) -> Range:
+        return r if number in keep else replace(r, lower=None, upper=None)
 
-    def bare(r: Range) -> Range:
-        return r if next(count) in keep else replace(r, lower=None, upper=None)
-
-    def change(statement: Statement) -> Statement:
-        ranges = tuple(map(bare, statement.ranges))
-        if isinstance(statement, Block):
-            return replace(statement, ranges=ranges, body=tuple(map(change, statement.body)))
-        return replace(statement, ranges=ranges)
-
-    return replace(
-        program,
-        statements=tuple(map(change, program.statements)),
-        locals=tuple(local for local in program.locals if local in locals_kept),
-    )
+    locals_ = tuple(local for local in program.locals if local in locals_kept)
+    return replace(map_ranges(program, bare), locals=locals_)
 
 
 def _differences(

@@ -13,11 +13,9 @@ from loopgrad.analysis.forms import malformed
 from loopgrad.analysis.prover import Prover
 from loopgrad.analysis.subscripts import Subscripts, describe, outside
 from loopgrad.analysis.terms import Terms
-from loopgrad.analysis.unused import unused
 from loopgrad.diagnostics import Diagnostic, ProgramError
 from loopgrad.ir.memo import once_per_program
-from loopgrad.ir.nodes import Accumulate, Program, Read, Reduction, Statement
-from loopgrad.ir.walk import accumulates, all_statements, statement_reads
+from loopgrad.ir.nodes import Program, Read, Reduction
 
 
 @once_per_program
@@ -35,46 +33,6 @@ def validate(program: Program) -> Safety:
     from loopgrad.analysis.infer import infer
 
     return safety_of(infer(program))
-
-
-def warnings_of(program: Program) -> list[Diagnostic]:
-    """What is allowed and probably not meant: unused inputs, tensors that reach no result."""
-    found = unused(program)
-    named = {diagnostic.span for diagnostic in found}
-    needed = _needed(program)
-    for statement in all_statements(program.statements):
-        if isinstance(statement, Accumulate) and statement.target.tensor not in needed:
-            span, name = statement.target.span, statement.target.tensor
-            needed.add(name)
-            if span is None or span not in named:
-                found.append(
-                    Diagnostic(
-                        f"tensor `{name}` reaches no result",
-                        span,
-                        "leave it out, or make it a result",
-                        severity="warning",
-                    )
-                )
-    return found
-
-
-def _needed(program: Program) -> set[str]:
-    """The tensors that results hang on, and those never read, of which `unused` tells."""
-    sources: dict[str, set[str]] = {}
-    read: set[str] = set()
-    for around, statement in accumulates(program.statements):
-        chain: tuple[Statement, ...] = (*around, statement)
-        names = {r.tensor for s in chain for r in statement_reads(s)}
-        sources.setdefault(statement.target.tensor, set()).update(names)
-        read |= names
-    needed = {result.name for result in program.results}
-    pending = list(needed)
-    while pending:
-        for name in sources.get(pending.pop(), ()):
-            if name not in needed:
-                needed.add(name)
-                pending.append(name)
-    return needed | (sources.keys() - read)
 
 
 def safety_of(facts: Facts) -> Safety:

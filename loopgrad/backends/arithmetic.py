@@ -36,15 +36,6 @@ def softplus(x: Any) -> Any:
     return np.maximum(x, type(x)(0)) + np.log1p(np.exp(-abs(x)))
 
 
-COMPARE: dict[str, Callable[[Any, Any], Any]] = {
-    "==": lambda a, b: a == b,
-    "!=": lambda a, b: a != b,
-    "<": lambda a, b: a < b,
-    "<=": lambda a, b: a <= b,
-    ">": lambda a, b: a > b,
-    ">=": lambda a, b: a >= b,
-}
-
 # On scalars of one floating type, with NumPy's errors ignored.
 REAL: dict[str, Callable[..., Any]] = {
     "+": lambda a, b: a + b,

@@ -241,7 +241,8 @@ class Binder:
         kind = array.dtype.kind
         got = array.dtype.name if kind != "O" else f"{_described(value)} (dtype object)"
         what = f"argument `{self._label(i)}`"
-        if kind == "O" and array.size and all(isinstance(e, int) for e in array.flat):
+        whole = kind == "O" and all(isinstance(e, int) for e in array.flat)
+        if whole and any(not -(2**63) <= e < 2**63 for e in array.flat):
             raise self._error(ValueError, f"{what} holds integers that do not fit int64")
         if i.kind == "int":
             hint = "; write `.astype(np.int64)` if its values are whole" if kind == "f" else ""

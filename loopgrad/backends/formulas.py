@@ -19,6 +19,7 @@ from loopgrad.ir.nodes import (
     Extent,
     Number,
 )
+from loopgrad.ir.operations import COMPARE
 from loopgrad.ir.printer import show_expression
 
 LARGEST_BITS = 512  # a value with more is refused
@@ -65,7 +66,7 @@ def _value(formula: Expression, values: Mapping[str, int | float]) -> Any:
         case Compare(operators, operands):
             sides = list(map(value, operands))
             pairs = zip(operators, sides, sides[1:], strict=False)
-            return all(_COMPARE[operator](a, b) for operator, a, b in pairs)
+            return all(COMPARE[operator](a, b) for operator, a, b in pairs)
         case Apply("and", (left, right)):
             return bool(value(left)) and bool(value(right))
         case Apply("or", (left, right)):
@@ -96,15 +97,6 @@ def _divide(a: Any, b: Any) -> Any:
 
     return Fraction(a) / Fraction(b)
 
-
-_COMPARE: dict[str, Callable[[Any, Any], bool]] = {
-    "==": lambda a, b: a == b,
-    "!=": lambda a, b: a != b,
-    "<": lambda a, b: a < b,
-    "<=": lambda a, b: a <= b,
-    ">": lambda a, b: a > b,
-    ">=": lambda a, b: a >= b,
-}
 
 _APPLY: dict[str, Callable[..., Any]] = {
     "+": lambda a, b: a + b,

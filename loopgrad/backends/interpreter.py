@@ -19,7 +19,6 @@ from loopgrad.analysis.facts import Facts
 from loopgrad.analysis.types import BOOL, FLOAT, INT, element_type, join
 from loopgrad.backends import errors
 from loopgrad.backends.arithmetic import (
-    COMPARE,
     GREATEST,
     IDENTITIES,
     INTEGER,
@@ -45,7 +44,7 @@ from loopgrad.ir.nodes import (
     Reduction,
     Statement,
 )
-from loopgrad.ir.operations import ElementType
+from loopgrad.ir.operations import COMPARE, ElementType
 
 
 @dataclass

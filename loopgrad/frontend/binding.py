@@ -124,7 +124,7 @@ class Binding:
                 ),
                 argument.span,
                 f"pass {rank} of the axes of `{argument.tensor}` whole, by their extents' names, "
-                "as in `x[t,B,K]`",
+                "as in `x[t,B,K]`" + _unnamed(argument),
             )
             return ()
         element = self.caller.elements.get(argument.tensor, FLOAT)
@@ -373,3 +373,13 @@ def _capitals(read: Read) -> int:
 
 def axes_of(rank: int) -> str:
     return "no axes" if rank == 0 else f"{rank} {'axis' if rank == 1 else 'axes'}"
+
+
+def _unnamed(argument: Read) -> str:
+    """What to do where a number stands for an axis: a number is a position, never an axis."""
+    if not any(isinstance(s, Number) for s in argument.subscripts):
+        return ""
+    return (
+        "; an extent that is a number needs a name for that, here and in the callee: "
+        "`p[N,D]` for `p[N,3]`"
+    )

@@ -248,6 +248,8 @@ class _Scanner:
             self.refuse_unclosed(self.brackets[-1])
             self.brackets = []
         if line.tokens or line.broken:
+            if self.awaits_result():  # empty lines may follow: the place is behind the last word
+                end = line.tokens[-1].end
             line.tokens.append(Token("end", "", end, end))
             line.above += self.inner
             self.inner = []

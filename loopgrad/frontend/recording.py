@@ -51,6 +51,7 @@ from loopgrad.ir.walk import (
     bounds,
     children,
     conjunction,
+    map_declared,
     map_statement,
     names_in,
     rebuild,
@@ -510,15 +511,4 @@ def _with_constants(program: Program) -> Program:
             return Constant(node.name)
         return rebuild(node, change)
 
-    def changed(extents_: tuple[Expression, ...]) -> tuple[Expression, ...]:
-        return tuple(map(change, extents_))
-
-    return replace(
-        program,
-        arguments=tuple(
-            replace(a, extents=changed(a.extents)) if isinstance(a, Input) else a
-            for a in program.arguments
-        ),
-        results=tuple(replace(r, extents=changed(r.extents)) for r in program.results),
-        locals=tuple(replace(one, extents=changed(one.extents)) for one in program.locals),
-    )
+    return map_declared(program, change)

@@ -10,10 +10,10 @@ from loopgrad.analysis.infer import Inference
 from loopgrad.diagnostics import Diagnostic, ProgramError
 from loopgrad.frontend.binding import Agreement
 from loopgrad.frontend.inline import FoundRange
-from loopgrad.ir.nodes import Block, Expression, Extent, Local, Program, Range, Read, Statement
+from loopgrad.ir.nodes import Expression, Extent, Local, Program, Range, Read
 from loopgrad.ir.operations import ElementType
 from loopgrad.ir.printer import show_expression, show_statement
-from loopgrad.ir.walk import accumulates, all_statements
+from loopgrad.ir.walk import accumulates, all_statements, map_ranges
 
 
 def settle(program: Program, added: Sequence[Local], needed: Sequence[Agreement]) -> Program:
@@ -50,25 +50,15 @@ def _spelled(
     keep: set[int] | frozenset[int] = frozenset(),
 ) -> Program:
     """The program as plain ranges, those numbered in `keep` with their bounds, the others bare."""
-    count = 0
 
-    def plain(r: Range) -> Range:
-        nonlocal count
-        count += 1
+    def plain(number: int, r: Range) -> Range:
         if not isinstance(r, FoundRange):
             return r
-        if everything or count - 1 in keep:
+        if everything or number in keep:
             return Range(r.index, r.lower, r.upper, r.descending, r.span)
         return Range(r.index, descending=r.descending, span=r.span)
 
-    def change(statement: Statement) -> Statement:
-        ranges = tuple(map(plain, statement.ranges))
-        if isinstance(statement, Block):
-            return replace(statement, ranges=ranges, body=tuple(map(change, statement.body)))
-        return replace(statement, ranges=ranges)
-
-    statements = tuple(map(change, program.statements))
-    return replace(program, statements=statements, locals=(*program.locals, *added))
+    return replace(map_ranges(program, plain), locals=(*program.locals, *added))
 
 
 def _differences(

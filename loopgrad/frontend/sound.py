@@ -8,7 +8,7 @@ mistake are left out, and those that read what they compute, and so on.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from loopgrad.diagnostics import Diagnostic
@@ -24,17 +24,19 @@ def sound_part(program: Program, mistakes: Iterable[Diagnostic]) -> Program | No
     if it is a computed tensor; inputs stand in the header, and are what they are.
     """
     suspect: set[str] = set()
+    places: list[tuple[int, int]] = []
     for mistake in mistakes:
         if mistake.span is None or in_header(mistake, program):
             return None
         source = mistake.span.source
         last = source.line_of(max(mistake.span.start, mistake.span.end - 1))
+        places.append((mistake.span.start, mistake.span.end))
         for line in range(mistake.span.line, last + 1):
             suspect.update(re.findall(NAME, source.line_text(line)))
     suspect -= {i.name for i in program.inputs}
     statements = program.statements
     while True:
-        statements, dropped = _without(statements, suspect)
+        statements, dropped = _without(statements, suspect, places)
         if not dropped:
             break
         suspect |= dropped
@@ -56,15 +58,15 @@ def in_header(mistake: Diagnostic, program: Program) -> bool:
 
 
 def _without(
-    statements: Iterable[Statement], suspect: set[str]
+    statements: Iterable[Statement], suspect: set[str], places: Sequence[tuple[int, int]]
 ) -> tuple[tuple[Statement, ...], set[str]]:
-    """The statements that touch nothing suspect, and the targets of the others."""
+    """The statements that hold no mistake and touch nothing suspect, and the others' targets."""
     kept: list[Statement] = []
     dropped: set[str] = set()
     for statement in statements:
         match statement:
             case Block():
-                body, targets = _without(statement.body, suspect)
+                body, targets = _without(statement.body, suspect, places)
                 dropped |= targets
                 if body:
                     kept.append(replace(statement, body=body))
@@ -73,7 +75,11 @@ def _without(
                 written = {target.tensor}
             case Call(targets_):
                 written = {t.tensor for t in targets_}
-        if suspect.isdisjoint(written | {r.tensor for r in statement_reads(statement)}):
+        span = statement.span
+        holds = span is not None and any(span.start < e and s < span.end for s, e in places)
+        if not holds and suspect.isdisjoint(
+            written | {r.tensor for r in statement_reads(statement)}
+        ):
             kept.append(statement)
         else:
             dropped |= written

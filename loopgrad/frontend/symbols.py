@@ -73,7 +73,3 @@ def counted(number: int, thing: str) -> str:
     """`1 axis`, `2 axes`, `no axes`."""
     plural = {"axis": "axes", "index": "indices"}.get(thing, thing + "s")
     return f"{number or 'no'} {thing if number == 1 else plural}"
-
-
-def said_at(report, place, what):  # type: ignore
-    return ((report.span(*place), what),)

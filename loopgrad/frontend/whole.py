@@ -5,7 +5,18 @@ from __future__ import annotations
 from loopgrad.frontend.cursor import place
 from loopgrad.frontend.statements import Statements
 from loopgrad.frontend.symbols import Symbols, did_you_mean
-from loopgrad.ir.nodes import Accumulate, Call, Local, Program, Read, Reduction, Result
+from loopgrad.ir.nodes import (
+    Accumulate,
+    Call,
+    Extent,
+    Index,
+    Local,
+    Program,
+    Read,
+    Reduction,
+    Result,
+)
+from loopgrad.ir.printer import show_expression
 from loopgrad.ir.walk import all_statements
 
 
@@ -32,8 +43,16 @@ def _check_written(program: Program, written: set[str], reader: Statements) -> N
                 f"no statement computes the {what} `{thing.name}`",
                 place(thing.span),
                 did_you_mean(thing.name, written - declared)
-                or f"write it in a statement: `{thing.span.text} = ...`",
+                or f"write it in a statement: `{_as_target(thing)} = ...`",
             )
+
+
+def _as_target(thing: Result | Local) -> str:
+    """`y[b,j]` for the declared `y[B,J]`: a target names indices, not extents."""
+    if not all(isinstance(e, Extent) for e in thing.extents):
+        return f"{thing.name}[...]"
+    indices = tuple(Index(e.name.lower()) for e in thing.extents if isinstance(e, Extent))
+    return show_expression(Read(thing.name, indices))
 
 
 def _declared(program: Program) -> set[str]:

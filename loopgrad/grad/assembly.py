@@ -28,6 +28,8 @@ from loopgrad.ir.nodes import (
 from loopgrad.ir.operations import RESERVED, ElementType
 from loopgrad.ir.walk import (
     ZERO,
+    declared_extents,
+    map_declared,
     map_statement,
     rebuild,
     statement_expressions,
@@ -136,12 +138,8 @@ def _names_used(program: Program, facts: Facts) -> set[str]:
                 visit_all(statement.body)
 
     visit_all(program.statements)
-    declared = [i.extents for i in program.inputs]
-    declared += [r.extents for r in program.results]
-    declared += [local.extents for local in program.locals]
-    for extents in declared:
-        for extent in extents:
-            visit(extent)
+    for extent in declared_extents(program):
+        visit(extent)
     return found
 
 
@@ -168,19 +166,8 @@ def _with_extents(program: Program, replacements: Mapping[str, Expression]) -> P
             return replacements.get(node.name, node)
         return rebuild(node, change)
 
-    def declared(extents: tuple[Expression, ...]) -> tuple[Expression, ...]:
-        return tuple(map(change, extents))
-
-    return replace(
-        program,
-        arguments=tuple(
-            replace(a, extents=declared(a.extents)) if isinstance(a, Input) else a
-            for a in program.arguments
-        ),
-        results=tuple(replace(r, extents=declared(r.extents)) for r in program.results),
-        locals=tuple(replace(x, extents=declared(x.extents)) for x in program.locals),
-        statements=tuple(map_statement(s, change) for s in program.statements),
-    )
+    changed = map_declared(program, change)
+    return replace(changed, statements=tuple(map_statement(s, change) for s in program.statements))
 
 
 # ------------------------------------------------------------------------------- tensors as wholes
@@ -212,10 +199,28 @@ def set_whole(
     return Accumulate(Read(tensor, subscripts), Reduction.SET, value, ranges)
 
 
-def computed_local(primal: Primal, tensor: str) -> Local:
-    """The declaration of a tensor that the forward computes, for a program that has it inside."""
+def locals_of(
+    primal: Primal, derivatives: Mapping[str, str], prepared: Iterable[Local], made: set[str]
+) -> list[Local]:
+    """Declarations of all that a derivative computes (`made`) and does not return.
+
+    `derivatives` has the gradient or tangent of each tensor that has one but is not wanted.
+    """
     declared = {local.name: local.element for local in primal.program.locals}
-    return Local(tensor, primal.extents(tensor), declared.get(tensor, ElementType.FLOAT))
+    return [
+        *(
+            # The forward's own tensors, for a program that has the forward inside.
+            Local(name, primal.extents(name), declared.get(name, ElementType.FLOAT))
+            for name in primal.leaves_of
+            if name in made
+        ),
+        *prepared,
+        *(
+            Local(derivative, primal.extents(tensor))
+            for tensor, derivative in derivatives.items()
+            if derivative in made
+        ),
+    ]
 
 
 def written(statements: Iterable[Statement]) -> set[str]:

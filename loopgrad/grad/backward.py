@@ -18,7 +18,7 @@ from loopgrad.diagnostics import Diagnostic, ProgramError, listing, suggestion
 from loopgrad.grad.activity import Leaf, Names, Path, Primal, flipped, primal, within_depth
 from loopgrad.grad.assembly import (
     assemble,
-    computed_local,
+    locals_of,
     needed,
     set_whole,
     tensors_read,
@@ -72,8 +72,11 @@ def _batch_extent(asked: Primal, batch: str | Literal[False] | None) -> str | No
         span = next(r.span for r in program.results if r.name == without[0])
         raise ProgramError(
             Diagnostic(
-                f"gradients of parameters are averaged over the batch `{extent}`, and the result "
-                f"{listing(without)} does not have that extent",
+                f"gradients of parameters are averaged over the batch `{extent}`, and "
+                + ("the result " if len(without) == 1 else "the results ")
+                + listing(without)
+                + (" does" if len(without) == 1 else " do")
+                + " not have that extent",
                 span,
                 notes=((None, f"a result already averaged over `{extent}` would be so twice"),),
                 help=f"leave out `batch {extent}`, or ask for sums: `backward(batch=False)`",
@@ -162,16 +165,9 @@ class _Backward:
         return Input(name, self.asked.extents(name), kind)
 
     def _locals(self, made: set[str]) -> list[Local]:
-        results = {i.name for i in self.asked.wanted}
-        return [
-            *(computed_local(self.asked, name) for name in self.asked.leaves_of if name in made),
-            *self.contributions.prepare.locals,
-            *(
-                Local(gradient, self.asked.extents(tensor))
-                for tensor, gradient in self.gradients.items()
-                if gradient in made and tensor not in results
-            ),
-        ]
+        returned = {i.name for i in self.asked.wanted}
+        others = {t: d for t, d in self.gradients.items() if t not in returned}
+        return locals_of(self.asked, others, self.contributions.prepare.locals, made)
 
     def _totals(self) -> Iterator[Statement]:
         """Where a result is also read, its gradient starts as the seed: `h.grad' = h.grad`."""

@@ -13,7 +13,7 @@ from loopgrad.analysis.tidy import tidy
 from loopgrad.grad.activity import Leaf, Names, Path, Primal, primal, within_depth
 from loopgrad.grad.assembly import (
     assemble,
-    computed_local,
+    locals_of,
     needed,
     set_whole,
     tensors_read,
@@ -89,17 +89,9 @@ class _Forward:
         )
 
     def _locals(self, made: set[str]) -> list[Local]:
-        asked = self.asked
-        results = {r.name for r in asked.results}
-        return [
-            *(computed_local(asked, name) for name in asked.leaves_of if name in made),
-            *self.contributions.prepare.locals,
-            *(
-                Local(tangent, asked.extents(tensor))
-                for tensor, tangent in self.tangents.items()
-                if tangent in made and tensor not in results
-            ),
-        ]
+        returned = {r.name for r in self.asked.results}
+        others = {t: d for t, d in self.tangents.items() if t not in returned}
+        return locals_of(self.asked, others, self.contributions.prepare.locals, made)
 
     def _tangents(self, statement: Statement, path: Path) -> Iterator[Statement]:
         match statement:

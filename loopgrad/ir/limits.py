@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from loopgrad.diagnostics import Diagnostic, ProgramError
-from loopgrad.ir.nodes import Expression, Program
+from loopgrad.ir.nodes import Expression, Input, Local, Program, Result
 from loopgrad.ir.printer import show
 from loopgrad.ir.walk import (
     all_statements,
@@ -75,7 +75,9 @@ def _excesses(program: Program) -> Iterator[tuple[str, str | None]]:
     if longest := [name for name in names_in(program) if len(name) > LONGEST_NAME]:
         found = f"a name of {len(longest[0])} characters; it may have {LONGEST_NAME}"
         yield found, f"shorten what it is made from: `{longest[0][:40]}...`"
-    for tensor in (*program.inputs, *program.results, *program.locals):
+    declared: tuple[Input | Result | Local, ...]
+    declared = (*program.inputs, *program.results, *program.locals)
+    for tensor in declared:
         if (axes := len(tensor.extents)) > MOST_AXES:
             yield f"{axes} axes in `{tensor.name}`; a tensor has at most {MOST_AXES}", None
     if any(len(s.ranges) > MOST_INDICES for s in statements):

@@ -23,6 +23,7 @@ from loopgrad.ir.operations import ElementType
 
 if TYPE_CHECKING:
     from loopgrad.backends.kernel import Kernel
+    from loopgrad.simplify.derivation import Derivation
 
 
 # ------------------------------------------------------------------------------------- expressions
@@ -386,6 +387,25 @@ class Program:
         from loopgrad.grad.backward import backward
 
         return backward(self, wrt, batch, recompute=recompute)
+
+    def simplify(self, forward: Program | None = None) -> Program:
+        """An equal program that costs less; `derivation` says why it is equal.
+
+        forward: the program whose tensors a backward reads. One made by `backward` remembers its
+        own; for one read from a text, name it. The inputs may change: `p` in place of `s` and `Z`.
+        A program that cannot be improved, or has what the simplifier does not know
+        (docs/simplifier.md), is returned as it is. Every change is certified before it is returned.
+        """
+        from loopgrad.simplify.simplify import simplify
+
+        return simplify(self, forward)
+
+    @property
+    def derivation(self) -> Derivation:
+        """The chain of equalities by which `simplify` made this program; empty for any other."""
+        from loopgrad.simplify.simplify import derivation
+
+        return derivation(self)
 
     def forward_mode(self, wrt: str | Sequence[str] | None = None) -> Program:
         """The tangent program: from the inputs and `x.dot` of each to `y.dot` of each result."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
 
 class ElementType(Enum):
@@ -67,7 +70,15 @@ _FUNCTIONS = [
 
 OPERATIONS: dict[str, Operation] = {row.name: row for row in _INFIX + _FUNCTIONS}
 FUNCTIONS: frozenset[str] = frozenset(row.name for row in _FUNCTIONS if row.arity)
-COMPARISONS: frozenset[str] = frozenset(("==", "!=", "<", "<=", ">", ">="))
+COMPARE: dict[str, Callable[[Any, Any], Any]] = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+COMPARISONS = frozenset(COMPARE)
 REDUCTION_NAMES: frozenset[str] = frozenset("sum mean max min prod logsumexp softmax".split())
 
 # Words that cannot name a tensor, an index or an extent.

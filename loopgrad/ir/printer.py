@@ -143,6 +143,11 @@ def show_statement(statement: Statement) -> str:
     return "\n".join(_statements((statement,), "", False))
 
 
+def show_statements(statements: Iterable[Statement]) -> list[str]:
+    """Several statements, a line each, neighbours aligned, not indented."""
+    return _statements(statements, "", False)
+
+
 def _statements(body: Iterable[Statement], indent: str, comments: bool) -> list[str]:
     lines: list[str] = []
     run: list[Accumulate | Call] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import reduce
+from itertools import count
 
 from loopgrad.ir.nodes import (
     Accumulate,
@@ -17,6 +18,7 @@ from loopgrad.ir.nodes import (
     Expression,
     Extent,
     Index,
+    Input,
     Number,
     Program,
     Range,
@@ -228,6 +230,33 @@ def computed_tensors(program: Program) -> tuple[str, ...]:
     return tuple(names)
 
 
+def declared_extents(program: Program) -> Iterator[Expression]:
+    """The extents of inputs, results and locals, in this order."""
+    for given in program.inputs:
+        yield from given.extents
+    for result in program.results:
+        yield from result.extents
+    for local in program.locals:
+        yield from local.extents
+
+
+def map_declared(program: Program, change: Callable[[Expression], Expression]) -> Program:
+    """The program with `change` made to each extent of its inputs, results and locals."""
+
+    def changed(extents: tuple[Expression, ...]) -> tuple[Expression, ...]:
+        return tuple(map(change, extents))
+
+    return replace(
+        program,
+        arguments=tuple(
+            replace(a, extents=changed(a.extents)) if isinstance(a, Input) else a
+            for a in program.arguments
+        ),
+        results=tuple(replace(r, extents=changed(r.extents)) for r in program.results),
+        locals=tuple(replace(one, extents=changed(one.extents)) for one in program.locals),
+    )
+
+
 def names_in(program: Program) -> set[str]:
     """Every name the program uses for anything; a fresh one has to differ from all of them."""
     names = {program.name, *(a.name for a in program.arguments)}
@@ -243,13 +272,8 @@ def names_in(program: Program) -> set[str]:
                 case Reduce(_, ranges):
                     names.update(r.index for r in ranges)
 
-    for extents in (
-        *(i.extents for i in program.inputs),
-        *(r.extents for r in program.results),
-        *(local.extents for local in program.locals),
-    ):
-        for extent in extents:
-            visit(extent)
+    for extent in declared_extents(program):
+        visit(extent)
     for statement in all_statements(program.statements):
         names.update(r.index for r in statement.ranges)
         for expression in statement_expressions(statement):
@@ -297,6 +321,19 @@ def rename_tensors(expression: Expression, names: Mapping[str, str]) -> Expressi
         return node
 
     return change(expression)
+
+
+def map_ranges(program: Program, change: Callable[[int, Range], Range]) -> Program:
+    """The program with each range changed; they are numbered as `all_statements` meets them."""
+    numbers = count()
+
+    def changed(statement: Statement) -> Statement:
+        ranges = tuple(change(next(numbers), r) for r in statement.ranges)
+        if isinstance(statement, Block):
+            return replace(statement, ranges=ranges, body=tuple(map(changed, statement.body)))
+        return replace(statement, ranges=ranges)
+
+    return replace(program, statements=tuple(map(changed, program.statements)))
 
 
 def map_statement(statement: Statement, change: Callable[[Expression], Expression]) -> Statement:

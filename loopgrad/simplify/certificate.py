@@ -34,10 +34,13 @@ from loopgrad.simplify.fields import LONGEST, Fields
 from loopgrad.simplify.lines import Lines, Numbers
 from loopgrad.simplify.sampling import Inputs, Kind, Sizes, draw_constants
 
+ENOUGH = 48  # input elements drawn before a program with order counts as tested
 COPIES = 4  # independent draws of the residues in a trial
 KINDS: tuple[Kind, ...] = ("signed", "unit", "zeros", "large")
-# Reals agree when they differ by less: relative to the larger; near 0, to the tensor's largest.
+# Reals agree when they differ by less: relative to the larger; near 0, to the tensor's largest. Where
+# the residues differ, a smaller difference counts, if it is no rounding.
 RELATIVE, ABSOLUTE = 1e-20, 1e-30
+STRICT = 1e-12  # times these
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,9 @@ class Counterexample:
 
     def __str__(self) -> str:
         where = self.result + (f"[{','.join(map(str, self.element))}]" if self.element else "")
-        given = [f"{name} = {value}" for name, value in (*self.sizes.items(), *self.constants.items())]
+        given = [
+            f"{name} = {value}" for name, value in (*self.sizes.items(), *self.constants.items())
+        ]
         given += [
             f"{name} = {np.array2string(np.asarray(value), precision=4, separator=', ')}"
             for name, value in self.inputs.items()
@@ -107,7 +112,7 @@ def certify(
     The same programs get the same verdict. Raises ValueError where they cannot be compared: other
     results, or tensors of one name and several ranks or kinds; ProgramError for what is no program.
     """
-    return _Comparison(before, after, forward or before.primal or after.primal).verdict(
+    return Comparison(before, after, forward or before.primal or after.primal).verdict(
         trials, symmetric, kinks
     )
 
@@ -117,6 +122,7 @@ class _Tally:
     """What the trials showed so far, for each result."""
 
     trials: int = 0
+    drawn: int = 0  # elements of inputs
     known: dict[str, int] = field(default_factory=dict)
     complete: dict[str, bool] = field(default_factory=dict)  # every element known in some trial
     compared: dict[str, bool] = field(default_factory=dict)  # some element, on the reals
@@ -125,7 +131,7 @@ class _Tally:
 
 
 @dataclass(frozen=True)
-class _Trial:
+class Trial:
     """The inputs of one trial, and what the first program makes of them."""
 
     extents: tuple[Mapping[str, int], ...]  # of before, after, forward
@@ -135,7 +141,9 @@ class _Trial:
     lines: Lines
 
 
-class _Comparison:
+class Comparison:
+    """Two programs, and the forward whose tensors they read, made ready to be run together."""
+
     def __init__(self, before: Program, after: Program, forward: Program | None):
         programs = [before, after] + ([forward] if forward is not None else [])
         self.facts = [infer(p) for p in programs]
@@ -148,10 +156,15 @@ class _Comparison:
                 f"`{before.name}` returns {first}, and `{after.name}` returns {second}: programs "
                 "are compared by the names of their results"
             )
+        for facts in self.facts[:2]:
+            missing = [name for name in self.results if name not in facts.tensors]
+            if missing:
+                raise ValueError(f"`{facts.program.name}` computes no {listing(missing)}")
         self.shared = self._shared()
         self.sizes = Sizes(self.facts, self.shared)
         self.inputs = Inputs(self.facts)
         self.beyond: set[str] = set()
+        self.tolerance = 1.0
 
     def _shared(self) -> dict[str, list[int]]:
         """Tensors that are an input of several programs, or a result of both, or read from forward."""
@@ -181,7 +194,7 @@ class _Comparison:
                     f"{_axes(tensor.rank)} in `{program}`: the two cannot be compared"
                 )
             floating = {t.element is ElementType.FLOAT for t in (tensor, tensors[0])}
-            if len(floating) > 1:
+            if len(floating) > 1 and name not in self.results:
                 raise ValueError(
                     f"`{name}` is {tensors[0].element.value} in `{names[0]}` and "
                     f"{tensor.element.value} in `{program}`: the two cannot be compared"
@@ -195,17 +208,28 @@ class _Comparison:
         levels = max(depth(facts) for facts in self.facts)
         tally = _Tally()
         with localcontext(CONTEXT), np.errstate(all="ignore"):
-            for attempt in range(6 * trials):
-                if tally.trials >= trials and (self._settled(tally) or attempt >= 3 * trials):
+            for attempt in range(16 * trials):
+                if tally.trials >= trials and self._enough(tally, attempt >= 3 * trials):
                     break
                 kind = kinds[attempt % len(kinds)]
                 lines = Lines(Fields(min(levels + attempt // trials, LONGEST), COPIES))
-                trial = self._trial(rng, kind, lines, attempt)
+                trial = self.trial(rng, kind, lines, attempt)
                 if trial is not None:
                     self._compare(trial, tally, symmetric)
                 if tally.counterexample is not None:
                     return self._refuted(tally, rng, symmetric, kinds)
+            if tally.residues_differ:
+                self.tolerance = STRICT
+                refuted = self._refuted(tally, rng, symmetric, kinds)
+                if refuted.counterexample is not None:
+                    return refuted
         return self._agreed(tally)
+
+    def _enough(self, tally: _Tally, late: bool) -> bool:
+        """Each way that comparisons can turn out needs to be met: few elements, many trials."""
+        if "order" in self.beyond and tally.drawn < ENOUGH:
+            return False
+        return late or self._settled(tally)
 
     def _settled(self, tally: _Tally) -> bool:
         return all(tally.complete.get(name) for name in self.results)
@@ -214,17 +238,16 @@ class _Comparison:
         self, tally: _Tally, rng: np.random.Generator, symmetric: bool, kinds: list[Kind]
     ) -> Verdict:
         """With a counterexample as small as a few tries find."""
-        assert tally.counterexample is not None
-        smallest = tally.counterexample
-        with localcontext(CONTEXT), np.errstate(all="ignore"):
-            for attempt in range(2 * len(kinds)):
-                kind = kinds[attempt % len(kinds)]
-                trial = self._trial(rng, kind, Lines(Fields(1, 0)), attempt, small=True)
-                found = _Tally()
-                if trial is not None:
-                    self._compare(trial, found, symmetric)
-                if found.counterexample is not None:
-                    smallest = min(smallest, found.counterexample, key=_elements)
+        examples = [tally.counterexample] if tally.counterexample else []
+        for attempt in range(2 * len(kinds)):
+            kind = kinds[attempt % len(kinds)]
+            trial = self.trial(rng, kind, Lines(Fields(1, 0)), attempt, small=True)
+            found = _Tally()
+            if trial is not None:
+                self._compare(trial, found, symmetric)
+            if found.counterexample is not None:
+                examples.append(found.counterexample)
+        smallest = min(examples, key=_elements, default=None)
         return Verdict("differ", smallest, tally.trials)
 
     def _agreed(self, tally: _Tally) -> Verdict:
@@ -232,7 +255,7 @@ class _Comparison:
         if never:
             reason = f"no inputs were found on which {listing(never)} is a number"
             return Verdict("undecided", None, tally.trials, "reals", tally.known, reason)
-        if tally.residues_differ and not self.beyond:
+        if tally.residues_differ and not self.beyond - {"order"}:
             reason = "the reals agree to 20 digits, and the residues in finite fields differ"
             return Verdict("undecided", None, tally.trials, "both", tally.known, reason)
         both = self._settled(tally) and not tally.residues_differ
@@ -242,9 +265,9 @@ class _Comparison:
 
     # -------------------------------------------------------------------------------- trials
 
-    def _trial(
+    def trial(
         self, rng: np.random.Generator, kind: Kind, lines: Lines, attempt: int, small: bool = False
-    ) -> _Trial | None:
+    ) -> Trial | None:
         """None where no sizes, or no inputs that the first program runs on, are found."""
         constants = draw_constants(self.facts, rng, given=attempt % 2 == 0)
         for again in range(6):
@@ -257,7 +280,7 @@ class _Comparison:
             except (Undefined, TooLarge):
                 continue
             self.beyond |= lines.beyond
-            return _Trial(tuple(extents), constants, inputs, results, lines)
+            return Trial(tuple(extents), constants, inputs, results, lines)
         return None
 
     def _draw(
@@ -296,7 +319,7 @@ class _Comparison:
 
     # ----------------------------------------------------------------------------- comparing
 
-    def _compare(self, trial: _Trial, tally: _Tally, symmetric: bool) -> None:
+    def _compare(self, trial: Trial, tally: _Tally, symmetric: bool) -> None:
         try:
             results = self._run(1, trial.extents, trial.constants, trial.inputs, trial.lines)
         except TooLarge:
@@ -308,6 +331,7 @@ class _Comparison:
             )
             return
         tally.trials += 1
+        tally.drawn += sum(t.reals.size for t in trial.inputs.values() if isinstance(t, Numbers))
         self.beyond |= trial.lines.beyond
         for name in self.results:
             self._compare_result(trial, name, trial.results[name], results[name], tally, symmetric)
@@ -316,16 +340,18 @@ class _Comparison:
 
     def _compare_result(
         self,
-        trial: _Trial,
+        trial: Trial,
         name: str,
         before: Tensor,
         after: Tensor,
         tally: _Tally,
         symmetric: bool,
     ) -> None:
-        different = _difference(before, after, symmetric)
+        if isinstance(before, Numbers) != isinstance(after, Numbers):
+            before, after = _real(before, trial.lines), _real(after, trial.lines)
+        different = _difference(before, after, symmetric, self.tolerance)
         if different is not None:
-            old, new = (_element(tensor, different) for tensor in (before, after))
+            old, new = _elements_at(before, after, different)
             tally.counterexample = self._counterexample(trial, name, different, old, new)
             return
         if not isinstance(before, Numbers) or not isinstance(after, Numbers):
@@ -344,7 +370,7 @@ class _Comparison:
 
     def _counterexample(
         self,
-        trial: _Trial,
+        trial: Trial,
         result: str,
         element: tuple[int, ...],
         before: float | int | str,
@@ -366,11 +392,13 @@ class _Comparison:
 
 def _why_reals(tally: _Tally, beyond: set[str]) -> str:
     if tally.residues_differ:
-        return f"finite fields do not model {listing(sorted(beyond))}; the reals decided"
+        return f"finite fields do not model {listing(sorted(beyond - {'order'}))}; the reals decided"
     return "in some result no residue is known; the reals decided"
 
 
-def _difference(before: Tensor, after: Tensor, symmetric: bool) -> tuple[int, ...] | None:
+def _difference(
+    before: Tensor, after: Tensor, symmetric: bool, tolerance: float
+) -> tuple[int, ...] | None:
     """The first element at which the reals, or the integers, differ."""
     if not isinstance(before, Numbers) or not isinstance(after, Numbers):
         assert not isinstance(before, Numbers) and not isinstance(after, Numbers)
@@ -389,11 +417,12 @@ def _difference(before: Tensor, after: Tensor, symmetric: bool) -> tuple[int, ..
     one_sided |= ~finite_old & finite_new & (True if symmetric else not_nan)
     both = finite_old & finite_new
     scale = max((abs(v) for v in (*old[both].flat, *new[both].flat)), default=_decimal(0)) + 1
-    wrong = one_sided.copy()
-    for at in zip(*np.nonzero(both), strict=True):
+    wrong = np.array(one_sided)
+    relative, absolute = _decimal(RELATIVE * tolerance), _decimal(ABSOLUTE * tolerance)
+    for place in np.argwhere(both):
+        at = tuple(map(int, place))
         a, b = old[at], new[at]
-        allowed = _decimal(RELATIVE) * max(abs(a), abs(b)) + _decimal(ABSOLUTE) * scale
-        wrong[at] = abs(a - b) > allowed
+        wrong[at] = abs(a - b) > relative * max(abs(a), abs(b)) + absolute * scale
     places = np.argwhere(wrong)
     return tuple(map(int, places[0])) if len(places) else None
 
@@ -407,10 +436,27 @@ def _finite(tensor: Numbers) -> NDArray[np.bool_]:
     return np.array(flags, bool).reshape(tensor.reals.shape)
 
 
-def _element(tensor: Tensor, at: tuple[int, ...]) -> float | int:
+def _real(tensor: Tensor, lines: Lines) -> Numbers:
+    """Integers as numbers, where the other program's are."""
     if isinstance(tensor, Numbers):
-        return float(tensor.reals[at])
-    return int(tensor[at])
+        return tensor
+    flat = lines.of_integers(tensor.reshape(-1))
+    rows = len(flat.residues)
+    return Numbers(flat.residues.reshape(rows, *tensor.shape), flat.reals.reshape(tensor.shape))
+
+
+def _elements_at(
+    before: Tensor, after: Tensor, at: tuple[int, ...]
+) -> tuple[float | int | str, float | int | str]:
+    """Both values; in words where floats do not tell them apart, or the shapes differ."""
+    old, new = (t.reals if isinstance(t, Numbers) else t for t in (before, after))
+    if old.shape != new.shape:
+        return f"of shape {old.shape}", f"of shape {new.shape}"
+    if not isinstance(before, Numbers) or not isinstance(after, Numbers):
+        return int(old[at]), int(new[at])
+    if float(old[at]) == float(new[at]):
+        return str(old[at]), str(new[at])
+    return float(old[at]), float(new[at])
 
 
 def _as_array(tensor: Tensor) -> NDArray[Any]:

@@ -81,7 +81,9 @@ class Space:
 ONE_TURN = Space(1, {})
 
 
-def shape_of(extents: Sequence[Expression], known: Mapping[str, int | float | Fraction]) -> tuple[int, ...]:
+def shape_of(
+    extents: Sequence[Expression], known: Mapping[str, int | float | Fraction]
+) -> tuple[int, ...]:
     """A tensor's shape; Undefined where an extent is negative."""
     shape = tuple(integer(e, known) for e in extents)
     if any(extent < 0 for extent in shape):

@@ -15,12 +15,11 @@ from loopgrad.ir.nodes import (
     Read,
     Reduction,
 )
-from loopgrad.ir.operations import RESERVED
 from loopgrad.ir.walk import ZERO, conjunction, fresh_name
 from loopgrad.simplify import normal_form as nf
 from loopgrad.simplify.normal_form import Atom, Poly
 from loopgrad.simplify.relations import match_product
-from loopgrad.simplify.writing import Powers, Writer
+from loopgrad.simplify.writing import Powers, Writer, invented
 
 
 @dataclass
@@ -42,6 +41,8 @@ class Extraction:
     index_names: Mapping[str, list[str]]  # extent -> names for indices over it
     order: dict[str, int]  # header order of tensors
     taken: set[str]
+    reserved: frozenset[str]  # names that an index cannot have
+    positions: Mapping[str, int]  # index name -> where it stands among the loops of the programs
     statements: list[Accumulate] = field(default_factory=list)
     locals: list[Local] = field(default_factory=list)
     temporaries: list[Temporary] = field(default_factory=list)
@@ -68,6 +69,21 @@ class Extraction:
                 groups.setdefault(self._kind(ranges, atoms), []).append((ranges, atoms, c))
         for key in sorted(groups, key=lambda k: (k[0] != "", len(k), k)):
             self._group(name, over, groups[key])
+        self._remember(name, indices, poly)
+
+    def _remember(self, name: str, indices: tuple[str, ...], poly: Poly) -> None:
+        """A tensor that is one reduction stands for it wherever it comes again."""
+        if len(poly.terms) != 1 or not poly.terms[0][0].bound:
+            return
+        term, coefficient = poly.terms[0]
+        bound, powers = term.opened()
+        inner = {i for i, _ in bound}
+        moving = {a: p for a, p in powers.items() if a.free & inner}
+        rest = {a: p for a, p in powers.items() if not a.free & inner}
+        plain = all(a.kind in ("read", "function", "sum") for a in moving)
+        if plain and not any(a.free or a.tensors for a in rest) and len(_connected([i for i, _ in bound], powers)) == 1:
+            factor = nf.product((), rest, coefficient)
+            self.temporaries.append(Temporary(name, indices, bound, moving, factor))
 
     def _kind(self, bound: nf.Bound, atoms: Powers) -> tuple[str, ...]:
         """Terms of one kind share a statement: same extents summed over, deltas and guards."""
@@ -185,7 +201,8 @@ class Extraction:
         sign, value = writer.signed(poly)
         subscripts = tuple(writer.subscript(deltas.get(i, i)) for i in over)
         guard = conjunction(writer.formula(a.parts[0]) for a in guards)  # type: ignore[arg-type]
-        ranges = tuple(self._range(names[i], e) for i, e in loops.items())
+        ordered = sorted(loops, key=lambda i: self.positions.get(names[i], 999))
+        ranges = tuple(self._range(names[i], loops[i]) for i in ordered)
         reduction = Reduction.ADD if sign > 0 else Reduction.SUBTRACT
         self.statements.append(
             Accumulate(Read(name, subscripts), reduction, value, ranges, guard)
@@ -194,11 +211,11 @@ class Extraction:
     def _names(self, loops: Mapping[str, str]) -> dict[str, str]:
         """What each index is called: named ones as they are, others as the programs call theirs."""
         names = {i: i for i in loops if i[0] not in "$#"}
-        used = set(names.values()) | self.taken
+        used = {*names.values(), *self.reserved, *self.order}
         for index, extent in loops.items():
             if index not in names:
                 choices = [n for n in self.index_names.get(extent, ()) if n not in used]
-                name = choices[0] if choices else _invented(extent, used)
+                name = choices[0] if choices else invented(extent, used)
                 names[index] = name
                 used.add(name)
         return names
@@ -216,15 +233,6 @@ def _joined(atoms: Powers, more: Iterable[tuple[Atom, nf.Number]]) -> Powers:
     for atom, p in more:
         result[atom] = result.get(atom, 0) + p
     return result
-
-
-def _invented(extent: str, used: set[str]) -> str:
-    name = extent.lower() if extent.isidentifier() else "i"
-    if name in RESERVED:
-        name = "i"
-    while name in used:
-        name += "'"
-    return name
 
 
 def _connected(indices: list[str], powers: Powers) -> list[list[str]]:

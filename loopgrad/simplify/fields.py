@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
-from functools import lru_cache
+from functools import cache
 from typing import TypeAlias
 
 import numpy as np
@@ -245,7 +245,7 @@ def generator(p: int) -> int:
     return pow(1234577, 2, p)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _powers(p: int) -> tuple[Residues, Residues]:
     """g**n and g**(HALF * n) modulo p, for n below HALF."""
     g = generator(p)
@@ -262,7 +262,7 @@ def _table(base: int, count: int, p: int) -> Residues:
     return table
 
 
-@lru_cache(maxsize=None)
+@cache
 def _steps(p: int) -> tuple[Residues, Residues, Residues]:
     """For logarithms: sorted powers g**n, their n, and the giant steps g**(-BABY * k)."""
     g = generator(p)
@@ -292,4 +292,3 @@ def _discrete_log(p: int, a: Residues) -> Residues:
         k = hits[hit].argmax(axis=1)
         found[at[hit]] = k * BABY + exponents[places[hit, k]]
     return found.reshape(a.shape)
-

@@ -4,8 +4,8 @@ The residues decide whether formulas are equal by algebra, exactly; the reals kn
 order. Where a program compares numbers (a guard, `relu`, `max=`), the reals decide for both lines, so
 that all runs take the same way, and every axiom of order holds.
 
-What the algebra of the fields does not know (`order`, the roots of squares, `sin`) is noted in
-`Lines.beyond`: there residues that differ prove nothing.
+What the fields do not know is noted in `Lines.beyond`: roots (that of x**2 is x or -x, whichever is a
+square), `erf`, `sin`, `cos`. There residues that differ prove nothing.
 """
 
 from __future__ import annotations

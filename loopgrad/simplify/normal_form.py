@@ -17,7 +17,7 @@ from functools import cached_property, lru_cache
 from itertools import count, permutations, product as combinations
 from typing import Union
 
-from loopgrad.ir.nodes import Expression, Extent, Index
+from loopgrad.ir.nodes import Expression, Extent, Index, Program
 from loopgrad.ir.printer import show_expression
 from loopgrad.ir.walk import indices_of, reads, substitute
 
@@ -216,6 +216,7 @@ def product(bound: Iterable[tuple[str, str]], powers: Powers, coefficient: Numbe
             again[new] = again.get(new, 0) + power
         atoms = {a: p for a, p in again.items() if p}
         delta = next((a for a in sorted(atoms, key=_key) if a.kind == "delta"), None)
+    atoms = _along_deltas(atoms)
     for atom in atoms:
         if atom.kind == "indicator":
             atoms[atom] = 1
@@ -228,6 +229,20 @@ def product(bound: Iterable[tuple[str, str]], powers: Powers, coefficient: Numbe
     for size in sorted(result_sizes):
         term = times(term, extent_poly(size))
     return term
+
+
+def _along_deltas(atoms: dict[Atom, Number]) -> dict[Atom, Number]:
+    """`f(j) delta(j, e)` is `f(e) delta(j, e)`."""
+    for delta in sorted((a for a in atoms if a.kind == "delta"), key=_key):
+        left, right = delta.parts
+        if not isinstance(left, str) or left in _free(right):  # type: ignore[arg-type]
+            continue
+        moved: dict[Atom, Number] = {}
+        for atom, power in atoms.items():
+            new = atom if atom is delta else atom.renamed({left: right})  # type: ignore[dict-item]
+            moved[new] = moved.get(new, 0) + power
+        atoms = {a: p for a, p in moved.items() if p}
+    return atoms
 
 
 def _key(thing: _Keyed) -> str:
@@ -377,10 +392,16 @@ def times(*polys: Poly) -> Poly:
 
 
 def _factors(poly: Poly) -> Sequence[tuple[Term, Number]]:
-    if len(poly.terms) > 1 and not poly.tensors and not poly.free:
+    if len(poly.terms) > 1 and _of_sizes(poly):
         whole = powered_sum(poly, 1)
         return whole.terms
     return poly.terms
+
+
+def _of_sizes(poly: Poly) -> bool:
+    if poly.tensors or poly.free:
+        return False
+    return any(isinstance(a.node, Extent) for t, _ in poly.terms for a, _ in t.atoms)
 
 
 def _times_term(t: Term, c: Number, u: Term, d: Number) -> Poly:
@@ -418,7 +439,21 @@ def power(poly: Poly, exponent: Number) -> Poly:
                 return product((), {atom: exact(p * exponent)}, 1)
     if exponent.denominator == 1 and exponent > 0:
         return times(*([poly] * int(exponent)))
+    if len(poly.terms) == 1 and exponent.denominator == 1:
+        outside, inside = _split(poly.terms[0][0])
+        if outside:
+            whole = {a: p * exponent for a, p in outside.items()}
+            factor = Fraction(poly.terms[0][1]) ** int(exponent)
+            return times(product((), whole, factor), powered_sum(inside, exponent))
     return powered_sum(poly, exponent)
+
+
+def _split(term: Term) -> tuple[dict[Atom, Number], Poly]:
+    """A sum as the factors that its bound indices do not touch, and the rest."""
+    bound, powers = term.opened()
+    inner = {i for i, _ in bound}
+    outside = {a: p for a, p in powers.items() if not a.free & inner}
+    return outside, product(bound, {a: p for a, p in powers.items() if a not in outside})
 
 
 def _positive(atom: Atom) -> bool:
@@ -478,16 +513,18 @@ def _exp(argument: Poly) -> Poly:
 def _log(argument: Poly) -> Poly:
     if argument.constant == 1:
         return ZERO
-    if len(argument.terms) == 1 and not argument.terms[0][0].bound:
+    if len(argument.terms) == 1:
         term, coefficient = argument.terms[0]
+        bound, powers = term.opened()
+        inner = {i for i, _ in bound}
         outside, inside = ZERO, {}
-        for atom, p in term.atoms:
-            if atom.kind == "function" and atom.name == "exp":
+        for atom, p in powers.items():
+            if atom.kind == "function" and atom.name == "exp" and not atom.free & inner:
                 outside = plus(outside, scaled(atom.parts[0], p))  # type: ignore[arg-type]
             else:
                 inside[atom] = p
         if outside.terms:
-            return plus(outside, _log(product((), inside, coefficient)))
+            return plus(outside, _log(product(bound, inside, coefficient)))
     return of_atom(Atom("function", "log", (argument,)))
 
 
@@ -591,3 +628,10 @@ def atoms_of(poly: Poly) -> Iterator[Atom]:
             if atom.kind in ("function", "sum"):
                 for inside in atom.parts:
                     yield from atoms_of(inside)  # type: ignore[arg-type]
+
+
+def equal_forms(p: Program, q: Program, forward: Program | None = None) -> bool:
+    """See `loopgrad.simplify.forms.equal_forms`."""
+    from loopgrad.simplify.forms import equal_forms as decide
+
+    return decide(p, q, forward)

@@ -21,17 +21,16 @@ from loopgrad.simplify.reading import Definition
 Names = dict[str, Subscript]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class AtomRelation:
     """`pattern -> value` for all values of the pattern's free indices."""
 
     pattern: Atom
     value: Poly
-    words: str
-    kind: str  # "definition", "alias"
+    source: str  # the tensor whose definition says so; none for the name of a difference
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SumRelation:
     """`sum over bound of the atoms -> value`."""
 
@@ -39,7 +38,7 @@ class SumRelation:
     atoms: tuple[tuple[Atom, Number], ...]
     variables: frozenset[str]
     value: Poly
-    words: str
+    source: str
 
 
 # ------------------------------------------------------------------------------------------ matching
@@ -243,6 +242,24 @@ def solve_alias(definition: Definition, poly: Poly) -> tuple[Atom, Poly] | None:
             rest = nf.plus(poly, Poly({term: -coefficient}))
             if atom.name not in rest.tensors:
                 return atom, nf.scaled(nf.plus(own, nf.scaled(rest, -1)), coefficient)
+    return None
+
+
+def solve_product(definition: Definition, poly: Poly, safe: set[str]) -> tuple[Atom, Poly] | None:
+    """From `p = E / Z`: `E -> p * Z`, for a plain read that carries all indices."""
+    if len(poly.terms) != 1 or poly.terms[0][0].bound or len(poly.terms[0][0].atoms) < 2:
+        return None
+    term, coefficient = poly.terms[0]
+    own = nf.read(definition.tensor, definition.indices)
+    for atom, power in term.atoms:
+        if atom.kind != "read" or power != 1 or not _plain(atom):
+            continue
+        rest = {a: p for a, p in term.atoms if a is not atom}
+        if atom.free == set(definition.indices) and all(
+            never_zero(a, p, safe) for a, p in rest.items()
+        ):
+            inverse = nf.product((), {own: 1, **{a: -p for a, p in rest.items()}})
+            return atom, nf.scaled(inverse, Fraction(1) / coefficient)
     return None
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from fractions import Fraction
 
 from loopgrad.ir.operations import ElementType
@@ -14,7 +14,8 @@ from loopgrad.simplify.reading import Definition
 from loopgrad.simplify.relations import AtomRelation, SumRelation
 
 MOST_ROUNDS = 60
-Event = Callable[[str], None]
+CANCEL = "cancel g against g + r: g / (g + r) = 1 - r / (g + r)"
+Rule = AtomRelation | SumRelation | str
 
 
 class Algebra:
@@ -42,6 +43,11 @@ class Algebra:
         lines += [f"{r.atoms} -> {r.value}" for r in self.sums]
         return re.sub(r"#\d+", "#", "\n".join(lines))
 
+    @property
+    def rules(self) -> list[Rule]:
+        """All rules, in the order in which they are tried."""
+        return [*(r for same in self.atoms.values() for r in same), *self.sums, CANCEL]
+
     # ------------------------------------------------------------------------------------ rewriting
 
     def reduce(self, poly: Poly) -> Poly:
@@ -50,39 +56,39 @@ class Algebra:
         if known is None:
             known = poly
             for _ in range(MOST_ROUNDS):
-                following = self.step(known)[0]
+                following = self.step(known)
                 if following.key == known.key:
                     break
                 known = following
             self.memory[poly.key] = known
         return known
 
-    def step(self, poly: Poly, only: str | None = None) -> tuple[Poly, str]:
-        """One round: the first kind of rule that changes anything, and its words."""
-        words: dict[str, None] = {}
+    def step(self, poly: Poly, only: Rule | None = None) -> Poly:
+        """One round of the first kind of rule that changes anything, or of one rule."""
+        hit = False
 
         def change(atom: Atom) -> Poly | None:
+            nonlocal hit
             for relation in self.atoms.get(atom.shape, ()):
-                if only is not None and relation.words != only:
-                    continue
-                for names in rel.match_atom(
-                    relation.pattern, atom, {}, relation.pattern.free
-                ):
-                    words.setdefault(relation.words)
-                    return relation.value.renamed(names)
+                if only is None or only is relation:
+                    for names in rel.match_atom(
+                        relation.pattern, atom, {}, relation.pattern.free
+                    ):
+                        hit = True
+                        return relation.value.renamed(names)
             if atom.kind == "sum" and atom.shape in self.named:
                 return nf.KEEP
             return None
 
         changed = nf.map_atoms(poly, change)
-        if words:
-            return changed, next(iter(words))
+        if hit:
+            return changed
         for relation in self.sums:
-            changed = self._sums(poly, relation)
-            if changed is not poly:
-                return changed, relation.words
-        changed = divided(poly)
-        return changed, "cancel what is divided by"
+            if only is None or only is relation:
+                changed = self._sums(poly, relation)
+                if changed is not poly:
+                    return changed
+        return divided(poly) if only in (None, CANCEL) else poly
 
     def _sums(self, poly: Poly, relation: SumRelation) -> Poly:
         parts, hit = [], False
@@ -200,13 +206,14 @@ def learn(
         if solved is not None:
             pattern, value = solved
             algebra.add_atom(
-                AtomRelation(pattern, value, f"definition of {definition.tensor}", "definition")
+                AtomRelation(pattern, value, definition.tensor)
             )
         elif aliases:
-            solved = rel.solve_alias(definition, reduced)
+            solved = rel.solve_alias(definition, reduced) or rel.solve_product(
+                definition, reduced, safe
+            )
             if solved is not None and algebra.reduce(nf.of_atom(solved[0])) == nf.of_atom(solved[0]):
-                words = f"definition of {definition.tensor}"
-                algebra.add_atom(AtomRelation(*solved, words, "alias"))
+                algebra.add_atom(AtomRelation(*solved, definition.tensor))
     for _ in range(2):
         for definition in floats:
             _learn_sum(algebra, definition, safe, folds)
@@ -222,7 +229,7 @@ def _learn_named(algebra: Algebra, atom: Atom) -> None:
         return
     pattern, value = solved
     if algebra.reduce(nf.of_atom(pattern)) == nf.of_atom(pattern):
-        algebra.add_atom(AtomRelation(pattern, value, "one name for the difference", "named"))
+        algebra.add_atom(AtomRelation(pattern, value, ""))
 
 
 def _learn_sum(
@@ -248,4 +255,4 @@ def _learn_sum(
     if not value.free <= variables:
         return
     pattern = tuple(sorted(moving.items(), key=lambda t: t[0].key))
-    algebra.add_sum(SumRelation(bound, pattern, variables, value, f"definition of {definition.tensor}"))
+    algebra.add_sum(SumRelation(bound, pattern, variables, value, definition.tensor))

@@ -20,10 +20,11 @@ from loopgrad.ir.walk import all_statements, reads, statement_expressions, subex
 from loopgrad.simplify.evaluate import Tensor, Undefined, integer, shape_of
 from loopgrad.simplify.lines import Integers, Lines, Numbers
 
-# How floating inputs are drawn: of both signs, between 0 and 1, above 1, or zero in places.
+# How floating inputs are drawn: of both signs, between 0 and 1, above 1; with `zeros`, zeros and small
+# integers in places, for kinks and ties.
 Kind: TypeAlias = Literal["signed", "unit", "large", "zeros"]
 
-ZEROS = 0.3  # the share of zeros where there are some
+ZEROS = 0.3  # the least share of zeros where there are some
 ATTEMPTS = 60
 
 Variable: TypeAlias = tuple[int, str]  # a program's number, and the extent's name
@@ -113,7 +114,10 @@ class Sizes:
         return None
 
     def _fit(
-        self, chosen: dict[Variable, int], constants: Mapping[str, int | float | Fraction], empty: bool
+        self,
+        chosen: dict[Variable, int],
+        constants: Mapping[str, int | float | Fraction],
+        empty: bool,
     ) -> bool:
         """Makes the formulas hold where a bare extent stands on one side; whether all do."""
 
@@ -145,14 +149,15 @@ class Sizes:
 def draw_constants(
     programs: Iterable[Facts], rng: np.random.Generator, given: bool
 ) -> dict[str, int | float | Fraction]:
-    """A value for each constant: the default where `given`, else another, real ones of its sign."""
+    """A value for each constant: the default where `given`, else another, of the same sign."""
     values: dict[str, int | float | Fraction] = {}
     for facts in programs:
         for constant in facts.program.constants:
             if constant.name in values:
                 continue
             if isinstance(constant.value, int):
-                moved = constant.value + (0 if given else int(rng.integers(0, 2)))
+                sign = -1 if constant.value < 0 else 1
+                moved = constant.value + sign * (0 if given else int(rng.integers(1, 3)))
                 values[constant.name] = moved
             elif abs(constant.value) == float("inf"):
                 values[constant.name] = constant.value
@@ -193,7 +198,7 @@ class Inputs:
         """`t < length[b]` where t subscripts an axis: its extent is the largest length."""
         for r in getattr(statement, "ranges", ()):
             bounds = [*reads(r.lower), *reads(r.upper)]
-            inside = [s for s in all_statements([statement])] if bounds else []  # type: ignore[list-item]
+            inside = list(all_statements([statement])) if bounds else []  # type: ignore[list-item]
             for bound in bounds:
                 for inner in inside:
                     targets = [inner.target] if hasattr(inner, "target") else []
@@ -273,8 +278,8 @@ def random_numbers(
     reals.reshape(-1)[:] = [Decimal(round(v * 10**12)).scaleb(-12) for v in drawn.flat]
     residues = lines.field.random(shape, rng, squares=kind in ("unit", "large"))
     if kind == "zeros":
-        zero = rng.random(shape) < ZEROS
-        reals[zero] = Decimal(0)
-        residues[:, zero] = 0
+        whole = np.where(rng.random(shape) < 0.5, 0, rng.integers(-2, 3, shape))
+        some = rng.random(shape) < 2 * ZEROS
+        reals[some] = [Decimal(int(n)) for n in whole[some]]
+        residues[:, some] = whole[some] % lines.field.modulus
     return Numbers(residues, reals)
-

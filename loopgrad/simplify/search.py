@@ -55,6 +55,7 @@ class Work:
         self.results = [r.name for r in program.results]
         self.fixed = _fixed(own, self.results)
         self.candidates = [t for t in own.definitions if t not in self.fixed]
+        self.positions = _positions(own, known)
         self.memory: dict[tuple[str, Kept], Poly] = {}
         self.extractions: dict[Kept, Candidate] = {}
         self.reduced = {
@@ -92,8 +93,9 @@ class Work:
 
     def _extract(self, kept: Kept) -> Candidate:
         alive = self._alive(kept)
+        index_names = _index_names(self.own, self.known)
         extraction = Extraction(
-            {}, _index_names(self.own, self.known), self._order(), self._taken()
+            {}, index_names, self._order(), self._taken(alive), self._reserved(), self.positions
         )
         made: list[Statement] = []
         locals: list[Local] = []
@@ -145,8 +147,11 @@ class Work:
             names.setdefault(i.name)
         return {n: k for k, n in enumerate(names)}
 
-    def _taken(self) -> set[str]:
-        taken = names_in(self.program) | set(self.own.definitions)
+    def _reserved(self) -> frozenset[str]:
+        return self.own.taken | (self.known.taken if self.known is not None else frozenset())
+
+    def _taken(self, alive: set[str]) -> set[str]:
+        taken = names_in(self.program) - (set(self.own.definitions) - alive - set(self.results))
         if self.known is not None:
             taken |= set(self.known.facts.tensors) | set(self.known.facts.constants)
         return taken
@@ -182,6 +187,19 @@ def _index_names(own: Reading, known: Reading | None) -> dict[str, list[str]]:
                         if r.index not in names:
                             names.append(r.index)
     return found
+
+
+def _positions(own: Reading, known: Reading | None) -> dict[str, int]:
+    """Where each index stands among loops: after all that once stand before it, as first seen."""
+    names: list[str] = []
+    for reading in (known, own):
+        for statement in reading.facts.program.statements if reading is not None else ():
+            at = -1
+            for r in statement.ranges:
+                if r.index not in names:
+                    names.insert(at + 1 if at >= 0 else len(names), r.index)
+                at = names.index(r.index)
+    return {n: k for k, n in enumerate(names)}
 
 
 def merged(statements: list[Accumulate]) -> list[Accumulate]:

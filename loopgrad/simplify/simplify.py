@@ -27,8 +27,11 @@ from loopgrad.ir.walk import (
     subexpressions,
 )
 from loopgrad.simplify import normal_form as nf
+from loopgrad.simplify.certificate import certify
+from loopgrad.simplify.derivation import Derivation, derive
 from loopgrad.simplify.reading import Reading, Unsupported
 from loopgrad.simplify.search import Candidate, best
+from loopgrad.simplify.trial import agree
 
 
 def simplify(program: Program, forward: Program | None = None) -> Program:
@@ -62,11 +65,25 @@ def _simplified(program: Program, forward: Program | None) -> Program | None:
         result = assemble(program, own, known, winner)
     except ProgramError:
         return None
-    from loopgrad.simplify.trial import agree
-
-    if not agree(program, result, forward):
+    if not certified(program, result, forward):
         return None
+    object.__setattr__(result, "_derivation", derive(winner))
     return result
+
+
+def certified(program: Program, result: Program, forward: Program | None) -> bool:
+    """Do both lines say that the two are equal?"""
+    try:
+        verdict = certify(program, result, forward)
+    except (ValueError, ProgramError):
+        return False
+    return verdict.kind == "agree" and agree(program, result, forward)
+
+
+def derivation(program: Program) -> Derivation:
+    """The steps by which `simplify` made the program; none for a program that it did not make."""
+    known: Derivation | None = program.__dict__.get("_derivation")
+    return known if known is not None else Derivation()
 
 
 def assemble(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from loopgrad.analysis.infer import infer
-from loopgrad.backends.kernel import Kernel
 from loopgrad.ir.nodes import Extent, Input, Program
 from loopgrad.ir.walk import computed_tensors
+
+if TYPE_CHECKING:
+    from loopgrad.backends.kernel import Kernel
 
 TRIALS = 2
 TOLERANCE = 1e-8

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from math import gcd, lcm
 
-from loopgrad.ir.nodes import Apply, Expression, Index, Number, Read
-from loopgrad.ir.printer import show_expression
-from loopgrad.ir.walk import apply
+from loopgrad.ir.nodes import Apply, Expression, Index, Number, Range, Read, Reduce
+from loopgrad.ir.operations import RESERVED
+from loopgrad.ir.walk import apply, compare, indices_of
 from loopgrad.simplify import normal_form as nf
 from loopgrad.simplify.normal_form import Atom, Poly, Term
 
@@ -22,11 +23,16 @@ class Writer:
 
     names: Mapping[str, str]
     order: Mapping[str, int] = field(default_factory=dict)
+    # Names for indices of sums inside: without them, such a sum cannot be written.
+    index_names: Mapping[str, list[str]] | None = None
+    plain: bool = False  # every term for itself, nothing factored out
 
     # -------------------------------------------------------------------------------- expressions
 
     def signed(self, poly: Poly) -> tuple[int, Expression]:
         """The sum as a sign and an expression that does not start with a minus."""
+        if len(poly.terms) == 1 and poly.terms[0][0].bound:
+            return self._reduced(*poly.terms[0])
         sign, factors, rest = self._factored(poly)
         return sign, self._product(factors, rest)
 
@@ -38,28 +44,75 @@ class Writer:
         """Sign, a single term, and sums: their product is the poly."""
         if not poly.terms:
             return 1, nf.ZERO, ()
+        if len(poly.terms) > 1 or poly.terms[0][1] != 1:
+            poly = spread(poly)
         if any(t.bound for t, _ in poly.terms):
             return 1, nf.ONE, (poly,)
         content, rest = content_of(poly)
+        if self.plain and len(poly.terms) > 1:
+            content, rest = nf.ONE, poly
+        named: list[Poly] = []
         if len(rest.terms) == 1:
-            whole = nf.times(content, rest)
-            sign = 1 if whole.terms[0][1] > 0 else -1
-            return sign, nf.scaled(whole, sign), ()
-        factors = tuple(self.split(rest))
-        sign = 1
-        adjusted = []
-        for factor in factors:
-            ordered = self._ordered(factor)
-            if ordered[0][1] < 0:
-                factor, sign = nf.scaled(factor, -1), -sign
-            adjusted.append(factor)
-        if content.terms[0][1] < 0:
-            content, sign = nf.scaled(content, -1), -sign
-        return sign, content, tuple(adjusted)
+            content, factors = nf.times(content, rest), []
+        else:
+            factors = list(self.split(rest))
+        term, coefficient = content.terms[0]
+        kept: Powers = {}
+        for atom, p in term.atoms:
+            if atom.kind == "sum" and p == 1 and atom.tensors:
+                named.append(spread(atom.parts[0]))  # type: ignore[arg-type]
+            else:
+                kept[atom] = p
+        sign = 1 if coefficient > 0 else -1
+        for group in (factors, named):
+            for k, factor in enumerate(group):
+                if self._backwards(factor) and not (self.plain and group is factors):
+                    group[k], sign = nf.scaled(factor, -1), -sign
+        # `g * (p - y)` rather than `-g * (y - p)`; sums of the forward keep their order.
+        for k, factor in enumerate(factors):
+            if sign < 0 and not self.plain and all(t.atoms for t, _ in factor.terms) and len({c > 0 for _, c in factor.terms}) > 1:
+                factors[k], sign = nf.scaled(factor, -1), 1
+        return sign, nf.product((), kept, abs(coefficient)), (*factors, *named)
+
+    def _backwards(self, poly: Poly) -> bool:
+        """Would one rather write its negative: `1 - G`, `x - mu`?"""
+        numbers = [c for t, c in poly.terms if not t.atoms]
+        if numbers and poly.tensors:
+            return numbers[0] < 0
+
+        def key(item: tuple[Term, nf.Number]) -> tuple[object, ...]:
+            order = sorted(self._rank(a) for a, _ in item[0].atoms)
+            return (not item[0].tensors, -len(item[0].free), len(item[0].atoms), order, item[0].key)
+
+        return min(poly.terms, key=key)[1] < 0
+
+    def _reduced(self, term: Term, coefficient: nf.Number) -> tuple[int, Expression]:
+        """`outside * sum[j](inside)`."""
+        if self.index_names is None:
+            raise nf.TooLarge
+        bound, powers = term.opened()
+        names, inner = dict(self.names), {i for i, _ in bound}
+        used = {*(self.names.get(i, i) for i in term.free), *self.names.values()}
+        for index, extent in bound:
+            choices = [n for n in self.index_names.get(extent, ()) if n not in used]
+            names[index] = choices[0] if choices else invented(extent, used)
+            used.add(names[index])
+        inside = nf.product((), {a: p for a, p in powers.items() if a.free & inner})
+        outside = nf.product((), {a: p for a, p in powers.items() if not a.free & inner}, coefficient)
+        value = replace(self, names=names).expression(inside)
+        whole: Expression = Reduce("sum", tuple(Range(names[i]) for i, _ in bound), value)
+        sign, factor = self.signed(outside)
+        if factor == Number(1):
+            return sign, whole
+        if isinstance(factor, Apply) and factor.operation == "/":
+            above = factor.operands[0]
+            top = whole if above == Number(1) else apply("*", above, whole)
+            return sign, apply("/", top, factor.operands[1])
+        return sign, apply("*", factor, whole)
 
     def split(self, poly: Poly) -> Iterable[Poly]:
         """Factors of a sum without common atoms: by cofactors of its atoms that divide it exactly."""
-        if len(poly.terms) > MOST_FACTORED:
+        if self.plain or len(poly.terms) > MOST_FACTORED:
             return [poly]
         for atom in self._atoms(poly):
             for part in _by_power(poly, atom).values():
@@ -100,8 +153,19 @@ class Writer:
             base = self.atom(atom)
             (top if p > 0 else bottom).append(_power(base, abs(p)))
         top += [self.sum(s) for s in sums]
-        numerator = _chain("*", top) if top else Number(1)
-        return apply("/", numerator, _chain("*", bottom)) if bottom else numerator
+        if bottom:
+            return self._fraction(top, bottom)
+        return _chain("*", top) if top else Number(1)
+
+    def _fraction(self, top: list[Expression], bottom: list[Expression]) -> Expression:
+        """`g[b] / Z[b] * exp(s[b,j])`: what has fewer indices in front, to be computed outside."""
+        divisor = _chain("*", bottom)
+        every = frozenset().union(*map(indices_of, top), indices_of(divisor))
+        low = [e for e in top if indices_of(e) < every]
+        if len(low) == len(top) or not low or not indices_of(divisor) < every:
+            return apply("/", _chain("*", top) if top else Number(1), divisor)
+        rest = [e for e in top if e not in low]
+        return _chain("*", [apply("/", _chain("*", low), divisor), *rest])
 
     def sum(self, poly: Poly) -> Expression:
         """A sum of terms; what most of them share is taken out of those (Horner)."""
@@ -126,7 +190,7 @@ class Writer:
 
     def _shared(self, poly: Poly) -> Atom | None:
         """The atom whose factoring out saves most operations."""
-        if len(poly.terms) < 3:
+        if self.plain or len(poly.terms) < 3:
             return None
         counts: dict[Atom, int] = {}
         for term, _ in poly.terms:
@@ -145,7 +209,7 @@ class Writer:
             kinds = 0 if not term.atoms else 1 if term.tensors or term.free else 2
             rank = -len(term.free)
             order = sorted(self._rank(a) for a, _ in term.atoms)
-            return coefficient < 0, kinds, rank, order, term.key
+            return coefficient < 0, kinds, rank, len(term.atoms), order, term.key
 
         return sorted(poly.terms, key=key)
 
@@ -167,8 +231,11 @@ class Writer:
                 return Index(self.names.get(str(atom.parts[0]), str(atom.parts[0])))
             case "function":
                 return Apply(atom.name, tuple(self.expression(p) for p in atom.parts))  # type: ignore[arg-type]
+            case "delta":
+                left, right = (self.subscript(p) for p in atom.parts)  # type: ignore[arg-type]
+                return compare("==", left, right)
             case "sum":
-                return self.expression(atom.parts[0])  # type: ignore[arg-type]
+                return self.sum(spread(atom.parts[0]))  # type: ignore[arg-type]
         return self.formula(atom.parts[0])  # type: ignore[arg-type]
 
     def subscript(self, subscript: nf.Subscript) -> Expression:
@@ -185,6 +252,16 @@ def weight(atom: Atom) -> int:
     if atom.kind in ("function", "sum"):
         return 3 + len(atom.free)
     return 2 if atom.kind == "read" else 1
+
+
+def invented(extent: str, used: Collection[str]) -> str:
+    """A new name for an index over an extent."""
+    name = extent.lower() if extent.isidentifier() else "i"
+    if name in RESERVED:
+        name = "i"
+    while name in used:
+        name += "'"
+    return name
 
 
 def _chain(operation: str, parts: list[Expression]) -> Expression:
@@ -221,6 +298,19 @@ def _decimal(value: Fraction) -> Number | None:
 # --------------------------------------------------------------------------------------- division
 
 
+def spread(poly: Poly) -> Poly:
+    """Sums that stand as terms of their own, without their brackets."""
+    parts = []
+    for term, coefficient in poly.terms:
+        alone = not term.bound and len(term.atoms) == 1 and term.atoms[0][1] == 1
+        if alone and term.atoms[0][0].kind == "sum":
+            parts.append(nf.scaled(spread(term.atoms[0][0].parts[0]), coefficient))  # type: ignore[arg-type]
+        else:
+            parts.append(Poly({term: coefficient}))
+    return nf.plus(*parts)
+
+
+
 def content_of(poly: Poly) -> tuple[Poly, Poly]:
     """What all terms share, and what is left: `2 a b + 4 a c` is `2 a` times `b + 2 c`."""
     shared: Powers | None = None
@@ -237,11 +327,18 @@ def content_of(poly: Poly) -> tuple[Poly, Poly]:
                     shared[atom] = min(one, other) if one > 0 else max(one, other)
     assert shared is not None
     coefficients = [Fraction(c) for _, c in poly.terms]
-    sizes = {abs(c) for c in coefficients}
-    number: nf.Number = nf.exact(sizes.pop()) if len(sizes) == 1 else 1
+    number = _common(coefficients)
     content = nf.product((), shared, number)
     inverse = nf.product((), {a: -p for a, p in shared.items()}, Fraction(1) / number)
     return content, nf.plus(*(nf.times(Poly({t: c}), inverse) for t, c in poly.terms))
+
+
+def _common(coefficients: list[Fraction]) -> nf.Number:
+    """The number that all are small multiples of, where it is a simple one."""
+    below = lcm(*(c.denominator for c in coefficients))
+    if below > 12 and len({abs(c) for c in coefficients}) > 1:
+        return 1
+    return nf.exact(Fraction(gcd(*(int(c * below) for c in coefficients)), below))
 
 
 def _by_power(poly: Poly, atom: Atom) -> dict[nf.Number, Poly]:
@@ -280,7 +377,3 @@ def divide(poly: Poly, divisor: Poly) -> Poly | None:
         subtract = [nf.times(step, Poly({t: -e})) for t, e in divisor.terms]
         rest = nf.plus(rest, *subtract)
     return None
-
-
-def show_poly(poly: Poly, names: Mapping[str, str], order: Mapping[str, int]) -> str:
-    return show_expression(Writer(names, order).expression(poly))

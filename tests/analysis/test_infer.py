@@ -157,3 +157,17 @@ def test_a_real_value_does_not_go_into_an_index() -> None:
     [(line, column, message)] = errors(text)
     assert (line, column) == (3, 12)
     assert "floor" in message
+
+
+def test_a_range_that_is_not_known_stays_so_in_an_equation() -> None:
+    """Unfolding writes out the ranges it knows: an unknown one must not become an empty loop."""
+    text = (
+        "f(x[B,K], W[2*J,K], h[B,J]) -> y[B,J]:\n"
+        "    for b, j:  z[b,j] = tanh(sum[k](W[J+j,k] * x[b,k]) + h[b,0])\n"
+        "    for b, j:  y[b,j] = z[b,j] * h[b,j]\n"
+    )
+    [(line, column, message)] = errors(text)
+    assert (line, column) == (2, 12)
+    assert "the range of index `j` is not known" in message
+    mended = infer(parse(text.replace("for b, j:  z", "for b, j < J:  z"))[-1])
+    assert [show_expression(e) for e in mended.tensors["z"].extents] == ["B", "J"]

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from loopgrad.analysis.validity import validate, warnings_of
+from loopgrad.analysis.unused import unused
+from loopgrad.analysis.validity import validate
 from loopgrad.diagnostics import ProgramError
 from loopgrad.frontend.parser import parse
 
@@ -250,16 +251,15 @@ def test_what_hangs_on_sizes_or_data_is_left_to_run_time(
         assert all(read.tensor != "x" for _, read in safety.in_range)
 
 
-def test_warnings_name_what_reaches_no_result() -> None:
+def test_warnings_name_what_is_never_read() -> None:
     text = (
         "f(x[N], q[N]) -> y[N]:\n"
         "    for n:  a[n] = x[n]\n"
         "    for n:  c[n] = a[n]\n"
         "    for n:  y[n] = x[n]\n"
     )
-    found = {d.found: d.line for d in warnings_of(parse(text)[0])}
+    found = {d.found: d.line for d in unused(parse(text)[0])}
     assert found == {
         "input `q` is never used": 1,
         "tensor `c` is computed and never read": 3,
-        "tensor `a` reaches no result": 2,
     }

@@ -9,6 +9,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import loopgrad as lg
+from loopgrad.backends.binding import MOST_KNOWN
 
 SCALE = """scale(x[B,J], w[J], a = 2.0, shift = 1) -> y[B,J]:
     for b, j:  y[b,j] += a * x[b,j] * w[j] + shift"""
@@ -338,3 +339,50 @@ def test_unknown_backends_and_things_that_are_no_programs() -> None:
         lg.compile(SCALE, backend="interpreter")
     with pytest.raises(TypeError, match="program or its text"):
         lg.compile(3)  # type: ignore[arg-type]
+
+
+# ---------------------------------------------------------------------- calls like earlier ones
+
+
+def test_a_call_like_an_earlier_one_still_sees_what_differs() -> None:
+    kernel = lg.compile("f(x[N], y[N], a = 2.0, k = 1) -> r[N]:\n    r[n] = a * x[n] + k * y[n]")
+    x, y = np.array([1.0, 2.0]), np.array([10.0, 20.0])
+    for _ in range(2):
+        assert_array_equal(kernel(x, y), 2 * x + y)
+        assert_array_equal(kernel(y, x), 2 * y + x)
+        assert_array_equal(kernel(y=y, x=x), 2 * x + y)
+        assert_array_equal(kernel(x=y, y=x), 2 * y + x)
+        assert_array_equal(kernel(x, y, a=3.0), 3 * x + y)
+        assert_array_equal(kernel(x, y, a=3.0, k=2), 3 * x + 2 * y)
+        assert_array_equal(kernel(x, y, k=3, a=2.0), 2 * x + 3 * y)
+        assert_array_equal(kernel(x[:1], y[:1]), [12.0])
+        assert kernel(np.float32(x), np.float32(y)).dtype == np.float32
+        assert_array_equal(kernel(x[::-1], y), 2 * x[::-1] + y)
+        assert_array_equal(kernel(x.astype(">f8"), y), 2 * x + y)
+        with pytest.raises(ValueError, match="extent `N`"):
+            kernel(x, y[:1])
+        with pytest.raises(TypeError, match="twice"):
+            kernel(x, y, x=x)
+        with pytest.raises(TypeError, match="constant `k`"):
+            kernel(x, y, k=1.0)
+
+
+def test_zero_and_minus_zero_are_different_constants() -> None:
+    kernel = lg.compile("f(x, a = 1.0) -> y:\n    y = a * x")
+    x = np.array(1.0)
+    assert [np.signbit(kernel(x, a=a)) for a in (0.0, -0.0, 0.0)] == [False, True, False]
+
+
+def test_many_different_calls_do_not_pile_up() -> None:
+    kernel = lg.compile("f(x[N], a = 1.0) -> y[N]:\n    y[n] = a * x[n]")
+    x = np.ones(2)
+    for i in range(500):
+        assert_array_equal(kernel(x, a=float(i)), i * x)
+    assert len(kernel._binder._known) <= MOST_KNOWN
+
+
+def test_an_array_of_objects_is_told_for_what_it_is() -> None:
+    with pytest.raises(TypeError, match="dtype object"):
+        kernel(SCALE)(X.astype(int).astype(object), W)
+    with pytest.raises(ValueError, match="do not fit int64"):
+        kernel(COUNT)(np.array([2**70], object), [True], K=2)

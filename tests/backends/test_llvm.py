@@ -459,6 +459,82 @@ def test_typed_pointers_are_written_for_llvm_before_17() -> None:
     assert "ptr" not in text.replace("getelementptr", "")
 
 
+# ---------------------------------------------------------------------------------- shared code
+
+
+def phases_in(text: str) -> int:
+    return text.count("define internal i32 @phase")
+
+
+def test_statements_that_differ_in_names_alone_share_their_code() -> None:
+    text = """f(x[B,I], y[B,J], int w[B]) -> p[B,I], q[B,J], r[B], s[B]:
+        for b, i:  p[b,i] += tanh(x[b,i])
+        for n, j:  q[n,j] += tanh(y[n,j])
+        for b:     r[b] = x[b,w[b]]
+        for b:     s[b] = y[b,w[b]]"""
+    kernel = compile(program(text))
+    assert phases_in(LLVMBackend().prepare(kernel.task).text()) == 2
+    rng = np.random.default_rng(5)
+    x, y, w = rng.normal(size=(4, 3)), rng.normal(size=(4, 2)), np.array([0, 1, 1, 0])
+    p, q, r, s = kernel(x, y, w)
+    np.testing.assert_allclose(p, np.tanh(x), rtol=1e-14)
+    np.testing.assert_allclose(q, np.tanh(y), rtol=1e-14)
+    np.testing.assert_array_equal(r, x[range(4), w])
+    np.testing.assert_array_equal(s, y[range(4), w])
+    with pytest.raises(IndexError, match=r"y\[b,w\[b\]\].* element 2 along"):  # the second's
+        kernel(x, y, np.array([0, 1, 2, 0]))
+
+
+def test_statements_of_a_block_share_their_code_too() -> None:
+    text = """f(W[J,J'], V[J,J'], x[T,J]) -> h[T,J], g[T,J]:
+        for t:
+            for j:      h[t,j] += x[t,j]
+            for j, j':  h[t,j] += W[j,j'] * h[t-1,j']   if t > 0
+            for j:      g[t,j] += x[t,j]
+            for j, j':  g[t,j] += V[j,j'] * g[t-1,j']   if t > 0"""
+    parsed = program(text)
+    # the block, and two for its four statements
+    assert phases_in(LLVMBackend().prepare(compile(parsed).task).text()) == 3
+    rng = np.random.default_rng(6)
+    inputs = [rng.normal(size=shape) for shape in ((3, 3), (3, 3), (4, 3))]
+    for ours, wanted in zip(
+        compile(parsed)(*inputs), compile(parsed, "interpret")(*inputs), strict=True
+    ):
+        np.testing.assert_allclose(ours, wanted, rtol=1e-13)
+
+
+def test_an_error_in_a_block_is_that_of_its_statement() -> None:
+    text = """f(x[N], int w[T,B]) -> y[T,B], z[T,B]:
+        for t:
+            for b:  y[t,b] = x[w[t,b]]
+            for b:  z[t,b] = x[w[t,b] + 1]"""
+    kernel = compile(program(text))
+    w = np.array([[0, 1, 0], [1, 0, 2]])
+    with pytest.raises(IndexError, match=r"`x\[w\[t,b\]\+1\]` needs element 3"):
+        kernel(np.ones(3), w)
+    with pytest.raises(IndexError, match=r"`x\[w\[t,b\]\]` needs element 3"):
+        kernel(np.ones(3), w + 3)
+
+
+def test_a_program_made_again_is_not_compiled_again() -> None:
+    text = "f(x[N]) -> y[N]:\n    for n:  y[n] = {0} * x[n] / 7"
+    x = np.arange(3.0)
+    first, second, other = (compile(program(text.format(number))) for number in (5, 5, 6))
+    for kernel in (first, second, other):
+        kernel(x)
+    code = [next(iter(kernel.runner._compiled.values())).code for kernel in (first, second, other)]
+    assert code[0] is code[1]
+    assert code[0] is not code[2]
+
+
+@pytest.mark.parametrize("sizes", [(0, 3, 2), (3, 0, 2), (3, 2, 0)])
+def test_a_nest_with_an_empty_loop_does_nothing(sizes: tuple[int, int, int]) -> None:
+    b, j, k = sizes
+    kernel = compile(program("f(x[B,K], W[J,K]) -> y[B,J]:\n    y[b,j] = W[j,K] * x[b,K]"))
+    y = kernel(np.ones((b, k)), np.ones((j, k)))
+    np.testing.assert_array_equal(y, np.full((b, j), float(k)))
+
+
 # --------------------------------------------------------------------------------------- threads
 
 

@@ -19,6 +19,15 @@ CELL = """
             a[b,j] = tanh(W[j,J'] * h[b,J'] + x[b,j])
             h'[b,j] = a[b,j]**2
 """
+RNN = (
+    CELL
+    + """
+        rnn(W[J,J], x[T,B,J], h0[B,J]) -> h[T+1,B,J]:
+            for b, j:  h[0,b,j] = h0[b,j]
+            for t < T:
+                h[t+1,B,J] = cell(W, x[t,B,J], h[t,B,J])
+"""
+)
 SOFTMAX = """
         normal(s[N]) -> p[N]:
             for n:  Z    += exp(s[n])
@@ -31,17 +40,8 @@ SOFTMAX = """
 
 def test_a_call_in_a_block_over_time() -> None:
     """The slices are read and written in place; temporaries get the block's index as an axis."""
-    text = (
-        CELL
-        + """
-        rnn(W[J,J], x[T,B,J], h0[B,J]) -> h[T+1,B,J]:
-            for b, j:  h[0,b,j] = h0[b,j]
-            for t < T:
-                h[t+1,B,J] = cell(W, x[t,B,J], h[t,B,J])
-        """
-    )
     unfolds(
-        text,
+        RNN,
         """
         for b, j:  h[0,b,j] = h0[b,j]
         for t < T:
@@ -55,7 +55,7 @@ def test_a_call_in_a_block_over_time() -> None:
     expected = [h]
     for t in range(4):
         expected.append(np.tanh(expected[-1] @ w.T + x[t]) ** 2)
-    assert np.allclose(run(text, w, x, h), expected)
+    assert np.allclose(run(RNN, w, x, h), expected)
 
 
 def test_nested_calls() -> None:
@@ -285,16 +285,7 @@ def test_library_calls_of_a_cell_over_time_check_their_extents() -> None:
 
 
 def test_gradients_go_through_calls() -> None:
-    text = (
-        CELL
-        + """
-        rnn(W[J,J], x[T,B,J], h0[B,J]) -> h[T+1,B,J]:
-            for b, j:  h[0,b,j] = h0[b,j]
-            for t < T:
-                h[t+1,B,J] = cell(W, x[t,B,J], h[t,B,J])
-        """
-    )
-    rnn = program(text)
+    rnn = program(RNN)
     inputs = [RNG.normal(size=s) for s in ((2, 2), (3, 2, 2), (2, 2))]
     directions = [RNG.normal(size=i.shape) for i in inputs]
     seed = RNG.normal(size=(4, 2, 2))
@@ -400,3 +391,14 @@ def test_programs_built_by_hand_are_checked_too() -> None:
     )
     with pytest.raises(lg.ProgramError, match="takes 1 argument"):
         in_block.unfold()
+
+
+def test_an_axis_without_a_name_is_given_one_to_be_passed() -> None:
+    text = (
+        "turn(R[D,D'], v[D]) -> y[D]:\n    y[i] = R[i,D'] * v[D']\n"
+        "f(R[3,3], v[N,3]) -> z[N,3]:\n    for n:\n        z[n,3] = turn(R, v[n,3])\n"
+    )
+    with pytest.raises(lg.ProgramError, match=r"needs a name .*`p\[N,D\]` for `p\[N,3\]`"):
+        program(text).unfold()
+    mended = text.replace("[3,3]", "[D,D']").replace("[n,3]", "[n,D]").replace("[N,3]", "[N,D]")
+    assert program(mended).unfold()

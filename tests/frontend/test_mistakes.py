@@ -253,7 +253,7 @@ HEADERS = [
 
 LOCALS = [
     Mistake("f(v[N]) -> y[N]:\n    local y\n    y[n] = 1", 2, 11, "`y` has 1 axis", "1 subscript", "f(v[N]) -> y[N]:\n    local y[N]\n    y[n] = 1"),
-    Mistake("f(x[N]) -> y:\n    y = 1\n    local z[N]", 3, 11, "no statement computes the `local` `z`", "`z[N] = ...`"),
+    Mistake("f(x[N]) -> y:\n    y = 1\n    local z[N]", 3, 11, "no statement computes the `local` `z`", "`z[n] = ...`"),
     Mistake("f(x[N]) -> y:\n    local x[N]\n    y = 1", 2, 11, "`x` is an input already", "`x'`"),
     Mistake("f(x[N]) -> y:\n    local bool z[N]\n    z[n] = 1\n    y = 1", 2, 11, "cannot be `bool`", "`local int w[N]`"),
     Mistake("f(x[N]) -> y:\n    local z[N] = 1\n    z[n] = 1\n    y = 1", 2, 16, "found `=`", "only declares"),
@@ -308,3 +308,11 @@ def test_a_message_shows_the_line_a_caret_the_other_fact_and_the_mend() -> None:
         "  |   ^^^^^^\n"
         "   = help: give it 2 subscripts"
     )
+
+
+def test_a_tensor_that_nothing_computes_is_shown_as_a_target() -> None:
+    """A target names indices: `z[B,N] = ...` would be refused in its turn."""
+    text = "f(x[B,N]) -> y[B,N]:\n    local z[B,N]\n    y[b,n] = x[b,n] + z[b,n]\n"
+    with pytest.raises(ProgramError, match=r"write it in a statement: `z\[b,n\] = \.\.\.`"):
+        parse(text)
+    assert parse(text.replace("    y[", "    z[b,n] = 2 * x[b,n]\n    y["))

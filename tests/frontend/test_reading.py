@@ -429,7 +429,7 @@ def test_a_header_may_go_on_over_lines_around_its_results(header: str) -> None:
 
 @pytest.mark.parametrize(
     "next_line",
-    ["y[n] = x[n]", "y += x", "y = x", "for n:  y[n] = x[n]", "local z", "g(x) -> y:"],
+    ["y[n] = x[n]", "y += x", "y = x", "for n:  y[n] = x[n]", "local z", "g(x) -> y:", "\n\n"],
 )
 def test_a_header_that_breaks_off_does_not_swallow_what_follows(next_line: str) -> None:
     with pytest.raises(ProgramError) as caught:

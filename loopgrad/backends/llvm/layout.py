@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loopgrad.backends.kernel import BoundCall, Task
+from loopgrad.ir import walk
 from loopgrad.ir.nodes import Expression, Extent, Number
 from loopgrad.ir.operations import ElementType
 
@@ -66,6 +67,7 @@ class Layout:
 
     def __post_init__(self) -> None:
         facts = self.task.facts
+        self.statements = list(walk.all_statements(facts.program.statements))
         for name in facts.extents:
             self._slot(("extent", name), _extent(name))
         self.real_constants: list[str] = []

@@ -26,8 +26,6 @@ class PhaseWriter:
         self.layout = function.layout
         self.expressions = Expressions(function)
         self.updates = Updates(function)
-        program = function.layout.task.facts.program
-        self.statements = list(walk.all_statements(program.statements))
 
     def write(self, phase: Phase) -> None:
         match phase:
@@ -41,7 +39,7 @@ class PhaseWriter:
 
     def _enter(self, number: int) -> None:
         self.function.number = number
-        self.function.statement = self.statements[number]
+        self.function.statement = self.layout.statements[number]
 
     def _count_statement(self) -> None:
         """Watching completeness needs the number of the statements that have run."""
@@ -58,6 +56,7 @@ class PhaseWriter:
             return
         for phase in sequence.body:
             if isinstance(phase, Nest) and phase.loops:
+                # A function of its own: its like may share it, and LLVM is quicker with short ones.
                 around = {name: index.bits for name, index in self.function.indices.items()}
                 inner = PhaseFunction(self.function.module, self.layout, around)
                 PhaseWriter(inner).write(phase)

@@ -1,0 +1,39 @@
+"""Inputs of a certificate's trials as arrays, and the reference interpreter on them."""
+
+from __future__ import annotations
+
+from decimal import localcontext
+from typing import Any
+
+import numpy as np
+
+import loopgrad as lg
+from loopgrad.simplify.certificate import Comparison, Trial
+from loopgrad.simplify.decimals import CONTEXT
+from loopgrad.simplify.evaluate import Tensor
+from loopgrad.simplify.fields import Fields
+from loopgrad.simplify.lines import Lines, Numbers
+from loopgrad.simplify.sampling import Kind
+
+
+def trial(comparison: Comparison, rng: np.random.Generator, kind: Kind = "unit") -> Trial | None:
+    """One trial with the constants' defaults, on the reals and one field."""
+    with localcontext(CONTEXT), np.errstate(all="ignore"):
+        return comparison.trial(rng, kind, Lines(Fields(1)), attempt=0)
+
+
+def array(tensor: Tensor) -> Any:
+    return tensor.reals.astype(float) if isinstance(tensor, Numbers) else tensor
+
+
+def interpreted(program: lg.Program, number: int, of: Trial) -> dict[str, Any]:
+    """The results, by name, of program `number` of a comparison, from the reference interpreter."""
+    given = {i.name: array(of.inputs[i.name]) for i in program.inputs}
+    given = {i.name: given[i.name].astype(bool) if i.kind == "bool" else given[i.name] for i in program.inputs}
+    sizes = {s.name: of.extents[number][s.name] for s in program.sizes}
+    constants = {
+        c.name: type(c.value)(of.constants[c.name]) for c in program.constants
+    }
+    found = lg.compile(program, backend="interpret")(**given, **sizes, **constants)
+    found = found if isinstance(found, tuple) else (found,)
+    return {r.name: value for r, value in zip(program.results, found, strict=True)}

@@ -1,0 +1,186 @@
+"""`simplify` over the whole library: certified, never costlier, the same whatever the hash seed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import loopgrad as lg
+from loopgrad.diagnostics import ProgramError
+from loopgrad.simplify.certificate import certify
+from loopgrad.simplify.cost import cost, show_formula
+from loopgrad.simplify.forms import equal_forms
+from loopgrad.simplify.simplify import certified
+
+LIB = Path(lg.__file__).parent / "lib"
+NAMES = sorted(
+    line.split("(")[0]
+    for path in LIB.glob("*.loops")
+    for line in path.read_text(encoding="utf-8").splitlines()
+    if line and line[0].isalpha() and "(" in line
+)
+BLOCKS = {"ugrnn", "linear_recurrence"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_layer_stays_equal_and_never_costs_more(name: str) -> None:
+    forward = getattr(lg.lib, name)
+    literal = forward.backward()
+    result = literal.simplify()
+    if result is literal:
+        assert len(result.derivation) == 0
+        return
+    assert certify(literal, result, forward).kind == "agree"
+    assert cost(result).value < cost(literal).value
+    assert lg.program(str(result)) == result
+    assert {r.name for r in result.results} == {r.name for r in literal.results}
+
+
+@pytest.mark.parametrize("name", sorted(BLOCKS))
+def test_blocks_are_left_as_they_are(name: str) -> None:
+    literal = getattr(lg.lib, name).backward()
+    assert literal.simplify() is literal
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "f(x[B,J]) -> y[B]:\n    for b, j:  y[b] *= x[b,j]",
+        "f(x[B,J]) -> y[B]:\n    for b, j:  y[b] max= x[b,j]",
+        "f(x[N]) -> y[N]:\n    for n, k <= n:  y[n] += x[k]",
+        "f(x[N]) -> y[N]:\n    for n < N-1:  y[n] += x[n] * x[n+1]\n    y[N-1] = x[0]",
+    ],
+)
+def test_what_is_not_known_is_right(text: str) -> None:
+    forward = lg.program(text)
+    literal = forward.backward()
+    result = literal.simplify()
+    assert result is literal or certify(literal, result, forward).kind == "agree"
+    assert forward.simplify() == forward or certify(forward, forward.simplify()).kind == "agree"
+
+
+def test_a_program_from_text_is_given_its_forward() -> None:
+    softmax = lg.lib.softmax
+    text = lg.program(str(softmax.backward()))
+    assert text.primal is None
+    assert text.simplify(softmax) == softmax.backward().simplify()
+    assert text.simplify() is text or certify(text, text.simplify()).kind == "agree"
+
+
+def test_hand_written_loops_are_simplified_too() -> None:
+    clumsy = lg.program("""\
+softmax.backward(s[B,J], Z[B], p[B,J], p.grad[B,J]) -> s.grad[B,J]:
+    for b, j:     a[b,j]      += exp(s[b,j]) * p.grad[b,j] / Z[b]
+    for b, j, k:  d[b,j]      += a[b,k] * p[b,j]
+    for b, j:     s.grad[b,j] += a[b,j] - d[b,j]
+""")
+    result = clumsy.simplify(lg.lib.softmax)
+    expected = lg.lib.softmax.backward().simplify()
+    assert result.statements == expected.statements
+
+
+def test_numbers_of_the_simplified_backward() -> None:
+    rng = np.random.default_rng(5)
+    s, g = rng.normal(size=(2, 3, 4))
+    p = np.exp(s) / np.exp(s).sum(1, keepdims=True)
+    backward = lg.lib.softmax.backward().simplify()
+    expected = p * (g - (p * g).sum(1, keepdims=True))
+    np.testing.assert_allclose(backward(p, g), expected, rtol=1e-13)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 3), (4, 1), (0, 2)])
+def test_small_shapes(shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(6)
+    p, g = rng.uniform(size=(2, *shape))
+    expected = p * (g - (p * g).sum(1, keepdims=True))
+    np.testing.assert_allclose(lg.lib.softmax.backward().simplify()(p, g), expected)
+
+
+def test_a_wrong_rewriting_is_not_certified() -> None:
+    softmax = lg.lib.softmax
+    right = softmax.backward().simplify()
+    wrong = lg.program(str(right).replace("p.grad[b,j] + e[b]", "p.grad[b,j] - e[b]"))
+    assert certified(softmax.backward(), right, softmax)
+    assert not certified(softmax.backward(), wrong, softmax)
+
+
+def test_normal_forms_prove_and_do_not_prove() -> None:
+    softmax = lg.lib.softmax
+    literal = softmax.backward()
+    assert equal_forms(literal, literal.simplify())
+    for old, new in (("p.grad[b,j] + e[b]", "p.grad[b,j] - e[b]"), ("-=", "+="), ("p[b,j] *", "")):
+        wrong = lg.program(str(literal.simplify()).replace(old, new, 1))
+        assert not equal_forms(literal, wrong, softmax)
+    assert equal_forms(lg.lib.stable_softmax, softmax)
+    assert not equal_forms(softmax, lg.lib.log_softmax)
+    transposed = "f(x[N,M], y[N,M]) -> z[N,M]:\n    z[n,m] = x[n,m] * y[n,m]"
+    assert not equal_forms(lg.program(transposed), lg.program(transposed.replace("* y", "+ y")))
+
+
+def test_the_same_whatever_the_hash_seed() -> None:
+    code = (
+        "import loopgrad as lg\n"
+        "for n in ('gru_cell', 'layer_norm', 'attention', 'swiglu'):\n"
+        "    r = getattr(lg.lib, n).backward().simplify()\n"
+        "    print(r, r.derivation)"
+    )
+    shown = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(shown) == 1
+
+
+def test_each_step_of_a_derivation_follows_on_the_one_before() -> None:
+    for name in ("softmax", "stable_softmax", "batchnorm", "layer_norm", "ugrnn_cell"):
+        derivation = getattr(lg.lib, name).backward().simplify().derivation
+        for chain in derivation.chains:
+            here = chain.start
+            for step in chain.steps:
+                assert step.before == here
+                assert step.rule
+                here = step.after
+
+
+def test_the_path_through_the_maximum_is_dropped_by_a_theorem() -> None:
+    rules = [s.rule for s in lg.lib.stable_softmax.backward().simplify().derivation]
+    assert any(rule.startswith("sum[j](p[b,j]) = 1") for rule in rules)
+
+
+def test_the_fifth_statement_of_batch_norm_is_zero_by_a_theorem() -> None:
+    rules = [s.rule for s in lg.lib.batchnorm.backward().simplify().derivation]
+    assert any(rule.startswith("sum[b](x'[b,j]) = 0") for rule in rules)
+
+
+def test_costs_are_formulas() -> None:
+    found = cost(lg.lib.softmax.backward())
+    assert show_formula(found.transcendental) == "3*B*J"
+    assert show_formula(cost(lg.lib.softmax.backward().simplify()).transcendental) == "0"
+
+
+def test_a_broken_program_is_refused_as_everywhere() -> None:
+    with pytest.raises(ProgramError):
+        lg.program("f(x[N]) -> y[N]:\n    for n:  y[n] += x[m]").simplify()
+
+
+def test_softmax_takes_milliseconds() -> None:
+    text = str(lg.lib.softmax)
+    lg.program(text).backward().simplify()
+    times = []
+    for _ in range(3):
+        literal = lg.program(text).backward()
+        start = time.perf_counter()
+        literal.simplify()
+        times.append(time.perf_counter() - start)
+    assert min(times) < 0.2  # 0.03 s on a machine of its own
