@@ -6,11 +6,12 @@ holds all its uses: an operand of `+` or `-`, an argument of a function, or the 
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from loopgrad.diagnostics import Diagnostic, ProgramError
+from loopgrad.diagnostics import Diagnostic, ProgramError, ProgramWarning, render
 from loopgrad.frontend.knowledge import Knowledge
 from loopgrad.frontend.names import Names
 from loopgrad.ir.nodes import (
@@ -143,6 +144,15 @@ def _refuse_elsewhere(statement: Accumulate, knowledge: Knowledge) -> None:
         raise ProgramError(wrong)
 
 
+def _summands(term: Expression) -> Iterator[Expression]:
+    match term:
+        case Apply("+" | "-", (left, right)):
+            yield from _summands(left)
+            yield from _summands(right)
+        case _:
+            yield term
+
+
 @dataclass
 class _Expansion:
     """Binds each capital at the smallest term that holds as many uses of it as there are."""
@@ -160,8 +170,26 @@ class _Expansion:
         bound = [c for c in here if here[c] == self.total[c]]
         if not bound:
             return inside
+        for capital in bound:
+            self.warn_of_bystanders(expression, capital)
         ranges = tuple(self.range(c, (u for u in uses if u.capital == c)) for c in bound)
         return Reduce("sum", ranges, self.with_indices(inside, bound), expression.span)
+
+    def warn_of_bystanders(self, term: Expression, capital: str) -> None:
+        """In `c + W[I] * x[I] + U[I] * x[I]` all is summed, and `c` is added `I` times."""
+        for summand in _summands(term):
+            uses = _uses(summand, self.statement, self.knowledge)
+            if summand is not term and capital not in {u.capital for u in uses}:
+                shown = show_expression(summand)
+                warning = Diagnostic(
+                    f"`{shown}` stands inside the sum over `{capital}`, and is added "
+                    f"`{capital}` times: the sum is the smallest term with all uses of the capital",
+                    summand.span,
+                    help=f"add `{shown}` in a statement of its own, or write `sum` where one is meant",
+                    context=show_statement(self.statement),
+                    severity="warning",
+                )
+                warnings.warn(render(warning), ProgramWarning, stacklevel=2)
 
     def below(self, expression: Expression) -> Expression:
         """The parts of an expression, terms of their own under `+`, `-` and functions."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from textwrap import dedent
 from typing import Any
 
@@ -603,3 +604,14 @@ def test_all_errors_are_reported_at_once() -> None:
 def test_statements_point_at_their_equation() -> None:
     unfolded = program("f(x[N]) -> y:\n    # why\n    y = exp(sum[n](x[n]))").unfold()
     assert [s.span.line for s in unfolded.statements if s.span] == [3, 3]
+
+
+def test_a_summand_without_the_capital_inside_its_sum_is_warned_of() -> None:
+    """`I` is used in two summands, so that the smallest term with both is the whole side."""
+    text = "f(W[K,I], U[K,I], x[I], c[K]) -> z[K]:\n    z[k] = {}\n"
+    with pytest.warns(lg.ProgramWarning, match=r"`c\[k\]` stands inside the sum over `I`"):
+        lg.program(text.format("c[k] + W[k,I] * x[I] + U[k,I] * x[I]"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        lg.program(text.format("W[k,I] * x[I] + U[k,I] * x[I] - c[k]"))
+        lg.program(text.format("c[k] + (W[k,I] + U[k,I]) * x[I]"))
