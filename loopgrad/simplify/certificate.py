@@ -7,6 +7,7 @@ an answer is worth.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import localcontext
@@ -19,28 +20,22 @@ from numpy.typing import NDArray
 from loopgrad.analysis.facts import Facts
 from loopgrad.analysis.infer import infer
 from loopgrad.diagnostics import listing
-from loopgrad.ir.nodes import Apply, Block, Expression, Program, Read
+from loopgrad.ir.nodes import Program
 from loopgrad.ir.operations import ElementType
-from loopgrad.ir.walk import (
-    accumulates,
-    all_statements,
-    children,
-    reads,
-    statement_expressions,
-)
+from loopgrad.ir.walk import accumulates, all_statements, reads, statement_expressions
 from loopgrad.simplify.decimals import CONTEXT
+from loopgrad.simplify.differences import STRICT, difference, elements_at, finite, real
 from loopgrad.simplify.evaluate import Setting, Tensor, TooLarge, Undefined, evaluate
 from loopgrad.simplify.fields import LONGEST, Fields
+from loopgrad.simplify.levels import depth
 from loopgrad.simplify.lines import Lines, Numbers
-from loopgrad.simplify.sampling import Inputs, Kind, Sizes, draw_constants
+from loopgrad.simplify.sampling import Inputs, Kind, Sizes, draw_constants, zeros_like
 
 ENOUGH = 48  # input elements drawn before a program with order counts as tested
+OFTEN = 3  # trials in which each statement has run
+LONG = 8  # times the trials asked for, after which a statement that never ran is let be
 COPIES = 4  # independent draws of the residues in a trial
 KINDS: tuple[Kind, ...] = ("signed", "unit", "zeros", "large")
-# Reals agree when they differ by less: relative to the larger; near 0, to the tensor's largest. Where
-# the residues differ, a smaller difference counts, if it is no rounding.
-RELATIVE, ABSOLUTE = 1e-20, 1e-30
-STRICT = 1e-12  # times these
 
 
 @dataclass(frozen=True)
@@ -123,6 +118,7 @@ class _Tally:
 
     trials: int = 0
     drawn: int = 0  # elements of inputs
+    reached: Counter[int] = field(default_factory=Counter)  # statement -> trials in which it ran
     known: dict[str, int] = field(default_factory=dict)
     complete: dict[str, bool] = field(default_factory=dict)  # every element known in some trial
     compared: dict[str, bool] = field(default_factory=dict)  # some element, on the reals
@@ -139,6 +135,7 @@ class Trial:
     inputs: Mapping[str, Tensor]
     results: Mapping[str, Tensor]
     lines: Lines
+    reached: set[int]  # statements that ran
 
 
 class Comparison:
@@ -156,13 +153,16 @@ class Comparison:
                 f"`{before.name}` returns {first}, and `{after.name}` returns {second}: programs "
                 "are compared by the names of their results"
             )
-        for facts in self.facts[:2]:
-            missing = [name for name in self.results if name not in facts.tensors]
+        for facts in self.facts:
+            missing = _never_written(facts)
             if missing:
                 raise ValueError(f"`{facts.program.name}` computes no {listing(missing)}")
         self.shared = self._shared()
         self.sizes = Sizes(self.facts, self.shared)
         self.inputs = Inputs(self.facts)
+        self.statements = [
+            id(s) for facts in self.facts[:2] for _, s in accumulates(facts.program.statements)
+        ]
         self.beyond: set[str] = set()
         self.tolerance = 1.0
 
@@ -208,16 +208,24 @@ class Comparison:
         levels = max(depth(facts) for facts in self.facts)
         tally = _Tally()
         with localcontext(CONTEXT), np.errstate(all="ignore"):
-            for attempt in range(16 * trials):
-                if tally.trials >= trials and self._enough(tally, attempt >= 3 * trials):
+            for attempt in range(2 * LONG * trials):
+                if tally.trials >= trials and self._enough(tally, attempt >= LONG * trials):
                     break
                 kind = kinds[attempt % len(kinds)]
                 lines = Lines(Fields(min(levels + attempt // trials, LONGEST), COPIES))
-                trial = self.trial(rng, kind, lines, attempt)
-                if trial is not None:
-                    self._compare(trial, tally, symmetric)
+                self._compare(self.trial(rng, kind, lines, attempt), tally, symmetric)
                 if tally.counterexample is not None:
                     return self._refuted(tally, rng, symmetric, kinds)
+            for name in self._inputs_to_set_to_zero() if kinks else ():
+                reals = Lines(Fields(1, 0))
+                self._compare(self.trial(rng, "signed", reals, 0, zero=name), tally, symmetric)
+                if tally.counterexample is not None:
+                    return Verdict("differ", tally.counterexample, tally.trials)
+            for every in (1, 2, 3):  # what divides by B - 2, say, is no number at one size alone
+                reals = Lines(Fields(1, 0))
+                self._compare(self.trial(rng, "signed", reals, 0, every=every), tally, symmetric)
+                if tally.counterexample is not None:
+                    return Verdict("differ", tally.counterexample, tally.trials)
             if tally.residues_differ:
                 self.tolerance = STRICT
                 refuted = self._refuted(tally, rng, symmetric, kinds)
@@ -225,11 +233,22 @@ class Comparison:
                     return refuted
         return self._agreed(tally)
 
+    def _inputs_to_set_to_zero(self) -> list[str]:
+        """Where a rewriting divides by one of them, it is undefined; random numbers do not show it."""
+        names = dict.fromkeys(
+            i.name for facts in self.facts for i in facts.program.inputs if i.differentiable
+        )
+        computed = self.forward.tensors if self.forward is not None else {}
+        return [n for n in names if n not in computed or computed[n].role == "input"]
+
     def _enough(self, tally: _Tally, late: bool) -> bool:
-        """Each way that comparisons can turn out needs to be met: few elements, many trials."""
+        """Statements that seldom run, and comparisons that seldom hold, need more trials."""
+        if late:
+            return True
         if "order" in self.beyond and tally.drawn < ENOUGH:
             return False
-        return late or self._settled(tally)
+        seldom = any(tally.reached[statement] < OFTEN for statement in self.statements)
+        return not seldom and self._settled(tally)
 
     def _settled(self, tally: _Tally) -> bool:
         return all(tally.complete.get(name) for name in self.results)
@@ -241,10 +260,9 @@ class Comparison:
         examples = [tally.counterexample] if tally.counterexample else []
         for attempt in range(2 * len(kinds)):
             kind = kinds[attempt % len(kinds)]
-            trial = self.trial(rng, kind, Lines(Fields(1, 0)), attempt, small=True)
             found = _Tally()
-            if trial is not None:
-                self._compare(trial, found, symmetric)
+            trial = self.trial(rng, kind, Lines(Fields(1, 0)), attempt, small=True)
+            self._compare(trial, found, symmetric)
             if found.counterexample is not None:
                 examples.append(found.counterexample)
         smallest = min(examples, key=_elements, default=None)
@@ -266,21 +284,34 @@ class Comparison:
     # -------------------------------------------------------------------------------- trials
 
     def trial(
-        self, rng: np.random.Generator, kind: Kind, lines: Lines, attempt: int, small: bool = False
+        self,
+        rng: np.random.Generator,
+        kind: Kind,
+        lines: Lines,
+        attempt: int,
+        small: bool = False,
+        zero: str | None = None,
+        every: int | None = None,
     ) -> Trial | None:
-        """None where no sizes, or no inputs that the first program runs on, are found."""
+        """Random inputs, the one called `zero` all zeros, and what the first program makes of them.
+
+        every: the value of all extents, instead of random ones.
+
+        None where no sizes, or no inputs that it runs on, are found.
+        """
         constants = draw_constants(self.facts, rng, given=attempt % 2 == 0)
         for again in range(6):
-            extents = self.sizes.draw(rng, constants, small or again > 2)
+            extents = self.sizes.draw(rng, constants, small or again > 2, every)
             if extents is None:
                 return None
             try:
-                inputs = self._draw(extents, constants, lines, rng, kind, again)
-                results = self._run(0, extents, constants, inputs, lines)
+                inputs = self._draw(extents, constants, lines, rng, kind, again, zero)
+                reached: set[int] = set()
+                results = self._run(0, extents, constants, inputs, lines, reached)
             except (Undefined, TooLarge):
                 continue
             self.beyond |= lines.beyond
-            return Trial(tuple(extents), constants, inputs, results, lines)
+            return Trial(tuple(extents), constants, inputs, results, lines, reached)
         return None
 
     def _draw(
@@ -291,6 +322,7 @@ class Comparison:
         rng: np.random.Generator,
         kind: Kind,
         attempt: int,
+        zero: str | None,
     ) -> dict[str, Tensor]:
         """The inputs of all programs, those that the forward computes included."""
         inputs: dict[str, Tensor] = {}
@@ -298,9 +330,10 @@ class Comparison:
         for number in order:
             for i in self.facts[number].program.inputs:
                 if i.name not in inputs:
-                    inputs[i.name] = self.inputs.draw(
+                    drawn = self.inputs.draw(
                         i.name, number, extents, constants, lines, rng, kind, attempt
                     )
+                    inputs[i.name] = zeros_like(drawn, lines) if i.name == zero else drawn
             if number == 2:
                 inputs.update(self._run(2, extents, constants, inputs, lines))
         return inputs
@@ -312,16 +345,23 @@ class Comparison:
         constants: Mapping[str, int | float | Fraction],
         inputs: Mapping[str, Tensor],
         lines: Lines,
+        reached: set[int] | None = None,
     ) -> dict[str, Tensor]:
         facts = self.facts[number]
+        if number == 1 and not self.sizes.accepts(extents[1], constants):
+            raise Undefined("it runs only where extents are equal that need not be")
         given = {i.name: inputs[i.name] for i in facts.program.inputs}
-        return evaluate(facts, Setting(extents[number], constants, given), lines)
+        return evaluate(facts, Setting(extents[number], constants, given), lines, reached)
 
     # ----------------------------------------------------------------------------- comparing
 
-    def _compare(self, trial: Trial, tally: _Tally, symmetric: bool) -> None:
+    def _compare(self, trial: Trial | None, tally: _Tally, symmetric: bool) -> None:
+        if trial is None:
+            return
         try:
-            results = self._run(1, trial.extents, trial.constants, trial.inputs, trial.lines)
+            results = self._run(
+                1, trial.extents, trial.constants, trial.inputs, trial.lines, trial.reached
+            )
         except TooLarge:
             return
         except Undefined as error:
@@ -330,13 +370,17 @@ class Comparison:
                 trial, self.results[0], (), "a number", f"an error: {error}"
             )
             return
-        tally.trials += 1
-        tally.drawn += sum(t.reals.size for t in trial.inputs.values() if isinstance(t, Numbers))
         self.beyond |= trial.lines.beyond
-        for name in self.results:
+        spoken = [
             self._compare_result(trial, name, trial.results[name], results[name], tally, symmetric)
-            if tally.counterexample is not None:
-                return
+            for name in self.results
+            if tally.counterexample is None
+        ]
+        # A trial on which some result is no number at all, or all zeros, shows little.
+        if all(spoken):
+            tally.trials += 1
+            tally.reached.update(trial.reached)
+        tally.drawn += sum(t.reals.size for t in trial.inputs.values() if isinstance(t, Numbers))
 
     def _compare_result(
         self,
@@ -346,27 +390,29 @@ class Comparison:
         after: Tensor,
         tally: _Tally,
         symmetric: bool,
-    ) -> None:
+    ) -> bool:
+        """Whether the trial shows something of the result; what was found is put in the tally."""
         if isinstance(before, Numbers) != isinstance(after, Numbers):
-            before, after = _real(before, trial.lines), _real(after, trial.lines)
-        different = _difference(before, after, symmetric, self.tolerance)
+            before, after = real(before, trial.lines), real(after, trial.lines)
+        different = difference(before, after, symmetric, self.tolerance)
         if different is not None:
-            old, new = _elements_at(before, after, different)
+            old, new = elements_at(before, after, different)
             tally.counterexample = self._counterexample(trial, name, different, old, new)
-            return
+            return True
         if not isinstance(before, Numbers) or not isinstance(after, Numbers):
             tally.complete[name] = tally.compared[name] = True
-            return
-        finite = _finite(before) & _finite(after)
-        if not finite.any():
-            return
+            return True
+        numbers = finite(before) & finite(after)
+        if not numbers.any():
+            return False
         tally.compared[name] = True
-        known = (before.residues >= 0) & (after.residues >= 0) & finite
+        known = (before.residues >= 0) & (after.residues >= 0) & numbers
         tally.known[name] = tally.known.get(name, 0) + int(known.sum())
         if (known & (before.residues != after.residues)).any():
             tally.residues_differ = True
-        if known.any(axis=0)[finite].all():
+        if np.asarray(known.any(axis=0), bool)[numbers].all():
             tally.complete[name] = True
+        return any(before.reals[numbers].flat)
 
     def _counterexample(
         self,
@@ -392,71 +438,19 @@ class Comparison:
 
 def _why_reals(tally: _Tally, beyond: set[str]) -> str:
     if tally.residues_differ:
-        return f"finite fields do not model {listing(sorted(beyond - {'order'}))}; the reals decided"
+        return (
+            f"finite fields do not model {listing(sorted(beyond - {'order'}))}; the reals decided"
+        )
     return "in some result no residue is known; the reals decided"
 
 
-def _difference(
-    before: Tensor, after: Tensor, symmetric: bool, tolerance: float
-) -> tuple[int, ...] | None:
-    """The first element at which the reals, or the integers, differ."""
-    if not isinstance(before, Numbers) or not isinstance(after, Numbers):
-        assert not isinstance(before, Numbers) and not isinstance(after, Numbers)
-        if before.shape != after.shape:
-            return ()
-        wrong = np.argwhere(before != after)
-        return tuple(map(int, wrong[0])) if len(wrong) else None
-    if before.reals.shape != after.reals.shape:
-        return ()
-    if not before.reals.size:
-        return None
-    old, new = before.reals, after.reals
-    finite_old, finite_new = _finite(before), _finite(after)
-    one_sided = finite_old & ~finite_new
-    not_nan = np.array([not v.is_nan() for v in old.flat], bool).reshape(old.shape)
-    one_sided |= ~finite_old & finite_new & (True if symmetric else not_nan)
-    both = finite_old & finite_new
-    scale = max((abs(v) for v in (*old[both].flat, *new[both].flat)), default=_decimal(0)) + 1
-    wrong = np.array(one_sided)
-    relative, absolute = _decimal(RELATIVE * tolerance), _decimal(ABSOLUTE * tolerance)
-    for place in np.argwhere(both):
-        at = tuple(map(int, place))
-        a, b = old[at], new[at]
-        wrong[at] = abs(a - b) > relative * max(abs(a), abs(b)) + absolute * scale
-    places = np.argwhere(wrong)
-    return tuple(map(int, places[0])) if len(places) else None
-
-
-def _decimal(value: float) -> Any:
-    return CONTEXT.create_decimal_from_float(value)
-
-
-def _finite(tensor: Numbers) -> NDArray[np.bool_]:
-    flags = [value.is_finite() for value in tensor.reals.flat]
-    return np.array(flags, bool).reshape(tensor.reals.shape)
-
-
-def _real(tensor: Tensor, lines: Lines) -> Numbers:
-    """Integers as numbers, where the other program's are."""
-    if isinstance(tensor, Numbers):
-        return tensor
-    flat = lines.of_integers(tensor.reshape(-1))
-    rows = len(flat.residues)
-    return Numbers(flat.residues.reshape(rows, *tensor.shape), flat.reals.reshape(tensor.shape))
-
-
-def _elements_at(
-    before: Tensor, after: Tensor, at: tuple[int, ...]
-) -> tuple[float | int | str, float | int | str]:
-    """Both values; in words where floats do not tell them apart, or the shapes differ."""
-    old, new = (t.reals if isinstance(t, Numbers) else t for t in (before, after))
-    if old.shape != new.shape:
-        return f"of shape {old.shape}", f"of shape {new.shape}"
-    if not isinstance(before, Numbers) or not isinstance(after, Numbers):
-        return int(old[at]), int(new[at])
-    if float(old[at]) == float(new[at]):
-        return str(old[at]), str(new[at])
-    return float(old[at]), float(new[at])
+def _never_written(facts: Facts) -> list[str]:
+    """Tensors that a program returns or reads, and that no statement computes."""
+    used = [r.name for r in facts.program.results]
+    for statement in all_statements(facts.program.statements):
+        for expression in statement_expressions(statement):
+            used.extend(read.tensor for read in reads(expression))
+    return [name for name in dict.fromkeys(used) if name not in facts.tensors]
 
 
 def _as_array(tensor: Tensor) -> NDArray[Any]:
@@ -469,46 +463,3 @@ def _elements(example: Counterexample) -> int:
 
 def _axes(rank: int) -> str:
     return "no axes" if rank == 0 else "1 axis" if rank == 1 else f"{rank} axes"
-
-
-# --------------------------------------------------------------------------- how many levels are needed
-
-
-def depth(facts: Facts) -> int:
-    """The levels of the chain that a run needs: how deep exps and logs stand in one another.
-
-    For a tensor (lost above, lost below): the levels at which its residues are unknown.
-    """
-    lost: dict[str, tuple[int, int]] = {}
-    deepest = 0
-    blocks = any(isinstance(s, Block) for s in all_statements(facts.program.statements))
-    for _ in range(3 if blocks else 1):
-        for _, statement in accumulates(facts.program.statements):
-            above = below = 0
-            for expression in statement_expressions(statement):
-                levels = _lost(expression, lost)
-                above, below = max(above, levels[0]), max(below, levels[1])
-            old = lost.get(statement.target.tensor, (0, 0))
-            new = max(above, old[0]), max(below, old[1])
-            lost[statement.target.tensor] = min(new[0], LONGEST), min(new[1], LONGEST)
-            deepest = max(deepest, sum(new))
-    return min(deepest + 1, LONGEST)
-
-
-def _lost(expression: Expression, tensors: Mapping[str, tuple[int, int]]) -> tuple[int, int]:
-    inner = [_lost(child, tensors) for child in children(expression)]
-    above = max((i[0] for i in inner), default=0)
-    below = max((i[1] for i in inner), default=0)
-    match expression:
-        case Read(name):
-            own = tensors.get(name, (0, 0))
-            return max(above, own[0]), max(below, own[1])
-        case Apply("exp" | "expm1" | "tanh" | "sigmoid"):
-            return max(above - 1, 0), below + 1
-        case Apply("log" | "log1p"):
-            return above + 1, max(below - 1, 0)
-        case Apply("softplus"):
-            return max(above - 1, 0) + 1, below
-        case Apply("**", (_, exponent)) if any(True for _ in reads(exponent)):
-            return above, below + 1
-    return above, below

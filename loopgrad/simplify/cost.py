@@ -6,7 +6,7 @@ are computed outside. Straight-line programs only.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -26,7 +26,7 @@ from loopgrad.ir.nodes import (
 from loopgrad.ir.printer import show_expression
 from loopgrad.ir.walk import children, indices_of, subexpressions
 
-Formula = Counter[tuple[str, ...]]  # products of extents -> how often
+Formula = dict[tuple[str, ...], float]  # products of extents -> how often
 
 SIZE = 64  # of every extent, where two programs are compared
 WEIGHTS = {"+": 1, "-": 1, "*": 1, "neg": 0, "/": 4, "sqrt": 8, "rsqrt": 10, "max": 1, "min": 1}
@@ -39,10 +39,10 @@ STATEMENT = 16  # a loop nest of its own
 class Cost:
     """`operations` and `bytes` count what is written; `weighted` what it takes."""
 
-    operations: Formula = field(default_factory=Counter)
-    transcendental: Formula = field(default_factory=Counter)
-    bytes: Formula = field(default_factory=Counter)
-    weighted: Formula = field(default_factory=Counter)
+    operations: Formula = field(default_factory=lambda: defaultdict(float))
+    transcendental: Formula = field(default_factory=lambda: defaultdict(float))
+    bytes: Formula = field(default_factory=lambda: defaultdict(float))
+    weighted: Formula = field(default_factory=lambda: defaultdict(float))
     statements: int = 0
 
     @property
@@ -109,14 +109,15 @@ def _statement(statement: Accumulate, temporaries: Collection[str], total: Cost)
         total.bytes[size(node)] += 4
 
 
-def _expression(expression: Expression, size: Callable[[Expression], tuple[str, ...]], total: Cost) -> None:
-    stack, seen = [expression], set()
+def _expression(
+    expression: Expression, size: Callable[[Expression], tuple[str, ...]], total: Cost
+) -> None:
+    stack = [expression]
     while stack:
         node = stack.pop()
         key = size(node)
         match node:
-            case Apply(name, operands) if operands and node not in seen:
-                seen.add(node)
+            case Apply(name, operands) if operands:
                 calls = name in TRANSCENDENTAL and not (
                     name == "**" and isinstance(operands[1], Number) and operands[1].value in (2, 3)
                 )

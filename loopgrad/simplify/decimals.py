@@ -29,7 +29,8 @@ RELATIVE, ABSOLUTE = Decimal("1e-35"), Decimal("1e-40")
 
 def elementwise(function: Callable[..., Any], operands: int = 1) -> Callable[..., Any]:
     """The function on arrays of Decimals; what it gives is an object array again."""
-    return np.frompyfunc(function, operands, 1)
+    made: Callable[..., Any] = np.frompyfunc(function, operands, 1)
+    return made
 
 
 def decimal(value: Fraction | int) -> Decimal:
@@ -143,7 +144,7 @@ def pi(digits: int = DIGITS + 5) -> Decimal:
     """By Machin's formula, 4 arctan(1/5) - arctan(1/239)."""
 
     def arctan(inverse: int) -> int:
-        term = total = 10 ** (digits + 10) // inverse
+        term = total = int(10 ** (digits + 10)) // inverse
         n, sign = 3, -1
         while term:
             term //= inverse * inverse

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from loopgrad.ir.nodes import Accumulate, Apply, Expression, Range, Read, Reduce, Reduction
 from loopgrad.ir.printer import show_expression, show_statements
+from loopgrad.ir.walk import reads as expression_reads
 from loopgrad.simplify import normal_form as nf
 from loopgrad.simplify.normal_form import Poly
 from loopgrad.simplify.relations import AtomRelation, SumRelation
@@ -82,7 +83,9 @@ def derive(winner: Candidate) -> Derivation:
     teller = _Teller(winner)
     chains = []
     for tensor in winner.work.own.definitions:
-        if tensor in teller.made and tensor in winner.work.reduced:
+        if tensor in winner.rescaled:
+            chains.append(teller.rescaled(tensor))
+        elif tensor in teller.made and tensor in winner.work.reduced:
             chains.append(teller.chain(tensor))
     return Derivation(tuple(chains))
 
@@ -133,6 +136,24 @@ class _Teller:
                 before = steps[-1].after if steps else start
                 steps.append(Step(target, before, value, rule))
         return Chain(target, start, tuple(steps), tuple(statements))
+
+    def rescaled(self, tensor: str) -> Chain:
+        """The chain of a tensor that takes the place of another times a factor."""
+        found = self.winner.rescaled[tensor]
+        definition = self.work.own.definitions[tensor]
+        assert definition.poly is not None
+        self.writer = self._writer({i: i for i in definition.indices})
+        target = Read(found.name, tuple(map(nf.as_expression, definition.indices)))
+        own = nf.of_atom(nf.read(tensor, definition.indices))
+        start = self.show(nf.times(found.factor, own))
+        literal = self.show(nf.times(found.factor, definition.poly))
+        form = self.work.form(tensor, self.winner.kept)
+        whole = self.show(self.work.algebra.reduce(nf.times(found.factor, form)))
+        steps = (
+            Step(target, start, literal, f"put in {tensor}"),
+            Step(target, literal, whole, "by the definitions of the forward"),
+        )
+        return Chain(target, start, steps, tuple(self.made[found.name]))
 
     def _literal(self, tensor: str) -> Expression:
         """The tensor's statements as one sum, as they were written where that can be said."""
@@ -186,9 +207,15 @@ class _Teller:
 
     def says(self, rule: Rule) -> str:
         """A rule in words: the equality, and whose definition it is."""
+        left: Expression
         match rule:
             case AtomRelation():
                 names = self._named(rule.pattern.free)
+                if not rule.source:
+                    return f"collect in {show_expression(self._difference(rule, names))}"
+                left = self._writer(names).atom(rule.pattern)
+                if rule.pattern.kind == "sum":
+                    left = self._writer(names).expression(rule.pattern.parts[0])  # type: ignore[arg-type]
             case SumRelation():
                 names = self._named(rule.variables)
                 inside = nf.product((), dict(rule.atoms))
@@ -202,20 +229,12 @@ class _Teller:
                 left = Reduce("sum", tuple(map(Range, ranges.values())), value)
             case _:
                 return rule
-        if isinstance(rule, AtomRelation):
-            left = self._writer(names).atom(rule.pattern)
-            if rule.pattern.kind == "sum":
-                left = self._writer(names).expression(rule.pattern.parts[0])  # type: ignore[arg-type]
         right = self._writer(names).expression(rule.value)
-        if not rule.source:
-            return f"collect in {show_expression(self._difference(rule, names))}"
         shown = f"{show_expression(left)} = {show_expression(right)}"
         return f"{shown}, by the definition of {rule.source}"
 
     def _difference(self, rule: AtomRelation, names: dict[str, str]) -> Expression:
-        found = next(
-            a for t, _ in rule.value.terms for a, _ in t.atoms if a.kind == "sum"
-        )
+        found = next(a for t, _ in rule.value.terms for a, _ in t.atoms if a.kind == "sum")
         return self._writer(names).atom(found)
 
     def _writer(self, names: dict[str, str]) -> Writer:
@@ -251,7 +270,7 @@ class _Teller:
             assert isinstance(statement, Accumulate)
             if statement.target.tensor in wanted:
                 found.append(statement)
-                reads = {r.tensor for r in nf.reads(statement.value)}
+                reads = {r.tensor for r in expression_reads(statement.value)}
                 wanted |= (reads & names) - own
         return found[::-1]
 

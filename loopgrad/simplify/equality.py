@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Literal
 
 from loopgrad.ir.nodes import Program
 from loopgrad.simplify.canonical import canonical
 from loopgrad.simplify.certificate import Counterexample, Verdict, certify
+from loopgrad.simplify.forms import equal_forms
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def equal(p: Program | str, q: Program | str) -> Equality:
     if verdict.kind == "undecided":
         return Equality("tested", None, verdict.reason, verdict)
     if canonical(first) == canonical(second) or (
-        verdict.lines == "both" and _forms_equal(first, second)
+        verdict.lines == "both" and equal_forms(first, second)
     ):
         return Equality("proved", None, "", verdict)
     return Equality("tested", None, verdict.reason or _tested(verdict), verdict)
@@ -80,16 +80,6 @@ def _program(program: Program | str) -> Program:
     if not isinstance(program, Program):
         raise TypeError(f"a program or its text is needed, got {type(program).__name__}")
     return program
-
-
-def _forms_equal(p: Program, q: Program) -> bool:
-    """Whether the normal form of the difference is 0."""
-    try:
-        module = import_module("loopgrad.simplify.normal_form")
-        decide = module.equal_forms
-    except (ImportError, AttributeError):
-        return False
-    return bool(decide(p, q))
 
 
 def _tested(verdict: Verdict) -> str:

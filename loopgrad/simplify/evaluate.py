@@ -98,8 +98,13 @@ def integer(expression: Expression, known: Mapping[str, int | float | Fraction])
     return int(values[0])
 
 
-def evaluate(facts: Facts, setting: Setting, lines: Lines) -> dict[str, Tensor]:
-    """Every tensor of the program, inputs included. Raises Undefined or TooLarge."""
+def evaluate(
+    facts: Facts, setting: Setting, lines: Lines, reached: set[int] | None = None
+) -> dict[str, Tensor]:
+    """Every tensor of the program, inputs included. Raises Undefined or TooLarge.
+
+    reached: gets the `id` of each accumulate that runs at least once.
+    """
     known = {**setting.extents, **setting.constants}
     tensors: dict[str, Tensor] = dict(setting.inputs)
     for name, identity in _identities(facts).items():
@@ -111,6 +116,8 @@ def evaluate(facts: Facts, setting: Setting, lines: Lines) -> dict[str, Tensor]:
     run = Run(lines, tensors, setting)
     for statement in facts.program.statements:
         run.statement(statement, ONE_TURN)
+    if reached is not None:
+        reached |= run.reached
     return tensors
 
 
@@ -156,6 +163,7 @@ class Run:
         self.setting = setting
         self.known = {**setting.extents, **setting.constants}
         self.step = 0
+        self.reached: set[int] = set()
         self.states = {
             name: np.zeros(_shape(tensor), np.int64)
             for name, tensor in tensors.items()
@@ -177,6 +185,7 @@ class Run:
                 if guard is not None:
                     space = space.where(self.truth(guard, space))
                 if space.count:
+                    self.reached.add(id(statement))
                     self.accumulate(target, reduction, value, space)
             case Block(ranges, body):
                 self.block(ranges, body, space)

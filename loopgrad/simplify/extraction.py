@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from fractions import Fraction
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 from loopgrad.ir.nodes import (
     Accumulate,
@@ -37,12 +36,15 @@ class Temporary:
 class Extraction:
     """Statements as they are made; temporaries are shared between all tensors."""
 
-    extents: Mapping[str, str]  # index -> text of its extent, for named indices
     index_names: Mapping[str, list[str]]  # extent -> names for indices over it
     order: dict[str, int]  # header order of tensors
     taken: set[str]
     reserved: frozenset[str]  # names that an index cannot have
     positions: Mapping[str, int]  # index name -> where it stands among the loops of the programs
+    # A reduction with an intermediate put in, where that makes a simpler one of it.
+    unfold: Callable[[Poly], Poly | None] = lambda poly: None
+    # Statements made before, by all that they follow from: most are the same in all candidates.
+    known: dict[tuple[object, ...], Accumulate] = field(default_factory=dict)
     statements: list[Accumulate] = field(default_factory=list)
     locals: list[Local] = field(default_factory=list)
     temporaries: list[Temporary] = field(default_factory=list)
@@ -65,8 +67,8 @@ class Extraction:
         for term, coefficient in poly.terms:
             bound, powers = term.opened()
             rest = self._components(bound, powers, coefficient, over)
-            for ranges, atoms, c in rest:
-                groups.setdefault(self._kind(ranges, atoms), []).append((ranges, atoms, c))
+            for part in rest:
+                groups.setdefault(self._kind(*part[:2]), []).append(part)
         for key in sorted(groups, key=lambda k: (k[0] != "", len(k), k)):
             self._group(name, over, groups[key])
         self._remember(name, indices, poly)
@@ -81,7 +83,11 @@ class Extraction:
         moving = {a: p for a, p in powers.items() if a.free & inner}
         rest = {a: p for a, p in powers.items() if not a.free & inner}
         plain = all(a.kind in ("read", "function", "sum") for a in moving)
-        if plain and not any(a.free or a.tensors for a in rest) and len(_connected([i for i, _ in bound], powers)) == 1:
+        if (
+            plain
+            and not any(a.free or a.tensors for a in rest)
+            and len(_connected([i for i, _ in bound], powers)) == 1
+        ):
             factor = nf.product((), rest, coefficient)
             self.temporaries.append(Temporary(name, indices, bound, moving, factor))
 
@@ -120,9 +126,13 @@ class Extraction:
             for atom in sizes:
                 del atoms[atom]
             whole = nf.times(factor, nf.product((), sizes))
-            read, factor = self._temporary(
-                tuple((i, extents[i]) for i in group), own, whole, free, over
-            )
+            ranges: nf.Bound = tuple((i, extents[i]) for i in group)
+            other = self.unfold(nf.product(ranges, own))
+            if other is not None:
+                (term, c) = other.terms[0]
+                ranges, own = term.opened()
+                whole = nf.scaled(whole, c)
+            read, factor = self._temporary(ranges, own, whole, free, over)
             atoms[read] = atoms.get(read, 0) + 1
         result = []
         for term, c in factor.terms:
@@ -178,7 +188,7 @@ class Extraction:
         guards: list[Atom] = []
         for bound, atoms, coefficient in terms:
             own = sorted(bound, key=lambda t: (t[1], t[0]))
-            same = {i: j for (i, _), (j, _) in zip(own, first, strict=True)}
+            same: dict[str, nf.Subscript] = {i: f"%{k}" for k, (i, _) in enumerate(own)}
             kept: Powers = {}
             deltas, guards = {}, []
             for atom, p in atoms.items():
@@ -195,7 +205,25 @@ class Extraction:
         poly = nf.plus(*alike)
         if not poly.terms:
             return
-        loops = {**{i: e for i, e in over.items() if i not in deltas}, **dict(first)}
+        loops = {i: e for i, e in over.items() if i not in deltas}
+        loops |= {f"%{k}": e for k, (_, e) in enumerate(first)}
+        scatter = tuple(f"{i} {d if isinstance(d, str) else d.key}" for i, d in deltas.items())
+        conditions = tuple(a.key for a in guards)
+        ranks = tuple((t, self.order.get(t)) for t in sorted(poly.tensors))
+        known = (name, poly.key, tuple(loops.items()), scatter, conditions, ranks)
+        if known not in self.known:
+            self.known[known] = self._statement(name, over, loops, poly, deltas, guards)
+        self.statements.append(self.known[known])
+
+    def _statement(
+        self,
+        name: str,
+        over: Mapping[str, str],
+        loops: Mapping[str, str],
+        poly: Poly,
+        deltas: Mapping[str, nf.Subscript],
+        guards: list[Atom],
+    ) -> Accumulate:
         names = self._names(loops)
         writer = Writer(names, self.order)
         sign, value = writer.signed(poly)
@@ -204,13 +232,11 @@ class Extraction:
         ordered = sorted(loops, key=lambda i: self.positions.get(names[i], 999))
         ranges = tuple(self._range(names[i], loops[i]) for i in ordered)
         reduction = Reduction.ADD if sign > 0 else Reduction.SUBTRACT
-        self.statements.append(
-            Accumulate(Read(name, subscripts), reduction, value, ranges, guard)
-        )
+        return Accumulate(Read(name, subscripts), reduction, value, ranges, guard)
 
     def _names(self, loops: Mapping[str, str]) -> dict[str, str]:
         """What each index is called: named ones as they are, others as the programs call theirs."""
-        names = {i: i for i in loops if i[0] not in "$#"}
+        names = {i: i for i in loops if i[0] not in "$#%"}
         used = {*names.values(), *self.reserved, *self.order}
         for index, extent in loops.items():
             if index not in names:

@@ -149,7 +149,8 @@ class Fields:
 
     def is_square(self, a: Residues) -> NDArray[np.bool_]:
         """Whether each residue is known, and a square other than 0."""
-        return (a > 0) & (self._raise(a, self.order) == 1)
+        square: NDArray[np.bool_] = (a > 0) & (self._raise(a, self.order) == 1)
+        return square
 
     def character(self, a: Residues) -> NDArray[np.int64]:
         """The sign: 1 for squares, -1 for non-squares, 0 for 0 (and for unknown residues).

@@ -31,7 +31,8 @@ def equal_forms(p: Program, q: Program, forward: Program | None = None) -> bool:
     """
     forward = forward or p.primal or q.primal
     try:
-        return _equal(p, q, forward)
+        with nf.WORKING:
+            return _equal(p, q, forward)
     except (Unsupported, nf.TooLarge, ProgramError):
         return False
 
@@ -40,9 +41,9 @@ def _equal(p: Program, q: Program, forward: Program | None) -> bool:
     if {r.name for r in p.results} != {r.name for r in q.results}:
         return False
     nf.restart_names()
-    known = Reading(forward, naming=True) if forward is not None else None
-    one = Reading(p, naming=False, names=known.names if known else None)
-    other = Reading(q, naming=False, names=known.names if known else one.names)
+    known = Reading(forward, naming="sums") if forward is not None else None
+    one = Reading(p, naming="none", names=known.names if known else None)
+    other = Reading(q, naming="none", names=known.names if known else one.names)
     pairs = [_pair(one, other, r.name) for r in p.results]
     definitions: Mapping[str, Definition] = known.definitions if known else {}
     for poly in pairs:
@@ -88,9 +89,7 @@ def _labelled(atom: Atom, reading: Reading) -> Poly | None:
     """`m[b]` of one program is that of another only where the same statements compute both."""
     if atom.kind != "read":
         return None
-    label = f"{atom.name} by " + "; ".join(
-        _text(s) for s in reading.statements[atom.name]
-    )
+    label = f"{atom.name} by " + "; ".join(_text(s) for s in reading.statements[atom.name])
     return nf.of_atom(nf.read(label, atom.parts)) if label != atom.name else None  # type: ignore[arg-type]
 
 
@@ -151,9 +150,7 @@ def _split_exponentials(poly: Poly) -> Poly:
         if len(inside.terms) == 1 and inside.terms[0][1] == 1:
             same = inside.key == atom.parts[0].key  # type: ignore[attr-defined]
             return nf.KEEP if same else nf.function("exp", inside)
-        factors = [
-            nf.power(nf.function("exp", Poly({term: 1})), c) for term, c in inside.terms
-        ]
+        factors = [nf.power(nf.function("exp", Poly({term: 1})), c) for term, c in inside.terms]
         return nf.times(*factors)
 
     return nf.map_atoms(poly, change)

@@ -39,6 +39,7 @@ _DIVIDE = elementwise(decimals.divide, 2)
 _POWER = elementwise(decimals.power, 2)
 _ORDER = elementwise(decimals.order, 2)
 _FLOOR = elementwise(decimals.floor)
+_HOLDS = {"==": (0,), "<": (-1,), "<=": (-1, 0), ">": (1,), ">=": (0, 1)}  # of orders
 _INFINITE = elementwise(Decimal.is_infinite)
 _NAN = elementwise(Decimal.is_nan)
 _DECIMAL = elementwise(lambda value: Decimal(int(value)))
@@ -176,18 +177,9 @@ class Lines:
 
     def compare(self, operator: str, a: Numbers, b: Numbers) -> Mask:
         order = self.order(a, b)
-        match operator:
-            case "==":
-                return order == 0
-            case "!=":
-                return order != 0
-            case "<":
-                return order == -1
-            case "<=":
-                return (order == -1) | (order == 0)
-            case ">":
-                return order == 1
-        return (order == 1) | (order == 0)
+        if operator == "!=":  # true of NaN, too
+            return np.asarray(order != 0, bool)
+        return np.isin(order, _HOLDS[operator])
 
     def largest(self, a: Numbers, b: Numbers) -> Numbers:
         """The larger of two, NaN where one is NaN."""
@@ -202,7 +194,8 @@ class Lines:
         found = _FLOOR(a.reals)
         if any(value is None for value in found.flat):
             return None
-        return found.astype(np.int64)
+        whole: Integers = found.astype(np.int64)
+        return whole
 
     def choose(self, mask: Mask, a: Numbers, b: Numbers) -> Numbers:
         """a where the mask holds, else b."""

@@ -14,17 +14,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from functools import cached_property, lru_cache
-from itertools import count, permutations, product as combinations
+from itertools import count, permutations
+from itertools import product as combinations
+from threading import RLock
 from typing import Union
 
 from loopgrad.ir.nodes import Expression, Extent, Index, Program
 from loopgrad.ir.printer import show_expression
 from loopgrad.ir.walk import indices_of, reads, substitute
 
-Number = Union[int, Fraction]
+Number = int | Fraction
 Subscript = Union[str, "Atom"]  # an index, or an integer formula as an opaque atom
 MOST_ORDERS = 720  # of bound indices that look alike
 MOST_TERMS = 4_000
+
+
+# Names and extents belong to the program that is being worked on: one at a time.
+WORKING = RLock()
 
 
 class TooLarge(Exception):
@@ -70,6 +76,10 @@ class Atom(_Keyed):
     """
 
     __slots__ = ("free", "height", "kind", "name", "node", "parts", "shape", "tensors")
+    free: frozenset[str]
+    tensors: frozenset[str]
+    shape: str
+    height: int
 
     def __init__(
         self, kind: str, name: str = "", parts: tuple[object, ...] = (), node: object = None
@@ -86,7 +96,7 @@ class Atom(_Keyed):
                 self.tensors = frozenset({name} if kind == "read" else ()).union(
                     *(p.tensors for p in parts if isinstance(p, Atom))
                 )
-                head = name if kind == "read" else "delta"
+                head = name if kind == "read" else "delta "  # no tensor's name
                 self.key = f"{head}[{','.join(shown)}]"
                 self.shape = f"{head}[{','.join(shapes)}]"
             case "name":
@@ -185,9 +195,11 @@ def fresh_index() -> str:
 
 
 def restart_names() -> None:
-    """Fresh names from the first on, so that a run does not depend on those before it."""
+    """Fresh names from the first on, and no extents: a run does not depend on those before it."""
     global _counter
     _counter = count()
+    _EXTENTS.clear()
+    extent_poly.cache_clear()
 
 
 def product(bound: Iterable[tuple[str, str]], powers: Powers, coefficient: Number = 1) -> Poly:
@@ -385,9 +397,9 @@ def times(*polys: Poly) -> Poly:
         if result is ONE:
             result = poly
             continue
-        result = plus(*(
-            _times_term(t, c, u, d) for t, c in _factors(result) for u, d in _factors(poly)
-        ))
+        result = plus(
+            *(_times_term(t, c, u, d) for t, c in _factors(result) for u, d in _factors(poly))
+        )
     return result
 
 
@@ -560,7 +572,8 @@ def map_atoms(poly: Poly, change: Callable[[Atom], Poly | None]) -> Poly:
     for term, coefficient in poly.terms:
         replaced: list[tuple[Poly, Number]] = []
         kept: dict[Atom, Number] = {}
-        bound, powers = (), dict(term.atoms)
+        bound: Bound = ()
+        powers = dict(term.atoms)
         if term.bound:
             if all(_same(a, change) for a, _ in term.atoms):
                 parts.append(Poly({term: coefficient}))

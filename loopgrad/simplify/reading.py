@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Literal
 
 from loopgrad.analysis.facts import Facts
 from loopgrad.analysis.infer import Unification, infer
@@ -22,7 +23,7 @@ from loopgrad.ir.nodes import (
     Reduction,
 )
 from loopgrad.ir.operations import ElementType
-from loopgrad.ir.walk import ZERO, conjuncts, indices_of, rebuild, reads, substitute
+from loopgrad.ir.walk import ZERO, conjuncts, indices_of, reads, rebuild, substitute
 from loopgrad.simplify import normal_form as nf
 from loopgrad.simplify.normal_form import Atom, Poly
 
@@ -43,16 +44,27 @@ class Definition:
     element: ElementType
 
 
+Naming = Literal["none", "reads", "sums"]
+
+
+def _of_reads(poly: Poly) -> bool:
+    """A sum of plain reads, such as `x - mu`."""
+    return all(
+        len(t.atoms) == 1 and t.atoms[0][0].kind == "read" and t.atoms[0][1] == 1 and not t.bound
+        for t, _ in poly.terms
+    )
+
+
 class Unsupported(Exception):
     """The program has something that this algebra does not speak of."""
 
 
 @dataclass(frozen=True)
 class Reader:
-    """Expressions as sums. `naming`: a sum of different reads, as a factor, stays one factor."""
+    """Expressions as sums. `naming`: which sums of different tensors, as a factor, stay one factor."""
 
     names: Mapping[str, nf.Subscript]
-    naming: bool = False
+    naming: Naming = "none"
 
     def value(self, expression: Expression) -> Poly:
         match expression:
@@ -81,7 +93,7 @@ class Reader:
                     return nf.times(self.factor(left), nf.power(divisor, -1))
             case Apply("**", (base, exponent)):
                 power = self.value(exponent).constant
-                if power is not None and (power > 0 or self.value(base)) and abs(power) < 20:
+                if power is not None and (power > 0 or self.value(base)) and -20 < power < 20:
                     return nf.power(self.factor(base), power)
             case Apply("stop_gradient", (operand,)):
                 return self.value(operand)
@@ -91,9 +103,9 @@ class Reader:
 
     def factor(self, expression: Expression) -> Poly:
         poly = self.value(expression)
-        if self.naming and len(poly.terms) > 1 and len(poly.tensors) > 1:
-            if not any(t.bound for t, _ in poly.terms):
-                return nf.powered_sum(poly, 1)
+        several = len(poly.terms) > 1 and len(poly.tensors) > 1
+        if several and (_of_reads(poly) if self.naming == "reads" else self.naming == "sums"):
+            return nf.powered_sum(poly, 1)
         return poly
 
     def subscript(self, expression: Expression) -> nf.Subscript:
@@ -111,7 +123,7 @@ class Reading:
     Raises Unsupported for blocks; tensors that are computed in another way than by sums are opaque.
     """
 
-    def __init__(self, program: Program, naming: bool, names: Unification | None = None):
+    def __init__(self, program: Program, naming: Naming, names: Unification | None = None):
         self.facts: Facts = infer(program)
         self.names = names or Unification(self.facts.extents, self.facts.equalities)
         self.naming = naming

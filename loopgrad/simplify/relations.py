@@ -69,7 +69,8 @@ def match_atom(
             current: Names | None = names
             # Plain indices first: a formula is compared once its own are known.
             pairs = sorted(
-                zip(pattern.parts, found.parts, strict=True), key=lambda t: not isinstance(t[0], str)
+                zip(pattern.parts, found.parts, strict=True),
+                key=lambda t: not isinstance(t[0], str),
             )
             for left, right in pairs:
                 if current is not None:
@@ -192,9 +193,8 @@ def solve_atom(definition: Definition, poly: Poly, safe: set[str]) -> tuple[Atom
         rest = {a: p for a, p in term.atoms if a is not atom}
         if not all(never_zero(a, p, safe) for a, p in rest.items()):
             continue
-        if power not in (1, -1):
-            if atom.kind != "sum" or power.denominator == 1:
-                continue
+        if power not in (1, -1) and (atom.kind != "sum" or power.denominator == 1):
+            continue
         if power == -1 and atom.shape not in safe:
             continue
         inverse = nf.product((), {own: 1, **{a: -p for a, p in rest.items()}}, 1)
@@ -263,7 +263,9 @@ def solve_product(definition: Definition, poly: Poly, safe: set[str]) -> tuple[A
     return None
 
 
-def solve_sum(left: Poly, right: Poly, safe: set[str]) -> tuple[Term, nf.Bound, dict[Atom, Number], Poly] | None:
+def solve_sum(
+    left: Poly, right: Poly, safe: set[str]
+) -> tuple[Term, nf.Bound, dict[Atom, Number], Poly] | None:
     """From `left = right` with one sum on the right: the sum's part that moves, and its value."""
     difference = nf.plus(right, nf.scaled(left, -1))
     sums = [(t, c) for t, c in difference.terms if t.bound]

@@ -9,7 +9,7 @@ from fractions import Fraction
 from loopgrad.ir.operations import ElementType
 from loopgrad.simplify import normal_form as nf
 from loopgrad.simplify import relations as rel
-from loopgrad.simplify.normal_form import Atom, Number, Poly, Term
+from loopgrad.simplify.normal_form import Atom, Poly, Term
 from loopgrad.simplify.reading import Definition
 from loopgrad.simplify.relations import AtomRelation, SumRelation
 
@@ -71,9 +71,7 @@ class Algebra:
             nonlocal hit
             for relation in self.atoms.get(atom.shape, ()):
                 if only is None or only is relation:
-                    for names in rel.match_atom(
-                        relation.pattern, atom, {}, relation.pattern.free
-                    ):
+                    for names in rel.match_atom(relation.pattern, atom, {}, relation.pattern.free):
                         hit = True
                         return relation.value.renamed(names)
             if atom.kind == "sum" and atom.shape in self.named:
@@ -107,9 +105,7 @@ class Algebra:
         bound, powers = term.opened()
         extents = dict(bound)
         pattern = {i for i, _ in relation.bound}
-        for names in rel.match_product(
-            relation.atoms, powers, {}, relation.variables | pattern
-        ):
+        for names in rel.match_product(relation.atoms, powers, {}, relation.variables | pattern):
             taken = [names[i] for i, _ in relation.bound]
             if len(set(map(str, taken))) != len(taken) or not all(
                 isinstance(i, str) and extents.get(i) == e
@@ -118,7 +114,7 @@ class Algebra:
                 continue
             used = {a.renamed(names) for a, _ in relation.atoms}
             rest = {a: p for a, p in powers.items() if a not in used}
-            if any(a.free & set(taken) for a in rest):  # type: ignore[arg-type]
+            if any(a.free & set(taken) for a in rest):
                 continue
             outer = {i: n for i, n in names.items() if i in relation.variables}
             if any(str(n) in taken for n in outer.values()):
@@ -163,7 +159,7 @@ def _divided(term: Term) -> Poly | None:
         for part, c in inside.terms:
             if part.bound or len(part.atoms) != 1 or not part.tensors:
                 continue
-            (atom, degree), = part.atoms
+            ((atom, degree),) = part.atoms
             present = dict(term.atoms).get(atom, 0)
             if degree.denominator != 1 or degree < 1 or present < degree:
                 continue
@@ -187,9 +183,7 @@ def _renaming(term: Term, opened: nf.Bound) -> dict[str, nf.Subscript]:
 # ------------------------------------------------------------------------------- from definitions
 
 
-def learn(
-    definitions: Mapping[str, Definition], aliases: bool, folds: bool
-) -> Algebra:
+def learn(definitions: Mapping[str, Definition], aliases: bool, folds: bool) -> Algebra:
     """What the definitions of a forward say, each later tensor preferred to what it is made of."""
     algebra = Algebra()
     floats = [
@@ -205,14 +199,14 @@ def learn(
         solved = rel.solve_atom(definition, reduced, safe)
         if solved is not None:
             pattern, value = solved
-            algebra.add_atom(
-                AtomRelation(pattern, value, definition.tensor)
-            )
+            algebra.add_atom(AtomRelation(pattern, value, definition.tensor))
         elif aliases:
             solved = rel.solve_alias(definition, reduced) or rel.solve_product(
                 definition, reduced, safe
             )
-            if solved is not None and algebra.reduce(nf.of_atom(solved[0])) == nf.of_atom(solved[0]):
+            if solved is not None and algebra.reduce(nf.of_atom(solved[0])) == nf.of_atom(
+                solved[0]
+            ):
                 algebra.add_atom(AtomRelation(*solved, definition.tensor))
     for _ in range(2):
         for definition in floats:
@@ -232,9 +226,7 @@ def _learn_named(algebra: Algebra, atom: Atom) -> None:
         algebra.add_atom(AtomRelation(pattern, value, ""))
 
 
-def _learn_sum(
-    algebra: Algebra, definition: Definition, safe: set[str], folds: bool
-) -> None:
+def _learn_sum(algebra: Algebra, definition: Definition, safe: set[str], folds: bool) -> None:
     assert definition.poly is not None
     if not any(t.bound for t, _ in definition.poly.terms):
         return

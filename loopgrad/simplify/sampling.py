@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from loopgrad.analysis.facts import Facts
+from loopgrad.analysis.facts import Equality, Facts
 from loopgrad.ir.nodes import Expression, Extent, Index, Read
 from loopgrad.ir.walk import all_statements, reads, statement_expressions, subexpressions
 from loopgrad.simplify.evaluate import Tensor, Undefined, integer, shape_of
@@ -26,6 +26,8 @@ Kind: TypeAlias = Literal["signed", "unit", "large", "zeros"]
 
 ZEROS = 0.3  # the least share of zeros where there are some
 ATTEMPTS = 60
+
+SECOND = 1  # the number of the program that is to stand for the first
 
 Variable: TypeAlias = tuple[int, str]  # a program's number, and the extent's name
 
@@ -41,7 +43,9 @@ class Axis:
 class Sizes:
     """The extents of programs that share tensors.
 
-    programs: their facts. shared: for each shared tensor the programs that have it.
+    programs: their facts. shared: for each shared tensor the programs that have it. What the second
+    program asks of extents beyond its header (its loops take two for one) is not made to hold:
+    `accepts` says whether it does.
     """
 
     def __init__(self, programs: Sequence[Facts], shared: Mapping[str, Sequence[int]]):
@@ -49,10 +53,16 @@ class Sizes:
         self.parents: dict[Variable, Variable] = {}
         self.formulas: list[tuple[Axis, Axis]] = []
         self.axes: list[Axis] = []
+        self.asked: list[Equality] = []
         for number, facts in enumerate(programs):
             for name in facts.extents:
                 self.parents.setdefault((number, name), (number, name))
             for equality in facts.equalities:
+                if number == SECOND and _names(equality.left, equality.right) <= self._given(
+                    shared
+                ):
+                    self.asked.append(equality)
+                    continue
                 self._equal(Axis(number, equality.left), Axis(number, equality.right))
             for name, formula in facts.defined.items():
                 self._equal(Axis(number, Extent(name)), Axis(number, formula))
@@ -61,14 +71,32 @@ class Sizes:
         for name, holders in shared.items():
             first = holders[0]
             for other in holders[1:]:
-                pairs = zip(
-                    programs[first].tensors[name].extents,
-                    programs[other].tensors[name].extents,
-                    strict=True,
-                )
+                pairs = zip(self._extents(first, name), self._extents(other, name), strict=True)
                 for left, right in pairs:
                     self._equal(Axis(first, left), Axis(other, right))
         self._share_sizes()
+
+    def accepts(
+        self, extents: Mapping[str, int], constants: Mapping[str, int | float | Fraction]
+    ) -> bool:
+        """Whether the second program runs at these extents."""
+        known = {**extents, **constants}
+        return all(integer(e.left, known) == integer(e.right, known) for e in self.asked)
+
+    def _extents(self, program: int, tensor: str) -> tuple[Expression, ...]:
+        """As the second program's header says, not yet as its loops do."""
+        facts = self.programs[program]
+        if program == SECOND:
+            declared = {i.name: i.extents for i in facts.program.inputs}
+            declared |= {r.name: r.extents for r in facts.program.results}
+            if tensor in declared:
+                return declared[tensor]
+        return facts.tensors[tensor].extents
+
+    def _given(self, shared: Mapping[str, Sequence[int]]) -> set[str]:
+        """The second program's names of extents that others know."""
+        tensors = [name for name, holders in shared.items() if SECOND in holders]
+        return _names(*(e for name in tensors for e in self._extents(SECOND, name)))
 
     def _share_sizes(self) -> None:
         """`size V` is one thing in all programs."""
@@ -97,12 +125,20 @@ class Sizes:
         rng: np.random.Generator,
         constants: Mapping[str, int | float | Fraction],
         small: bool = False,
+        every: int | None = None,
     ) -> list[dict[str, int]] | None:
-        """The extents of each program, most of them distinct; None where none are found."""
+        """The extents of each program, most of them distinct; None where none are found.
+
+        every: one value for all of them.
+        """
         roots = sorted({self._find(v) for v in self.parents})
         for attempt in range(ATTEMPTS):
             largest = (2 if small else 4 + (len(roots) < 4)) + attempt // 8
-            pool = list(range(1 if small or rng.random() < 0.15 else 2, largest + 1))
+            pool = (
+                [every]
+                if every
+                else list(range(1 if small or rng.random() < 0.15 else 2, largest + 1))
+            )
             distinct = len(pool) >= len(roots) and rng.random() < 0.8
             values = rng.choice(pool, len(roots), replace=not distinct)
             chosen = dict(zip(roots, map(int, values), strict=True))
@@ -144,6 +180,10 @@ class Sizes:
             )
         except Undefined:
             return False
+
+
+def _names(*extents: Expression) -> set[str]:
+    return {n.name for e in extents for n in subexpressions(e) if isinstance(n, Extent)}
 
 
 def draw_constants(
@@ -283,3 +323,12 @@ def random_numbers(
         reals[some] = [Decimal(int(n)) for n in whole[some]]
         residues[:, some] = whole[some] % lines.field.modulus
     return Numbers(residues, reals)
+
+
+def zeros_like(tensor: Tensor, lines: Lines) -> Tensor:
+    """A floating tensor of zeros of that shape; another as it is."""
+    if not isinstance(tensor, Numbers):
+        return tensor
+    reals = np.empty(tensor.reals.shape, object)
+    reals[...] = Decimal(0)
+    return Numbers(np.zeros((lines.field.rows, *reals.shape), np.int64), reals)

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from loopgrad.analysis.facts import Facts
 from loopgrad.ir.nodes import (
     Accumulate,
-    Extent,
     Local,
     Program,
-    Read,
-    Reduction,
     Statement,
 )
-from loopgrad.ir.operations import ElementType
 from loopgrad.ir.printer import show_statement
 from loopgrad.ir.walk import names_in, statement_reads
 from loopgrad.simplify import normal_form as nf
@@ -23,6 +18,7 @@ from loopgrad.simplify.cost import cost_of
 from loopgrad.simplify.extraction import Extraction
 from loopgrad.simplify.normal_form import Atom, Poly
 from loopgrad.simplify.reading import Definition, Reading
+from loopgrad.simplify.rescaling import Rescaled, rescale
 from loopgrad.simplify.rewrite import Algebra, learn
 
 ROUNDS = 2
@@ -40,11 +36,12 @@ class Candidate:
     kept: Kept
     work: Work
     extraction: Extraction
+    rescaled: Mapping[str, Rescaled]
 
     @property
-    def rank(self) -> tuple[float, int, str]:
-        text = "\n".join(map(show_statement, self.statements))
-        return round(self.value, 3), len(self.statements), text
+    def rank(self) -> tuple[float, int, int, str]:
+        text = "\n".join(map(self.work.text, self.statements))
+        return round(self.value, 3), len(self.statements), len(self.rescaled), text
 
 
 class Work:
@@ -56,12 +53,17 @@ class Work:
         self.fixed = _fixed(own, self.results)
         self.candidates = [t for t in own.definitions if t not in self.fixed]
         self.positions = _positions(own, known)
+        self.index_names = _index_names(own, known)
+        self.order = self._order()
+        self.reserved = own.taken | (known.taken if known is not None else frozenset())
+        self.names = names_in(program)
         self.memory: dict[tuple[str, Kept], Poly] = {}
+        self.made: dict[tuple[object, ...], Accumulate] = {}
+        self.costs: dict[tuple[int, frozenset[str]], float] = {}
+        self.texts: dict[int, str] = {}
         self.extractions: dict[Kept, Candidate] = {}
         self.reduced = {
-            t: algebra.reduce(d.poly)
-            for t, d in own.definitions.items()
-            if d.poly is not None
+            t: algebra.reduce(d.poly) for t, d in own.definitions.items() if d.poly is not None
         }
 
     # ------------------------------------------------------------------------------------- forms
@@ -93,26 +95,64 @@ class Work:
 
     def _extract(self, kept: Kept) -> Candidate:
         alive = self._alive(kept)
-        index_names = _index_names(self.own, self.known)
         extraction = Extraction(
-            {}, index_names, self._order(), self._taken(alive), self._reserved(), self.positions
+            self.index_names,
+            dict(self.order),
+            self._taken(alive),
+            self.reserved,
+            self.positions,
+            lambda poly: self._unfolded(poly, kept),
+            self.made,
         )
         made: list[Statement] = []
         locals: list[Local] = []
-        for tensor, definition in self.own.definitions.items():
+        definitions = self.own.definitions
+        forms = {t: self.form(t, kept) for t in definitions if t in alive and t in self.reduced}
+        movable = kept & set(self.candidates)
+        rescaled = rescale(forms, definitions, movable, self.algebra, extraction.taken)
+        for tensor, definition in definitions.items():
             if tensor not in alive:
                 continue
+            name = rescaled[tensor].name if tensor in rescaled else tensor
             if tensor not in self.results:
-                locals.append(self._local(definition))
+                locals.append(replace(self._local(definition), name=name))
             if definition.poly is None:
                 extraction.statements += self.own.statements[tensor]
             else:
-                form = self.form(tensor, kept)
-                extraction.tensor(tensor, definition.indices, definition.extents, form)
-        made += merged(extraction.statements)
+                extraction.tensor(name, definition.indices, definition.extents, forms[tensor])
+        made += extraction.statements
         locals += extraction.locals
-        value = cost_of(made, {x.name for x in locals}).value
-        return Candidate(made, locals, value, kept, self, extraction)
+        value = sum(self._cost(s, frozenset(x.name for x in locals)) for s in made)
+        return Candidate(made, locals, value, kept, self, extraction, rescaled)
+
+    def _unfolded(self, poly: Poly, kept: Kept) -> Poly | None:
+        """A reduction without the intermediates that it reads: `sum[u](a * a.grad)` is
+        `sum[c](o * o.grad)`, where that sum has as few loops and reads what is given."""
+        own = set(self.own.definitions)
+        read = sorted(poly.tensors & kept & set(self.candidates))
+        if not read or any(len(a.parts) == 0 for a, _ in poly.terms[0][0].atoms):
+            return None
+        whole = nf.map_atoms(poly, lambda a: self._put(a, read, kept))
+        whole = self.algebra.reduce(whole)
+        if len(whole.terms) != 1 or whole.tensors & own or whole.free != poly.free:
+            return None
+        term = whole.terms[0][0]
+        inner = {i for i, _ in term.bound}
+        if not term.bound or len(term.bound) > len(poly.terms[0][0].bound):
+            return None
+        return whole if all(a.free & inner for a, _ in term.atoms) else None
+
+    def _cost(self, statement: Statement, temporaries: frozenset[str]) -> float:
+        reads = frozenset(r.tensor for r in statement_reads(statement))
+        key = (id(statement), temporaries & reads)  # statements live as long as `made` and `own`
+        if key not in self.costs:
+            self.costs[key] = cost_of([statement], temporaries).value
+        return self.costs[key]
+
+    def text(self, statement: Statement) -> str:
+        if id(statement) not in self.texts:
+            self.texts[id(statement)] = show_statement(statement)
+        return self.texts[id(statement)]
 
     def _alive(self, kept: Kept) -> set[str]:
         """What the results need, of what is computed here."""
@@ -147,11 +187,8 @@ class Work:
             names.setdefault(i.name)
         return {n: k for k, n in enumerate(names)}
 
-    def _reserved(self) -> frozenset[str]:
-        return self.own.taken | (self.known.taken if self.known is not None else frozenset())
-
     def _taken(self, alive: set[str]) -> set[str]:
-        taken = names_in(self.program) - (set(self.own.definitions) - alive - set(self.results))
+        taken = self.names - (set(self.own.definitions) - alive - set(self.results))
         if self.known is not None:
             taken |= set(self.known.facts.tensors) | set(self.known.facts.constants)
         return taken
@@ -202,10 +239,6 @@ def _positions(own: Reading, known: Reading | None) -> dict[str, int]:
     return {n: k for k, n in enumerate(names)}
 
 
-def merged(statements: list[Accumulate]) -> list[Accumulate]:
-    return statements
-
-
 # -------------------------------------------------------------------------------------------- search
 
 
@@ -227,9 +260,7 @@ def best(program: Program, own: Reading, known: Reading | None) -> Candidate | N
     if not found:
         return None
     winner = min(found, key=lambda c: c.rank)
-    temporaries = {
-        t.name for t in own.facts.tensors.values() if t.role == "temporary"
-    }
+    temporaries = {t.name for t in own.facts.tensors.values() if t.role == "temporary"}
     literal = cost_of(own.facts.program.statements, temporaries).value
     return winner if winner.value < literal else None
 

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 
 from loopgrad.analysis.infer import infer
 from loopgrad.analysis.tidy import tidy
 from loopgrad.diagnostics import ProgramError
 from loopgrad.ir.nodes import (
     Accumulate,
-    Argument,
     Constant,
     Expression,
     Extent,
     Input,
     Program,
-    Result,
     Size,
-    Statement,
 )
 from loopgrad.ir.walk import (
     all_statements,
@@ -46,7 +42,8 @@ def simplify(program: Program, forward: Program | None = None) -> Program:
     forward = forward if forward is not None else program.primal
     infer(program)
     try:
-        found = _simplified(program, forward)
+        with nf.WORKING:
+            found = _simplified(program, forward)
     except (Unsupported, nf.TooLarge):
         return program
     return program if found is None else found
@@ -56,8 +53,9 @@ def _simplified(program: Program, forward: Program | None) -> Program | None:
     nf.restart_names()
     known = None
     if forward is not None:
-        known = Reading(forward, naming=True)
-    own = Reading(program, naming=False, names=known.names if known else None)
+        known = Reading(forward, naming="sums")
+    # Differences stay factors here too: multiplied out, `(x - mu)**2` would cancel digits.
+    own = Reading(program, naming="reads", names=known.names if known else None)
     winner = best(program, own, known)
     if winner is None:
         return None
@@ -86,9 +84,7 @@ def derivation(program: Program) -> Derivation:
     return known if known is not None else Derivation()
 
 
-def assemble(
-    program: Program, own: Reading, known: Reading | None, winner: Candidate
-) -> Program:
+def assemble(program: Program, own: Reading, known: Reading | None, winner: Candidate) -> Program:
     """The candidate's statements under a header with what they read."""
     read = {r.tensor for s in winner.statements for r in statement_reads(s)}
     inputs = _inputs(program, known, read)
@@ -129,8 +125,8 @@ def _inputs(program: Program, known: Reading | None, read: set[str]) -> list[Inp
     given = {i.name: i for i in program.inputs}
     forward = known.facts
     found = [given.get(i.name, i) for i in forward.program.inputs if i.name in read]
-    for name, definition in known.definitions.items():
-        if name in read and name not in {d for d in program_computes(program)}:
+    for name in known.definitions:
+        if name in read and name not in program_computes(program):
             fact = forward.tensors[name]
             kind = "input" if fact.element.value == "float" else "int"
             found.append(given.get(name, Input(name, fact.extents, kind)))  # type: ignore[arg-type]
@@ -139,4 +135,6 @@ def _inputs(program: Program, known: Reading | None, read: set[str]) -> list[Inp
 
 
 def program_computes(program: Program) -> set[str]:
-    return {s.target.tensor for s in all_statements(program.statements) if isinstance(s, Accumulate)}
+    return {
+        s.target.tensor for s in all_statements(program.statements) if isinstance(s, Accumulate)
+    }

@@ -9,7 +9,7 @@ from math import gcd, lcm
 
 from loopgrad.ir.nodes import Apply, Expression, Index, Number, Range, Read, Reduce
 from loopgrad.ir.operations import RESERVED
-from loopgrad.ir.walk import apply, compare, indices_of
+from loopgrad.ir.walk import apply, compare, indices_of, substitute
 from loopgrad.simplify import normal_form as nf
 from loopgrad.simplify.normal_form import Atom, Poly, Term
 
@@ -70,9 +70,14 @@ class Writer:
                     group[k], sign = nf.scaled(factor, -1), -sign
         # `g * (p - y)` rather than `-g * (y - p)`; sums of the forward keep their order.
         for k, factor in enumerate(factors):
-            if sign < 0 and not self.plain and all(t.atoms for t, _ in factor.terms) and len({c > 0 for _, c in factor.terms}) > 1:
+            if (
+                sign < 0
+                and not self.plain
+                and all(t.atoms for t, _ in factor.terms)
+                and len({c > 0 for _, c in factor.terms}) > 1
+            ):
                 factors[k], sign = nf.scaled(factor, -1), 1
-        return sign, nf.product((), kept, abs(coefficient)), (*factors, *named)
+        return sign, nf.product((), kept, max(coefficient, -coefficient)), (*factors, *named)
 
     def _backwards(self, poly: Poly) -> bool:
         """Would one rather write its negative: `1 - G`, `x - mu`?"""
@@ -98,7 +103,9 @@ class Writer:
             names[index] = choices[0] if choices else invented(extent, used)
             used.add(names[index])
         inside = nf.product((), {a: p for a, p in powers.items() if a.free & inner})
-        outside = nf.product((), {a: p for a, p in powers.items() if not a.free & inner}, coefficient)
+        outside = nf.product(
+            (), {a: p for a, p in powers.items() if not a.free & inner}, coefficient
+        )
         value = replace(self, names=names).expression(inside)
         whole: Expression = Reduce("sum", tuple(Range(names[i]) for i, _ in bound), value)
         sign, factor = self.signed(outside)
@@ -151,7 +158,7 @@ class Writer:
         ordered = sorted(term.atoms, key=lambda t: (self._rank(t[0]), t[0].key))
         for atom, p in ordered:
             base = self.atom(atom)
-            (top if p > 0 else bottom).append(_power(base, abs(p)))
+            (top if p > 0 else bottom).append(_power(base, max(p, -p)))
         top += [self.sum(s) for s in sums]
         if bottom:
             return self._fraction(top, bottom)
@@ -244,7 +251,7 @@ class Writer:
         return self.formula(nf.as_expression(subscript))
 
     def formula(self, expression: Expression) -> Expression:
-        return nf.substitute(expression, {i: Index(n) for i, n in self.names.items()})
+        return substitute(expression, {i: Index(n) for i, n in self.names.items()})
 
 
 def weight(atom: Atom) -> int:
@@ -310,7 +317,6 @@ def spread(poly: Poly) -> Poly:
     return nf.plus(*parts)
 
 
-
 def content_of(poly: Poly) -> tuple[Poly, Poly]:
     """What all terms share, and what is left: `2 a b + 4 a c` is `2 a` times `b + 2 c`."""
     shared: Powers | None = None
@@ -355,7 +361,9 @@ def _by_atom(poly: Poly, atom: Atom) -> tuple[Poly, Poly]:
 
 def divide(poly: Poly, divisor: Poly) -> Poly | None:
     """The quotient, where it leaves no remainder."""
-    atoms = sorted({a for p in (poly, divisor) for t, _ in p.terms for a, _ in t.atoms}, key=nf._key)
+    atoms = sorted(
+        {a for p in (poly, divisor) for t, _ in p.terms for a, _ in t.atoms}, key=nf._key
+    )
 
     def lead(p: Poly) -> tuple[Term, nf.Number]:
         return max(p.terms, key=lambda t: tuple(dict(t[0].atoms).get(a, 0) for a in atoms))

@@ -75,7 +75,7 @@ def _here(expression: Expression) -> Iterator[tuple[str, Expression]]:
             yield "function forgotten", operand
         case Apply("neg", (operand,)):
             yield "sign flipped", operand
-        case Number(value) if value:
+        case Number(value) if value and value != float("inf"):
             yield "number off by one", Number(value + 1)
         case Read(tensor, (*rest, first, second)) if first != second:
             yield "subscripts swapped", Read(tensor, (*rest, second, first))

@@ -29,11 +29,12 @@ def array(tensor: Tensor) -> Any:
 def interpreted(program: lg.Program, number: int, of: Trial) -> dict[str, Any]:
     """The results, by name, of program `number` of a comparison, from the reference interpreter."""
     given = {i.name: array(of.inputs[i.name]) for i in program.inputs}
-    given = {i.name: given[i.name].astype(bool) if i.kind == "bool" else given[i.name] for i in program.inputs}
-    sizes = {s.name: of.extents[number][s.name] for s in program.sizes}
-    constants = {
-        c.name: type(c.value)(of.constants[c.name]) for c in program.constants
+    given = {
+        i.name: given[i.name].astype(bool) if i.kind == "bool" else given[i.name]
+        for i in program.inputs
     }
+    sizes = {s.name: of.extents[number][s.name] for s in program.sizes}
+    constants = {c.name: type(c.value)(of.constants[c.name]) for c in program.constants}
     found = lg.compile(program, backend="interpret")(**given, **sizes, **constants)
     found = found if isinstance(found, tuple) else (found,)
     return {r.name: value for r, value in zip(program.results, found, strict=True)}

@@ -208,6 +208,14 @@ WRONG = {
         "f(W[J,J], x[J]) -> y[J]:\n    for j, i:  y[j] += W[j,i] * x[i]",
         "f(W[J,J], x[J]) -> y[J]:\n    for j, i:  y[j] += W[i,j] * x[i]",
     ),
+    "right only where two extents are equal": (
+        "f(W[J,K], x[K]) -> y[J]:\n    for j, k:  y[j] += W[j,k] * x[k]",
+        "f(W[J,K], x[K]) -> y[J]:\n    for j, k:  y[j] += W[k,j] * x[k]",
+    ),
+    "no number at one size": (
+        "f(x[B,J]) -> y:\n    for b, j:  y += x[b,j]",
+        "f(x[B,J]) -> y:\n    for b, j:  y += x[b,j] * (B - 2) / (B - 2)",
+    ),
     "a factor 1/B lost": ("f(x[B]) -> y:\n    for b:  y += x[b] / B", "f(x[B]) -> y:\n    for b:  y += x[b]"),
     "B - 1 for B": ("f(x[B]) -> y:\n    for b:  y += x[b] / B", "f(x[B]) -> y:\n    for b:  y += x[b] / (B - 1 + 1e-9)"),
     "a difference that 20 digits do not show": ("f(x) -> y:\n    y = x", "f(x) -> y:\n    y = x + 1e-25 * x**2"),
@@ -254,7 +262,10 @@ def test_a_rewriting_may_be_defined_at_more_inputs() -> None:
 def test_no_numbers_no_verdict() -> None:
     nowhere = "f(x[N]) -> y[N]:\n    for n:  y[n] = log(-1 - x[n]**2)"
     found = verdict(nowhere, nowhere)
-    assert found.kind == "undecided" and "no inputs were found on which `y` is a number" in found.reason
+    assert (
+        found.kind == "undecided"
+        and "no inputs were found on which `y` is a number" in found.reason
+    )
 
 
 def test_the_same_every_time() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from fractions import Fraction
 
 import numpy as np
@@ -42,7 +43,7 @@ def numbers(field: Fields, rng: np.random.Generator, squares: bool = False) -> R
 
 def test_each_prime_is_twice_the_next_and_one() -> None:
     assert all(is_prime(p) for p in CHAIN)
-    assert all(p == 2 * q + 1 for p, q in zip(CHAIN, CHAIN[1:], strict=False))
+    assert all(p == 2 * q + 1 for p, q in itertools.pairwise(CHAIN))
     # The last one's squares are a group of no prime order; no exponent lives there.
     assert all(pow(generator(p), (p - 1) // 2, p) == 1 != generator(p) for p in CHAIN)
 

@@ -89,6 +89,19 @@ GOLDEN = {
         for b, j:  s.grad[b,j] += p[b,j] * (p.grad[b,j] + e[b])
         """,
     ),
+    # The literal Z.grad, which every reader multiplies by Z, becomes e.
+    "softmax with a temperature": (
+        """
+        softmax(s[B,J], t) -> p[B,J]:
+            for b, j:  Z[b]   += exp(s[b,j] / t)
+            for b, j:  p[b,j] += exp(s[b,j] / t) / Z[b]
+        """,
+        """
+        for b, j:  e[b]        -= p[b,j] * p.grad[b,j]
+        for b, j:  s.grad[b,j] += p[b,j] * (p.grad[b,j] + e[b]) / t
+        for b, j:  t.grad      -= s[b,j] * p[b,j] * (p.grad[b,j] + e[b]) / t**2
+        """,
+    ),
     "logsumexp is softmax": (
         """
         total(s[B,J]) -> L[B]:
@@ -252,6 +265,15 @@ LIBRARY = {
         for b, j:  e[b]        -= γ[j] / J * y.grad[b,j]
         for b, j:  e2[b]       -= γ[j] / J * y.grad[b,j] * (x[b,j] - μ[b])
         for b, j:  x.grad[b,j] += (γ[j] * y.grad[b,j] + e2[b] / (v[b] + eps) * (x[b,j] - μ[b]) + e[b]) / sqrt(v[b] + eps)
+        """,
+    # The row sum goes over the features of the result: no array over t and u is read for it.
+    "attention": """
+        for b, h, t, u, e:  p.grad[b,h,t,u] += v[b,h,u,e] * y.grad[b,h,t,e]
+        for b, h, t, u, e:  v.grad[b,h,u,e] += p[b,h,t,u] * y.grad[b,h,t,e]
+        for b, h, t, e:     e2[b,h,t]       -= y[b,h,t,e] * y.grad[b,h,t,e]
+        for b, h, t, u:     s.grad[b,h,t,u] += p[b,h,t,u] * (p.grad[b,h,t,u] + e2[b,h,t])
+        for b, h, t, u, d:  q.grad[b,h,t,d] += k[b,h,u,d] * s.grad[b,h,t,u] / sqrt(D)
+        for b, h, t, u, d:  k.grad[b,h,u,d] += q[b,h,t,d] * s.grad[b,h,t,u] / sqrt(D)
         """,
     "rms_norm": """
         for b, j:  γ.grad[j]   += x[b,j] * y.grad[b,j] / (B * sqrt(v[b] + eps))

@@ -169,6 +169,15 @@ def test_costs_are_formulas() -> None:
     assert show_formula(cost(lg.lib.softmax.backward().simplify()).transcendental) == "0"
 
 
+def test_a_name_may_be_an_extent_here_and_a_constant_there() -> None:
+    as_constant = "f(x[N], K = 2) -> y[N]:\n    for n, k < K:  y[n] += tanh(x[n]) / K"
+    as_extent = "f(x[N,K]) -> y[N]:\n    for n, k:  y[n] += tanh(x[n,k]) / K"
+    for text in (as_constant, as_extent, as_constant):
+        forward = lg.program(text)
+        literal = forward.backward()
+        assert certify(literal, literal.simplify(), forward).kind == "agree"
+
+
 def test_a_broken_program_is_refused_as_everywhere() -> None:
     with pytest.raises(ProgramError):
         lg.program("f(x[N]) -> y[N]:\n    for n:  y[n] += x[m]").simplify()
