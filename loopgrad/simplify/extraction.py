@@ -157,6 +157,8 @@ class Extraction:
                 continue
             variables = frozenset(known.indices) | {i for i, _ in known.bound}
             for names in match_product(tuple(known.atoms.items()), atoms, {}, variables):
+                if any(i not in names for i in known.indices):
+                    continue  # the sum does not tell which element of the temporary is meant
                 taken = [names[i] for i, _ in known.bound]
                 if sorted(map(str, taken)) == sorted(i for i, _ in bound):
                     read = nf.read(known.name, [names[i] for i in known.indices])

@@ -193,3 +193,16 @@ def test_softmax_takes_milliseconds() -> None:
         literal.simplify()
         times.append(time.perf_counter() - start)
     assert min(times) < 0.2  # 0.03 s on a machine of its own
+
+
+def test_a_temporary_is_not_read_where_the_sum_does_not_tell_its_element() -> None:
+    """Two sums alike, one of them scattered: the second has an index that the first lacks."""
+    program = lg.program(
+        "f(x[B,J], a, int g[B], size K) -> t[K], r[B]:\n"
+        "    t1[b] = sum[j](x[b,j] * ((1.5 + sin(a))**1.5)) - mean[j](x[b,j])\n"
+        "    for b, k < K:  t[g[b]] += cos(t1[b])\n"
+        "    for b, j:      r[b]    += x[b,j] / J\n"
+    )
+    backward = program.backward()
+    simplified = backward.simplify()
+    assert lg.program(str(simplified)) == simplified
