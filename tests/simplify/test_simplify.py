@@ -196,13 +196,12 @@ def test_softmax_takes_milliseconds() -> None:
 
 
 def test_a_temporary_is_not_read_where_the_sum_does_not_tell_its_element() -> None:
-    """Two sums alike, one of them scattered: the second has an index that the first lacks."""
+    """Two sums alike: one is the same for every `b`, of the other each `b` has its own."""
     program = lg.program(
-        "f(x[B,J], a, int g[B], size K) -> t[K], r[B]:\n"
+        "f(x[B,J], a, size K, size M, int g[B]) -> t2[M,K], t3[B]:\n"
         "    t1[b] = sum[j](x[b,j] * ((1.5 + sin(a))**1.5)) - mean[j](x[b,j])\n"
-        "    for b, k < K:  t[g[b]] += cos(t1[b])\n"
-        "    for b, j:      r[b]    += x[b,j] / J\n"
+        "    for b, k < K:  t2[g[b],k] += cos(t1[b])\n"
+        "    for b:         t3[b] = x[b,0]\n"
     )
-    backward = program.backward()
-    simplified = backward.simplify()
+    simplified = program.backward().simplify()
     assert lg.program(str(simplified)) == simplified
