@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from loopgrad.analysis.infer import infer
 from loopgrad.analysis.tidy import tidy
 from loopgrad.diagnostics import ProgramError
+from loopgrad.ir.limits import within_limits
 from loopgrad.ir.nodes import (
     Accumulate,
     Constant,
@@ -44,7 +45,7 @@ def simplify(program: Program, forward: Program | None = None) -> Program:
     try:
         with nf.WORKING:
             found = _simplified(program, forward)
-    except (Unsupported, nf.TooLarge):
+    except (Unsupported, nf.TooLarge, RecursionError):  # too much for it, in width or in depth
         return program
     return program if found is None else found
 
@@ -60,7 +61,7 @@ def _simplified(program: Program, forward: Program | None) -> Program | None:
     if winner is None:
         return None
     try:
-        result = assemble(program, own, known, winner)
+        result = within_limits(assemble(program, own, known, winner))
     except ProgramError:
         return None
     if not certified(program, result, forward):

@@ -205,3 +205,16 @@ def test_a_temporary_is_not_read_where_the_sum_does_not_tell_its_element() -> No
     )
     simplified = program.backward().simplify()
     assert lg.program(str(simplified)) == simplified
+
+
+@pytest.mark.filterwarnings("ignore::loopgrad.ProgramWarning")
+def test_what_is_too_deep_for_the_algebra_comes_back_unchanged_or_equal() -> None:
+    program = lg.program(
+        "f(x[B,J], q[J,J], a) -> t3[B,J]:\n"
+        "    for j, i < J-1:  t1[j] += q[j,i] * tanh(q[i,j]) * a\n"
+        "    t2[b,j] = softmax[j](x[b,j]) * (0.5 * (x[b,j]) * (q[j,j]))\n"
+        "    t3[b,j] = softmax[j](x[b,j]) * (x[b,j] + a)\n"
+    )
+    backward = program.backward()
+    simplified = backward.simplify()
+    assert simplified == backward or lg.equal(backward, simplified)
