@@ -362,7 +362,7 @@ def _by_atom(poly: Poly, atom: Atom) -> tuple[Poly, Poly]:
 def divide(poly: Poly, divisor: Poly) -> Poly | None:
     """The quotient, where it leaves no remainder."""
     atoms = sorted(
-        {a for p in (poly, divisor) for t, _ in p.terms for a, _ in t.atoms}, key=nf._key
+        {a for p in (poly, divisor) for t, _ in p.terms for a, _ in t.atoms}, key=nf.key_of
     )
 
     def lead(p: Poly) -> tuple[Term, nf.Number]:

@@ -1,0 +1,137 @@
+"""Atoms: the factors that are not taken apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from typing import TYPE_CHECKING, Union
+
+from loopgrad.ir.nodes import Expression, Index
+from loopgrad.ir.printer import show_expression
+from loopgrad.ir.walk import indices_of, reads, substitute
+
+if TYPE_CHECKING:
+    from loopgrad.simplify.sums import Poly
+
+Number = int | Fraction
+Subscript = Union[str, "Atom"]  # an index, or an integer formula as an opaque atom
+
+
+def exact(value: Number) -> Number:
+    """An int where it is one."""
+    return int(value) if value.denominator == 1 else value
+
+
+class Keyed:
+    """Equal, hashed and ordered by its text."""
+
+    __slots__ = ("__dict__", "key")
+    key: str
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Keyed) and self.key == other.key)
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __repr__(self) -> str:
+        return self.key
+
+
+class Atom(Keyed):
+    """A factor that is not taken apart. `shape` is the text without the names of free indices.
+
+    kind      name        parts
+    read      tensor      subscripts
+    name      B, eps                         (an extent or constant; `node` is its expression)
+    index                 the index          (as a number)
+    function  exp, max    Polys
+    sum                   one Poly           (under a power, or named: `x[b,j] - mu[j]`)
+    delta                 two subscripts     (1 where they are equal, else 0)
+    indicator             an expression      (1 where it holds, else 0)
+    opaque                an expression
+    """
+
+    __slots__ = ("free", "height", "kind", "name", "node", "parts", "shape", "tensors")
+    free: frozenset[str]
+    tensors: frozenset[str]
+    shape: str
+    height: int
+
+    def __init__(
+        self, kind: str, name: str = "", parts: tuple[object, ...] = (), node: object = None
+    ):
+        self.kind, self.name, self.parts, self.node = kind, name, parts, node
+        self.height = 0
+        match kind:
+            case "read" | "delta":
+                shown = [p if isinstance(p, str) else p.key for p in parts]  # type: ignore[attr-defined]
+                shapes = ["?" if isinstance(p, str) else p.shape for p in parts]  # type: ignore[attr-defined]
+                self.free = frozenset(p for p in parts if isinstance(p, str)).union(
+                    *(p.free for p in parts if isinstance(p, Atom))
+                )
+                self.tensors = frozenset({name} if kind == "read" else ()).union(
+                    *(p.tensors for p in parts if isinstance(p, Atom))
+                )
+                head = name if kind == "read" else "delta "  # no tensor's name
+                self.key = f"{head}[{','.join(shown)}]"
+                self.shape = f"{head}[{','.join(shapes)}]"
+            case "name":
+                self.key = self.shape = name
+                self.free, self.tensors = frozenset(), frozenset()
+            case "index":
+                self.key, self.shape = f"index({parts[0]})", "index(?)"
+                self.free, self.tensors = frozenset(parts), frozenset()  # type: ignore[arg-type]
+            case "function" | "sum":
+                polys: tuple[Poly, ...] = parts  # type: ignore[assignment]
+                self.key = f"{name}({'; '.join(p.key for p in polys)})"
+                self.shape = f"{name}({'; '.join(p.shape for p in polys)})"
+                self.free = frozenset().union(*(p.free for p in polys))
+                self.tensors = frozenset().union(*(p.tensors for p in polys))
+                self.height = max((p.height for p in polys), default=0)
+            case _:
+                expression: Expression = parts[0]  # type: ignore[assignment]
+                self.free = indices_of(expression)
+                self.key = f"{kind}<{show_expression(expression)}>"
+                blank = substitute(expression, {i: Index("?") for i in self.free})
+                self.shape = f"{kind}<{show_expression(blank)}>"
+                self.tensors = frozenset(r.tensor for r in reads(expression))
+
+    def renamed(self, names: Mapping[str, Subscript]) -> Atom:
+        """With free indices replaced; only meaningful where `as_poly` need not simplify."""
+        if self.free.isdisjoint(names):
+            return self
+        match self.kind:
+            case "read" | "delta":
+                return Atom(self.kind, self.name, tuple(rename(p, names) for p in self.parts))  # type: ignore[arg-type]
+            case "index":
+                new = rename(self.parts[0], names)  # type: ignore[arg-type]
+                return Atom("index", "", (new,)) if isinstance(new, str) else new
+            case "function" | "sum":
+                return Atom(self.kind, self.name, tuple(p.renamed(names) for p in self.parts))  # type: ignore[attr-defined]
+        into = {i: as_expression(names[i]) for i in self.free if i in names}
+        return Atom(self.kind, self.name, (substitute(self.parts[0], into),))  # type: ignore[arg-type]
+
+
+def rename(subscript: Subscript, names: Mapping[str, Subscript]) -> Subscript:
+    if isinstance(subscript, str):
+        return names.get(subscript, subscript)
+    return subscript.renamed(names)
+
+
+def as_expression(subscript: Subscript) -> Expression:
+    if isinstance(subscript, str):
+        return Index(subscript)
+    return subscript.parts[0]  # type: ignore[return-value]
+
+
+def read(tensor: str, subscripts: Sequence[Subscript]) -> Atom:
+    return Atom("read", tensor, tuple(subscripts))
+
+
+def key_of(thing: Keyed) -> str:
+    return thing.key
+
+
+def free_of(subscript: Subscript) -> frozenset[str]:
+    return frozenset({subscript}) if isinstance(subscript, str) else subscript.free

@@ -1,0 +1,123 @@
+"""Powers and functions of sums, with what is known of exp, log and odd functions."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from loopgrad.ir.nodes import Extent
+from loopgrad.simplify.atoms import Atom, Number, exact
+from loopgrad.simplify.sums import (
+    ONE,
+    ZERO,
+    Poly,
+    number,
+    of_atom,
+    plus,
+    powered_sum,
+    product,
+    scaled,
+    times,
+)
+from loopgrad.simplify.terms import Term
+
+
+def power(poly: Poly, exponent: Number) -> Poly:
+    """`poly ** exponent` for a rational exponent."""
+    exponent = exact(exponent)
+    if exponent == 0:
+        return ONE
+    if exponent == 1:
+        return poly
+    value = poly.constant
+    if value is not None and value and exponent.denominator == 1:
+        return number(exact(Fraction(value) ** int(exponent)))
+    if value == 1 or (value == 0 and exponent > 0):
+        return poly
+    if len(poly.terms) == 1 and not poly.terms[0][0].bound:
+        (term, coefficient) = poly.terms[0]
+        if exponent.denominator == 1:
+            whole = {a: p * exponent for a, p in term.atoms}
+            return product((), whole, Fraction(coefficient) ** int(exponent))
+        if coefficient == 1 and len(term.atoms) == 1:
+            ((atom, p),) = term.atoms
+            if p == 1 or _positive(atom) or p.denominator != 1:
+                return product((), {atom: exact(p * exponent)}, 1)
+    if exponent.denominator == 1 and exponent > 0:
+        return times(*([poly] * int(exponent)))
+    if len(poly.terms) == 1 and exponent.denominator == 1:
+        outside, inside = _split(poly.terms[0][0])
+        if outside:
+            whole = {a: p * exponent for a, p in outside.items()}
+            factor = Fraction(poly.terms[0][1]) ** int(exponent)
+            return times(product((), whole, factor), powered_sum(inside, exponent))
+    return powered_sum(poly, exponent)
+
+
+def _split(term: Term) -> tuple[dict[Atom, Number], Poly]:
+    """A sum as the factors that its bound indices do not touch, and the rest."""
+    bound, powers = term.opened()
+    inner = {i for i, _ in bound}
+    outside = {a: p for a, p in powers.items() if not a.free & inner}
+    return outside, product(bound, {a: p for a, p in powers.items() if a not in outside})
+
+
+def _positive(atom: Atom) -> bool:
+    return (atom.kind == "name" and isinstance(atom.node, Extent)) or (
+        atom.kind == "function" and atom.name in ("exp", "sigmoid", "softplus")
+    )
+
+
+def function(name: str, *arguments: Poly) -> Poly:
+    """`exp(a)`, `max(a, b)`: with what is known of exp, log and odd functions."""
+    argument = arguments[0]
+    match name:
+        case "sqrt":
+            return power(argument, Fraction(1, 2))
+        case "rsqrt":
+            return power(argument, Fraction(-1, 2))
+        case "exp":
+            return _exp(argument)
+        case "log":
+            return _log(argument)
+        case "sigmoid" if _negative(argument):
+            return plus(ONE, scaled(function("sigmoid", scaled(argument, -1)), -1))
+        case "tanh" if _negative(argument):
+            return scaled(function("tanh", scaled(argument, -1)), -1)
+        case "tanh" if not argument:
+            return ZERO
+    return of_atom(Atom("function", name, arguments))
+
+
+def _negative(poly: Poly) -> bool:
+    """Is the leading coefficient below 0? Asked by shape, so that renaming does not change it."""
+    return bool(poly.terms) and min(poly.terms, key=lambda t: t[0].shape)[1] < 0
+
+
+def _exp(argument: Poly) -> Poly:
+    if not argument:
+        return ONE
+    for term, coefficient in argument.terms:
+        if not term.bound and len(term.atoms) == 1:
+            ((atom, p),) = term.atoms
+            if atom.kind == "function" and atom.name == "log" and p == 1:
+                rest = plus(argument, Poly({term: -coefficient}))
+                return times(_exp(rest), power(atom.parts[0], coefficient))  # type: ignore[arg-type]
+    return of_atom(Atom("function", "exp", (argument,)))
+
+
+def _log(argument: Poly) -> Poly:
+    if argument.constant == 1:
+        return ZERO
+    if len(argument.terms) == 1:
+        term, coefficient = argument.terms[0]
+        bound, powers = term.opened()
+        inner = {i for i, _ in bound}
+        outside, inside = ZERO, {}
+        for atom, p in powers.items():
+            if atom.kind == "function" and atom.name == "exp" and not atom.free & inner:
+                outside = plus(outside, scaled(atom.parts[0], p))  # type: ignore[arg-type]
+            else:
+                inside[atom] = p
+        if outside.terms:
+            return plus(outside, _log(product(bound, inside, coefficient)))
+    return of_atom(Atom("function", "log", (argument,)))

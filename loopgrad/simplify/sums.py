@@ -1,0 +1,220 @@
+"""Sums of terms, and their arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
+from functools import cached_property, lru_cache
+
+from loopgrad.ir.nodes import Expression, Extent
+from loopgrad.ir.printer import show_expression
+from loopgrad.simplify.atoms import Atom, Keyed, Number, Subscript, exact, free_of, key_of
+from loopgrad.simplify.terms import Powers, Term, closed
+
+MOST_TERMS = 4_000
+
+
+class TooLarge(Exception):
+    """A form grew beyond what is worth working on."""
+
+
+class Poly(Keyed):
+    """A sum of terms; zero coefficients are left out, terms sorted by their text."""
+
+    __slots__ = ("free", "height", "shape", "tensors", "terms")
+
+    def __init__(self, terms: Mapping[Term, Number]):
+        if len(terms) > MOST_TERMS:
+            raise TooLarge
+        kept = sorted(((t, c) for t, c in terms.items() if c), key=lambda t: t[0].key)
+        self.terms: tuple[tuple[Term, Number], ...] = tuple(kept)
+        self.key = " + ".join(t.key if c == 1 else f"{c} {t.key}" for t, c in kept) or "0"
+        self.shape = " + ".join(sorted(f"{c} {t.shape}" for t, c in kept))
+        self.free = frozenset().union(*(t.free for t, _ in kept))
+        self.tensors = frozenset().union(*(t.tensors for t, _ in kept))
+        self.height = max((t.height for t, _ in kept), default=0)
+
+    def __bool__(self) -> bool:
+        return bool(self.terms)
+
+    def renamed(self, names: Mapping[str, Subscript]) -> Poly:
+        if self.free.isdisjoint(names):
+            return self
+        opened = ((t.opened(), c) for t, c in self.terms)
+        return plus(*(product(b, _renamed(p, names), c) for (b, p), c in opened))
+
+    @cached_property
+    def constant(self) -> Number | None:
+        """Its value, where it is a number."""
+        if not self.terms:
+            return 0
+        if len(self.terms) == 1 and not self.terms[0][0].atoms and not self.terms[0][0].bound:
+            return self.terms[0][1]
+        return None
+
+
+def _renamed(powers: Powers, names: Mapping[str, Subscript]) -> dict[Atom, Number]:
+    found: dict[Atom, Number] = {}
+    for atom, power in powers.items():
+        new = atom.renamed(names)
+        found[new] = found.get(new, 0) + power
+    return found
+
+
+UNIT = Term((), ())
+ZERO = Poly({})
+ONE = Poly({UNIT: 1})
+
+
+KEEP = Poly({UNIT: 2})  # known by identity
+
+
+def number(value: Number) -> Poly:
+    return Poly({UNIT: exact(value)})
+
+
+def of_atom(atom: Atom, power: Number = 1) -> Poly:
+    return product((), {atom: power})
+
+
+def product(bound: Iterable[tuple[str, str]], powers: Powers, coefficient: Number = 1) -> Poly:
+    """The sum over opened indices of a product, in normal form."""
+    if not coefficient:
+        return ZERO
+    ranges, atoms = dict(bound), {a: p for a, p in powers.items() if p}
+    delta = next((a for a in sorted(atoms, key=key_of) if a.kind == "delta"), None)
+    while delta is not None:
+        left, right = delta.parts
+        names: dict[str, Subscript] = {}
+        if left == right:
+            pass
+        elif isinstance(left, str) and left in ranges and left not in free_of(right):  # type: ignore[arg-type]
+            names = {left: right}  # type: ignore[dict-item]
+        elif isinstance(right, str) and right in ranges and right not in free_of(left):  # type: ignore[arg-type]
+            names = {right: left}  # type: ignore[dict-item]
+        else:
+            break
+        del atoms[delta]
+        for index in names:
+            del ranges[index]
+        again: dict[Atom, Number] = {}
+        for atom, power in atoms.items():
+            new = atom.renamed(names)
+            again[new] = again.get(new, 0) + power
+        atoms = {a: p for a, p in again.items() if p}
+        delta = next((a for a in sorted(atoms, key=key_of) if a.kind == "delta"), None)
+    atoms = _along_deltas(atoms)
+    for atom in atoms:
+        if atom.kind == "indicator":
+            atoms[atom] = 1
+    result_sizes: list[str] = []
+    if ranges:
+        used = frozenset().union(*(a.free for a in atoms))
+        for index in [i for i in ranges if i not in used]:
+            result_sizes.append(ranges.pop(index))
+    term = Poly({closed(ranges, atoms): exact(coefficient)})
+    for size in sorted(result_sizes):
+        term = times(term, extent_poly(size))
+    return term
+
+
+def _along_deltas(atoms: dict[Atom, Number]) -> dict[Atom, Number]:
+    """`f(j) delta(j, e)` is `f(e) delta(j, e)`."""
+    for delta in sorted((a for a in atoms if a.kind == "delta"), key=key_of):
+        left, right = delta.parts
+        if not isinstance(left, str) or left in free_of(right):  # type: ignore[arg-type]
+            continue
+        moved: dict[Atom, Number] = {}
+        for atom, power in atoms.items():
+            new = atom if atom is delta else atom.renamed({left: right})  # type: ignore[dict-item]
+            moved[new] = moved.get(new, 0) + power
+        atoms = {a: p for a, p in moved.items() if p}
+    return atoms
+
+
+def plus(*polys: Poly) -> Poly:
+    total: dict[Term, Number] = {}
+    for poly in polys:
+        for term, coefficient in poly.terms:
+            total[term] = total.get(term, 0) + coefficient
+    return Poly({t: exact(c) for t, c in total.items() if c})
+
+
+def scaled(poly: Poly, factor: Number) -> Poly:
+    return Poly({t: exact(c * factor) for t, c in poly.terms})
+
+
+def times(*polys: Poly) -> Poly:
+    """The product, distributed. Whole sums of sizes stay atoms: `(B - 1)` meets `1 / (B - 1)`."""
+    result = ONE
+    for poly in polys:
+        if len(result.terms) * len(poly.terms) > MOST_TERMS:
+            raise TooLarge
+        if poly is ONE or not result.terms:
+            continue
+        if result is ONE:
+            result = poly
+            continue
+        result = plus(
+            *(_times_term(t, c, u, d) for t, c in factors_of(result) for u, d in factors_of(poly))
+        )
+    return result
+
+
+def factors_of(poly: Poly) -> Sequence[tuple[Term, Number]]:
+    if len(poly.terms) > 1 and _of_sizes(poly):
+        whole = powered_sum(poly, 1)
+        return whole.terms
+    return poly.terms
+
+
+def _of_sizes(poly: Poly) -> bool:
+    if poly.tensors or poly.free:
+        return False
+    return any(isinstance(a.node, Extent) for t, _ in poly.terms for a, _ in t.atoms)
+
+
+def _times_term(t: Term, c: Number, u: Term, d: Number) -> Poly:
+    if not t.atoms and not t.bound:
+        return Poly({u: exact(c * d)})
+    (left, powers), (right, more) = t.opened(), u.opened()
+    for atom, power in more.items():
+        powers[atom] = powers.get(atom, 0) + power
+    return product((*left, *right), powers, c * d)
+
+
+def powered_sum(poly: Poly, exponent: Number) -> Poly:
+    """A sum as one factor, under a power; its leading coefficient is 1 where the power is whole."""
+    leading: Number = 1
+    if exponent.denominator == 1 and poly.terms:
+        leading = min(poly.terms, key=lambda t: (not t[0].atoms, t[0].shape))[1]
+    inside = scaled(poly, Fraction(1) / leading)
+    atom = Atom("sum", "", (inside,))
+    return product((), {atom: exponent}, Fraction(leading) ** int(exponent) if leading != 1 else 1)
+
+
+# ------------------------------------------------------------------------------- extents as numbers
+
+_EXTENTS: dict[str, Expression] = {}
+
+
+def extent_text(extent: Expression) -> str:
+    text = show_expression(extent, True)
+    _EXTENTS.setdefault(text, extent)
+    return text
+
+
+def extent_expression(text: str) -> Expression:
+    return _EXTENTS[text]
+
+
+@lru_cache(maxsize=1024)
+def extent_poly(text: str) -> Poly:
+    from loopgrad.simplify.reading import Reader
+
+    return Reader({}).value(_EXTENTS[text])
+
+
+def forget_extents() -> None:
+    _EXTENTS.clear()
+    extent_poly.cache_clear()
