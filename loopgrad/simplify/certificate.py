@@ -34,6 +34,7 @@ from loopgrad.simplify.sampling import Inputs, Kind, Sizes, draw_constants, zero
 ENOUGH = 48  # input elements drawn before a program with order counts as tested
 OFTEN = 3  # trials in which each statement has run
 LONG = 8  # times the trials asked for, after which a statement that never ran is let be
+PATIENCE = 2  # runs that are too long, before nothing more is tried
 COPIES = 4  # independent draws of the residues in a trial
 KINDS: tuple[Kind, ...] = ("signed", "unit", "zeros", "large")
 
@@ -96,20 +97,22 @@ def certify(
     trials: int = 4,
     symmetric: bool = False,
     kinks: bool = True,
+    ties: bool = True,
 ) -> Verdict:
     """Whether `after` may stand for `before`.
 
     Inputs and results are matched by name. forward: the program whose tensors a backward reads, by
     default the one that either was derived from: their values are those that it computes. Where
     `before` is no number (0/0), `after` may be any, or also there no number if `symmetric`. Without
-    `kinks` no zeros are tried.
+    `kinks` no zeros are tried. Without `ties` it may also be any where `before` is infinite, and
+    where the forward (or `before`, if there is none) puts two equal numbers in order.
 
     The same programs get the same verdict. Raises ValueError where they cannot be compared: other
     results, or tensors of one name and several ranks or kinds; ProgramError for what is no program.
     """
-    return Comparison(before, after, forward or before.primal or after.primal).verdict(
-        trials, symmetric, kinks
-    )
+    comparison = Comparison(before, after, forward or before.primal or after.primal)
+    comparison.ties = ties
+    return comparison.verdict(trials, symmetric, kinks)
 
 
 @dataclass
@@ -136,6 +139,7 @@ class Trial:
     results: Mapping[str, Tensor]
     lines: Lines
     reached: set[int]  # statements that ran
+    tied: bool  # two equal numbers were put in order
 
 
 class Comparison:
@@ -165,6 +169,8 @@ class Comparison:
         ]
         self.beyond: set[str] = set()
         self.tolerance = 1.0
+        self.ties = True
+        self.too_large = 0  # runs given up
 
     def _shared(self) -> dict[str, list[int]]:
         """Tensors that are an input of several programs, or a result of both, or read from forward."""
@@ -211,6 +217,8 @@ class Comparison:
             for attempt in range(2 * LONG * trials):
                 if tally.trials >= trials and self._enough(tally, attempt >= LONG * trials):
                     break
+                if self.too_large > PATIENCE:
+                    return _given_up(tally)
                 kind = kinds[attempt % len(kinds)]
                 lines = Lines(Fields(min(levels + attempt // trials, LONGEST), COPIES))
                 self._compare(self.trial(rng, kind, lines, attempt), tally, symmetric)
@@ -304,14 +312,26 @@ class Comparison:
             extents = self.sizes.draw(rng, constants, small or again > 2, every)
             if extents is None:
                 return None
+            lines.tied = False
             try:
                 inputs = self._draw(extents, constants, lines, rng, kind, again, zero)
+                tied = lines.tied
                 reached: set[int] = set()
                 results = self._run(0, extents, constants, inputs, lines, reached)
-            except (Undefined, TooLarge):
+            except Undefined:
                 continue
+            except TooLarge:
+                if small:
+                    break
+                small = True
+                continue
+            if self.forward is None:
+                tied = lines.tied
             self.beyond |= lines.beyond
-            return Trial(tuple(extents), constants, inputs, results, lines, reached)
+            return Trial(tuple(extents), constants, inputs, results, lines, reached, tied)
+        else:
+            return None
+        self.too_large += 1
         return None
 
     def _draw(
@@ -356,13 +376,14 @@ class Comparison:
     # ----------------------------------------------------------------------------- comparing
 
     def _compare(self, trial: Trial | None, tally: _Tally, symmetric: bool) -> None:
-        if trial is None:
+        if trial is None or (trial.tied and not self.ties):
             return
         try:
             results = self._run(
                 1, trial.extents, trial.constants, trial.inputs, trial.lines, trial.reached
             )
         except TooLarge:
+            self.too_large += 1
             return
         except Undefined as error:
             tally.trials += 1
@@ -394,7 +415,7 @@ class Comparison:
         """Whether the trial shows something of the result; what was found is put in the tally."""
         if isinstance(before, Numbers) != isinstance(after, Numbers):
             before, after = real(before, trial.lines), real(after, trial.lines)
-        different = difference(before, after, symmetric, self.tolerance)
+        different = difference(before, after, symmetric, self.tolerance, self.ties)
         if different is not None:
             old, new = elements_at(before, after, different)
             tally.counterexample = self._counterexample(trial, name, different, old, new)
@@ -434,6 +455,11 @@ class Comparison:
             before=before,
             after=after,
         )
+
+
+def _given_up(tally: _Tally) -> Verdict:
+    reason = "one of the programs takes too many steps, or too large tensors, at the least sizes"
+    return Verdict("undecided", None, tally.trials, "reals", tally.known, reason)
 
 
 def _why_reals(tally: _Tally, beyond: set[str]) -> str:

@@ -19,9 +19,13 @@ STRICT = 1e-12  # times these
 
 
 def difference(
-    before: Tensor, after: Tensor, symmetric: bool, tolerance: float
+    before: Tensor, after: Tensor, symmetric: bool, tolerance: float, infinities: bool = True
 ) -> tuple[int, ...] | None:
-    """The first element at which the reals, or the integers, differ."""
+    """The first element at which the reals, or the integers, differ.
+
+    Where `before` is no number `after` may be any, unless `symmetric`; without `infinities` also
+    where it is infinite.
+    """
     if not isinstance(before, Numbers) or not isinstance(after, Numbers):
         assert not isinstance(before, Numbers) and not isinstance(after, Numbers)
         if before.shape != after.shape:
@@ -35,7 +39,9 @@ def difference(
     old, new = before.reals, after.reals
     finite_old, finite_new = finite(before), finite(after)
     one_sided = finite_old & ~finite_new
-    licensed = _flags(old, lambda v: v.is_nan() and not symmetric)
+    licensed = _flags(
+        old, lambda v: (v.is_nan() and not symmetric) or (v.is_infinite() and not infinities)
+    )
     one_sided |= ~finite_old & finite_new & ~licensed
     both = finite_old & finite_new
     scale = max((abs(v) for v in (*old[both].flat, *new[both].flat)), default=_decimal(0)) + 1

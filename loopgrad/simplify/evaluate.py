@@ -11,6 +11,7 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from math import prod
 from typing import TypeAlias
 
 import numpy as np
@@ -44,6 +45,8 @@ Values: TypeAlias = Numbers | Integers | Mask
 Tensor: TypeAlias = Numbers | Integers
 
 LARGEST_SPACE = 40_000  # iterations of one statement; a certificate is made at small sizes
+LARGEST_TENSOR = 400_000  # elements
+MOST_STEPS = 20_000  # statements run, those of blocks once for each turn
 LARGEST_INTEGER = 2.0**62
 LEAST, GREATEST = -(2**63), 2**63 - 1
 
@@ -88,6 +91,8 @@ def shape_of(
     shape = tuple(integer(e, known) for e in extents)
     if any(extent < 0 for extent in shape):
         raise Undefined("an extent is negative")
+    if prod(shape) > LARGEST_TENSOR:
+        raise TooLarge
     return shape
 
 
@@ -180,7 +185,7 @@ class Run:
     def statement(self, statement: Statement, space: Space) -> None:
         match statement:
             case Accumulate(target, reduction, value, ranges, guard):
-                self.step += 1
+                self.next_step()
                 space = self.nest(ranges, space)
                 if guard is not None:
                     space = space.where(self.truth(guard, space))
@@ -192,13 +197,18 @@ class Run:
             case _:
                 raise AssertionError("calls were unfolded")
 
+    def next_step(self) -> None:
+        self.step += 1
+        if self.step > MOST_STEPS:
+            raise TooLarge
+
     def block(self, ranges: Sequence[Range], body: Sequence[Statement], space: Space) -> None:
         if not ranges:
             for statement in body:
                 self.statement(statement, space)
             return
         r = ranges[0]
-        self.step += 1
+        self.next_step()
         assert r.lower is not None and r.upper is not None
         lower, upper = int(self.integers(r.lower, space)[0]), int(self.integers(r.upper, space)[0])
         if upper - lower > LARGEST_SPACE:

@@ -39,7 +39,7 @@ _DIVIDE = elementwise(decimals.divide, 2)
 _POWER = elementwise(decimals.power, 2)
 _ORDER = elementwise(decimals.order, 2)
 _FLOOR = elementwise(decimals.floor)
-_HOLDS = {"==": (0,), "<": (-1,), "<=": (-1, 0), ">": (1,), ">=": (0, 1)}  # of orders
+_HOLDS = {"<": (-1,), "<=": (-1, 0), ">": (1,), ">=": (0, 1)}  # of orders
 _INFINITE = elementwise(Decimal.is_infinite)
 _NAN = elementwise(Decimal.is_nan)
 _DECIMAL = elementwise(lambda value: Decimal(int(value)))
@@ -68,12 +68,14 @@ _REALS: dict[str, Callable[..., Any]] = {
 class Lines:
     """The arithmetic of `Numbers`. Runs inside `decimal.localcontext(decimals.CONTEXT)`.
 
-    beyond: what was met that the fields' algebra does not model, in words.
+    beyond: what was met that the fields' algebra does not model, in words. tied: two equal numbers
+    were put in order (a maximum of equals, `relu(0)`), or a whole number was rounded down.
     """
 
     def __init__(self, field: Fields):
         self.field = field
         self.beyond: set[str] = set()
+        self.tied = False
 
     # ------------------------------------------------------------------------------- making
 
@@ -172,14 +174,21 @@ class Lines:
 
     def order(self, a: Numbers, b: Numbers) -> Integers:
         """-1, 0, 1, or 2 where one is NaN; of shape (n,)."""
+        order = self._order(a, b)
+        if not self.tied and (equal := order == 0).any():
+            finite = ~np.asarray(_INFINITE(a.reals)).astype(np.bool_)  # -inf marks what is left out
+            self.tied = bool((equal & finite).any())
+        return order
+
+    def _order(self, a: Numbers, b: Numbers) -> Integers:
         self.beyond.add("order")
         return np.asarray(_ORDER(a.reals, b.reals)).astype(np.int64)
 
     def compare(self, operator: str, a: Numbers, b: Numbers) -> Mask:
-        order = self.order(a, b)
-        if operator == "!=":  # true of NaN, too
-            return np.asarray(order != 0, bool)
-        return np.isin(order, _HOLDS[operator])
+        if operator in ("==", "!="):  # `s == m` asks who won: no tie
+            equal = np.asarray(self._order(a, b) == 0, bool)
+            return equal if operator == "==" else ~equal  # true of NaN, too
+        return np.isin(self.order(a, b), _HOLDS[operator])
 
     def largest(self, a: Numbers, b: Numbers) -> Numbers:
         """The larger of two, NaN where one is NaN."""
@@ -195,6 +204,7 @@ class Lines:
         if any(value is None for value in found.flat):
             return None
         whole: Integers = found.astype(np.int64)
+        self.tied |= bool((whole == a.reals).any())
         return whole
 
     def choose(self, mask: Mask, a: Numbers, b: Numbers) -> Numbers:
@@ -206,6 +216,7 @@ class Lines:
     def _sign(self, a: Numbers) -> Numbers:
         self.beyond.add("order")
         reals = _SIGN(a.reals)
+        self.tied |= bool((reals == 0).any())
         signs = np.array([0 if r.is_nan() else int(r) for r in reals.flat], np.int64)
         return Numbers(self.field.integers(signs), reals)
 

@@ -286,3 +286,49 @@ def test_what_cannot_be_compared(after: str, message: str) -> None:
     with pytest.raises(ValueError, match="compare") as caught:
         verdict("f(x[N]) -> y[N]:\n    y[n] = x[n]", after)
     assert message in str(caught.value)
+
+
+# --------------------------------------------------------------------------------------- ties
+
+RELU, PRODUCT, ROOT, PEAK = (
+    lg.program(text)
+    for text in (
+        "f(x[N]) -> y[N]:\n    for n:  y[n] = relu(x[n])",
+        "f(x[N]) -> y:\n    for n:  y *= x[n]",
+        "f(x[N]) -> y[N]:\n    for n:  y[n] = sqrt(x[n])",
+        "f(s[B,N]) -> m[B]:\n    for b, n:  m[b] max= s[b,n]",
+    )
+)
+AT_TIES = {
+    "relu with 1 at 0": (RELU, "f(x[N], y.grad[N]) -> x.grad[N]:\n    for n:  x.grad[n] += y.grad[n]   if x[n] >= 0", True),
+    "a root with 0 at 0": (ROOT, "f(y[N], y.grad[N]) -> x.grad[N]:\n    for n:  x.grad[n] += y.grad[n] / (2 * y[n])   if y[n] > 0", True),
+    "every winner of a maximum": (
+        PEAK,
+        "f(s[B,N], m[B], m.grad[B]) -> s.grad[B,N]:\n    for b, n:  s.grad[b,n] += m.grad[b]   if s[b,n] == m[b]",
+        True,
+    ),
+    "a product divided by its factors": (PRODUCT, "f(x[N], y, y.grad) -> x.grad[N]:\n    for n:  x.grad[n] += y.grad * y / x[n]", False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", AT_TIES)
+def test_ties_and_kinks_of_the_forward_may_be_passed_over(name: str) -> None:
+    forward, text, right = AT_TIES[name]
+    literal, claimed = forward.backward(), lg.program(text)
+    assert certify(literal, claimed, forward).kind == "differ"
+    assert certify(literal, claimed, forward, ties=False).kind == ("agree" if right else "differ")
+
+
+def test_infinities_that_leave_out_are_no_ties() -> None:
+    masked = lg.program("f(s[N], bool m[N]) -> p:\n    for n:  p max= s[n] if m[n] else -inf")
+    doubled = lg.program("f(s[N], bool m[N]) -> p:\n    for n:  p max= 2 * s[n] if m[n] else -inf")
+    assert certify(masked, doubled, ties=False).kind == "differ"
+
+
+def test_what_would_run_for_too_long_is_left_undecided() -> None:
+    blocks = "".join(f"{'    ' * (d + 1)}for i{d} < 9:\n" for d in range(12))
+    deep = f"f(x) -> y:\n{blocks}{'    ' * 13}y += x"
+    wide = "f(x) -> y:\n    for i < 9**9:  t[i] = x\n    y = t[3]"
+    for text in (deep, wide):
+        found = certify(lg.program("f(x) -> y:\n    y = x"), lg.program(text))
+        assert found.kind == "undecided" and "too many steps" in found.reason, text
