@@ -97,6 +97,12 @@ class Atom(Keyed):
                 self.shape = f"{kind}<{show_expression(blank)}>"
                 self.tensors = frozenset(r.tensor for r in reads(expression))
 
+    @property
+    def indices(self) -> list[str]:
+        """The free indices, those of a read in the order of its axes."""
+        plain = [p for p in self.parts if isinstance(p, str)]
+        return [*dict.fromkeys(plain), *sorted(self.free.difference(plain))]
+
     def renamed(self, names: Mapping[str, Subscript]) -> Atom:
         """With free indices replaced; only meaningful where `as_poly` need not simplify."""
         if self.free.isdisjoint(names):

@@ -123,7 +123,11 @@ def _expression(
                 )
                 total.operations[key] += name != "neg"
                 total.transcendental[key] += calls
-                total.weighted[key] += CALL if calls else WEIGHTS.get(name, 1)
+                if name == "/" and size(operands[1]) != key:
+                    total.weighted[size(operands[1])] += WEIGHTS["/"]
+                    total.weighted[key] += WEIGHTS["*"]  # by the reciprocal, computed outside
+                else:
+                    total.weighted[key] += CALL if calls else WEIGHTS.get(name, 1)
             case Compare() | Conditional():
                 total.operations[key] += 1
                 total.weighted[key] += 2

@@ -16,6 +16,7 @@ from loopgrad.ir.nodes import (
 )
 from loopgrad.ir.walk import ZERO, conjunction, fresh_name
 from loopgrad.simplify import normal_form as nf
+from loopgrad.simplify.contraction import first_step
 from loopgrad.simplify.normal_form import Atom, Poly
 from loopgrad.simplify.relations import match_product
 from loopgrad.simplify.writing import Powers, Writer, invented
@@ -67,7 +68,7 @@ class Extraction:
         for term, coefficient in poly.terms:
             bound, powers = term.opened()
             rest = self._components(bound, powers, coefficient, over)
-            for part in rest:
+            for part in (self._contracted(*r, over) for r in rest):
                 groups.setdefault(self._kind(*part[:2]), []).append(part)
         for key in sorted(groups, key=lambda k: (k[0] != "", len(k), k)):
             self._group(name, over, groups[key])
@@ -142,6 +143,29 @@ class Extraction:
             result.append((tuple(kept_bound), {a: p for a, p in joined.items() if p}, c))
         return result
 
+    def _contracted(
+        self, bound: nf.Bound, powers: Powers, coefficient: nf.Number, over: Mapping[str, str]
+    ) -> tuple[nf.Bound, Powers, nf.Number]:
+        """The term with the sums inside that have fewer loops read from temporaries."""
+        step = first_step(bound, powers, over)
+        while step is not None:
+            extents = dict(bound)
+            every = {**over, **extents}
+            ranges = ((step.index, extents[step.index]),)
+            seen = [i for a in sorted(step.atoms, key=self._rank) for i in a.indices]
+            every = {i: every[i] for i in dict.fromkeys(seen) if i in step.free}
+            read, factor = self._temporary(ranges, step.atoms, nf.ONE, step.free, every)
+            ((inside, number),) = factor.terms
+            bound = tuple((i, e) for i, e in bound if i != step.index)
+            powers = _joined({a: p for a, p in powers.items() if a not in step.atoms}, inside.atoms)
+            powers = {a: p for a, p in _joined(powers, [(read, 1)]).items() if p}
+            coefficient = nf.exact(coefficient * number)
+            step = first_step(bound, powers, over)
+        return bound, powers, coefficient
+
+    def _rank(self, atom: Atom) -> tuple[int, str]:
+        return min((self.order.get(t, 999) for t in atom.tensors), default=-1), atom.shape
+
     def _temporary(
         self,
         bound: nf.Bound,
@@ -170,7 +194,9 @@ class Extraction:
         self.temporaries.append(made)
         extents = {i: over[i] for i in indices}
         self.locals.append(Local(name, tuple(nf.extent_expression(extents[i]) for i in indices)))
-        terms = [(bound, _joined(atoms, t.atoms), c) for t, c in factor.terms]
+        terms = [
+            self._contracted(bound, _joined(atoms, t.atoms), c, extents) for t, c in factor.terms
+        ]
         self._group(name, extents, terms)
         self.order.setdefault(name, len(self.order))
         return nf.read(name, indices), nf.ONE

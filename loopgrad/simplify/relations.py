@@ -130,17 +130,28 @@ def match_product(
     found: Mapping[Atom, Number],
     names: Names,
     variables: frozenset[str],
+    within: bool = False,
 ) -> Iterator[Names]:
-    """The ways in which every atom of the pattern is one of those found, to the same power."""
+    """The ways in which every atom of the pattern is one of those found, to the same power.
+
+    within: or to a higher one, of which a part is left: `x * g` is within `x * g**2`.
+    """
     if not patterns:
         yield names
         return
     atom, power = patterns[0]
     for other in sorted(found, key=lambda a: a.key):
-        if found[other] == power and other.shape == atom.shape:
+        fits = found[other] == power or (within and _exceeds(found[other], power))
+        if fits and other.shape == atom.shape:
             rest = {a: p for a, p in found.items() if a != other}
             for inner in match_atom(atom, other, names, variables):
-                yield from match_product(patterns[1:], rest, inner, variables)
+                yield from match_product(patterns[1:], rest, inner, variables, within)
+
+
+def _exceeds(power: Number, other: Number) -> bool:
+    """Is the power the other's and a whole number more, away from 0?"""
+    more = power - other
+    return more.denominator == 1 and (more > 0 if other > 0 else more < 0)
 
 
 # -------------------------------------------------------------------------------------------- solving
@@ -261,6 +272,26 @@ def solve_product(definition: Definition, poly: Poly, safe: set[str]) -> tuple[A
             inverse = nf.product((), {own: 1, **{a: -p for a, p in rest.items()}})
             return atom, nf.scaled(inverse, Fraction(1) / coefficient)
     return None
+
+
+def fold_product(definition: Definition, poly: Poly) -> SumRelation | None:
+    """From `q = w * exp(u)`, where one may not divide by w: the whole product, `-> q`.
+
+    Only where that saves a function or a root: a product of reads is as cheap as what it would be
+    replaced by.
+    """
+    if len(poly.terms) != 1 or poly.terms[0][0].bound:
+        return None
+    term, coefficient = poly.terms[0]
+    atoms = {a: p for a, p in term.atoms if a.free or a.tensors}
+    costly = [a for a in atoms if a.kind in ("function", "sum")]
+    if len(atoms) < 2 or not costly or term.free != set(definition.indices):
+        return None
+    sizes = {a: -p for a, p in term.atoms if a not in atoms}
+    own = nf.read(definition.tensor, definition.indices)
+    value = nf.product((), {own: 1, **sizes}, Fraction(1) / coefficient)
+    pattern = tuple(sorted(atoms.items(), key=lambda t: t[0].key))
+    return SumRelation((), pattern, frozenset(definition.indices), value, definition.tensor)
 
 
 def solve_sum(

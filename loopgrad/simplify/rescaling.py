@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 
 from loopgrad.ir.walk import fresh_name
 from loopgrad.simplify import normal_form as nf
@@ -33,10 +34,13 @@ def rescale(
     """Changes the forms in place; tells which tensor is replaced by what."""
     found: dict[str, Rescaled] = {}
     for tensor in [t for t in forms if t in movable]:
-        factor = _common_factor(tensor, forms, definitions)
-        if not factor:
+        factor, number = _common_factor(tensor, forms, definitions)
+        if len(forms[tensor].terms) > 1:  # numbers and sizes would be written once a term
+            factor, number = {a: p for a, p in factor.items() if a.tensors}, Fraction(1)
+        if not factor and number == 1:
             continue
-        whole = algebra.reduce(nf.times(forms[tensor], nf.product((), factor)))
+        scale = nf.product((), factor, number)
+        whole = algebra.reduce(nf.times(forms[tensor], scale))
         if _size(whole) > _size(forms[tensor]):
             continue
         name = fresh_name("e", taken)
@@ -46,19 +50,19 @@ def rescale(
             if tensor in poly.tensors:
                 forms[reader] = nf.plus(
                     *(
-                        _with(t, c, tensor, name, indices, factor)
+                        _with(t, nf.exact(c / number), tensor, name, indices, factor)
                         if tensor in t.tensors
                         else Poly({t: c})
                         for t, c in poly.terms
                     )
                 )
         forms[tensor] = whole
-        found[tensor] = Rescaled(name, tensor, nf.product((), factor))
+        found[tensor] = Rescaled(name, tensor, scale)
     return found
 
 
 def _size(poly: Poly) -> int:
-    return sum(len(t.atoms) for t, _ in poly.terms)
+    return sum(bool(a.free or a.tensors) for t, _ in poly.terms for a, _ in t.atoms)
 
 
 def _read_of(tensor: str, powers: Mapping[Atom, nf.Number]) -> Atom | None:
@@ -73,30 +77,39 @@ def _read_of(tensor: str, powers: Mapping[Atom, nf.Number]) -> Atom | None:
 
 def _common_factor(
     tensor: str, forms: Mapping[str, Poly], definitions: Mapping[str, Definition]
-) -> Powers:
-    """What every term with the tensor has beside it that hangs on the tensor's indices only."""
+) -> tuple[Powers, Fraction]:
+    """What every term with the tensor has beside it that hangs on the tensor's indices only.
+
+    The number among it is that of all terms, or 1; the sign is theirs where all have the same.
+    """
     indices = definitions[tensor].indices
     common: Powers | None = None
+    numbers: set[Fraction] = set()
     for poly in forms.values():
-        for term, _ in poly.terms:
+        for term, coefficient in poly.terms:
             if tensor not in term.tensors:
                 continue
             powers = dict(term.atoms)
             read = _read_of(tensor, powers)
             if read is None:
-                return {}
+                return {}, Fraction(1)
+            numbers.add(Fraction(coefficient))
             back: dict[str, nf.Subscript] = {
                 str(p): i for p, i in zip(read.parts, indices, strict=True)
             }
             beside = {
                 a.renamed(back): p
                 for a, p in powers.items()
-                if a is not read and a.tensors and a.free <= set(back)
-                if a.kind == "read" and not a.tensors & set(definitions)
+                if a is not read and a.free <= set(back)
+                if a.kind in ("read", "name") and not a.tensors & set(definitions)
             }
             shared = beside if common is None else common
             common = {a: p for a, p in shared.items() if beside.get(a) == p}
-    return common or {}
+    sizes = {abs(n) for n in numbers}
+    number = sizes.pop() if len(sizes) == 1 else Fraction(1)
+    if number != 1 and all(n < 0 for n in numbers):
+        number = -number
+    return common or {}, number
 
 
 def _with(

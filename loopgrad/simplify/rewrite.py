@@ -105,15 +105,20 @@ class Algebra:
         bound, powers = term.opened()
         extents = dict(bound)
         pattern = {i for i, _ in relation.bound}
-        for names in rel.match_product(relation.atoms, powers, {}, relation.variables | pattern):
+        variables = relation.variables | pattern
+        fold = not relation.bound
+        for names in rel.match_product(relation.atoms, powers, {}, variables, within=fold):
             taken = [names[i] for i, _ in relation.bound]
             if len(set(map(str, taken))) != len(taken) or not all(
                 isinstance(i, str) and extents.get(i) == e
                 for i, (_, e) in zip(taken, relation.bound, strict=True)
             ):
                 continue
-            used = {a.renamed(names) for a, _ in relation.atoms}
-            rest = {a: p for a, p in powers.items() if a not in used}
+            rest = dict(powers)
+            for atom, p in relation.atoms:
+                there = atom.renamed(names)
+                rest[there] = nf.exact(rest[there] - p)
+            rest = {a: p for a, p in rest.items() if p}
             if any(a.free & set(taken) for a in rest):
                 continue
             outer = {i: n for i, n in names.items() if i in relation.variables}
@@ -200,6 +205,10 @@ def learn(definitions: Mapping[str, Definition], aliases: bool, folds: bool) -> 
         if solved is not None:
             pattern, value = solved
             algebra.add_atom(AtomRelation(pattern, value, definition.tensor))
+            continue
+        folded = rel.fold_product(definition, reduced)
+        if folded is not None:
+            algebra.add_sum(folded)
         elif aliases:
             solved = rel.solve_alias(definition, reduced) or rel.solve_product(
                 definition, reduced, safe

@@ -20,6 +20,7 @@ from loopgrad.simplify.normal_form import Atom, Poly
 from loopgrad.simplify.reading import Definition, Reading
 from loopgrad.simplify.rescaling import Rescaled, rescale
 from loopgrad.simplify.rewrite import Algebra, learn
+from loopgrad.simplify.sharing import share
 
 ROUNDS = 2
 CONFIGURATIONS = ((False, False), (True, False), (True, True), (False, True))
@@ -254,7 +255,7 @@ def best(program: Program, own: Reading, known: Reading | None) -> Candidate | N
             continue
         seen.add(described)
         try:
-            found.append(climb(Work(program, own, known, algebra)))
+            found.append(_sharing(climb(Work(program, own, known, algebra))))
         except nf.TooLarge:
             continue
     if not found:
@@ -263,6 +264,18 @@ def best(program: Program, own: Reading, known: Reading | None) -> Candidate | N
     temporaries = {t.name for t in own.facts.tensors.values() if t.role == "temporary"}
     literal = cost_of(own.facts.program.statements, temporaries).value
     return winner if winner.value < literal else None
+
+
+def _sharing(found: Candidate) -> Candidate:
+    """The candidate with what its statements compute several times computed once."""
+    inner = {x.name for x in found.locals}
+    taken = {*found.extraction.taken, *found.extraction.reserved}
+    shared = share(found.statements, inner, taken)
+    locals = [*found.locals, *shared.locals]
+    value = cost_of(shared.statements, {x.name for x in locals}).value
+    if value >= found.value:
+        return found
+    return replace(found, statements=list(shared.statements), locals=locals, value=value)
 
 
 def climb(work: Work) -> Candidate:

@@ -104,6 +104,7 @@ def product(bound: Iterable[tuple[str, str]], powers: Powers, coefficient: Numbe
         atoms = {a: p for a, p in again.items() if p}
         delta = next((a for a in sorted(atoms, key=key_of) if a.kind == "delta"), None)
     atoms = _along_deltas(atoms)
+    coefficient *= _take_whole_powers(atoms)
     for atom in atoms:
         if atom.kind == "indicator":
             atoms[atom] = 1
@@ -130,6 +131,29 @@ def _along_deltas(atoms: dict[Atom, Number]) -> dict[Atom, Number]:
             moved[new] = moved.get(new, 0) + power
         atoms = {a: p for a, p in moved.items() if p}
     return atoms
+
+
+def _take_whole_powers(atoms: dict[Atom, Number]) -> Number:
+    """`(a b)**-1.5` as `(a b)**-0.5 / (a b)`, changed in place; the number that comes out.
+
+    So `a` cancels against `(a b)**-1.5`. It divides by what the power divides by.
+    """
+    number: Number = 1
+    for whole in [a for a, p in atoms.items() if a.kind == "sum" and p.denominator != 1]:
+        inside: Poly = whole.parts[0]  # type: ignore[assignment]
+        power = int(atoms[whole])  # towards 0
+        if not power or len(inside.terms) != 1 or inside.terms[0][0].bound:
+            continue
+        term, coefficient = inside.terms[0]
+        if any(p.denominator != 1 for _, p in term.atoms):
+            continue
+        atoms[whole] = exact(atoms[whole] - power)
+        number *= Fraction(coefficient) ** power
+        for atom, p in term.atoms:
+            atoms[atom] = exact(atoms.get(atom, 0) + p * power)
+            if not atoms[atom]:
+                del atoms[atom]
+    return number
 
 
 def plus(*polys: Poly) -> Poly:

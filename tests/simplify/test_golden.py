@@ -277,8 +277,8 @@ LIBRARY = {
         """,
     "rms_norm": """
         for b, j:  γ.grad[j]   += x[b,j] * y.grad[b,j] / (B * sqrt(v[b] + eps))
-        for b, j:  e[b]        -= γ[j] / J * x[b,j] * y.grad[b,j]
-        for b, j:  x.grad[b,j] += (γ[j] * y.grad[b,j] + e[b] / (v[b] + eps) * x[b,j]) / sqrt(v[b] + eps)
+        for b, j:  e[b]        -= y[b,j] * y.grad[b,j] / (J * (v[b] + eps))
+        for b, j:  x.grad[b,j] += x[b,j] * e[b] + γ[j] / sqrt(v[b] + eps) * y.grad[b,j]
         """,
     "rnn_cell": """
         for b, j:      h1'.grad[b,j] += h'.grad[b,j] * (1 - h'[b,j]**2)

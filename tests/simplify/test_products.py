@@ -1,0 +1,145 @@
+"""What is made of products: folded into what they were stored as, summed in a good order, computed once."""
+
+from __future__ import annotations
+
+import textwrap
+
+import pytest
+
+import loopgrad as lg
+from loopgrad.simplify.certificate import certify
+from loopgrad.simplify.cost import cost
+
+BACKWARD = {
+    # (xx yy)**-1.5 yy = (xx yy)**-0.5 / xx; and the cosine itself is read.
+    "a cosine": (
+        """
+        cosine(x[N], y[N]) -> c:
+            for n:  xy += x[n] * y[n]
+            for n:  xx += x[n]**2
+            for n:  yy += y[n]**2
+            c = xy / sqrt(xx * yy)
+        """,
+        """
+        e  -= c * c.grad / xx
+        e2 -= c * c.grad / yy
+        for n:  x.grad[n] += e * x[n] + c.grad / sqrt(xx * yy) * y[n]
+        for n:  y.grad[n] += e2 * y[n] + c.grad / sqrt(xx * yy) * x[n]
+        """,
+    ),
+    # x sigmoid(x) within x sigmoid(x)**2.
+    "swish": (
+        """
+        swish(x[N]) -> y[N]:
+            y[n] = x[n] * sigmoid(x[n])
+        """,
+        """
+        for n:  x.grad[n] += y.grad[n] * (y[n] + sigmoid(x[n]) * (1 - y[n]))
+        """,
+    ),
+    "gelu, by tanh, which is called once": (
+        """
+        gelu(x[N]) -> y[N]:
+            y[n] = x[n] / 2 * (1 + tanh(0.8 * (x[n] + 0.044715 * x[n]**3)))
+        """,
+        """
+        for n:  e[n]      += tanh(x[n] * (0.8 + 0.035772 * x[n]**2))
+        for n:  x.grad[n] += y.grad[n] * (1 / 2 + x[n] * (0.4 + 0.053658 * x[n]**2) * (1 - e[n])) * (1 + e[n])
+        """,
+    ),
+    "a product of three matrices": (
+        """
+        chain(A[I,J], B[J,K], C[K,L]) -> D[I,L]:
+            for i, j, k, l:  D[i,l] += A[i,j] * B[j,k] * C[k,l]
+        """,
+        """
+        for j, k, l:  e[j,l]      += B[j,k] * C[k,l]
+        for i, j, l:  A.grad[i,j] += D.grad[i,l] * e[j,l]
+        for i, j, l:  e2[j,l]     += A[i,j] * D.grad[i,l]
+        for j, k, l:  B.grad[j,k] += C[k,l] * e2[j,l]
+        for i, j, k:  e3[i,k]     += A[i,j] * B[j,k]
+        for i, k, l:  C.grad[k,l] += D.grad[i,l] * e3[i,k]
+        """,
+    ),
+}
+
+FORWARD = {
+    "softmax: each exponential once": (
+        """
+        softmax(s[B,J]) -> p[B,J]:
+            for b, j:  Z[b]   += exp(s[b,j])
+            for b, j:  p[b,j] += exp(s[b,j]) / Z[b]
+        """,
+        """
+        for b, j:  e[b,j] += exp(s[b,j])
+        for b, j:  Z[b]   += e[b,j]
+        for b, j:  p[b,j] += e[b,j] / Z[b]
+        """,
+    ),
+    "a separable convolution": (
+        """
+        separable(x[B,C,I], d[C,K], p[O,C]) -> y[B,O,I-K+1]:
+            for b, o, i < I-K+1, c, k:  y[b,o,i] += x[b,c,i+k] * d[c,k] * p[o,c]
+        """,
+        """
+        for b, i <= I-K, c, k:  e[b,c,i] += x[b, c, i+k] * d[c,k]
+        for b, o, i, c:         y[b,o,i] += p[o,c] * e[b,c,i]
+        """,
+    ),
+    "what is computed anyway is read": (
+        """
+        twice(x[N], c[N]) -> y[N], z[N]:
+            y[n] = tanh(2 * x[n])
+            z[n] = c[n] * tanh(2 * x[n])
+        """,
+        """
+        for n:  y[n] += tanh(2 * x[n])
+        for n:  z[n] += c[n] * y[n]
+        """,
+    ),
+}
+
+# These are as good as it gets.
+LEFT = {
+    "a bilinear form": """
+        quad(x[B,J], W[J,K], y[B,K]) -> q[B]:
+            for b, j, k:  q[b] += x[b,j] * W[j,k] * y[b,k]
+        """,
+    "a guarded function": """
+        logs(x[N]) -> y[N], z[N]:
+            for n:  y[n] += log(x[n])   if x[n] > 0
+            for n:  z[n] += 2 * log(x[n])   if x[n] > 1
+        """,
+}
+
+
+def body(program: lg.Program) -> str:
+    """The statements, without the header."""
+    return textwrap.dedent(str(program).partition(":\n")[2])
+
+
+@pytest.mark.parametrize("name", BACKWARD)
+def test_of_a_backward(name: str) -> None:
+    text, expected = BACKWARD[name]
+    forward = lg.program(textwrap.dedent(text))
+    literal = forward.backward()
+    result = literal.simplify()
+    assert body(result) == textwrap.dedent(expected).strip()
+    assert certify(literal, result, forward, trials=6).kind == "agree"
+    assert cost(result).value < cost(literal).value
+
+
+@pytest.mark.parametrize("name", FORWARD)
+def test_of_a_forward(name: str) -> None:
+    text, expected = FORWARD[name]
+    program = lg.program(textwrap.dedent(text))
+    result = program.simplify()
+    assert body(result) == textwrap.dedent(expected).strip()
+    assert certify(program, result, trials=6).kind == "agree"
+    assert cost(result).value < cost(program).value
+
+
+@pytest.mark.parametrize("name", LEFT)
+def test_what_is_left_as_it_is(name: str) -> None:
+    program = lg.program(textwrap.dedent(LEFT[name]))
+    assert program.simplify() == program
