@@ -37,6 +37,7 @@ DOORS = {
     "ir.nodes": "frontend analysis grad simplify printers pipeline",  # the methods of a program
     "analysis.infer": "frontend",  # unfolds what it is given
     "simplify.equality": "frontend",  # takes a text for a program
+    "simplify.derivation": "printers",  # its other notation
     "simplify.trial": "pipeline backends",  # runs what it compares
     "frontend.library": "pipeline",  # `lg.program` and `lg.load` check what they read
 }

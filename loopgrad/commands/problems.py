@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import click
@@ -11,20 +12,29 @@ from loopgrad.commands.output import print_source
 from loopgrad.diagnostics import listing
 
 if TYPE_CHECKING:
-    from loopgrad.problems.worked import Worked
+    from loopgrad.problems.answers import Worked
 
 
 @click.command("problems")
 @click.argument("number", metavar="[N]", type=int, required=False)
-def command(number: int | None) -> int:
+@click.option(
+    "--to",
+    "notation",
+    type=click.Choice(("text", "latex")),
+    default="text",
+    show_default=True,
+    help="The notation to print programs and derivations in.",
+)
+def command(number: int | None, notation: str) -> int:
     """Print the worked source problems: all, or number N.
 
-    Problems 1, 3 and 4 are answered. Each shows its program and the backward loops, derived now,
-    and checks their gradients against central differences; exit status 1 where they disagree.
+    Every answer is computed when asked, and checked: programs are derived, equalities proved step by
+    step, gradients compared with central differences. Exit status 1 where a check fails.
 
     \b
-    Example:
+    Examples:
       loopgrad problems 1
+      loopgrad problems 2 --to latex
     """
     from loopgrad.problems.worked import SOLUTIONS, solve
 
@@ -34,24 +44,39 @@ def command(number: int | None) -> int:
     passed = True
     for n in SOLUTIONS if number is None else [number]:
         worked = solve(n)
-        _print(worked)
+        _print(worked, notation)
         passed &= worked.passed
     return 0 if passed else 1
 
 
-def _print(worked: Worked) -> None:
+def _print(worked: Worked, notation: str) -> None:
+    from loopgrad.problems.answers import Evidence
+
+    indent = "    " if notation == "text" else ""
     click.secho(worked.title, bold=True)
     click.echo()
-    print_source(str(worked.program), indent="    ")
+    print_source("\n\n".join(p.to(notation) for p in worked.programs), notation, indent)
     for part in worked.parts:
-        click.echo(f"\n{part.question}:\n")
-        print_source(part.answer, indent="    ")
+        if isinstance(part, Evidence):
+            _print_lines(part.claim, part.lines, part.passed)
+        else:
+            click.echo(f"\n{part.question}:\n")
+            print_source(part.shown(notation), notation, indent)
     for name, checks in worked.checks.items():
-        click.echo(f"\nGradients of {name} along random directions, against central differences:\n")
-        for c in checks:
-            verdict = "" if c.passed else "   DISAGREES"
-            click.echo(
-                f"    {c.input + '.grad':10} derived {c.derived:+.9f}   differences "
-                f"{c.differences:+.9f}   relative difference {c.relative:.0e}{verdict}"
-            )
+        lines = [
+            f"{c.input + '.grad':10} derived {c.derived:+.9f}   differences "
+            f"{c.differences:+.9f}   relative difference {c.relative:.0e}"
+            + ("" if c.passed else "   DISAGREES")
+            for c in checks
+        ]
+        claim = f"Gradients of {name} along random directions, against central differences"
+        _print_lines(claim, lines, True)
     click.echo()
+
+
+def _print_lines(claim: str, lines: Iterable[str], passed: bool) -> None:
+    click.echo(f"\n{claim}:\n")
+    for line in lines:
+        click.echo(f"    {line}" if line else "")
+    if not passed:
+        click.echo("    THIS FAILS")

@@ -11,6 +11,7 @@ over the same loops. Values never change once read, so the rule needs no tape an
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from loopgrad.analysis.tidy import tidy
@@ -24,7 +25,7 @@ from loopgrad.grad.assembly import (
     tensors_read,
     written,
 )
-from loopgrad.grad.contributions import Contributions
+from loopgrad.grad.contributions import Contribution, Contributions
 from loopgrad.ir.limits import within_limits
 from loopgrad.ir.nodes import (
     Accumulate,
@@ -54,9 +55,7 @@ def backward(
     square.backward(x[N], y.grad[N]) -> x.grad[N]:
         for n:  x.grad[n] += 2 * y.grad[n] * x[n]
     """
-    asked = primal(program, wrt)
-    with within_depth(program):
-        return within_limits(_Backward(asked, _batch_extent(asked, batch)).program(recompute))
+    return with_origins(program, wrt, batch, recompute=recompute)[0]
 
 
 def _batch_extent(asked: Primal, batch: str | Literal[False] | None) -> str | None:
@@ -95,6 +94,29 @@ def _no_such_extent(asked: Primal, extent: object) -> str:
     return f"batch: `{name}` has no extent `{extent}`{meant}"
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where an update of the backward comes from: a statement, and the place in it."""
+
+    update: Accumulate
+    statement: Accumulate
+    contribution: Contribution
+
+
+def with_origins(
+    program: Program,
+    wrt: str | Sequence[str] | None = None,
+    batch: str | Literal[False] | None = None,
+    *,
+    recompute: bool = False,
+) -> tuple[Program, list[Origin]]:
+    """The backward program, and the origins of its updates, in its order."""
+    asked = primal(program, wrt)
+    with within_depth(program):
+        builder = _Backward(asked, _batch_extent(asked, batch))
+        return within_limits(builder.program(recompute)), builder.origins
+
+
 class _Backward:
     """Builds one backward program."""
 
@@ -107,6 +129,7 @@ class _Backward:
         self.contributions = Contributions(asked, self.names)
         self.seeds = {r.name: self.names.fresh(f"{r.name}.grad") for r in asked.results}
         self.gradients = self._gradients()
+        self.origins: list[Origin] = []
 
     def _gradients(self) -> dict[str, str]:
         """The tensor that holds the gradient of each tensor: for a result its seed, if nothing is
@@ -209,4 +232,6 @@ class _Backward:
             if source in self.averaged:
                 assert self.batch is not None
                 partial = partial.divided_by(Extent(self.batch))
-            yield each.update(Read(self.gradients[source], each.read.subscripts), partial)
+            update = each.update(Read(self.gradients[source], each.read.subscripts), partial)
+            self.origins.append(Origin(update, leaf.statement, each))
+            yield update

@@ -323,6 +323,22 @@ def rename_tensors(expression: Expression, names: Mapping[str, str]) -> Expressi
     return change(expression)
 
 
+def without_bounds(expression: Expression) -> Expression:
+    """With sums over a whole axis as `sum[j]`, as people write them; other bounds stay."""
+
+    def change(node: Expression) -> Expression:
+        node = rebuild(node, change)
+        if isinstance(node, Reduce):
+            return replace(node, ranges=tuple(map(_without_bounds, node.ranges)))
+        return node
+
+    return change(expression)
+
+
+def _without_bounds(r: Range) -> Range:
+    return Range(r.index) if r.lower in (None, ZERO) and isinstance(r.upper, Extent) else r
+
+
 def map_ranges(program: Program, change: Callable[[int, Range], Range]) -> Program:
     """The program with each range changed; they are numbered as `all_statements` meets them."""
     numbers = count()

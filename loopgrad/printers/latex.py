@@ -133,6 +133,11 @@ def _local(local: Local) -> str:
 # -------------------------------------------------------------------------------------- statements
 
 
+def statements(body: Sequence[Statement]) -> str:
+    """Statements under each other, without a header."""
+    return _aligned(_statements(body, 0))
+
+
 def _statements(body: Sequence[Statement], depth: int) -> Iterator[str]:
     """Rows of the columns: loops, target, the rest."""
     for s in body:
@@ -176,6 +181,11 @@ def _range(r: Range) -> str:
 
 
 # ------------------------------------------------------------------------------------- expressions
+
+
+def expression(e: Expression) -> str:
+    """A formula, without the signs of a display around it."""
+    return _show(e, 0)
 
 
 def _name(name: str) -> str:

@@ -3,39 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from loopgrad.frontend.parser import parse
-from loopgrad.ir.nodes import Accumulate, Program, Statement
-from loopgrad.ir.printer import show_statement
-from loopgrad.ir.walk import statement_reads
-from loopgrad.problems.differences import Check, check
+from loopgrad.ir.nodes import Program
+from loopgrad.problems import optimised
+from loopgrad.problems.answers import Part, Worked, statements_of
+from loopgrad.problems.differences import check
 
 PROGRAMS = Path(__file__).with_name("problems.loops")
 SIZES = {"B": 5, "J": 4, "J'": 4, "I": 3, "K": 2, "T": 6}
-
-
-@dataclass(frozen=True)
-class Part:
-    """A question and its answer: a program's text, or statements of one."""
-
-    question: str
-    answer: str
-
-
-@dataclass(frozen=True)
-class Worked:
-    """A problem with its computed answers."""
-
-    title: str
-    program: Program
-    parts: tuple[Part, ...]
-    checks: Mapping[str, list[Check]]
-
-    @property
-    def passed(self) -> bool:
-        return all(c.passed for checks in self.checks.values() for c in checks)
 
 
 def solve(number: int) -> Worked:
@@ -53,21 +31,21 @@ def _softmax(programs: Mapping[str, Program]) -> Worked:
     backward = softmax.backward()
     return Worked(
         "Problem 1. Backpropagation through softmax",
-        softmax,
+        (softmax,),
         (
             Part(
                 "(a) into s.grad, from the second loop, given p.grad",
-                _statements(backward, "s.grad", reads="p.grad"),
+                statements_of(backward, "s.grad", reads="p.grad"),
             ),
             Part(
                 "(b) into Z.grad, from the second loop, given p.grad",
-                _statements(backward, "Z.grad", reads="p.grad"),
+                statements_of(backward, "Z.grad", reads="p.grad"),
             ),
             Part(
                 "(c) into s.grad, from the first loop, given Z.grad",
-                _statements(backward, "s.grad", reads="Z.grad"),
+                statements_of(backward, "s.grad", reads="Z.grad"),
             ),
-            Part("The backward program, whole", str(backward)),
+            Part("The backward program, whole", backward),
         ),
         {softmax.name: check(softmax, SIZES)},
     )
@@ -77,11 +55,11 @@ def _batchnorm(programs: Mapping[str, Program]) -> Worked:
     batchnorm = programs["batchnorm"]
     return Worked(
         "Problem 3. Backpropagation through batch normalisation",
-        batchnorm,
+        (batchnorm,),
         (
             Part(
                 "The loops for x.grad, μ.grad and s.grad from x'.grad, in the order to be executed",
-                str(batchnorm.backward()),
+                batchnorm.backward(),
             ),
         ),
         {batchnorm.name: check(batchnorm, SIZES)},
@@ -93,21 +71,21 @@ def _ugrnn(programs: Mapping[str, Program]) -> Worked:
     loops = reset.unfold()
     same = replace(einstein.unfold(), name=loops.name) == loops
     parts = [
-        Part("(a) The first equation as += loops", str(loops)),
+        Part("(a) The first equation as += loops", loops),
         Part(
             "(b) Its backward loops, the gradients of parameters averaged over the batch",
-            str(reset.backward()),
+            reset.backward(),
         ),
-        Part("All equations of the cell, as they stand", str(cell)),
-        Part("Their backward loops", str(cell.backward())),
+        Part("All equations of the cell, as they stand", cell),
+        Part("Their backward loops", cell.backward()),
     ]
     if same:
         parts.insert(
-            1, Part("In Einstein notation it is, and unfolds into the same loops", str(einstein))
+            1, Part("In Einstein notation it is, and unfolds into the same loops", einstein)
         )
     return Worked(
         "Problem 4. Backpropagation through a UGRNN",
-        reset,
+        (reset,),
         tuple(parts),
         {name: check(programs[name], SIZES) for name in ("reset", "ugrnn_cell", "ugrnn")},
     )
@@ -115,19 +93,7 @@ def _ugrnn(programs: Mapping[str, Program]) -> Worked:
 
 SOLUTIONS: dict[int, Callable[[Mapping[str, Program]], Worked]] = {
     1: _softmax,
+    2: optimised.solve,
     3: _batchnorm,
     4: _ugrnn,
 }
-
-
-def _statements(program: Program, target: str, reads: str) -> str:
-    """The statements that write `target` and read `reads`."""
-
-    def fits(s: Statement) -> bool:
-        return (
-            isinstance(s, Accumulate)
-            and s.target.tensor == target
-            and any(r.tensor == reads for r in statement_reads(s))
-        )
-
-    return "\n".join(show_statement(s) for s in program.statements if fits(s))

@@ -14,9 +14,11 @@ This module has the names of those below it: `from loopgrad.simplify import norm
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from threading import RLock
 
-from loopgrad.ir.nodes import Program
+from loopgrad.ir.nodes import Expression, Program
 from loopgrad.simplify import sums, terms
 from loopgrad.simplify.atoms import (
     Atom,
@@ -58,6 +60,7 @@ __all__ = [
     "ZERO",
     "Atom",
     "Bound",
+    "Naming",
     "Number",
     "Poly",
     "Powers",
@@ -77,6 +80,7 @@ __all__ = [
     "map_atom",
     "map_atoms",
     "multiplied",
+    "naming",
     "number",
     "of_atom",
     "plus",
@@ -86,6 +90,7 @@ __all__ = [
     "read",
     "rename",
     "restart_names",
+    "resume_names",
     "scaled",
     "times",
 ]
@@ -98,6 +103,24 @@ def restart_names() -> None:
     """Fresh names from the first on, and no extents: a run does not depend on those before it."""
     terms.restart_names()
     sums.forget_extents()
+
+
+@dataclass(frozen=True)
+class Naming:
+    """The names and extents in use, by which work on a program can go on later."""
+
+    following: int
+    extents: Mapping[str, Expression]
+
+
+def naming() -> Naming:
+    return Naming(int(fresh_index()[1:]) + 1, sums.known_extents())
+
+
+def resume_names(state: Naming) -> None:
+    """As they were: no new name is one of that time, and its extents are known."""
+    terms.restart_names(state.following)
+    sums.forget_extents(state.extents)
 
 
 def equal_forms(p: Program, q: Program, forward: Program | None = None) -> bool:

@@ -25,9 +25,10 @@ from loopgrad.ir.walk import (
 )
 from loopgrad.simplify import normal_form as nf
 from loopgrad.simplify.certificate import certify
-from loopgrad.simplify.derivation import Derivation, derive
+from loopgrad.simplify.derivation import Derivation
 from loopgrad.simplify.reading import Reading, Unsupported
 from loopgrad.simplify.search import Candidate, best
+from loopgrad.simplify.telling import Story
 from loopgrad.simplify.trial import agree
 
 
@@ -66,7 +67,8 @@ def _simplified(program: Program, forward: Program | None) -> Program | None:
         return None
     if not certified(program, result, forward):
         return None
-    object.__setattr__(result, "_derivation", derive(winner))
+    story = Story(program, result, forward, winner, nf.naming())
+    object.__setattr__(result, "_derivation", story)
     return result
 
 
@@ -81,7 +83,10 @@ def certified(program: Program, result: Program, forward: Program | None) -> boo
 
 def derivation(program: Program) -> Derivation:
     """The steps by which `simplify` made the program; none for a program that it did not make."""
-    known: Derivation | None = program.__dict__.get("_derivation")
+    known: Derivation | Story | None = program.__dict__.get("_derivation")
+    if isinstance(known, Story):
+        known = known.told()
+        object.__setattr__(program, "_derivation", known)
     return known if known is not None else Derivation()
 
 

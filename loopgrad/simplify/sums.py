@@ -239,6 +239,12 @@ def extent_poly(text: str) -> Poly:
     return Reader({}).value(_EXTENTS[text])
 
 
-def forget_extents() -> None:
+def known_extents() -> dict[str, Expression]:
+    return dict(_EXTENTS)
+
+
+def forget_extents(known: Mapping[str, Expression] | None = None) -> None:
+    """All extents but the known ones."""
     _EXTENTS.clear()
+    _EXTENTS.update(known or {})
     extent_poly.cache_clear()

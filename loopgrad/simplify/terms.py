@@ -50,10 +50,10 @@ def fresh_index() -> str:
     return f"#{next(_counter):06d}"
 
 
-def restart_names() -> None:
+def restart_names(first: int = 0) -> None:
     """Fresh names from the first on."""
     global _counter
-    _counter = count()
+    _counter = count(first)
 
 
 def closed(ranges: Mapping[str, str], atoms: Mapping[Atom, Number]) -> Term:

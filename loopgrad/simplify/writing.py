@@ -9,7 +9,7 @@ from math import gcd, lcm
 
 from loopgrad.ir.nodes import Apply, Expression, Index, Number, Range, Read, Reduce
 from loopgrad.ir.operations import RESERVED
-from loopgrad.ir.walk import apply, compare, indices_of, substitute
+from loopgrad.ir.walk import ZERO, apply, compare, indices_of, substitute
 from loopgrad.simplify import normal_form as nf
 from loopgrad.simplify.normal_form import Atom, Poly, Term
 
@@ -107,7 +107,8 @@ class Writer:
             (), {a: p for a, p in powers.items() if not a.free & inner}, coefficient
         )
         value = replace(self, names=names).expression(inside)
-        whole: Expression = Reduce("sum", tuple(Range(names[i]) for i, _ in bound), value)
+        ranges = tuple(Range(names[i], ZERO, nf.extent_expression(e)) for i, e in bound)
+        whole: Expression = Reduce("sum", ranges, value)
         sign, factor = self.signed(outside)
         if factor == Number(1):
             return sign, whole

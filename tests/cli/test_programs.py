@@ -66,6 +66,56 @@ def test_recompute_can_be_derived_again(run: Run) -> None:
     assert "-> s.grad2[B,J]" in twice.out
 
 
+def test_simplify(run: Run) -> None:
+    said = run("derive", "layers.loops:softmax", "--simplify")
+    assert said == (str(lg.load("layers.loops").softmax.backward().simplify()) + "\n", "", 0)
+
+
+def test_explain_says_where_each_statement_comes_from(run: Run) -> None:
+    said = run("derive", "layers.loops:softmax", "--explain")
+    assert (said.err, said.status) == ("", 0)
+    assert (
+        said.out
+        == """\
+softmax.backward(s[B,J], Z[B], p.grad[B,J]) -> s.grad[B,J]:
+    # from `for b, j:  p[b,j] += exp(s[b,j]) / Z[b]`
+    # its s[b,j]: d p[b,j] / d s[b,j] = exp(s[b,j]) / Z[b]
+    for b, j:  s.grad[b,j] += p.grad[b,j] * exp(s[b,j]) / Z[b]
+    # from `for b, j:  p[b,j] += exp(s[b,j]) / Z[b]`
+    # its Z[b]: d p[b,j] / d Z[b] = -(exp(s[b,j]) / Z[b]**2)
+    for b, j:  Z.grad[b]   -= p.grad[b,j] * exp(s[b,j]) / Z[b]**2
+    # from `for b, j:  Z[b] += exp(s[b,j])`
+    # its s[b,j]: d Z[b] / d s[b,j] = exp(s[b,j])
+    for b, j:  s.grad[b,j] += Z.grad[b] * exp(s[b,j])
+"""
+    )
+    assert lg.program(said.out) == lg.load("layers.loops").softmax.backward()
+
+
+def test_explain_of_a_simplified_program_is_its_proof(run: Run) -> None:
+    said = run("derive", "layers.loops:softmax", "--simplify", "--explain")
+    literal = lg.load("layers.loops").softmax.backward()
+    simplified = literal.simplify()
+    assert (said.err, said.status) == ("", 0)
+    assert said.out == "\n".join(
+        [
+            str(literal),
+            "\nEach line equals the one above it, by the rule between them:\n",
+            str(simplified.derivation),
+            "\nSo the program computes the same as:\n",
+            str(simplified),
+            "\n3 steps, true of real numbers, in floating point up to rounding. "
+            "Each is certified: 3 in finite fields and to 20 digits.\n",
+        ]
+    )
+    nothing = run(
+        "derive", "-", "--simplify", "--explain", stdin="f(x[N]) -> y[N]:\n  y[n] = 2*x[n]"
+    )
+    assert "Nothing cheaper was found" in nothing.out
+    latex = run("derive", "layers.loops:softmax", "--simplify", "--explain", "--to", "latex")
+    assert simplified.derivation.to("latex") in latex.out
+
+
 def test_other_notations(run: Run) -> None:
     softmax = lg.load("layers.loops").softmax
     for notation in ("latex", "python"):
@@ -112,6 +162,11 @@ def test_warnings_go_to_stderr_without_python_around_them(run: Run) -> None:
         (["derive", "layers.loops:counts"], "counts"),
         (["derive", "layers.loops:affine", "--batch", "Q"], "Q"),
         (["derive", "layers.loops:affine", "--batch", "B", "--no-batch"], "exclude each other"),
+        (["derive", "layers.loops:softmax", "--explain", "--to", "latex"], "--explain writes text"),
+        (
+            ["derive", "layers.loops:softmax", "--simplify", "--explain", "--to", "python"],
+            "--explain writes text and latex",
+        ),
         (["unfold", "layers.loops:softmax", "--to", "word"], "'text', 'latex', 'python'"),
         (["unfold", "layers.loops", "more"], "unexpected extra argument"),
         (["derive", "a\0b"], "cannot read"),

@@ -1,0 +1,78 @@
+"""The rules by which `simplify` rewrites, one a row: what each says, and of which numbers it is true.
+
+Marks (docs/simplifier.md defines them in full):
+
+    exact   the rewritten program gives the same bits, run literally in floating point
+    reals   both are equal as real numbers; in floating point up to rounding
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Mark = Literal["exact", "reals"]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A rule: its law, its mark, what has to hold for it, and the module that applies it."""
+
+    name: str
+    law: str
+    mark: Mark
+    condition: str
+    source: str
+
+
+RULES = (
+    Rule("rename", "indices, temporaries: any names", "exact", "none is captured", "normal_form"),
+    Rule("commute", "a + b = b + a, a * b = b * a", "exact", "two operands", "normal_form"),
+    Rule("unit", "a * 1 = a, a + 0 = a, a - b = a + (-b), (-a) * b = -(a * b)", "exact", "", "sums"),
+    Rule("drop", "a statement that no result needs, or that adds 0", "exact", "", "search"),
+    Rule("read", "f(x) = T, where T = f(x) is what the forward does", "exact", "", "relations"),
+    Rule("put in", "T = its statements, as a sum", "reals", "T is complete", "search"),
+    Rule("distribute", "a * (b + c) = a * b + a * c; sums in any order", "reals", "", "sums"),
+    Rule("collect", "equal terms are one, terms that cancel are none", "reals", "", "sums"),
+    Rule(
+        "pull out",
+        "sum[j](a * b[j]) = a * sum[j](b[j])",
+        "reals",
+        "j is not in a",
+        "extraction",
+    ),
+    Rule("count", "sum[j](1) = J", "reals", "", "terms"),
+    Rule("delta", "sum[j](f[j] * (j == e)) = f[e]", "reals", "e is in range", "terms"),
+    Rule("powers", "a**r * a**s = a**(r + s)", "reals", "both sides are numbers", "functions"),
+    Rule("exp", "exp(a) * exp(b) = exp(a + b), exp(log(a)) = a", "reals", "a > 0", "functions"),
+    Rule("log", "log(a * b) = log(a) + log(b)", "reals", "a > 0", "functions"),
+    Rule("odd", "tanh(-a) = -tanh(a), sigmoid(-a) = 1 - sigmoid(a)", "reals", "", "functions"),
+    Rule(
+        "definition",
+        "T = e, solved for a part of e",
+        "reals",
+        "divides by what the forward divides by, by sizes and exponentials alone",
+        "relations",
+    ),
+    Rule(
+        "difference",
+        "x = (x - m) + m",
+        "reals",
+        "x - m is a factor of the forward",
+        "relations",
+    ),
+    Rule("fold", "sum[j](e) = T, where T is that sum", "reals", "as for definitions", "relations"),
+    Rule(
+        "theorem",
+        "sum[j](p) = 1: a sum's definition, written with the relations and solved",
+        "reals",
+        "as for definitions; at sizes from 1",
+        "relations",
+    ),
+    Rule("cancel", "a / (a + r) = 1 - r / (a + r)", "reals", "the forward has it", "rewrite"),
+    Rule("rescale", "e = c * T is kept in the place of T", "reals", "c is in every use", "rescaling"),
+    Rule("name", "a sum that hangs on fewer indices is a temporary", "reals", "", "extraction"),
+    Rule("factor", "a * b + a * c = a * (b + c)", "reals", "", "writing"),
+)  # fmt: skip
+
+BY_NAME = {rule.name: rule for rule in RULES}

@@ -1,0 +1,307 @@
+"""Tells how a candidate came about: its sums again, one rule at a time, as chains of equalities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from loopgrad.ir.nodes import (
+    Accumulate,
+    Apply,
+    Conditional,
+    Expression,
+    Index,
+    Number,
+    Program,
+    Range,
+    Read,
+    Reduce,
+    Reduction,
+)
+from loopgrad.ir.walk import ZERO
+from loopgrad.ir.walk import reads as expression_reads
+from loopgrad.simplify import normal_form as nf
+from loopgrad.simplify.bits import Stored, same_bits, stored
+from loopgrad.simplify.derivation import Chain, Derivation, Step, Words
+from loopgrad.simplify.normal_form import Poly
+from loopgrad.simplify.relations import AtomRelation, SumRelation
+from loopgrad.simplify.rewrite import Rule as Relation
+from loopgrad.simplify.rules import BY_NAME
+from loopgrad.simplify.search import Candidate
+from loopgrad.simplify.steps import certified
+from loopgrad.simplify.writing import Writer, invented
+
+MOST_STEPS = 60  # of one tensor
+SIGNS = {Reduction.ADD: 1, Reduction.SET: 1, Reduction.SUBTRACT: -1}
+
+
+@dataclass(frozen=True, eq=False)
+class Story:
+    """What is needed to tell the derivation, which is done when somebody asks for it."""
+
+    program: Program
+    result: Program
+    forward: Program | None
+    winner: Candidate
+    naming: nf.Naming
+
+    def told(self) -> Derivation:
+        """The chains, their lines certified; a line that is not certified is left out."""
+        with nf.WORKING:
+            nf.resume_names(self.naming)
+            derivation = derive(self.winner)
+        return certified(derivation, self.program, self.result, self.forward)
+
+
+def derive(winner: Candidate) -> Derivation:
+    """The chains that lead from the literal sums to the statements of the winner."""
+    teller = _Teller(winner)
+    chains = []
+    for tensor in winner.work.own.definitions:
+        if tensor in winner.rescaled:
+            chains.append(teller.rescaled(tensor))
+        elif tensor in teller.made and tensor in winner.work.reduced:
+            chains.append(teller.chain(tensor))
+    return Derivation(tuple(chains))
+
+
+class _Lines:
+    """The lines of one chain, as they are written down."""
+
+    def __init__(self, target: Read, start: Expression, known: dict[str, Stored]):
+        self.target, self.start, self.known = target, start, known
+        self.steps: list[Step] = []
+
+    @property
+    def last(self) -> Expression:
+        return self.steps[-1].after if self.steps else self.start
+
+    def reach(self, after: Expression, says: Words, *applied: str) -> None:
+        """The next line, if it reads otherwise than the one before."""
+        if after != self.last:
+            rules = tuple(BY_NAME[name] for name in applied)
+            exact = same_bits(self.last, after, self.known)
+            self.steps.append(Step(self.target, self.last, after, says, rules, exact))
+
+
+class _Teller:
+    def __init__(self, winner: Candidate):
+        self.winner, self.work = winner, winner.work
+        self.made: dict[str, list[Accumulate]] = {}
+        for statement in winner.statements:
+            if isinstance(statement, Accumulate):
+                self.made.setdefault(statement.target.tensor, []).append(statement)
+        known = self.work.known
+        self.known = stored(known.facts.program.statements) if known is not None else {}
+        self.known |= stored(self.work.own.facts.program.statements)
+
+    # ------------------------------------------------------------------------------------ chains
+
+    def chain(self, tensor: str) -> Chain:
+        definition = self.work.own.definitions[tensor]
+        assert definition.poly is not None
+        self.writer = self._writer({i: i for i in definition.indices})
+        target = Read(tensor, tuple(map(nf.as_expression, definition.indices)))
+        lines = _Lines(target, self._literal(tensor), self.known)
+        current = definition.poly
+
+        def reach(poly: Poly, says: Words, *applied: str) -> None:
+            nonlocal current
+            if poly.key != current.key:
+                lines.reach(self.show(poly), says, *applied)
+                current = poly
+
+        for name in self._put_in(tensor):
+            reach(self._with(current, name), ("put in ", Read(name, ())), "put in", "distribute")
+        for _ in range(MOST_STEPS):
+            last = current
+            for rule in self.work.algebra.rules:
+                reach(self._everywhere(current, rule), *self.says(rule))
+            if current is last:
+                break
+        reach(self.work.form(tensor, self.winner.kept), ("collect",), "collect")
+        statements = self._with_temporaries(tensor)
+        self._written(lines, definition.indices, tensor, statements)
+        return self._closed(lines, definition.extents, statements)
+
+    def rescaled(self, tensor: str) -> Chain:
+        """The chain of a tensor that takes the place of another times a factor."""
+        found = self.winner.rescaled[tensor]
+        definition = self.work.own.definitions[tensor]
+        assert definition.poly is not None
+        self.writer = self._writer({i: i for i in definition.indices})
+        target = Read(found.name, tuple(map(nf.as_expression, definition.indices)))
+        own = nf.of_atom(nf.read(tensor, definition.indices))
+        lines = _Lines(target, self.show(nf.times(found.factor, own)), self.known)
+        literal = self.show(nf.times(found.factor, definition.poly))
+        lines.reach(literal, ("put in ", Read(tensor, ())), "rescale", "put in", "distribute")
+        form = self.work.form(tensor, self.winner.kept)
+        whole = self.show(self.work.algebra.reduce(nf.times(found.factor, form)))
+        lines.reach(whole, ("by the definitions of the forward",), "definition", "collect")
+        statements = self._with_temporaries(found.name)
+        self._written(lines, definition.indices, found.name, statements)
+        return self._closed(lines, definition.extents, statements)
+
+    def _closed(
+        self, lines: _Lines, extents: Sequence[str], statements: Sequence[Accumulate]
+    ) -> Chain:
+        shape = tuple(map(nf.extent_expression, extents))
+        return Chain(lines.target, lines.start, tuple(lines.steps), tuple(statements), shape)
+
+    def _written(
+        self,
+        lines: _Lines,
+        indices: Sequence[str],
+        tensor: str,
+        statements: Sequence[Accumulate],
+    ) -> None:
+        """The last line: the sum as the statements write it."""
+        whole = as_sum(self.made[tensor], indices)
+        if whole is None or whole == lines.last:
+            return
+        named = [s.target.tensor for s in statements if s.target.tensor != tensor]
+        named += [r.name for r in self.winner.rescaled.values()]
+        read = {r.tensor for r in expression_reads(whole)}
+        new = [n for n in dict.fromkeys(named) if n in read and n != tensor]
+        says: list[str | Expression] = []
+        for name in new:
+            says += [", " if says else "name ", Read(name, ())]
+        lines.reach(
+            whole,
+            (*says, "; factor") if new else ("factor",),
+            *(["name", "pull out"] if new else []),
+            "factor",
+        )
+
+    # ---------------------------------------------------------------------------------- the lines
+
+    def _literal(self, tensor: str) -> Expression:
+        """The tensor's statements as one sum, as they were written where that can be said."""
+        definition = self.work.own.definitions[tensor]
+        assert definition.poly is not None
+        whole = as_sum(self.work.own.statements[tensor], definition.indices)
+        return whole if whole is not None else self.show(definition.poly)
+
+    def show(self, poly: Poly) -> Expression:
+        return self.writer.expression(poly)
+
+    def _put_in(self, tensor: str) -> list[str]:
+        """What is put into the tensor, directly or not, the last computed first."""
+        outside = set(self.work.candidates) - self.winner.kept
+        found: set[str] = set()
+        stack = [tensor]
+        while stack:
+            poly = self.work.own.definitions[stack.pop()].poly
+            for name in sorted((poly.tensors if poly is not None else frozenset()) & outside):
+                if name not in found:
+                    found.add(name)
+                    stack.append(name)
+        order = list(self.work.own.definitions)
+        return sorted(found, key=order.index, reverse=True)
+
+    def _with(self, poly: Poly, name: str) -> Poly:
+        definition = self.work.own.definitions[name]
+        assert definition.poly is not None
+        value = definition.poly
+
+        def change(atom: nf.Atom) -> Poly | None:
+            if atom.kind != "read" or atom.name != name:
+                return None
+            return value.renamed(dict(zip(definition.indices, atom.parts, strict=True)))  # type: ignore[arg-type]
+
+        return nf.map_atoms(poly, change)
+
+    def _everywhere(self, poly: Poly, rule: Relation) -> Poly:
+        for _ in range(MOST_STEPS):
+            following = self.work.algebra.step(poly, rule)
+            if following.key == poly.key:
+                break
+            poly = following
+        return poly
+
+    def _with_temporaries(self, tensor: str) -> list[Accumulate]:
+        """The tensor's statements, those of the temporaries that it reads before them."""
+        found: list[Accumulate] = []
+        names = {t.name for t in self.winner.extraction.temporaries}
+        wanted, own = {tensor}, set(self.work.own.definitions)
+        for statement in reversed(self.winner.statements):
+            assert isinstance(statement, Accumulate)
+            if statement.target.tensor in wanted:
+                found.append(statement)
+                reads = {r.tensor for r in expression_reads(statement.value)}
+                wanted |= (reads & names) - own
+        return found[::-1]
+
+    # ---------------------------------------------------------------------------------- the rules
+
+    def says(self, rule: Relation) -> tuple[Words, str]:
+        """A rule in words, the equality and whose definition it is; and its row in the table."""
+        left: Expression
+        match rule:
+            case AtomRelation():
+                names = self._named(rule.pattern.free)
+                if not rule.source:
+                    return ("collect in ", self._difference(rule, names)), "difference"
+                left = self._writer(names).atom(rule.pattern)
+                if rule.pattern.kind == "sum":
+                    left = self._writer(names).expression(rule.pattern.parts[0])  # type: ignore[arg-type]
+                row = "definition"
+            case SumRelation():
+                names = self._named(rule.variables)
+                inside = nf.product((), dict(rule.atoms))
+                ranges: dict[str, Range] = {}
+                for index, extent in rule.bound:
+                    taken = {*names.values(), *(r.index for r in ranges.values())}
+                    choices = self.winner.extraction.index_names.get(extent, [])
+                    free = [n for n in choices if n not in taken]
+                    name = free[0] if free else invented(extent, taken)
+                    ranges[index] = Range(name, ZERO, nf.extent_expression(extent))
+                inner = {index: r.index for index, r in ranges.items()}
+                value = self._writer({**names, **inner}).expression(inside)
+                left = Reduce("sum", tuple(ranges.values()), value)
+                row = "fold" if rule.source in rule.value.tensors else "theorem"
+            case _:
+                return (rule,), "cancel"
+        right = self._writer(names).expression(rule.value)
+        return (left, " = ", right, ", by the definition of ", Read(rule.source, ())), row
+
+    def _difference(self, rule: AtomRelation, names: dict[str, str]) -> Expression:
+        found = next(a for t, _ in rule.value.terms for a, _ in t.atoms if a.kind == "sum")
+        return self._writer(names).atom(found)
+
+    def _writer(self, names: dict[str, str]) -> Writer:
+        extraction = self.winner.extraction
+        return Writer(names, extraction.order, extraction.index_names, plain=True)
+
+    def _named(self, indices: frozenset[str]) -> dict[str, str]:
+        """Names of a reader for the pattern's indices: those of the programs where there are some."""
+        names: dict[str, str] = {}
+        pool = [n for same in self.winner.extraction.index_names.values() for n in same]
+        for index in sorted(indices):
+            if index[0] in "#$":
+                taken = {*names.values(), *indices}
+                names[index] = next((n for n in pool if n not in taken), index)
+            else:
+                names[index] = index
+        return names
+
+
+def as_sum(statements: Sequence[Accumulate], indices: Sequence[str]) -> Expression | None:
+    """What the statements add up to, as one expression; None where a target is no plain element."""
+    subscripts = tuple(map(Index, indices))
+    whole: Expression | None = None
+    for statement in statements:
+        sign = SIGNS.get(statement.reduction)
+        if statement.target.subscripts != subscripts or sign is None:
+            return None
+        value = statement.value
+        if statement.guard is not None:
+            value = Conditional(statement.guard, value, Number(0))
+        inner = tuple(r for r in statement.ranges if r.index not in indices)
+        if inner:
+            value = Reduce("sum", inner, value)
+        if whole is None:
+            whole = value if sign > 0 else Apply("neg", (value,))
+        else:
+            whole = Apply("+" if sign > 0 else "-", (whole, value))
+    return whole
