@@ -9,33 +9,34 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import localcontext
-from fractions import Fraction
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from loopgrad.analysis.facts import Facts
 from loopgrad.analysis.infer import infer
 from loopgrad.diagnostics import listing
 from loopgrad.ir.nodes import Program
-from loopgrad.ir.operations import ElementType
-from loopgrad.ir.walk import accumulates, all_statements, reads, statement_expressions
+from loopgrad.ir.walk import accumulates
 from loopgrad.simplify.decimals import CONTEXT
-from loopgrad.simplify.differences import STRICT, difference, elements_at, finite, real
-from loopgrad.simplify.evaluate import Setting, Tensor, TooLarge, Undefined, evaluate
-from loopgrad.simplify.fields import LONGEST, Fields
+from loopgrad.simplify.differences import STRICT, difference, elements_at, finite, infinite, real
+from loopgrad.simplify.evaluate import Prepared, Tensor, TooLarge
+from loopgrad.simplify.fields import LONGEST
+from loopgrad.simplify.integer_arithmetic import Undefined
 from loopgrad.simplify.levels import depth
-from loopgrad.simplify.lines import Lines, Numbers
-from loopgrad.simplify.sampling import Inputs, Kind, Sizes, draw_constants, zeros_like
+from loopgrad.simplify.lines import NeedsReals, Numbers
+from loopgrad.simplify.sampling import Kind, World
+from loopgrad.simplify.trials import AFTER, Draw, Memory, Pairing, Trial, elements
 
 ENOUGH = 48  # input elements drawn before a program with order counts as tested
 OFTEN = 3  # trials in which each statement has run
 LONG = 8  # times the trials asked for, after which a statement that never ran is let be
-PATIENCE = 2  # runs that are too long, before nothing more is tried
-COPIES = 4  # independent draws of the residues in a trial
+PATIENCE = 2  # trials that are too long, before nothing more is tried
+COPIES = 4  # independent draws of the residues in a trial of one world
+FEW = 2  # and in one of several
+MANY = 12  # worlds at once
 KINDS: tuple[Kind, ...] = ("signed", "unit", "zeros", "large")
 
 
@@ -110,9 +111,44 @@ def certify(
     The same programs get the same verdict. Raises ValueError where they cannot be compared: other
     results, or tensors of one name and several ranks or kinds; ProgramError for what is no program.
     """
-    comparison = Comparison(before, after, forward or before.primal or after.primal)
-    comparison.ties = ties
-    return comparison.verdict(trials, symmetric, kinks)
+    certifier = Certifier(before, forward or before.primal or after.primal)
+    return certifier.compare(after, trials=trials, symmetric=symmetric, kinks=kinks, ties=ties)
+
+
+class Certifier:
+    """Compares programs with one that stays the same, whose runs are remembered.
+
+    >>> import loopgrad as lg
+    >>> from loopgrad.simplify.certificate import Certifier
+    >>> p = lg.program("f(x[N]) -> y:\\n    for n:  y += 2 * x[n]")
+    >>> certifier = Certifier(p)
+    >>> bool(certifier.compare(lg.program("f(x[N]) -> y:\\n    for n:  y += x[n] + x[n]")))
+    True
+    >>> bool(certifier.compare(lg.program("f(x[N]) -> y:\\n    for n:  y += x[n]")))
+    False
+    """
+
+    def __init__(self, before: Program, forward: Program | None = None):
+        forward = forward or before.primal
+        self.before = Prepared(infer(before))
+        self.forward = Prepared(infer(forward)) if forward is not None else None
+        self.levels = max(depth(p.facts) for p in (self.before, self.forward) if p is not None)
+        self.memory = Memory()
+
+    def compare(
+        self,
+        after: Program,
+        *,
+        trials: int = 4,
+        symmetric: bool = False,
+        kinks: bool = True,
+        ties: bool = True,
+    ) -> Verdict:
+        """As `certify`."""
+        prepared = Prepared(infer(after))
+        pairing = Pairing(self.before, prepared, self.forward, self.memory)
+        levels = max(self.levels, depth(prepared.facts))
+        return _Comparison(pairing, levels, symmetric, kinks, ties).verdict(trials)
 
 
 @dataclass
@@ -123,317 +159,215 @@ class _Tally:
     drawn: int = 0  # elements of inputs
     reached: Counter[int] = field(default_factory=Counter)  # statement -> trials in which it ran
     known: dict[str, int] = field(default_factory=dict)
-    complete: dict[str, bool] = field(default_factory=dict)  # every element known in some trial
+    # The statements that ran in a trial in which every element was known.
+    complete: dict[str, list[frozenset[int]]] = field(default_factory=dict)
     compared: dict[str, bool] = field(default_factory=dict)  # some element, on the reals
     residues_differ: bool = False
+    whole: int = 0  # trials on reals in which all that runs ran, and every element was a number
     counterexample: Counterexample | None = None
 
 
-@dataclass(frozen=True)
-class Trial:
-    """The inputs of one trial, and what the first program makes of them."""
+class _Comparison:
+    """The trials of two programs, one after the other, until they say enough."""
 
-    extents: tuple[Mapping[str, int], ...]  # of before, after, forward
-    constants: Mapping[str, int | float | Fraction]
-    inputs: Mapping[str, Tensor]
-    results: Mapping[str, Tensor]
-    lines: Lines
-    reached: set[int]  # statements that ran
-    tied: bool  # two equal numbers were put in order
-
-
-class Comparison:
-    """Two programs, and the forward whose tensors they read, made ready to be run together."""
-
-    def __init__(self, before: Program, after: Program, forward: Program | None):
-        programs = [before, after] + ([forward] if forward is not None else [])
-        self.facts = [infer(p) for p in programs]
-        self.before, self.after = self.facts[:2]
-        self.forward = self.facts[2] if forward is not None else None
-        self.results = tuple(r.name for r in before.results)
-        if set(self.results) != {r.name for r in after.results}:
-            first, second = (listing([r.name for r in p.results]) for p in (before, after))
-            raise ValueError(
-                f"`{before.name}` returns {first}, and `{after.name}` returns {second}: programs "
-                "are compared by the names of their results"
-            )
-        for facts in self.facts:
-            missing = _never_written(facts)
-            if missing:
-                raise ValueError(f"`{facts.program.name}` computes no {listing(missing)}")
-        self.shared = self._shared()
-        self.sizes = Sizes(self.facts, self.shared)
-        self.inputs = Inputs(self.facts)
+    def __init__(self, pairing: Pairing, levels: int, symmetric: bool, kinks: bool, ties: bool):
+        self.pairing, self.levels, self.symmetric, self.ties = pairing, levels, symmetric, ties
+        self.results = pairing.results
+        self.kinks = kinks
+        self.kinds = [kind for kind in KINDS if kinks or kind != "zeros"]
         self.statements = [
-            id(s) for facts in self.facts[:2] for _, s in accumulates(facts.program.statements)
+            id(s) for facts in pairing.facts[:2] for _, s in accumulates(facts.program.statements)
         ]
         self.beyond: set[str] = set()
+        self.infinite = False
         self.tolerance = 1.0
-        self.ties = True
-        self.too_large = 0  # runs given up
-
-    def _shared(self) -> dict[str, list[int]]:
-        """Tensors that are an input of several programs, or a result of both, or read from forward."""
-        holders: dict[str, list[int]] = {}
-        for number in range(2):
-            for i in self.facts[number].program.inputs:
-                holders.setdefault(i.name, []).append(number)
-        if self.forward is not None:
-            for name in self.forward.tensors:
-                if name in holders:
-                    holders[name].append(2)
-        for name in self.results:
-            if name in holders:
-                raise ValueError(f"`{name}` is a result, and an input: the two cannot be compared")
-            holders[name] = [0, 1]
-        for name, numbers in holders.items():
-            self._comparable(name, numbers)
-        return {name: numbers for name, numbers in holders.items() if len(numbers) > 1}
-
-    def _comparable(self, name: str, numbers: list[int]) -> None:
-        tensors = [self.facts[n].tensors[name] for n in numbers]
-        names = [self.facts[n].program.name for n in numbers]
-        for tensor, program in zip(tensors[1:], names[1:], strict=True):
-            if tensor.rank != tensors[0].rank:
-                raise ValueError(
-                    f"`{name}` has {_axes(tensors[0].rank)} in `{names[0]}` and "
-                    f"{_axes(tensor.rank)} in `{program}`: the two cannot be compared"
-                )
-            floating = {t.element is ElementType.FLOAT for t in (tensor, tensors[0])}
-            if len(floating) > 1 and name not in self.results:
-                raise ValueError(
-                    f"`{name}` is {tensors[0].element.value} in `{names[0]}` and "
-                    f"{tensor.element.value} in `{program}`: the two cannot be compared"
-                )
+        self.tally = _Tally()
 
     # ------------------------------------------------------------------------------- verdict
 
-    def verdict(self, trials: int, symmetric: bool, kinks: bool) -> Verdict:
-        rng = np.random.default_rng(20240229)
-        kinds = [kind for kind in KINDS if kinks or kind != "zeros"]
-        levels = max(depth(facts) for facts in self.facts)
-        tally = _Tally()
+    def verdict(self, trials: int) -> Verdict:
+        tally = self.tally
         with localcontext(CONTEXT), np.errstate(all="ignore"):
             for attempt in range(2 * LONG * trials):
-                if tally.trials >= trials and self._enough(tally, attempt >= LONG * trials):
+                if tally.trials >= trials and self._enough(attempt >= LONG * trials):
                     break
-                if self.too_large > PATIENCE:
+                if self.pairing.too_large > PATIENCE:
                     return _given_up(tally)
-                kind = kinds[attempt % len(kinds)]
-                lines = Lines(Fields(min(levels + attempt // trials, LONGEST), COPIES))
-                self._compare(self.trial(rng, kind, lines, attempt), tally, symmetric)
+                self._attempt(attempt, trials)
                 if tally.counterexample is not None:
-                    return self._refuted(tally, rng, symmetric, kinds)
-            for name in self._inputs_to_set_to_zero() if kinks else ():
-                reals = Lines(Fields(1, 0))
-                self._compare(self.trial(rng, "signed", reals, 0, zero=name), tally, symmetric)
-                if tally.counterexample is not None:
-                    return Verdict("differ", tally.counterexample, tally.trials)
-            for every in (1, 2, 3):  # what divides by B - 2, say, is no number at one size alone
-                reals = Lines(Fields(1, 0))
-                self._compare(self.trial(rng, "signed", reals, 0, every=every), tally, symmetric)
+                    return self._refuted()
+            for draw in self._special():
+                self._compare(draw)
                 if tally.counterexample is not None:
                     return Verdict("differ", tally.counterexample, tally.trials)
             if tally.residues_differ:
                 self.tolerance = STRICT
-                refuted = self._refuted(tally, rng, symmetric, kinds)
+                refuted = self._refuted()
                 if refuted.counterexample is not None:
                     return refuted
-        return self._agreed(tally)
+        return self._agreed()
 
-    def _inputs_to_set_to_zero(self) -> list[str]:
-        """Where a rewriting divides by one of them, it is undefined; random numbers do not show it."""
-        names = dict.fromkeys(
-            i.name for facts in self.facts for i in facts.program.inputs if i.differentiable
-        )
-        computed = self.forward.tensors if self.forward is not None else {}
-        return [n for n in names if n not in computed or computed[n].role == "input"]
+    def _attempt(self, attempt: int, trials: int) -> None:
+        """The first trial on both lines, in a world of each kind. As long as reals have nothing to
+        decide, further ones on residues alone; else on both, in one world."""
+        levels = min(self.levels + attempt // trials, LONGEST)
+        every = tuple(map(World, self.kinds))
+        if attempt == 0:
+            self._compare(Draw(attempt, every, "both", levels, FEW))
+            return
+        needed = "order" in self.beyond or self.infinite or self.tally.residues_differ
+        if not needed and (attempt < trials or attempt % 2):
+            try:
+                self._compare(Draw(attempt, every, "residues", levels, FEW))
+                return
+            except NeedsReals:
+                self.infinite = True
+        world = every[attempt % len(every)]
+        self._compare(Draw(attempt, (world,), "both", levels, COPIES))
 
-    def _enough(self, tally: _Tally, late: bool) -> bool:
+    def _special(self) -> list[Draw]:
+        """On the reals: each input zero in turn, where a rewriting that divides by it is undefined;
+        all extents alike: what divides by B - 2, say, is no number at one size alone."""
+        zeroed = self.pairing.zeroed() if self.kinks else []
+        worlds = [World("signed", name) for name in zeroed]
+        groups = [tuple(worlds[k : k + MANY]) for k in range(0, len(worlds), MANY)]
+        draws = [Draw(1000 + 2 * k, group, "reals", among=(2, 3)) for k, group in enumerate(groups)]
+        alike = [Draw(2000 + 2 * n, (World("signed"),), "reals", among=(n,)) for n in (1, 2, 3)]
+        return draws + alike
+
+    def _enough(self, late: bool) -> bool:
         """Statements that seldom run, and comparisons that seldom hold, need more trials."""
+        tally = self.tally
         if late:
             return True
         if "order" in self.beyond and tally.drawn < ENOUGH:
             return False
+        if tally.residues_differ and tally.whole < OFTEN:
+            return False
         seldom = any(tally.reached[statement] < OFTEN for statement in self.statements)
-        return not seldom and self._settled(tally)
+        return not seldom and self._settled()
 
-    def _settled(self, tally: _Tally) -> bool:
-        return all(tally.complete.get(name) for name in self.results)
+    def _settled(self) -> bool:
+        """Was each result known, and compared, where all that ever runs has run?"""
+        ran = self.tally.reached.keys()
+        found = self.tally.complete
+        return all(any(ran <= some for some in found.get(name, ())) for name in self.results)
 
-    def _refuted(
-        self, tally: _Tally, rng: np.random.Generator, symmetric: bool, kinds: list[Kind]
-    ) -> Verdict:
+    def _refuted(self) -> Verdict:
         """With a counterexample as small as a few tries find."""
-        examples = [tally.counterexample] if tally.counterexample else []
-        for attempt in range(2 * len(kinds)):
-            kind = kinds[attempt % len(kinds)]
-            found = _Tally()
-            trial = self.trial(rng, kind, Lines(Fields(1, 0)), attempt, small=True)
-            self._compare(trial, found, symmetric)
-            if found.counterexample is not None:
-                examples.append(found.counterexample)
+        first = self.tally
+        examples = [first.counterexample] if first.counterexample else []
+        for attempt in range(2 * len(self.kinds)):
+            self.tally = _Tally()
+            world = World(self.kinds[attempt % len(self.kinds)])
+            self._compare(Draw(3000 + attempt, (world,), "reals", small=True))
+            if self.tally.counterexample is not None:
+                examples.append(self.tally.counterexample)
+        self.tally = first
         smallest = min(examples, key=_elements, default=None)
-        return Verdict("differ", smallest, tally.trials)
+        return Verdict("differ", smallest, first.trials)
 
-    def _agreed(self, tally: _Tally) -> Verdict:
+    def _agreed(self) -> Verdict:
+        tally = self.tally
         never = [name for name in self.results if not tally.compared.get(name)]
         if never:
             reason = f"no inputs were found on which {listing(never)} is a number"
             return Verdict("undecided", None, tally.trials, "reals", tally.known, reason)
+        if not tally.whole and (tally.residues_differ or not self._settled()):
+            reason = "no inputs were found on which all elements of all results are numbers"
+            return Verdict("undecided", None, tally.trials, "reals", tally.known, reason)
         if tally.residues_differ and not self.beyond - {"order"}:
             reason = "the reals agree to 20 digits, and the residues in finite fields differ"
             return Verdict("undecided", None, tally.trials, "both", tally.known, reason)
-        both = self._settled(tally) and not tally.residues_differ
-        reason = "" if both else _why_reals(tally, self.beyond)
+        both = self._settled() and not tally.residues_differ
+        reason = "" if both else self._why_reals()
         lines: Literal["both", "reals"] = "both" if both else "reals"
         return Verdict("agree", None, tally.trials, lines, tally.known, reason)
 
-    # -------------------------------------------------------------------------------- trials
-
-    def trial(
-        self,
-        rng: np.random.Generator,
-        kind: Kind,
-        lines: Lines,
-        attempt: int,
-        small: bool = False,
-        zero: str | None = None,
-        every: int | None = None,
-    ) -> Trial | None:
-        """Random inputs, the one called `zero` all zeros, and what the first program makes of them.
-
-        every: the value of all extents, instead of random ones.
-
-        None where no sizes, or no inputs that it runs on, are found.
-        """
-        constants = draw_constants(self.facts, rng, given=attempt % 2 == 0)
-        for again in range(6):
-            extents = self.sizes.draw(rng, constants, small or again > 2, every)
-            if extents is None:
-                return None
-            lines.tied = False
-            try:
-                inputs = self._draw(extents, constants, lines, rng, kind, again, zero)
-                tied = lines.tied
-                reached: set[int] = set()
-                results = self._run(0, extents, constants, inputs, lines, reached)
-            except Undefined:
-                continue
-            except TooLarge:
-                if small:
-                    break
-                small = True
-                continue
-            if self.forward is None:
-                tied = lines.tied
-            self.beyond |= lines.beyond
-            return Trial(tuple(extents), constants, inputs, results, lines, reached, tied)
-        else:
-            return None
-        self.too_large += 1
-        return None
-
-    def _draw(
-        self,
-        extents: list[dict[str, int]],
-        constants: Mapping[str, int | float | Fraction],
-        lines: Lines,
-        rng: np.random.Generator,
-        kind: Kind,
-        attempt: int,
-        zero: str | None,
-    ) -> dict[str, Tensor]:
-        """The inputs of all programs, those that the forward computes included."""
-        inputs: dict[str, Tensor] = {}
-        order = (2, 0, 1) if self.forward is not None else (0, 1)
-        for number in order:
-            for i in self.facts[number].program.inputs:
-                if i.name not in inputs:
-                    drawn = self.inputs.draw(
-                        i.name, number, extents, constants, lines, rng, kind, attempt
-                    )
-                    inputs[i.name] = zeros_like(drawn, lines) if i.name == zero else drawn
-            if number == 2:
-                inputs.update(self._run(2, extents, constants, inputs, lines))
-        return inputs
-
-    def _run(
-        self,
-        number: int,
-        extents: list[dict[str, int]] | tuple[Mapping[str, int], ...],
-        constants: Mapping[str, int | float | Fraction],
-        inputs: Mapping[str, Tensor],
-        lines: Lines,
-        reached: set[int] | None = None,
-    ) -> dict[str, Tensor]:
-        facts = self.facts[number]
-        if number == 1 and not self.sizes.accepts(extents[1], constants):
-            raise Undefined("it runs only where extents are equal that need not be")
-        given = {i.name: inputs[i.name] for i in facts.program.inputs}
-        return evaluate(facts, Setting(extents[number], constants, given), lines, reached)
+    def _why_reals(self) -> str:
+        if self.tally.residues_differ:
+            unmodelled = listing(sorted(self.beyond - {"order"}))
+            return f"finite fields do not model {unmodelled}; the reals decided"
+        return "in some result no residue is known; the reals decided"
 
     # ----------------------------------------------------------------------------- comparing
 
-    def _compare(self, trial: Trial | None, tally: _Tally, symmetric: bool) -> None:
-        if trial is None or (trial.tied and not self.ties):
+    def _compare(self, draw: Draw) -> None:
+        for trial in self.pairing.trials(draw):
+            if not trial.tied or self.ties:
+                self._compare_trial(trial)
+            elif len(draw.worlds) > 1:
+                for world in draw.worlds:
+                    self._compare(replace(draw, worlds=(world,)))
+
+    def _compare_trial(self, trial: Trial) -> None:
+        tally = self.tally
+        if tally.counterexample is not None:
             return
         try:
-            results = self._run(
-                1, trial.extents, trial.constants, trial.inputs, trial.lines, trial.reached
-            )
+            results, reached = self.pairing.after(trial)
         except TooLarge:
-            self.too_large += 1
+            self.pairing.too_large += 1
             return
         except Undefined as error:
-            tally.trials += 1
-            tally.counterexample = self._counterexample(
-                trial, self.results[0], (), "a number", f"an error: {error}"
-            )
+            if len(trial.draw.worlds) > 1:
+                for number in range(len(trial.draw.worlds)):
+                    self._compare_trial(self.pairing.world(trial, number))
+            elif trial.lines.real:
+                tally.trials += 1
+                tally.counterexample = self._counterexample(
+                    trial, self.results[0], (0,), "a number", f"an error: {error}"
+                )
             return
-        self.beyond |= trial.lines.beyond
+        self.beyond |= trial.beyond | trial.lines.beyond
+        self.infinite |= trial.infinite or trial.lines.infinite
+        ran = trial.reached | reached
         spoken = [
-            self._compare_result(trial, name, trial.results[name], results[name], tally, symmetric)
+            self._compare_result(trial, name, trial.results[name], results[name], ran)
             for name in self.results
             if tally.counterexample is None
         ]
         # A trial on which some result is no number at all, or all zeros, shows little.
         if all(spoken):
             tally.trials += 1
-            tally.reached.update(trial.reached)
-        tally.drawn += sum(t.reals.size for t in trial.inputs.values() if isinstance(t, Numbers))
+            tally.reached.update(ran)
+        if trial.lines.real and ran >= tally.reached.keys():
+            tally.whole += all(_whole(trial.results[name]) for name in self.results)
+        tally.drawn += elements(trial)
 
     def _compare_result(
-        self,
-        trial: Trial,
-        name: str,
-        before: Tensor,
-        after: Tensor,
-        tally: _Tally,
-        symmetric: bool,
+        self, trial: Trial, name: str, before: Tensor, after: Tensor, ran: frozenset[int]
     ) -> bool:
         """Whether the trial shows something of the result; what was found is put in the tally."""
+        tally = self.tally
         if isinstance(before, Numbers) != isinstance(after, Numbers):
             before, after = real(before, trial.lines), real(after, trial.lines)
-        different = difference(before, after, symmetric, self.tolerance, self.ties)
+        different = difference(before, after, self.symmetric, self.tolerance, self.ties)
         if different is not None:
             old, new = elements_at(before, after, different)
             tally.counterexample = self._counterexample(trial, name, different, old, new)
             return True
         if not isinstance(before, Numbers) or not isinstance(after, Numbers):
-            tally.complete[name] = tally.compared[name] = True
+            tally.compared[name] = True
+            tally.complete.setdefault(name, []).append(ran)
             return True
         numbers = finite(before) & finite(after)
         if not numbers.any():
             return False
-        tally.compared[name] = True
-        known = (before.residues >= 0) & (after.residues >= 0) & numbers
-        tally.known[name] = tally.known.get(name, 0) + int(known.sum())
-        if (known & (before.residues != after.residues)).any():
-            tally.residues_differ = True
-        if np.asarray(known.any(axis=0), bool)[numbers].all():
-            tally.complete[name] = True
-        return any(before.reals[numbers].flat)
+        spoken = False
+        if before.reals is not None:
+            tally.compared[name] = True
+            spoken = any(before.reals[numbers].flat)
+        if before.residues is not None and after.residues is not None:
+            known = (before.residues >= 0) & (after.residues >= 0) & numbers
+            tally.known[name] = tally.known.get(name, 0) + int(known.sum())
+            if (known & (before.residues != after.residues)).any():
+                tally.residues_differ = True
+            # An infinity has no residue, in any trial; what is no number here may be one in another.
+            if (known.any(axis=(0, 1)) | infinite(before).all(axis=0)).all():
+                tally.complete.setdefault(name, []).append(ran)
+            spoken |= bool((before.residues > 0).any())
+        return spoken
 
     def _counterexample(
         self,
@@ -443,15 +377,20 @@ class Comparison:
         before: float | int | str,
         after: float | int | str,
     ) -> Counterexample:
-        used = [i.name for number in range(2) for i in self.facts[number].program.inputs]
+        """element: its world first; empty where the shapes differ."""
+        world = element[0] if element else 0
+        used = [i.name for facts in self.pairing.facts[:2] for i in facts.program.inputs]
+        sizes = {
+            k: v for extents in reversed(trial.extents[: AFTER + 1]) for k, v in extents.items()
+        }
         return Counterexample(
-            sizes={k: v for extents in reversed(trial.extents[:2]) for k, v in extents.items()},
+            sizes=sizes,
             constants={
                 k: v if isinstance(v, int) else float(v) for k, v in trial.constants.items()
             },
-            inputs={name: _as_array(trial.inputs[name]) for name in dict.fromkeys(used)},
+            inputs={name: _as_array(trial.inputs[name], world) for name in dict.fromkeys(used)},
             result=result,
-            element=element,
+            element=element[1:],
             before=before,
             after=after,
         )
@@ -462,30 +401,20 @@ def _given_up(tally: _Tally) -> Verdict:
     return Verdict("undecided", None, tally.trials, "reals", tally.known, reason)
 
 
-def _why_reals(tally: _Tally, beyond: set[str]) -> str:
-    if tally.residues_differ:
-        return (
-            f"finite fields do not model {listing(sorted(beyond - {'order'}))}; the reals decided"
-        )
-    return "in some result no residue is known; the reals decided"
+def _whole(tensor: Tensor) -> bool:
+    """Is every element a number or an infinity, in some world?"""
+    if not isinstance(tensor, Numbers):
+        return True
+    numbers = finite(tensor) | infinite(tensor)
+    return bool(numbers.reshape(len(numbers), -1).all(axis=1).any())
 
 
-def _never_written(facts: Facts) -> list[str]:
-    """Tensors that a program returns or reads, and that no statement computes."""
-    used = [r.name for r in facts.program.results]
-    for statement in all_statements(facts.program.statements):
-        for expression in statement_expressions(statement):
-            used.extend(read.tensor for read in reads(expression))
-    return [name for name in dict.fromkeys(used) if name not in facts.tensors]
-
-
-def _as_array(tensor: Tensor) -> NDArray[Any]:
-    return tensor.reals.astype(np.float64) if isinstance(tensor, Numbers) else tensor
+def _as_array(tensor: Tensor, world: int) -> NDArray[Any]:
+    if not isinstance(tensor, Numbers):
+        return np.asarray(tensor[world])
+    assert tensor.reals is not None
+    return np.asarray(tensor.reals[world], np.float64)
 
 
 def _elements(example: Counterexample) -> int:
     return sum(array.size for array in example.inputs.values())
-
-
-def _axes(rank: int) -> str:
-    return "no axes" if rank == 0 else "1 axis" if rank == 1 else f"{rank} axes"

@@ -79,6 +79,13 @@ def log(a: Decimal) -> Decimal:
     return a.ln()
 
 
+def rational_power(a: Decimal, exponent: Fraction) -> Decimal:
+    """a**exponent; half-integers by the square root, which is much faster."""
+    if exponent.denominator == 2:
+        return power(root(a).copy_abs(), Decimal(exponent.numerator))
+    return power(a, decimal(exponent))
+
+
 def root(a: Decimal) -> Decimal:
     return a.sqrt()
 

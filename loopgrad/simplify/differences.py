@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from loopgrad.simplify.decimals import CONTEXT
+from loopgrad.simplify.decimals import CONTEXT, ONE, ZERO, elementwise
 from loopgrad.simplify.evaluate import Tensor
 from loopgrad.simplify.lines import Lines, Numbers
 
@@ -17,11 +17,15 @@ from loopgrad.simplify.lines import Lines, Numbers
 RELATIVE, ABSOLUTE = 1e-20, 1e-30
 STRICT = 1e-12  # times these
 
+_FINITE = elementwise(Decimal.is_finite)
+_INFINITE = elementwise(Decimal.is_infinite)
+_NAN = elementwise(Decimal.is_nan)
+
 
 def difference(
     before: Tensor, after: Tensor, symmetric: bool, tolerance: float, infinities: bool = True
 ) -> tuple[int, ...] | None:
-    """The first element at which the reals, or the integers, differ.
+    """The first element at which the reals, or the integers, differ; its world first.
 
     Where `before` is no number `after` may be any, unless `symmetric`; without `infinities` also
     where it is infinite.
@@ -30,27 +34,31 @@ def difference(
         assert not isinstance(before, Numbers) and not isinstance(after, Numbers)
         if before.shape != after.shape:
             return ()
-        wrong = np.argwhere(before != after)
-        return tuple(map(int, wrong[0])) if len(wrong) else None
-    if before.reals.shape != after.reals.shape:
+        return _first(before != after)
+    if before.shape != after.shape:
         return ()
-    if not before.reals.size:
+    if not before.size or before.reals is None or after.reals is None:
         return None
     old, new = before.reals, after.reals
     finite_old, finite_new = finite(before), finite(after)
-    one_sided = finite_old & ~finite_new
-    licensed = _flags(
-        old, lambda v: (v.is_nan() and not symmetric) or (v.is_infinite() and not infinities)
-    )
-    one_sided |= ~finite_old & finite_new & ~licensed
     both = finite_old & finite_new
-    scale = max((abs(v) for v in (*old[both].flat, *new[both].flat)), default=_decimal(0)) + 1
-    wrong = np.array(one_sided)
+    wrong = finite_old & ~finite_new
+    if not both.all():
+        licensed = np.asarray(_NAN(old)).astype(np.bool_) & (not symmetric)
+        if not infinities:
+            licensed |= infinite(before)
+        wrong |= ~finite_old & finite_new & ~licensed
+        old, new = np.array(old), np.array(new)
+        old[~both] = new[~both] = ZERO
+    largest = np.maximum(abs(old), abs(new))
+    of_worlds = np.maximum.reduce(largest.reshape(len(largest), -1), axis=1)
+    scale = of_worlds.reshape(-1, *[1] * (largest.ndim - 1)) + ONE
     relative, absolute = _decimal(RELATIVE * tolerance), _decimal(ABSOLUTE * tolerance)
-    for place in np.argwhere(both):
-        at = tuple(map(int, place))
-        a, b = old[at], new[at]
-        wrong[at] = abs(a - b) > relative * max(abs(a), abs(b)) + absolute * scale
+    far = abs(old - new) > relative * largest + absolute * scale
+    return _first(wrong | far.astype(np.bool_))
+
+
+def _first(wrong: NDArray[np.bool_]) -> tuple[int, ...] | None:
     places = np.argwhere(wrong)
     return tuple(map(int, places[0])) if len(places) else None
 
@@ -60,21 +68,24 @@ def _decimal(value: float) -> Any:
 
 
 def finite(tensor: Numbers) -> NDArray[np.bool_]:
-    return _flags(tensor.reals, lambda value: value.is_finite())
+    """Where the reals are; everywhere, without reals."""
+    if tensor.reals is None:
+        return np.ones(tensor.shape, np.bool_)
+    return np.asarray(_FINITE(tensor.reals)).astype(np.bool_)
 
 
-def _flags(values: NDArray[np.object_], question: Callable[[Any], bool]) -> NDArray[np.bool_]:
-    flags: list[bool] = [question(value) for value in values.flat]
-    return np.array(flags, np.bool_).reshape(values.shape)
+def infinite(tensor: Numbers) -> NDArray[np.bool_]:
+    """Where the reals are; nowhere, without reals."""
+    if tensor.reals is None:
+        return np.zeros(tensor.shape, np.bool_)
+    return np.asarray(_INFINITE(tensor.reals)).astype(np.bool_)
 
 
 def real(tensor: Tensor, lines: Lines) -> Numbers:
     """Integers as numbers, where the other program's are."""
     if isinstance(tensor, Numbers):
         return tensor
-    flat = lines.of_integers(tensor.reshape(-1))
-    rows = len(flat.residues)
-    return Numbers(flat.residues.reshape(rows, *tensor.shape), flat.reals.reshape(tensor.shape))
+    return lines.of_integers(tensor)
 
 
 def elements_at(
@@ -82,8 +93,9 @@ def elements_at(
 ) -> tuple[float | int | str, float | int | str]:
     """Both values; in words where floats do not tell them apart, or the shapes differ."""
     old, new = (t.reals if isinstance(t, Numbers) else t for t in (before, after))
+    assert old is not None and new is not None
     if old.shape != new.shape:
-        return f"of shape {old.shape}", f"of shape {new.shape}"
+        return f"of shape {old.shape[1:]}", f"of shape {new.shape[1:]}"
     if not isinstance(before, Numbers) or not isinstance(after, Numbers):
         return int(old[at]), int(new[at])
     if float(old[at]) == float(new[at]):

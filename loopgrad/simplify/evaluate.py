@@ -1,4 +1,4 @@
-"""Runs a program over `Lines`: all iterations of a statement at once, as arrays.
+"""Runs a program over `Lines`: all iterations of a statement, in all worlds, at once.
 
 The whole notation: blocks, guards, conditionals, gathers and scatters, every reduction. Integers are
 exact. What the reference interpreter refuses while running (subscripts out of range, a tensor read
@@ -8,9 +8,10 @@ before it is complete, an integer division by zero) is `Undefined` here.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from math import prod
 from typing import TypeAlias
 
@@ -35,24 +36,25 @@ from loopgrad.ir.nodes import (
     Statement,
 )
 from loopgrad.ir.operations import ElementType
-from loopgrad.ir.walk import accumulates
+from loopgrad.ir.walk import accumulates, all_statements, statement_reads
 from loopgrad.simplify.fields import UNKNOWN
-from loopgrad.simplify.lines import Integers, Lines, Mask, Numbers
+from loopgrad.simplify.integer_arithmetic import COMPARE, INTEGER, UPDATES, integer_power
+from loopgrad.simplify.integer_arithmetic import Undefined as Undefined
+from loopgrad.simplify.lines import Lines, Numbers
+from loopgrad.simplify.spaces import WORLD, Integers, Loop, Mask, Space, worlds
 
-# Of an expression: numbers, integers or truth values, of length n, or 1 for all n alike.
+# Of an expression: numbers, integers or truth values, of a shape that broadcasts to the space's.
 Values: TypeAlias = Numbers | Integers | Mask
-# Of a tensor: `residues` (rows, *shape) and `reals` (*shape,), or integers (*shape,).
+# Of a tensor: numbers or integers of its shape; in a run of several worlds, these are axis 0.
 Tensor: TypeAlias = Numbers | Integers
+Known: TypeAlias = Mapping[str, int | float | Fraction]
 
-LARGEST_SPACE = 40_000  # iterations of one statement; a certificate is made at small sizes
-LARGEST_TENSOR = 400_000  # elements
+LARGEST_SPACE = 40_000  # iterations of one statement in one world; sizes are small
+LARGEST_RUN = 400_000  # in all worlds
+LARGEST_TENSOR = 400_000  # elements, in one world
 MOST_STEPS = 20_000  # statements run, those of blocks once for each turn
-LARGEST_INTEGER = 2.0**62
 LEAST, GREATEST = -(2**63), 2**63 - 1
-
-
-class Undefined(Exception):
-    """The inputs are none that the program can be run on."""
+SUMS = (Reduction.ADD, Reduction.SUBTRACT)
 
 
 class TooLarge(Exception):
@@ -64,66 +66,88 @@ class Setting:
     """What a run gets: extents, constants, and the tensors that are inputs."""
 
     extents: Mapping[str, int]
-    constants: Mapping[str, int | float | Fraction]
+    constants: Known
     inputs: Mapping[str, Tensor]
 
 
-@dataclass(frozen=True, slots=True)
-class Space:
-    """Iterations: how many, and each index's value in each."""
+class Prepared:
+    """A program, and what its runs ask about it.
 
-    count: int
-    indices: Mapping[str, Integers]
+    identities: what each computed tensor starts with: the identity of its operation beside `=`.
+    watched: the computed tensors of which the statements' order alone does not say that each
+    element is complete before it is read, and written once by `=`.
+    """
 
-    def where(self, mask: Mask) -> Space:
-        mask = np.broadcast_to(mask, self.count)
-        kept = {name: values[mask] for name, values in self.indices.items()}
-        return Space(int(np.count_nonzero(mask)), kept)
-
-
-ONE_TURN = Space(1, {})
+    def __init__(self, facts: Facts):
+        self.facts = facts
+        self.identities = _identities(facts)
+        self.watched = _watched(facts)
 
 
-def shape_of(
-    extents: Sequence[Expression], known: Mapping[str, int | float | Fraction]
-) -> tuple[int, ...]:
+def shape_of(extents: Sequence[Expression], known: Known) -> tuple[int, ...]:
     """A tensor's shape; Undefined where an extent is negative."""
-    shape = tuple(integer(e, known) for e in extents)
-    if any(extent < 0 for extent in shape):
+    shape = tuple([integer(e, known) for e in extents])
+    if min(shape, default=0) < 0:
         raise Undefined("an extent is negative")
     if prod(shape) > LARGEST_TENSOR:
         raise TooLarge
     return shape
 
 
-def integer(expression: Expression, known: Mapping[str, int | float | Fraction]) -> int:
+def integer(expression: Expression, known: Known) -> int:
     """An integer formula in extents and constants."""
-    lines_free = Run(None, {}, Setting({}, known, {}))
-    values = lines_free.integers(expression, ONE_TURN)
-    return int(values[0])
+    match expression:
+        case Number(int(value)):
+            return value
+        case Extent(name) | Constant(name) if isinstance(known[name], int):
+            return int(known[name])
+        case Apply("+" | "-" | "*" as operation, (left, right)):
+            return int(RATIONAL[operation](integer(left, known), integer(right, known)))
+    run = Run(None, {}, Setting({}, known, {}))
+    return int(run.integers(expression, ONE_TURN).flat[0])
 
 
 def evaluate(
     facts: Facts, setting: Setting, lines: Lines, reached: set[int] | None = None
 ) -> dict[str, Tensor]:
-    """Every tensor of the program, inputs included. Raises Undefined or TooLarge.
+    """Every tensor of the program, inputs included. Raises Undefined, TooLarge or NeedsReals.
 
     reached: gets the `id` of each accumulate that runs at least once.
     """
+    inputs = {name: _reshaped(t, (1, *t.shape)) for name, t in setting.inputs.items()}
+    own = Setting(setting.extents, setting.constants, inputs)
+    found = computed(Prepared(facts), own, lines, worlds(1), reached)
+    return {name: _reshaped(t, t.shape[1:]) for name, t in found.items()}
+
+
+def computed(
+    prepared: Prepared,
+    setting: Setting,
+    lines: Lines,
+    space: Space,
+    reached: set[int] | None = None,
+) -> dict[str, Tensor]:
+    """As `evaluate`, in all worlds of the space."""
+    facts = prepared.facts
     known = {**setting.extents, **setting.constants}
-    tensors: dict[str, Tensor] = dict(setting.inputs)
-    for name, identity in _identities(facts).items():
-        shape = shape_of(facts.tensors[name].extents, known)
+    tensors = dict(setting.inputs)
+    for name, identity in prepared.identities.items():
+        shape = (space.count, *shape_of(facts.tensors[name].extents, known))
         if facts.tensors[name].element is ElementType.FLOAT:
-            tensors[name] = _filled(lines, identity, shape)
+            tensors[name] = lines.number(identity).spread((prod(shape),)).each(np.array, np.array)
+            tensors[name] = _reshaped(tensors[name], shape)
         else:
             tensors[name] = np.full(shape, _whole(identity), np.int64)
-    run = Run(lines, tensors, setting)
+    run = Run(lines, tensors, setting, prepared.watched)
     for statement in facts.program.statements:
-        run.statement(statement, ONE_TURN)
+        run.statement(statement, space)
     if reached is not None:
         reached |= run.reached
-    return tensors
+    return {name: _reshaped(flat, run.shapes[name]) for name, flat in run.tensors.items()}
+
+
+def _reshaped(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
+    return tensor.reshaped(shape) if isinstance(tensor, Numbers) else tensor.reshape(shape)
 
 
 def _whole(identity: float) -> int:
@@ -132,7 +156,6 @@ def _whole(identity: float) -> int:
 
 
 def _identities(facts: Facts) -> dict[str, float]:
-    """What each computed tensor starts with: the identity of its operation beside `=`."""
     identity = {
         Reduction.MULTIPLY: 1.0,
         Reduction.MAXIMUM: float("-inf"),
@@ -146,34 +169,55 @@ def _identities(facts: Facts) -> dict[str, float]:
     return found
 
 
-def _filled(lines: Lines, value: float, shape: tuple[int, ...]) -> Numbers:
-    one = lines.number(value)
-    residues = np.empty((lines.field.rows, *shape), np.int64)
-    residues[...] = one.residues.reshape(-1, *[1] * len(shape))
-    reals = np.empty(shape, object)
-    reals[...] = one.reals[0]
-    return Numbers(residues, reals)
+def _watched(facts: Facts) -> frozenset[str]:
+    last: dict[str, int] = {}  # the place of the last statement that writes it
+    first: dict[str, int] = {}  # and of the first that reads it
+    writers: dict[str, int] = {}
+    often: set[str] = set()  # may write an element more than once by `=`
+    for place, outer in enumerate(facts.program.statements):
+        for blocks, statement in accumulates([outer]):
+            name = statement.target.tensor
+            last[name] = place
+            writers[name] = writers.get(name, 0) + 1
+            subscripts = {s.name for s in statement.target.subscripts if isinstance(s, Index)}
+            once = not blocks and {r.index for r in statement.ranges} <= subscripts
+            if statement.reduction is Reduction.SET and not once:
+                often.add(name)
+        for inner in all_statements([outer]):
+            for read in statement_reads(inner):
+                first.setdefault(read.tensor, place)
+    by_setting = {
+        s.target.tensor
+        for _, s in accumulates(facts.program.statements)
+        if s.reduction is Reduction.SET
+    }
+    often |= {name for name in by_setting if writers[name] > 1}
+    early = {name for name, place in last.items() if first.get(name, place + 1) <= place}
+    return frozenset(often | early)
 
 
 class Run:
-    """One run of a program: its tensors, and what was read and written so far.
+    """One run of a program: its tensors, flat, and what was read and written so far.
 
-    `states` as in docs/decisions/0001: an element's last writing step, -1 once it was read.
-    Without lines it knows integers alone.
+    tensors: with the worlds as axis 0. `states` as in docs/decisions/0001: an element's last writing
+    step, -1 once it was read; of watched tensors. Without lines it knows integers alone.
     """
 
-    def __init__(self, lines: Lines | None, tensors: dict[str, Tensor], setting: Setting):
+    def __init__(
+        self,
+        lines: Lines | None,
+        tensors: Mapping[str, Tensor],
+        setting: Setting,
+        watched: Iterable[str] = (),
+    ):
         self._lines = lines
-        self.tensors = tensors
-        self.setting = setting
+        self.shapes = {name: tensor.shape for name, tensor in tensors.items()}
+        self.tensors = {name: _reshaped(t, (prod(t.shape),)) for name, t in tensors.items()}
         self.known = {**setting.extents, **setting.constants}
         self.step = 0
         self.reached: set[int] = set()
-        self.states = {
-            name: np.zeros(_shape(tensor), np.int64)
-            for name, tensor in tensors.items()
-            if name not in setting.inputs
-        }
+        self.literals: dict[tuple[type, int | float | Fraction], Numbers] = {}
+        self.states = {name: np.zeros(prod(self.shapes[name]), np.int64) for name in watched}
 
     @property
     def lines(self) -> Lines:
@@ -187,8 +231,10 @@ class Run:
             case Accumulate(target, reduction, value, ranges, guard):
                 self.next_step()
                 space = self.nest(ranges, space)
-                if guard is not None:
-                    space = space.where(self.truth(guard, space))
+                if guard is not None and space.count:
+                    mask = self.truth(guard, space)
+                    if not mask.all():
+                        space = space.where(mask)
                 if space.count:
                     self.reached.add(id(statement))
                     self.accumulate(target, reduction, value, space)
@@ -203,6 +249,7 @@ class Run:
             raise TooLarge
 
     def block(self, ranges: Sequence[Range], body: Sequence[Statement], space: Space) -> None:
+        """Turn by turn; a turn is that of the worlds whose bounds hold it."""
         if not ranges:
             for statement in body:
                 self.statement(statement, space)
@@ -210,59 +257,92 @@ class Run:
         r = ranges[0]
         self.next_step()
         assert r.lower is not None and r.upper is not None
-        lower, upper = int(self.integers(r.lower, space)[0]), int(self.integers(r.upper, space)[0])
-        if upper - lower > LARGEST_SPACE:
+        lower, upper = self.integers(r.lower, space), self.integers(r.upper, space)
+        if not space.count:
+            return
+        first, end = int(lower.min()), int(upper.max())
+        if end - first > LARGEST_SPACE:
             raise TooLarge
-        values = range(lower, upper)
+        values = range(first, end)
         for value in reversed(values) if r.descending else values:
-            inner = {**space.indices, r.index: np.array([value], np.int64)}
-            self.block(ranges[1:], body, Space(1, inner))
+            mask = (lower <= value) & (value < upper)
+            if mask.all():
+                self.block(ranges[1:], body, space.at(r.index, value))
+            elif mask.any():
+                self.block(ranges[1:], body, space.where(mask).at(r.index, value))
 
     def nest(self, ranges: Sequence[Range], space: Space) -> Space:
         """The iterations of the loops inside those of `space`, in order."""
+        loops: list[Loop] = []
         for r in ranges:
             assert r.lower is not None and r.upper is not None
-            lower = np.broadcast_to(self.integers(r.lower, space), space.count)
-            upper = np.broadcast_to(self.integers(r.upper, space), space.count)
-            lengths = np.maximum(upper - lower, 0)
-            total = int(lengths.sum())
-            if total > LARGEST_SPACE:
+            lower, upper = self.bound(r.lower), self.bound(r.upper)
+            if lower is None or upper is None:
+                space, loops = space.looped(loops), []
+                least, most = self.integers(r.lower, space), self.integers(r.upper, space)
+                if least.size != 1 or most.size != 1:
+                    space = self.small(space.within(r.index, least, most))
+                    continue
+                lower, upper = int(least.flat[0]), int(most.flat[0])
+            if upper - lower > LARGEST_SPACE:
                 raise TooLarge
-            turn = np.repeat(np.arange(space.count), lengths)
-            first = np.repeat(np.cumsum(lengths) - lengths, lengths)
-            indices = {name: values[turn] for name, values in space.indices.items()}
-            indices[r.index] = lower[turn] + np.arange(total) - first
-            space = Space(total, indices)
+            loops.append((r.index, lower, upper))
+        return self.small(space.looped(loops))
+
+    def small(self, space: Space) -> Space:
+        if space.count > LARGEST_RUN:
+            raise TooLarge
         return space
+
+    def bound(self, bound: Expression) -> int | None:
+        """Where it hangs on no index."""
+        match bound:
+            case Number(int(value)):
+                return value
+            case Extent(name) | Constant(name):
+                return int(self.known[name])
+        return None
+
+    # ------------------------------------------------------------------------------ updates
 
     def accumulate(
         self, target: Read, reduction: Reduction, value: Expression, space: Space
     ) -> None:
         name = target.tensor
         tensor = self.tensors[name]
-        cells = self.cells(target, space)
+        places = self.cells(target, space)
         new = self.value(value, space)
-        self.mark_written(name, cells, reduction)
-        shape = _shape(tensor)
-        if isinstance(tensor, Numbers):
-            rows = self.lines.field.rows
-            flat = Numbers(tensor.residues.reshape(rows, tensor.reals.size), tensor.reals.ravel())
-            full = self.full(self.numbers(new), space.count)
-            self._update(flat, cells, full, reduction)
-            self.tensors[name] = Numbers(
-                flat.residues.reshape(rows, *shape), flat.reals.reshape(shape)
-            )
-        else:
-            values = np.broadcast_to(self.as_integers(new), space.count)
-            INTEGER_UPDATES[reduction](tensor.reshape(-1), cells, values)
+        self.mark_written(name, places, reduction, space)
+        plain = WORLD in space.ranges and all(
+            isinstance(s, Index) and s.name in space.ranges for s in target.subscripts
+        )
+        if not isinstance(tensor, Numbers):
+            cells = np.broadcast_to(places, space.shape).reshape(-1)
+            whole = np.broadcast_to(self.as_integers(new), space.shape).reshape(-1)
+            UPDATES[reduction](tensor, cells, whole)
+            return
+        values = self.numbers(new)
+        # Loops that the target does not name repeat its cells.
+        repeated = [a for a, n in enumerate(places.shape) if n == 1 < space.shape[a]]
+        shape = space.shape
+        if repeated and reduction in SUMS:
+            shape = tuple(1 if a in repeated else n for a, n in enumerate(shape))
+            along = zip(values.shape, space.shape, strict=True)
+            whole_axes = [n if a in repeated else m for a, (m, n) in enumerate(along)]
+            values = self.lines.total(values.spread(tuple(whole_axes)), tuple(repeated))
+        cells = np.broadcast_to(places, shape).reshape(-1)
+        values = values.spread(shape).reshaped((prod(shape),))
+        once = plain and (not repeated or reduction in SUMS)
+        self._update(tensor, cells, values, reduction, once)
 
     def _update(
-        self, flat: Numbers, cells: Integers, values: Numbers, reduction: Reduction
+        self, tensor: Numbers, cells: Integers, values: Numbers, reduction: Reduction, once: bool
     ) -> None:
-        """Combines each element with its values."""
+        """Combines each element with its values; `once`: each has one."""
         lines = self.lines
-        if reduction in (Reduction.ADD, Reduction.SUBTRACT):
+        if reduction in SUMS and not once:
             cells, values = _summed(lines, cells, values)
+            once = True
         combine: Callable[[Numbers, Numbers], Numbers] = {
             Reduction.ADD: lines.add,
             Reduction.SUBTRACT: lines.subtract,
@@ -271,40 +351,50 @@ class Run:
             Reduction.MINIMUM: lines.smallest,
             Reduction.SET: lambda old, new: new,
         }[reduction]
+        if once:
+            tensor[cells] = combine(tensor[cells], values)
+            return
         for turns in _rounds(cells):
             at = cells[turns]
-            old = Numbers(flat.residues[:, at], flat.reals[at])
-            new = combine(old, Numbers(values.residues[:, turns], values.reals[turns]))
-            flat.residues[:, at] = new.residues
-            flat.reals[at] = new.reals
+            tensor[at] = combine(tensor[at], values[turns])
 
     # ------------------------------------------------------------------------------ completeness
 
-    def mark_written(self, name: str, cells: Integers, reduction: Reduction) -> None:
-        states = self.states[name].reshape(-1)
-        before = states[cells]
-        if (before == -1).any():
-            raise Undefined(f"`{name}` is changed after it was read")
-        if reduction is Reduction.SET and (before.any() or len(np.unique(cells)) < len(cells)):
-            raise Undefined(f"an element of `{name}` is written twice by `=`")
-        states[cells] = self.step
-
-    def mark_read(self, name: str, cells: Integers) -> None:
+    def mark_written(self, name: str, places: Integers, reduction: Reduction, space: Space) -> None:
         states = self.states.get(name)
         if states is None:
             return
-        flat = states.reshape(-1)
-        if (flat[cells] == self.step).any():
+        before = states[places]
+        if (before == -1).any():
+            raise Undefined(f"`{name}` is changed after it was read")
+        if reduction is Reduction.SET and (before.any() or len(np.unique(places)) < space.count):
+            raise Undefined(f"an element of `{name}` is written twice by `=`")
+        states[places] = self.step
+
+    def mark_read(self, name: str, places: Integers) -> None:
+        states = self.states.get(name)
+        if states is None:
+            return
+        if (states[places] == self.step).any():
             raise Undefined(f"`{name}` is read by the statement that writes it")
-        flat[cells] = -1
+        states[places] = -1
 
     # ------------------------------------------------------------------------------ expressions
 
     def cells(self, place: Read, space: Space) -> Integers:
         """The elements that a read or target means, as places in the flattened tensor."""
-        shape = _shape(self.tensors[place.tensor])
-        flat = np.zeros(space.count, np.int64)
-        for subscript, extent in zip(place.subscripts, shape, strict=True):
+        shape = self.shapes[place.tensor]
+        names = tuple([s.name for s in place.subscripts if isinstance(s, Index)])
+        if len(names) < len(place.subscripts):
+            return self._cells(place, space, shape)
+        found: Integers | None = space.memory.get((names, shape))
+        if found is None:
+            found = space.memory[names, shape] = self._cells(place, space, shape)
+        return found
+
+    def _cells(self, place: Read, space: Space, shape: tuple[int, ...]) -> Integers:
+        flat = space.world
+        for subscript, extent in zip(place.subscripts, shape[1:], strict=True):
             values = self.integers(subscript, space)
             if space.count and ((values < 0) | (values >= extent)).any():
                 raise Undefined(f"a subscript of `{place.tensor}` is out of range")
@@ -317,7 +407,7 @@ class Run:
     def truth(self, condition: Expression, space: Space) -> Mask:
         value = self.value(condition, space)
         if isinstance(value, Numbers):
-            return self.lines.compare("!=", value, self.lines.number(0))
+            return self.lines.compare("!=", value, self.literal(0, space))
         return np.asarray(value != 0)
 
     def numbers(self, values: Values) -> Numbers:
@@ -328,30 +418,25 @@ class Run:
     @staticmethod
     def as_integers(values: Values) -> Integers:
         assert not isinstance(values, Numbers), "an integer expression"
-        return values.astype(np.int64)
-
-    @staticmethod
-    def full(values: Numbers, count: int) -> Numbers:
-        return Numbers(
-            np.broadcast_to(values.residues, (len(values.residues), count)),
-            np.broadcast_to(values.reals, count),
-        )
+        return values.astype(np.int64, copy=False)
 
     def value(self, expression: Expression, space: Space) -> Values:
         match expression:
-            case Number(int(value)):
-                return np.array([value], np.int64)
-            case Number(value):
-                return self.lines.number(value)
+            case Read(name):
+                places = self.cells(expression, space)
+                self.mark_read(name, places)
+                return self.tensors[name][places]
             case Index(name):
                 return space.indices[name]
+            case Number(int(value)):
+                return _integer(value, space.axes)
+            case Number(value):
+                return self.literal(value, space)
             case Extent(name) | Constant(name):
                 known = self.known[name]
                 if isinstance(known, int):
-                    return np.array([known], np.int64)
-                return self.lines.number(known)
-            case Read(name):
-                return self.read(expression, space)
+                    return _integer(known, space.axes)
+                return self.literal(known, space)
             case Compare(operators, operands):
                 return self.comparison(operators, operands, space)
             case Conditional(condition, then, otherwise):
@@ -368,32 +453,32 @@ class Run:
                 return self.apply(operation, operands, space)
         raise AssertionError("reductions were unfolded")
 
-    def read(self, read: Read, space: Space) -> Values:
-        cells = self.cells(read, space)
-        self.mark_read(read.tensor, cells)
-        tensor = self.tensors[read.tensor]
-        if isinstance(tensor, Numbers):
-            flat = tensor.residues.reshape(len(tensor.residues), tensor.reals.size)
-            return Numbers(flat[:, cells], tensor.reals.reshape(-1)[cells])
-        return tensor.reshape(-1)[cells]
+    def literal(self, value: int | float | Fraction, space: Space) -> Numbers:
+        key = (type(value), value)
+        if key not in self.literals:
+            self.literals[key] = self.lines.number(value)
+        return self.literals[key].reshaped((1,) * space.axes)
 
     def conditional(
         self, mask: Mask, then: Expression, otherwise: Expression, space: Space
     ) -> Values:
         """Each branch where it is taken; also where nowhere, for the sake of its type."""
-        mask = np.broadcast_to(mask, space.count)
+        mask = np.broadcast_to(mask, space.shape)
         yes = self.value(then, space.where(mask))
         no = self.value(otherwise, space.where(~mask))
         if not isinstance(yes, Numbers) and not isinstance(no, Numbers):
-            whole = np.empty(space.count, np.int64)
+            whole = np.empty(space.shape, np.int64)
             whole[mask], whole[~mask] = yes, no
             return whole
         yes, no = self.numbers(yes), self.numbers(no)
-        residues = np.empty((self.lines.field.rows, space.count), np.int64)
-        reals = np.empty(space.count, object)
-        residues[:, mask], residues[:, ~mask] = yes.residues, no.residues
-        reals[mask], reals[~mask] = yes.reals, no.reals
-        return Numbers(residues, reals)
+        result = Numbers(
+            np.empty((len(yes.residues), *space.shape), np.int64)
+            if yes.residues is not None
+            else None,
+            np.empty(space.shape, object) if yes.reals is not None else None,
+        )
+        result[mask], result[~mask] = yes, no
+        return result
 
     def comparison(
         self, operators: Sequence[str], operands: Sequence[Expression], space: Space
@@ -406,20 +491,21 @@ class Run:
             first = COMPARE[operators[0]](left.astype(np.int64), right.astype(np.int64))
         if len(operators) == 1:
             return first
-        result = np.array(np.broadcast_to(first, space.count))
+        result = np.array(np.broadcast_to(first, space.shape))
         result[result] = self.comparison(operators[1:], operands[1:], space.where(result))
         return result
 
     def apply(self, operation: str, operands: Sequence[Expression], space: Space) -> Values:
         if operation == "pi":
-            return self.lines.pi()
+            return self.lines.pi().reshaped((1,) * space.axes)
         values = [self.value(operand, space) for operand in operands]
         if operation == "**":
             return self.power(values[0], values[1], operands[1])
-        whole = [v for v in values if not isinstance(v, Numbers)]
         exact = INTEGER.get(operation)
-        if exact is not None and len(whole) == len(values):
-            return exact(*(v.astype(np.int64) for v in whole))
+        if exact is not None:
+            whole = [v for v in values if not isinstance(v, Numbers)]
+            if len(whole) == len(values):
+                return exact(*(v.astype(np.int64) for v in whole))
         reals = [self.numbers(v) for v in values]
         lines = self.lines
         match operation:
@@ -449,7 +535,7 @@ class Run:
             exponents = exponent.astype(np.int64)
             if isinstance(base, Numbers):
                 return self.lines.integer_power(base, exponents)
-            return _integer_power(base.astype(np.int64), exponents)
+            return integer_power(base.astype(np.int64), exponents)
         rational = self.rational(written)
         if rational is not None:
             return self.lines.rational_power(self.numbers(base), rational)
@@ -473,8 +559,19 @@ class Run:
         return None
 
 
-def _shape(tensor: Tensor) -> tuple[int, ...]:
-    return tensor.reals.shape if isinstance(tensor, Numbers) else tensor.shape
+ONE_TURN = worlds(1)
+
+RATIONAL: dict[str, Callable[..., Fraction]] = {
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.truediv,
+}
+
+
+@lru_cache(maxsize=1024)
+def _integer(value: int, axes: int) -> Integers:
+    return np.full((1,) * axes, value, np.int64)
 
 
 def _summed(lines: Lines, cells: Integers, values: Numbers) -> tuple[Integers, Numbers]:
@@ -482,10 +579,13 @@ def _summed(lines: Lines, cells: Integers, values: Numbers) -> tuple[Integers, N
     order, starts = _groups(cells)
     if len(starts) == len(cells):
         return cells, values
-    residues = values.residues[:, order]
-    sums = np.add.reduceat(residues, starts, axis=1) % lines.field.modulus
-    sums[np.minimum.reduceat(residues, starts, axis=1) < 0] = UNKNOWN
-    return cells[order][starts], Numbers(sums, np.add.reduceat(values.reals[order], starts))
+    ordered = values[order]
+    sums: NDArray[np.int64] | None = None
+    if ordered.residues is not None:
+        sums = np.add.reduceat(ordered.residues, starts, axis=1) % lines.field.modulus
+        sums[np.minimum.reduceat(ordered.residues, starts, axis=1) < 0] = UNKNOWN
+    reals = None if ordered.reals is None else np.add.reduceat(ordered.reals, starts)
+    return cells[order][starts], Numbers(sums, reals)
 
 
 def _groups(cells: Integers) -> tuple[Integers, Integers]:
@@ -502,85 +602,3 @@ def _rounds(cells: Integers) -> list[NDArray[np.int64]]:
         return [np.arange(len(cells))]
     turn = np.arange(len(cells)) - np.repeat(starts, np.diff(np.r_[starts, len(cells)]))
     return [order[turn == k] for k in range(int(turn.max()) + 1)]
-
-
-# -------------------------------------------------------------------------------- exact integers
-
-COMPARE: dict[str, Callable[[Integers, Integers], Mask]] = {
-    "==": operator.eq,
-    "!=": operator.ne,
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
-}
-
-RATIONAL: dict[str, Callable[[Fraction, Fraction], Fraction]] = {
-    "+": operator.add,
-    "-": operator.sub,
-    "*": operator.mul,
-    "/": operator.truediv,
-}
-
-
-def _fitting(estimate: NDArray[np.float64]) -> None:
-    if estimate.size and float(np.abs(estimate).max()) > LARGEST_INTEGER:
-        raise Undefined("an integer gets too large")
-
-
-def _exact(function: Callable[[Integers, Integers], Integers]) -> Callable[..., Integers]:
-    """The operation, refused where a result may not fit."""
-
-    def checked(a: Integers, b: Integers) -> Integers:
-        _fitting(function(a.astype(np.float64), b.astype(np.float64)))  # type: ignore[arg-type]
-        return function(a, b)
-
-    return checked
-
-
-def _divided(function: Callable[[Integers, Integers], Integers]) -> Callable[..., Integers]:
-    def checked(a: Integers, b: Integers) -> Integers:
-        if (b == 0).any():
-            raise Undefined("an integer is divided by zero")
-        return function(a, b)
-
-    return checked
-
-
-def _integer_power(base: Integers, exponent: Integers) -> Integers:
-    if (exponent < 0).any():
-        raise Undefined("an integer to a negative power")
-    with np.errstate(over="ignore"):
-        _fitting(base.astype(np.float64) ** exponent.astype(np.float64))
-    return np.asarray(base**exponent)
-
-
-INTEGER: dict[str, Callable[..., Integers]] = {
-    "+": _exact(operator.add),
-    "-": _exact(operator.sub),
-    "*": _exact(operator.mul),
-    "//": _divided(operator.floordiv),
-    "%": _divided(operator.mod),
-    "neg": operator.neg,
-    "max": np.maximum,
-    "min": np.minimum,
-    "abs": np.abs,
-    "sign": np.sign,
-    "relu": lambda a: np.maximum(a, 0),
-    "stop_gradient": lambda a: a,
-    "floor": lambda a: a,
-}
-
-
-def _setting(array: Integers, cells: Integers, values: Integers) -> None:
-    array[cells] = values
-
-
-INTEGER_UPDATES: dict[Reduction, Callable[[Integers, Integers, Integers], None]] = {
-    Reduction.ADD: np.add.at,
-    Reduction.SUBTRACT: np.subtract.at,
-    Reduction.MULTIPLY: np.multiply.at,
-    Reduction.MAXIMUM: np.maximum.at,
-    Reduction.MINIMUM: np.minimum.at,
-    Reduction.SET: _setting,
-}

@@ -11,8 +11,9 @@ a root or logarithm of a non-square. What is computed from an unknown residue is
 Two formulas that are equal by algebra have equal residues wherever both are known; two that are
 not differ for almost all random inputs (docs/decisions/0005).
 
-Arrays of residues are int64, of shape (rows, n): a row for each level and *copy*, an independent
-draw of the inputs, level by level. Operations broadcast along n.
+Arrays of residues are int64, of shape (rows, *shape): a row for each level and *copy*, an independent
+draw of the inputs, level by level. Operations broadcast along the shapes of two arrays, which have as
+many axes.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ UNKNOWN = -1
 
 HALF = 1 << 13  # exponents are below 2**26: two digits of 13 bits
 BABY = 1 << 16  # baby steps of a logarithm
-FEW = 64  # up to so many, Python inverts faster than NumPy
+SMALL = 4  # powers that are products
 
 
 class Fields:
@@ -54,8 +55,15 @@ class Fields:
         self.levels, self.copies = levels, copies
         self.rows = levels * copies
         self.modulus = np.repeat(np.array(self.primes, np.int64), copies)[:, None]
-        # The order of the squares modulo each p: where exponents live.
-        self.order = (self.modulus - 1) // 2
+        self._moduli = [self._column(self.modulus, axes) for axes in range(1, 9)]
+
+    @staticmethod
+    def _column(rows: Residues, axes: int) -> Residues:
+        """A value for each row, for arrays with that many axes."""
+        return rows.reshape(-1, *[1] * (axes - 1))
+
+    def _modulus(self, a: Residues) -> Residues:
+        return self._moduli[a.ndim - 1] if a.ndim < 9 else self._column(self.modulus, a.ndim)
 
     # ------------------------------------------------------------------------------- numbers
 
@@ -72,7 +80,8 @@ class Fields:
         return value.numerator * pow(value.denominator, -1, p) % p
 
     def integers(self, values: NDArray[np.int64]) -> Residues:
-        return np.asarray(values, np.int64)[None] % self.modulus
+        whole = np.asarray(values, np.int64)[None]
+        return whole % self._modulus(whole)
 
     def unknown(self, count: int) -> Residues:
         return np.full((self.rows, count), UNKNOWN, np.int64)
@@ -81,47 +90,70 @@ class Fields:
         self,
         shape: tuple[int, ...],
         rng: np.random.Generator,
-        squares: bool = False,
+        squares: NDArray[np.bool_] | bool = False,
     ) -> Residues:
-        """Residues other than 0, of shape (rows, *shape); with `squares` squares, as exps are."""
-        modulus = self.modulus.reshape(-1, *[1] * len(shape))
+        """Residues other than 0, of shape (rows, *shape); where `squares`, squares, as exps are."""
+        modulus = self._column(self.modulus, 1 + len(shape))
         drawn = rng.integers(1, modulus, (self.rows, *shape))
-        return drawn * drawn % modulus if squares else drawn
+        return np.where(squares, drawn * drawn % modulus, drawn)
 
     # ---------------------------------------------------------------------------- operations
 
     def add(self, a: Residues, b: Residues) -> Residues:
-        return _spread((a + b) % self.modulus, a, b)
+        return _spread((a + b) % self._modulus(a), a, b)
 
     def subtract(self, a: Residues, b: Residues) -> Residues:
-        return _spread((a - b) % self.modulus, a, b)
+        return _spread((a - b) % self._modulus(a), a, b)
 
     def multiply(self, a: Residues, b: Residues) -> Residues:
-        return _spread(a * b % self.modulus, a, b)
+        return _spread(a * b % self._modulus(a), a, b)
 
     def negate(self, a: Residues) -> Residues:
-        return _spread(-a % self.modulus, a)
+        return _spread(-a % self._modulus(a), a)
+
+    def total(self, a: Residues, axes: tuple[int, ...]) -> Residues:
+        """The sums along these axes of the shape, which stay, with extent 1."""
+        along = tuple(axis + 1 for axis in axes)
+        sums = np.add.reduce(a, axis=along, keepdims=True) % self._modulus(a)
+        least = np.minimum.reduce(a, axis=along, keepdims=True, initial=0)
+        return _spread(sums, least)
 
     def inverse(self, a: Residues) -> Residues:
-        """1/a; unknown for 0."""
-        modulus = np.broadcast_to(self.modulus, a.shape)
-        if a.size <= FEW:
-            pairs = zip(a.flat, modulus.flat, strict=True)
-            found = [pow(int(x), -1, int(p)) if x > 0 else UNKNOWN for x, p in pairs]
-            return np.array(found, np.int64).reshape(a.shape)
-        return np.where(a > 0, self._raise(a, self.modulus - 2), UNKNOWN)
+        """1/a; unknown for 0. One inverse a row: of the product, and from it back to the factors."""
+        flat = a.reshape(self.rows, -1)
+        units = np.where(flat > 0, flat, 1)
+        width = 1 << max(flat.shape[1] - 1, 0).bit_length()
+        product = np.ones((self.rows, width), np.int64)
+        product[:, : flat.shape[1]] = units
+        halves = []
+        while product.shape[1] > 1:
+            middle = product.shape[1] // 2
+            left, right = product[:, :middle], product[:, middle:]
+            halves.append((left, right))
+            product = left * right % self.modulus
+        rows = zip(product[:, 0].tolist(), self.modulus[:, 0].tolist(), strict=True)
+        inverse = np.array([[pow(x, -1, p)] for x, p in rows], np.int64)
+        for left, right in reversed(halves):
+            inverse = np.concatenate([inverse * right, inverse * left], axis=1) % self.modulus
+        inverse = inverse[:, : flat.shape[1]]
+        return np.where(flat > 0, inverse, UNKNOWN).reshape(a.shape)
 
     def divide(self, a: Residues, b: Residues) -> Residues:
         return self.multiply(a, self.inverse(b))
 
     def integer_power(self, a: Residues, exponents: NDArray[np.int64]) -> Residues:
-        """a**n for integers n, of shape (n,) or (1,), which may be negative; 0**0 is 1."""
+        """a**n for integers n, which may be negative; 0**0 is 1."""
         n = exponents[None]
+        if exponents.size == 1 and 0 < (once := int(exponents.flat[0])) <= SMALL:
+            raised = a.copy()
+            for _ in range(once - 1):
+                raised = self.multiply(raised, a)
+            return raised
         if np.any(n < 0):
             a = np.where(n < 0, self.inverse(a), a)
         # A unit's powers repeat after p - 1; 0**n must not become 0**0.
         size = np.abs(n)
-        reduced = np.where(size > 0, (size - 1) % (self.modulus - 1) + 1, 0)
+        reduced = np.where(size > 0, (size - 1) % (self._modulus(a) - 1) + 1, 0)
         raised = self._raise(a, reduced)
         return _spread(raised, np.broadcast_to(a, raised.shape))
 
@@ -129,9 +161,12 @@ class Fields:
         """a**exponent for squares, the root being a square too; 0 of 0 to a positive exponent."""
         if exponent.denominator == 1:
             return self.integer_power(a, np.array([exponent.numerator], np.int64))
+        if exponent.denominator == 2:
+            numerator = np.full((1,) * (a.ndim - 1), exponent.numerator, np.int64)
+            return self.integer_power(self.root(a), numerator)
         reduced = [self._quotient(exponent, (p - 1) // 2) for p in self.primes]
-        powers = np.repeat(np.array(reduced, np.int64), self.copies)[:, None]
-        return self.power(a, powers, positive=exponent > 0)
+        powers = np.repeat(np.array(reduced, np.int64), self.copies)
+        return self.power(a, self._column(powers, a.ndim), positive=exponent > 0)
 
     def power(self, a: Residues, exponent: Residues, positive: bool = False) -> Residues:
         """a**exponent, with exponents modulo the order of the squares of the same row.
@@ -144,12 +179,14 @@ class Fields:
         return np.where(np.broadcast_to(a == 0, shape), 0, raised) if positive else raised
 
     def root(self, a: Residues) -> Residues:
-        """The square root that is itself a square."""
-        return self.rational_power(a, Fraction(1, 2))
+        """The square root that is itself a square; unknown of what is no square, 0 of 0."""
+        modulus = self._modulus(a)
+        raised = self._raise(a, (modulus + 1) // 4)
+        return np.where(raised * raised % modulus == a, raised, UNKNOWN)
 
     def is_square(self, a: Residues) -> NDArray[np.bool_]:
         """Whether each residue is known, and a square other than 0."""
-        square: NDArray[np.bool_] = (a > 0) & (self._raise(a, self.order) == 1)
+        square: NDArray[np.bool_] = (a > 0) & (self._raise(a, self._modulus(a) // 2) == 1)
         return square
 
     def character(self, a: Residues) -> NDArray[np.int64]:
@@ -191,9 +228,10 @@ class Fields:
         """A function of which nothing is known but that equal operands give equal values."""
         seed = sum(ord(letter) * 257**place for place, letter in enumerate(name))
         # A permutation of high degree, other for every name; no identity of `sin` holds for it.
-        shifted = (a + seed % 1000003 + 1) % self.modulus
-        raised = self._raise(shifted, np.full_like(self.modulus, 65537))
-        return _spread((raised * (seed % 999983 + 2) + seed % 7919) % self.modulus, a)
+        modulus = self._modulus(a)
+        shifted = (a + seed % 1000003 + 1) % modulus
+        raised = self._raise(shifted, np.full_like(modulus, 65537))
+        return _spread((raised * (seed % 999983 + 2) + seed % 7919) % modulus, a)
 
     def constant(self, name: str) -> Residues:
         """A positive number of which nothing is known, such as pi; of shape (rows, 1)."""
@@ -214,7 +252,7 @@ class Fields:
 
     def _raise(self, a: Residues, exponents: Residues) -> Residues:
         """a**exponents, not negative; what it gives for unknown a means nothing."""
-        modulus = self.modulus
+        modulus = self._modulus(a)
         square = np.where(a < 0, 0, a)
         result = np.ones(np.broadcast_shapes(a.shape, exponents.shape), np.int64)
         largest = int(exponents.max(initial=0))
@@ -233,9 +271,14 @@ class Fields:
 def _spread(result: Residues, *operands: Residues) -> Residues:
     """The result, unknown where an operand is."""
     signs = operands[0] if len(operands) == 1 else operands[0] | operands[1]
-    if signs.size and signs.min() < 0:
+    if signs.size and np.minimum.reduce(signs, axis=None) < 0:
         result[np.broadcast_to(signs < 0, result.shape)] = UNKNOWN
     return result
+
+
+@cache
+def fields(levels: int, copies: int) -> Fields:
+    return Fields(levels, copies)
 
 
 # ---------------------------------------------------------------------------------- tables, when used

@@ -10,24 +10,32 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from loopgrad.analysis.facts import Equality, Facts
 from loopgrad.ir.nodes import Expression, Extent, Index, Read
 from loopgrad.ir.walk import all_statements, reads, statement_expressions, subexpressions
-from loopgrad.simplify.evaluate import Tensor, Undefined, integer, shape_of
-from loopgrad.simplify.lines import Integers, Lines, Numbers
+from loopgrad.simplify.decimals import Reals
+from loopgrad.simplify.evaluate import Known, Tensor, integer, shape_of
+from loopgrad.simplify.fields import Residues
+from loopgrad.simplify.integer_arithmetic import Undefined
+from loopgrad.simplify.lines import Lines, Numbers
+from loopgrad.simplify.spaces import Integers
 
 # How floating inputs are drawn: of both signs, between 0 and 1, above 1; with `zeros`, zeros and small
 # integers in places, for kinks and ties.
 Kind: TypeAlias = Literal["signed", "unit", "large", "zeros"]
+RANGES = {"signed": (-2.0, 2.0), "unit": (0.05, 0.95), "large": (1.1, 4.0), "zeros": (-2.0, 2.0)}
 
 ZEROS = 0.3  # the least share of zeros where there are some
 ATTEMPTS = 60
 
 SECOND = 1  # the number of the program that is to stand for the first
+# Extents that the second program alone has are drawn last: the others do not hang on it.
+RANK = {0: 0, SECOND: 2, 2: 1}
 
 Variable: TypeAlias = tuple[int, str]  # a program's number, and the extent's name
 
@@ -38,6 +46,14 @@ class Axis:
 
     program: int
     extent: Expression
+
+
+@dataclass(frozen=True)
+class World:
+    """How the floating inputs of one world are drawn; the one called `zero` is all zeros."""
+
+    kind: Kind
+    zero: str | None = None
 
 
 class Sizes:
@@ -52,7 +68,7 @@ class Sizes:
         self.programs = programs
         self.parents: dict[Variable, Variable] = {}
         self.formulas: list[tuple[Axis, Axis]] = []
-        self.axes: list[Axis] = []
+        self.axes: dict[Axis, None] = {}
         self.asked: list[Equality] = []
         for number, facts in enumerate(programs):
             for name in facts.extents:
@@ -67,7 +83,7 @@ class Sizes:
             for name, formula in facts.defined.items():
                 self._equal(Axis(number, Extent(name)), Axis(number, formula))
             for tensor in facts.tensors.values():
-                self.axes.extend(Axis(number, extent) for extent in tensor.extents)
+                self.axes.update((Axis(number, extent), None) for extent in tensor.extents)
         for name, holders in shared.items():
             first = holders[0]
             for other in holders[1:]:
@@ -75,10 +91,15 @@ class Sizes:
                 for left, right in pairs:
                     self._equal(Axis(first, left), Axis(other, right))
         self._share_sizes()
+        roots = sorted({self._find(v) for v in self.parents}, key=_rank)
+        self.common = [v for v in roots if v[0] != SECOND]
+        self.own = [v for v in roots if v[0] == SECOND]
+        self.names = {axis: _names(axis.extent) for axis in self._all_axes()}
 
-    def accepts(
-        self, extents: Mapping[str, int], constants: Mapping[str, int | float | Fraction]
-    ) -> bool:
+    def _all_axes(self) -> Iterable[Axis]:
+        return (*self.axes, *(axis for pair in self.formulas for axis in pair))
+
+    def accepts(self, extents: Mapping[str, int], constants: Known) -> bool:
         """Whether the second program runs at these extents."""
         known = {**extents, **constants}
         return all(integer(e.left, known) == integer(e.right, known) for e in self.asked)
@@ -105,15 +126,18 @@ class Sizes:
             for size in facts.program.sizes:
                 if (number, size.name) in self.parents:
                     known = first.setdefault(size.name, (number, size.name))
-                    self.parents[self._find((number, size.name))] = self._find(known)
+                    self._unite((number, size.name), known)
 
     def _equal(self, left: Axis, right: Axis) -> None:
         match left.extent, right.extent:
             case Extent(a), Extent(b):
-                mine = self._find((left.program, a))
-                self.parents[mine] = self._find((right.program, b))
+                self._unite((left.program, a), (right.program, b))
             case _:
                 self.formulas.append((left, right))
+
+    def _unite(self, one: Variable, other: Variable) -> None:
+        first, second = sorted((self._find(one), self._find(other)), key=_rank)
+        self.parents[second] = first
 
     def _find(self, variable: Variable) -> Variable:
         while self.parents.setdefault(variable, variable) != variable:
@@ -123,25 +147,32 @@ class Sizes:
     def draw(
         self,
         rng: np.random.Generator,
-        constants: Mapping[str, int | float | Fraction],
+        constants: Known,
         small: bool = False,
         every: int | None = None,
+        among: Sequence[int] = (),
     ) -> list[dict[str, int]] | None:
         """The extents of each program, most of them distinct; None where none are found.
 
-        every: one value for all of them.
+        every: one value for all of them. among: the values to choose from. What the common extents
+        get does not hang on the second program, unless that asks something of them.
         """
-        roots = sorted({self._find(v) for v in self.parents})
-        for attempt in range(ATTEMPTS):
-            largest = (2 if small else 4 + (len(roots) < 4)) + attempt // 8
-            pool = (
-                [every]
-                if every
-                else list(range(1 if small or rng.random() < 0.15 else 2, largest + 1))
-            )
-            distinct = len(pool) >= len(roots) and rng.random() < 0.8
-            values = rng.choice(pool, len(roots), replace=not distinct)
-            chosen = dict(zip(roots, map(int, values), strict=True))
+        # What the first program and the forward call alike is alike, even where nothing says so.
+        names = list(dict.fromkeys(name for _, name in self.common))
+        few = len(names) < 4
+        among = among if every is None else (every,)
+        # Where there is no choice, again only to allow empty axes.
+        for attempt in range(ATTEMPTS) if len(among) != 1 else (0, ATTEMPTS):
+            largest = (2 if small else 4 + few) + attempt // 8
+            least = 1 if small or rng.random() < 0.15 else 2
+            pool = among or range(least, largest + 1)
+            distinct = len(pool) >= len(names) and rng.random() < 0.8
+            values = rng.choice(pool, len(names), replace=not distinct).tolist()
+            by_name = dict(zip(names, values, strict=True))
+            chosen = {v: by_name[v[1]] for v in self.common}
+            if self.own:
+                more = np.random.default_rng(attempt).choice(pool, len(self.own))
+                chosen |= zip(self.own, map(int, more), strict=True)
             if self._fit(chosen, constants, empty=attempt > ATTEMPTS // 2):
                 return [
                     {name: chosen[self._find((k, name))] for name in facts.extents}
@@ -152,17 +183,15 @@ class Sizes:
     def _fit(
         self,
         chosen: dict[Variable, int],
-        constants: Mapping[str, int | float | Fraction],
+        constants: Known,
         empty: bool,
     ) -> bool:
         """Makes the formulas hold where a bare extent stands on one side; whether all do."""
 
         def value(axis: Axis) -> int:
-            names = {
-                n.name: chosen[self._find((axis.program, n.name))]
-                for n in subexpressions(axis.extent)
-                if isinstance(n, Extent)
-            }
+            if isinstance(axis.extent, Extent):
+                return chosen[self._find((axis.program, axis.extent.name))]
+            names = {n: chosen[self._find((axis.program, n))] for n in self.names[axis]}
             return integer(axis.extent, {**names, **constants})
 
         def assign() -> None:
@@ -180,6 +209,10 @@ class Sizes:
             )
         except Undefined:
             return False
+
+
+def _rank(variable: Variable) -> tuple[int, str]:
+    return RANK[variable[0]], variable[1]
 
 
 def _names(*extents: Expression) -> set[str]:
@@ -256,79 +289,117 @@ class Inputs:
         name: str,
         of: int,
         extents: Sequence[Mapping[str, int]],
-        constants: Mapping[str, int | float | Fraction],
+        constants: Known,
         lines: Lines,
         rng: np.random.Generator,
         kind: Kind,
         attempt: int,
     ) -> Tensor:
-        """A value for the input `name` of program `of`; with each attempt of another pattern."""
+        """A value for the input `name` of program `of`; of an integer, with each attempt of another
+        pattern."""
+        drawn = self.in_worlds(name, of, extents, constants, lines, rng, (World(kind),), attempt)
+        if isinstance(drawn, Numbers):
+            return drawn.reshaped(drawn.shape[1:])
+        return np.asarray(drawn[0])
+
+    def in_worlds(
+        self,
+        name: str,
+        of: int,
+        extents: Sequence[Mapping[str, int]],
+        constants: Known,
+        lines: Lines,
+        rng: np.random.Generator,
+        worlds: Sequence[World],
+        attempt: int,
+    ) -> Tensor:
+        """A value in each world; integers are the same in all."""
         facts = self.among[of]
         argument = next(i for i in facts.program.inputs if i.name == name)
         shape = shape_of(facts.tensors[name].extents, {**extents[of], **constants})
         if argument.kind == "bool":
-            return rng.integers(0, 2, shape)
+            return _repeated(rng.integers(0, 2, shape), len(worlds))
         if argument.kind == "int":
-            return self._integers(name, shape, extents, constants, rng, attempt)
-        return random_numbers(lines, shape, rng, kind)
+            limit = self.limit(name, extents, constants)
+            return _repeated(_integers(shape, limit, rng, attempt), len(worlds))
+        return random_numbers(lines, name, shape, rng, worlds)
 
-    def _integers(
-        self,
-        name: str,
-        shape: tuple[int, ...],
-        extents: Sequence[Mapping[str, int]],
-        constants: Mapping[str, int | float | Fraction],
-        rng: np.random.Generator,
-        attempt: int,
-    ) -> Integers:
+    def limit(self, name: str, extents: Sequence[Mapping[str, int]], constants: Known) -> int:
+        """The end of the values that an integer input can have: it subscripts these axes."""
         found = [
-            integer(axis.extent, {**extents[axis.program], **constants})
-            for axis in self.limits.get(name, ())
+            integer(axis.extent, {**extents[axis.program], **constants}) + more
+            for key, more in ((name, 0), ("<= " + name, 1))
+            for axis in self.limits.get(key, ())
         ]
-        found += [
-            integer(axis.extent, {**extents[axis.program], **constants}) + 1
-            for axis in self.limits.get("<= " + name, ())
-        ]
-        limit = max(1, min(found, default=4))
-        places = np.arange(int(np.prod(shape)), dtype=np.int64).reshape(shape)
-        match attempt % 6:
-            case 0 | 1:
-                return rng.integers(0, limit, shape)
-            case 2:
-                return rng.integers(-1, limit, shape)
-            case 3:
-                return np.minimum(places, limit - 1)
-            case 4:
-                return places - 1
-        return np.zeros(shape, np.int64)
+        return max(1, min(found, default=4))
+
+
+def _repeated(values: Integers, worlds: int) -> Integers:
+    return np.array(np.broadcast_to(values, (worlds, *values.shape)))
+
+
+def _integers(
+    shape: tuple[int, ...], limit: int, rng: np.random.Generator, attempt: int
+) -> Integers:
+    places = np.arange(int(np.prod(shape)), dtype=np.int64).reshape(shape)
+    match attempt % 6:
+        case 0 | 1:
+            return rng.integers(0, limit, shape)
+        case 2:
+            return rng.integers(-1, limit, shape)
+        case 3:
+            return np.minimum(places, limit - 1)
+        case 4:
+            return places - 1
+    return np.zeros(shape, np.int64)
 
 
 def random_numbers(
-    lines: Lines, shape: tuple[int, ...], rng: np.random.Generator, kind: Kind
+    lines: Lines,
+    name: str,
+    shape: tuple[int, ...],
+    rng: np.random.Generator,
+    worlds: Sequence[World],
 ) -> Numbers:
     """Random numbers of twelve digits, the residues drawn apart from the reals.
 
     Where the reals are positive, the residues are squares, so that logs and roots of them exist.
     """
-    low, high = {"signed": (-2.0, 2.0), "unit": (0.05, 0.95), "large": (1.1, 4.0)}.get(
-        kind, (-2.0, 2.0)
-    )
-    drawn = rng.uniform(low, high, shape)
-    reals = np.empty(shape, object)
-    reals.reshape(-1)[:] = [Decimal(round(v * 10**12)).scaleb(-12) for v in drawn.flat]
-    residues = lines.field.random(shape, rng, squares=kind in ("unit", "large"))
-    if kind == "zeros":
-        whole = np.where(rng.random(shape) < 0.5, 0, rng.integers(-2, 3, shape))
-        some = rng.random(shape) < 2 * ZEROS
-        reals[some] = [Decimal(int(n)) for n in whole[some]]
-        residues[:, some] = whole[some] % lines.field.modulus
-    return Numbers(residues, reals)
+    whole = (len(worlds), *shape)
+
+    def by_world(values: Sequence[float | bool]) -> NDArray[Any]:
+        return np.array(values).reshape(-1, *[1] * len(shape))
+
+    reals: Reals | None = None
+    residues: Residues | None = None
+    if lines.real:
+        low, high = (by_world([RANGES[w.kind][end] for w in worlds]) for end in (0, 1))
+        drawn = np.rint(rng.uniform(low, high, whole) * 10.0**12)
+        digits = [Decimal(int(v)).scaleb(-12) for v in drawn.flat]
+        reals = np.empty(whole, object)
+        reals.reshape(-1)[:] = digits
+    if lines.exact:
+        squares = by_world([w.kind in ("unit", "large") for w in worlds])
+        residues = lines.field.random(whole, rng, squares)
+    numbers = Numbers(residues, reals)
+    for world, how in enumerate(worlds):
+        if how.zero == name:
+            _set(numbers, world, np.ones(shape, np.bool_), np.zeros(shape, np.int64), lines)
+        elif how.kind == "zeros":
+            values = np.where(rng.random(shape) < 0.5, 0, rng.integers(-2, 3, shape))
+            some = np.asarray(rng.random(shape) < 2 * ZEROS)
+            _set(numbers, world, some, values, lines)
+    return numbers
 
 
-def zeros_like(tensor: Tensor, lines: Lines) -> Tensor:
-    """A floating tensor of zeros of that shape; another as it is."""
-    if not isinstance(tensor, Numbers):
-        return tensor
-    reals = np.empty(tensor.reals.shape, object)
-    reals[...] = Decimal(0)
-    return Numbers(np.zeros((lines.field.rows, *reals.shape), np.int64), reals)
+def _set(
+    numbers: Numbers, world: int, places: NDArray[np.bool_], values: Integers, lines: Lines
+) -> None:
+    """In one world, small integers in these places."""
+    at = np.flatnonzero(places)
+    chosen = np.asarray(values).reshape(-1)[at]
+    if numbers.reals is not None:
+        numbers.reals.reshape(len(numbers.reals), -1)[world, at] = [Decimal(int(n)) for n in chosen]
+    if numbers.residues is not None:
+        rows, worlds = numbers.residues.shape[:2]
+        numbers.residues.reshape(rows, worlds, -1)[:, world, at] = lines.field.integers(chosen)

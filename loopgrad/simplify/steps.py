@@ -36,15 +36,17 @@ from loopgrad.ir.nodes import (
 from loopgrad.ir.operations import ElementType
 from loopgrad.ir.walk import ZERO, rebuild, rename_tensors
 from loopgrad.ir.walk import reads as reads_of
-from loopgrad.simplify.certificate import COPIES, KINDS, Comparison, Trial
+from loopgrad.simplify.certificate import COPIES, KINDS
 from loopgrad.simplify.decimals import CONTEXT
 from loopgrad.simplify.derivation import Chain, Derivation, Step
 from loopgrad.simplify.derivation import Lines as Certified
 from loopgrad.simplify.differences import STRICT, difference, finite, real
-from loopgrad.simplify.evaluate import Setting, Tensor, TooLarge, Undefined, evaluate
-from loopgrad.simplify.fields import LONGEST, Fields
+from loopgrad.simplify.evaluate import Prepared, Setting, Tensor, TooLarge, Undefined, computed
+from loopgrad.simplify.fields import LONGEST
 from loopgrad.simplify.levels import depth
 from loopgrad.simplify.lines import Lines, Numbers
+from loopgrad.simplify.sampling import World
+from loopgrad.simplify.trials import Draw, Trial, pairing
 
 TRIALS = 3
 ATTEMPTS = 12
@@ -83,10 +85,10 @@ class _Check:
         self, derivation: Derivation, program: Program, result: Program, forward: Program | None
     ):
         self.derivation = derivation
-        self.comparison = Comparison(program, result, forward)
+        self.pairing = pairing(program, result, forward)
         self.lines = [_lines_of(chain) for chain in derivation.chains]
         self.program = self._program()
-        self.facts = infer(self.program)
+        self.prepared = Prepared(infer(self.program))
         self.arithmetics: list[Lines] = []
 
     def chains(self) -> tuple[Chain, ...]:
@@ -121,15 +123,15 @@ class _Check:
                 statements.append(Accumulate(target, Reduction.SET, _as_number(line), ranges))
                 read.update((r.tensor, None) for r in reads_of(line))
         inputs = [self._input(name) for name in read]
-        constants = {c.name: c for f in self.comparison.facts for c in f.program.constants}
+        constants = {c.name: c for f in self.pairing.facts for c in f.program.constants}
         fixed = {e.name for i in inputs for e in i.extents if isinstance(e, Extent)}
-        extents = dict.fromkeys(name for f in self.comparison.facts for name in f.extents)
+        extents = dict.fromkeys(name for f in self.pairing.facts for name in f.extents)
         sizes = [Size(name) for name in extents if name not in fixed]
         arguments: tuple[Argument, ...] = (*inputs, *sizes, *constants.values())
         return Program("lines", arguments, tuple(results), tuple(statements))
 
     def _input(self, name: str) -> Input:
-        facts = self.comparison.facts
+        facts = self.pairing.facts
         if name.startswith(LAST):
             fact = facts[1].tensors[name.removeprefix(LAST)]
         else:
@@ -142,16 +144,14 @@ class _Check:
     def _values(self) -> list[list[_Values]]:
         """For each chain what the literal program computes, the lines, what the result computes."""
         found = [[_Values() for _ in range(len(lines) + 2)] for lines in self.lines]
-        rng = np.random.default_rng(20)
-        levels = max(depth(f) for f in (*self.comparison.facts, self.facts))
+        levels = max(depth(f) for f in (*self.pairing.facts, self.prepared.facts))
         levels = min(levels + 1, LONGEST)
         with localcontext(CONTEXT), np.errstate(all="ignore"):
             for attempt in range(ATTEMPTS):
                 if len(self.arithmetics) == TRIALS:
                     break
-                lines = Lines(Fields(levels, COPIES))
-                kind = KINDS[attempt % len(KINDS)]
-                trial = self.comparison.trial(rng, kind, lines, attempt)
+                world = World(KINDS[attempt % len(KINDS)])
+                trial = self.pairing.trial(Draw(attempt, (world,), "both", levels, COPIES))
                 if trial is not None:
                     try:
                         self._trial(trial, found)
@@ -161,14 +161,12 @@ class _Check:
 
     def _trial(self, trial: Trial, found: list[list[_Values]]) -> None:
         extents = _joined(trial.extents)
-        facts = self.comparison.facts[1]
-        given = {i.name: trial.inputs[i.name] for i in facts.program.inputs}
-        setting = Setting(trial.extents[1], trial.constants, given)
-        after = evaluate(facts, setting, trial.lines)
+        after, _ = self.pairing.after(trial)
         tensors = {**{LAST + n: t for n, t in after.items()}, **after}
         tensors |= {**trial.inputs, **trial.results}
         inputs = {i.name: tensors[i.name] for i in self.program.inputs}
-        made = evaluate(self.facts, Setting(extents, trial.constants, inputs), trial.lines)
+        setting = Setting(extents, trial.constants, inputs)
+        made = computed(self.prepared, setting, trial.lines, trial.space)
         for number, (chain, values) in enumerate(zip(self.derivation.chains, found, strict=True)):
             name = chain.target.tensor
             lines = [made[_name(number, at)] for at in range(len(self.lines[number]))]
@@ -210,6 +208,7 @@ class _Check:
                 complete = True
                 continue
             numbers = finite(before) & finite(after)
+            assert before.residues is not None and after.residues is not None
             known = (before.residues >= 0) & (after.residues >= 0) & numbers
             if (known & (before.residues != after.residues)).any():
                 if not lines.beyond - {"order"} or _strictly(before, after):

@@ -8,22 +8,23 @@ from typing import Any
 import numpy as np
 
 import loopgrad as lg
-from loopgrad.simplify.certificate import Comparison, Trial
 from loopgrad.simplify.decimals import CONTEXT
 from loopgrad.simplify.evaluate import Tensor
-from loopgrad.simplify.fields import Fields
-from loopgrad.simplify.lines import Lines, Numbers
-from loopgrad.simplify.sampling import Kind
+from loopgrad.simplify.lines import Numbers
+from loopgrad.simplify.sampling import Kind, World
+from loopgrad.simplify.trials import Draw, Pairing, Trial
 
 
-def trial(comparison: Comparison, rng: np.random.Generator, kind: Kind = "unit") -> Trial | None:
-    """One trial with the constants' defaults, on the reals and one field."""
+def trial(of: Pairing, number: int, kind: Kind = "unit") -> Trial | None:
+    """One trial in one world with the constants' defaults, on the reals and one field."""
     with localcontext(CONTEXT), np.errstate(all="ignore"):
-        return comparison.trial(rng, kind, Lines(Fields(1)), attempt=0)
+        return of.trial(Draw(2 * number, (World(kind),)))
 
 
 def array(tensor: Tensor) -> Any:
-    return tensor.reals.astype(float) if isinstance(tensor, Numbers) else tensor
+    return (
+        np.asarray(tensor.reals[0], float) if isinstance(tensor, Numbers) else np.asarray(tensor[0])
+    )
 
 
 def interpreted(program: lg.Program, number: int, of: Trial) -> dict[str, Any]:

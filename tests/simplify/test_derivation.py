@@ -17,10 +17,11 @@ from loopgrad.simplify.bits import Stored, same_bits
 from loopgrad.simplify.decimals import CONTEXT
 from loopgrad.simplify.derivation import Derivation
 from loopgrad.simplify.evaluate import Tensor
-from loopgrad.simplify.fields import Fields
-from loopgrad.simplify.lines import Lines, Numbers
+from loopgrad.simplify.lines import Numbers
 from loopgrad.simplify.rules import BY_NAME, RULES
+from loopgrad.simplify.sampling import World
 from loopgrad.simplify.steps import LAST, _Check, certified
+from loopgrad.simplify.trials import Draw
 
 CORPUS = lg.load(Path(__file__).parents[1] / "programs" / "corpus.loops")
 PROGRAMS = {
@@ -71,7 +72,7 @@ def computed(program: lg.Program, given: dict[str, np.ndarray], sizes: dict[str,
 
 
 def as_floats(tensor: Tensor) -> np.ndarray:
-    return tensor.reals.astype(np.float64) if isinstance(tensor, Numbers) else tensor
+    return np.asarray(tensor.reals[0], float) if isinstance(tensor, Numbers) else tensor[0]
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -83,8 +84,7 @@ def test_what_is_marked_exact_holds_bit_for_bit(name: str) -> None:
         forward = literal.primal
         check = _Check(derivation, literal, simplified, forward)
         with localcontext(CONTEXT):
-            lines = Lines(Fields(1, 1))
-            trial = check.comparison.trial(np.random.default_rng(1), "signed", lines, 0)
+            trial = check.pairing.trial(Draw(0, (World("signed"),)))
         assert trial is not None
         sizes = {k: v for extents in trial.extents for k, v in extents.items()}
         given = {n: as_floats(t) for n, t in trial.inputs.items()}

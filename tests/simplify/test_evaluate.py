@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import loopgrad as lg
-from loopgrad.simplify.certificate import Comparison
+from loopgrad.simplify.trials import pairing
 from tests.simplify.running import array, interpreted, trial
 
 CORPUS = lg.load(Path(__file__).parent.parent / "programs" / "corpus.loops")
@@ -22,9 +22,7 @@ PROGRAMS = {name: p for name, p in PROGRAMS.items() if isinstance(p, lg.Program)
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_as_the_interpreter(name: str) -> None:
     program = PROGRAMS[name]
-    comparison = Comparison(program, program, None)
-    rng = np.random.default_rng(len(name))
-    ran = [trial(comparison, rng, kind) for kind in ("unit", "signed")]
+    ran = [trial(pairing(program, program), len(name), kind) for kind in ("unit", "signed")]
     assert any(ran), "no inputs were found on which it runs"
     for found in filter(None, ran):
         expected = interpreted(program, 0, found)
@@ -51,9 +49,8 @@ def test_as_the_interpreter(name: str) -> None:
 )
 def test_constructs(text: str) -> None:
     program = lg.program(text)
-    comparison = Comparison(program, program, None)
     for seed in range(3):
-        found = trial(comparison, np.random.default_rng(seed))
+        found = trial(pairing(program, program), seed)
         assert found is not None
         for result, value in interpreted(program, 0, found).items():
             np.testing.assert_allclose(array(found.results[result]), value, rtol=1e-9, atol=1e-12)
