@@ -19,6 +19,7 @@ from loopgrad.ir.nodes import Extent, Input, Program
 from loopgrad.ir.operations import ElementType
 from loopgrad.ir.printer import show_expression
 from loopgrad.pipeline import BUILDING, as_program, compile, compile_returning
+from loopgrad.stable.joint import stable_pair
 
 Array = NDArray[Any]
 Batch = str | Literal[False] | None
@@ -145,12 +146,16 @@ class Reverse:
 
     def __init__(self, program: Program, wrt: tuple[str, ...] | None, batch: Batch):
         self.program = program
-        facts = infer(program)
         self.inputs = tuple(i.name for i in program.inputs)
         self.differentiable = {i.name for i in program.inputs if i.differentiable}
         self.results = tuple(r.name for r in program.results)
-        self.integer = _integer_tensors(facts)
+        self.integer = _integer_tensors(infer(program))
         self.backward_program = program.backward(wrt, batch) if self._has_gradients() else None
+        if self.backward_program is not None:
+            # Stable together: the backward reads what the forward may hold, such as `Z'` for `Z`.
+            pair = stable_pair(program, self.backward_program)
+            program, self.backward_program = pair or (program, self.backward_program)
+        facts = infer(program)
         read = [i.name for i in self.backward_program.inputs] if self.backward_program else []
         self.residuals = tuple(name for name in read if name in facts.tensors)
         self.seeds = {

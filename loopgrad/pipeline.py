@@ -24,6 +24,7 @@ from loopgrad.backends.kernel import Backend, Kernel, Task
 from loopgrad.diagnostics import ProgramWarning, listing, render, suggestion
 from loopgrad.frontend.unfold import unfold
 from loopgrad.ir.nodes import Program
+from loopgrad.stable.stabilize import stabilized
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,9 @@ def compile(program: Program | str, backend: str = "llvm", optimize: bool = True
 
     backend: "llvm" compiles to machine code, once for an element type, when first called;
         "interpret" is the literal reference, slow and plainly right.
-    optimize: False runs the literal loops, in their order.
+    optimize: False runs the literal loops, in their order. True runs a form of them that neither
+        overflows nor cancels, where there is one (`loopgrad.stable.stabilize` shows it). "interpret"
+        is always literal.
 
     The kernel is kept with the program, so that asking again costs nothing. Raises ProgramError for
     a program that breaks a rule, ValueError for a backend there is none of.
@@ -104,8 +107,15 @@ def compile(program: Program | str, backend: str = "llvm", optimize: bool = True
     with BUILDING:
         if key not in kernels:
             check(program, warn=False)
-            kernels[key] = _kernel(infer(program), program, backend, bool(optimize))
+            runs = stable(program) if optimize and backend != "interpret" else program
+            kernels[key] = _kernel(infer(runs), runs, backend, bool(optimize))
         return kernels[key]
+
+
+def stable(program: Program) -> Program:
+    """The program that runs in its stead: equal in real numbers, and neither overflows nor cancels."""
+    found = stabilized(program)
+    return program if found is None else found
 
 
 def compile_returning(program: Program, results: Sequence[str], extra: Sequence[str]) -> Kernel:

@@ -24,7 +24,8 @@ BELOW = {
     "schedule": "analysis ir diagnostics",
     "printers": "analysis ir diagnostics",
     "backends": "schedule analysis ir diagnostics",
-    "pipeline": "frontend grad simplify schedule backends printers analysis ir diagnostics",
+    "stable": "grad simplify backends schedule analysis ir diagnostics",
+    "pipeline": "stable frontend grad simplify schedule backends printers analysis ir diagnostics",
 }
 BELOW["functions"] = f"pipeline {BELOW['pipeline']}"
 BELOW["problems"] = BELOW["examples"] = f"functions {BELOW['functions']}"

@@ -1,0 +1,166 @@
+"""A program and its backward made stable together, then parted again.
+
+What the forward overflows in (`Z`), its backward cannot be given: so both are rewritten as one, and the
+forward part hands over what the backward part reads by then (`Z'`, `Z.shift`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from loopgrad.analysis.infer import infer
+from loopgrad.grad.assembly import needed, tensors_read
+from loopgrad.ir.nodes import (
+    Accumulate,
+    Block,
+    Constant,
+    Extent,
+    Input,
+    Local,
+    Program,
+    Size,
+    Statement,
+)
+from loopgrad.ir.operations import ElementType
+from loopgrad.ir.walk import (
+    all_statements,
+    computed_tensors,
+    declared_extents,
+    statement_expressions,
+    statement_reads,
+    subexpressions,
+)
+from loopgrad.stable.stabilize import may_gain, settled, stabilized
+
+
+def stable_pair(program: Program, backward: Program) -> tuple[Program, Program] | None:
+    """The two in a form in which neither overflows; None where they are as good as they are.
+
+    The first has the program's results, and computes all that the second reads.
+    """
+    facts = infer(program)
+    if not may_gain(facts.program):
+        return None
+    found = stabilized(_joined(program, backward))
+    if found is None:
+        return None
+    computed = set(facts.tensors)
+    seeds = [i for i in backward.inputs if i.name not in computed]
+    return _parted(program, backward, found, seeds)
+
+
+def _joined(program: Program, backward: Program) -> Program:
+    """One program that returns what both return."""
+    facts = infer(program)
+    given = {i.name for i in program.inputs}
+    seeds = [i for i in backward.inputs if i.name not in facts.tensors]
+    results = (*program.results, *backward.results)
+    declared = {local.name: local for local in (*facts.program.locals, *backward.locals)}
+    for name, tensor in facts.tensors.items():
+        if name not in given and name not in declared and tensor.role == "temporary":
+            declared[name] = Local(name, tensor.extents, tensor.element)
+    return Program(
+        backward.name,
+        (*program.inputs, *seeds, *program.sizes, *program.constants),
+        results,
+        (*facts.program.statements, *infer(backward).program.statements),
+        tuple(declared.values()),
+    )
+
+
+def _parted(
+    program: Program, backward: Program, joint: Program, seeds: Sequence[Input]
+) -> tuple[Program, Program]:
+    """The statements that no seed reaches, and those that one does."""
+    statements = infer(joint).program.statements
+    late = _reached(statements, {s.name for s in seeds})
+    before = tuple(_only(statements, late, wanted=False))
+    after = tuple(_only(statements, late, wanted=True))
+    after = needed(after, [r.name for r in backward.results])
+    facts = infer(joint)
+    made = set(computed_tensors(replace(joint, statements=before)))
+    returned = {r.name for r in program.results}
+    first = Program(
+        program.name,
+        program.arguments,
+        program.results,
+        before,
+        _locals(joint, before, returned),
+        batch=program.batch,
+    )
+    read = tensors_read(after)
+    inputs = [i for i in program.inputs if i.name in read]
+    for name in facts.tensors:
+        if name in read and name in made:
+            tensor = facts.tensors[name]
+            kind = "input" if tensor.element is ElementType.FLOAT else "int"
+            inputs.append(Input(name, tensor.extents, kind))  # type: ignore[arg-type]
+    inputs += seeds
+    draft = Program(
+        backward.name,
+        tuple(inputs),
+        backward.results,
+        after,
+        _locals(joint, after, {r.name for r in backward.results}),
+        primal=first,
+    )
+    used = _names(draft)
+    fixed = {e.name for i in inputs for e in i.extents if isinstance(e, Extent)}
+    sizes = [Size(e) for e in facts.extents if e in used and e not in fixed]
+    constants = [c for c in program.constants if c.name in used]
+    second = replace(draft, arguments=(*inputs, *sizes, *constants))
+    return settled(first), settled(second)
+
+
+def _locals(joint: Program, statements: Sequence[Statement], apart: set[str]) -> tuple[Local, ...]:
+    made = set(computed_tensors(replace(joint, statements=tuple(statements)))) - apart
+    known = {local.name: local for local in joint.locals}
+    facts = infer(joint)
+    return tuple(
+        known.get(name, Local(name, facts.tensors[name].extents, facts.tensors[name].element))
+        for name in facts.tensors
+        if name in made
+    )
+
+
+def _reached(statements: Sequence[Statement], seeds: set[str]) -> set[str]:
+    """The tensors that hang on the seeds."""
+    late = set(seeds)
+    while True:
+        found = {
+            s.target.tensor
+            for s in all_statements(statements)
+            if isinstance(s, Accumulate) and any(r.tensor in late for r in statement_reads(s))
+        }
+        if found <= late:
+            return late
+        late |= found
+
+
+def _only(statements: Sequence[Statement], late: set[str], wanted: bool) -> Iterator[Statement]:
+    for statement in statements:
+        match statement:
+            case Accumulate(target):
+                if (target.tensor in late) == wanted:
+                    yield statement
+            case Block():
+                body = tuple(_only(statement.body, late, wanted))
+                if body:
+                    yield replace(statement, body=body)
+
+
+def _names(program: Program) -> set[str]:
+    """The extents and constants in it."""
+    found = {
+        n.name
+        for e in declared_extents(program)
+        for n in subexpressions(e)
+        if isinstance(n, Extent | Constant)
+    }
+    for statement in all_statements(program.statements):
+        for expression in statement_expressions(statement):
+            found.update(
+                n.name for n in subexpressions(expression) if isinstance(n, Extent | Constant)
+            )
+    return found
