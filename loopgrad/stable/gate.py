@@ -9,7 +9,8 @@ of the largest value).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from decimal import Decimal, localcontext
 from typing import Any
 
@@ -18,16 +19,23 @@ from numpy.typing import NDArray
 
 from loopgrad.analysis.facts import Facts
 from loopgrad.analysis.infer import infer
-from loopgrad.analysis.validity import validate
-from loopgrad.backends import interpreter
-from loopgrad.backends.kernel import Kernel, Task
-from loopgrad.ir.nodes import Apply, Program, Read
+from loopgrad.ir.nodes import Apply, Expression, Program, Read
 from loopgrad.ir.walk import all_statements, statement_expressions, subexpressions
 from loopgrad.simplify.decimals import CONTEXT
-from loopgrad.simplify.evaluate import Setting, Tensor, TooLarge, Undefined, evaluate
-from loopgrad.simplify.fields import Fields
+from loopgrad.simplify.evaluate import (
+    Known,
+    Prepared,
+    Setting,
+    Tensor,
+    TooLarge,
+    Undefined,
+    computed,
+    shape_of,
+)
 from loopgrad.simplify.lines import Lines, Numbers
-from loopgrad.simplify.sampling import Inputs, Sizes, draw_constants
+from loopgrad.simplify.sampling import Inputs, Sizes, World, draw_constants
+from loopgrad.simplify.spaces import worlds
+from loopgrad.stable.singles import Singles
 
 Array = NDArray[Any]
 
@@ -36,6 +44,7 @@ WORSE = 2.0  # how many times the literal error is still no loss
 BETTER = 4.0  # how many times smaller an error has to be somewhere
 EQUAL = Decimal("1e-20")
 LARGE = 1e4
+AGAIN = 3  # draws of inputs, where the program does not run on the first
 
 Kind = Callable[[np.random.Generator, tuple[int, ...]], Array]
 
@@ -45,6 +54,10 @@ def _mixed(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
     return np.where(rng.random(shape) < 0.4, LARGE * np.sign(values), values)
 
 
+MODERATE: tuple[Kind, ...] = (
+    lambda rng, shape: rng.normal(size=shape),
+    lambda rng, shape: 8 * rng.normal(size=shape),
+)
 KINDS: dict[str, Kind] = {
     "ordinary": lambda rng, shape: rng.normal(size=shape),
     "large": lambda rng, shape: LARGE * rng.normal(size=shape),
@@ -53,168 +66,167 @@ KINDS: dict[str, Kind] = {
     "tiny": lambda rng, shape: 1e-3 * rng.normal(size=shape),
     "mixed": _mixed,
 }
+WORLDS = (*MODERATE, *KINDS.values())  # one choice of inputs of each kind
 
 
-MODERATE: tuple[Kind, ...] = (
-    lambda rng, shape: rng.normal(size=shape),
-    lambda rng, shape: 8 * rng.normal(size=shape),
-)
+@dataclass(frozen=True)
+class Case:
+    """Sizes, constants, and inputs of which axis 0 is the world's."""
+
+    extents: Mapping[str, int]
+    constants: Known
+    inputs: Mapping[str, Tensor]
+
+    def run(self, facts: Facts, lines: Lines, chosen: slice) -> Mapping[str, Tensor]:
+        """All tensors, in the chosen worlds; raises Undefined or TooLarge."""
+        given = {i.name: self.inputs[i.name][chosen] for i in facts.program.inputs}
+        if isinstance(lines, Singles):
+            given = {name: _single(tensor) for name, tensor in given.items()}
+        count = len(range(len(WORLDS))[chosen])
+        return computed(
+            Prepared(facts), Setting(self.extents, self.constants, given), lines, worlds(count)
+        )
 
 
-class Measure:
-    """Runs the literal program, in decimals and in float32, and what is to stand for it."""
+class Gate:
+    """What is to stand for a literal program has to pass it."""
 
     def __init__(self, literal: Facts):
         self.literal = literal
-        self.rng = np.random.default_rng(20240229)
-        self.seldom = _positive(literal)
         self.results = tuple(r.name for r in literal.program.results)
-        self.among = [literal]
-        primal = literal.program.primal
-        if primal is not None:
-            forward = infer(primal)
-            if any(self._is_computed(forward, i.name) for i in literal.program.inputs):
-                self.among.append(forward)
-        self.kernels: dict[int, Kernel] = {}
-        self.constants = draw_constants(self.among, self.rng, given=True)
-        self.extents = self._sizes()
-        self.inputs = Inputs(self.among)
+        self.rng = np.random.default_rng(20240229)
 
-    @staticmethod
-    def _is_computed(forward: Facts, name: str) -> bool:
-        return name in forward.tensors and forward.tensors[name].role != "input"
-
-    # ------------------------------------------------------------------------------ verdict
-
-    def accepts(self, stable: Program) -> bool:
+    def passes(self, stable: Program) -> bool:
         """Whether the program may run instead of the literal one, and is worth it."""
         other = infer(stable)
         with localcontext(CONTEXT), np.errstate(all="ignore"):
-            return self._is_equal(other) and self._is_better(other)
-
-    def _is_equal(self, other: Facts) -> bool:
-        """Do both give the same numbers, on inputs on which 50 digits are enough for either?"""
-        compared = False
-        for kind in MODERATE:
-            for _ in range(3):
-                setting = self.setting(kind)
-                if setting is None:
-                    continue
+            for _ in range(AGAIN):
+                case = draw(self.literal, self.rng)
+                if case is None:
+                    return False
                 try:
-                    exact = self._decimals(self.literal, setting)
+                    written = case.run(self.literal, Lines(None), slice(len(MODERATE)))
                 except (Undefined, TooLarge):
                     continue
-                try:
-                    found = self._decimals(other, setting)
-                except (Undefined, TooLarge):
-                    return False
-                if not _equal(exact, found, self.results):
-                    return False
-                compared = True
-                break
-        return compared
+                return self._is_equal(case, written, other) and self._is_better(case, other)
+        return False
 
-    def _is_better(self, other: Facts) -> bool:
+    def _is_equal(self, case: Case, written: Mapping[str, Tensor], other: Facts) -> bool:
+        try:
+            found = case.run(other, Lines(None), slice(len(MODERATE)))
+        except (Undefined, TooLarge):
+            return False
+        return all(
+            equal(before, after)
+            for name in self.results
+            for before, after in zip(in_worlds(written[name]), in_worlds(found[name]), strict=True)
+        )
+
+    def _is_better(self, case: Case, other: Facts) -> bool:
         better = False
-        for kind in KINDS:
-            setting = self.setting(kind)
-            if setting is None:
-                continue
-            try:
-                exact = self._decimals(other, setting)
-            except (Undefined, TooLarge):
-                continue
-            new = self.errors(other, setting, exact)
-            if better and all(e <= ACCURATE for e in new.values()):
-                continue
-            old = self.errors(self.literal, setting, exact)
-            for name, error in new.items():
-                if error > max(ACCURATE, WORSE * old[name]):
-                    return False
-                better = better or old[name] > max(ACCURATE, BETTER * error)
+        for old, new in zip(*self.errors(case, other), strict=True):
+            if new > max(ACCURATE, WORSE * old):
+                return False
+            better = better or old > max(ACCURATE, BETTER * new)
         return better
 
-    def _decimals(self, facts: Facts, setting: Setting) -> Mapping[str, Tensor]:
-        given = {i.name: setting.inputs[i.name] for i in facts.program.inputs}
-        own = Setting(setting.extents, setting.constants, given)
-        return evaluate(facts, own, Lines(Fields(1, 0)))
+    def errors(self, case: Case, other: Facts) -> tuple[list[float], list[float]]:
+        """Of the literal program and of the other: one error for each result and kind of inputs."""
+        chosen = slice(len(MODERATE), None)
+        exact = case.run(other, Lines(None), chosen)
+        old = case.run(self.literal, Singles(), chosen)
+        new = case.run(other, Singles(), chosen)
+        found: tuple[list[float], list[float]] = ([], [])
+        for name in self.results:
+            expected = as_floats(exact[name])
+            one, two = as_floats(old[name]), as_floats(new[name])
+            for world in range(len(expected)):
+                # What is no number in either form says nothing of them, unless one made it so.
+                known = ~np.isnan(expected[world]) | np.isfinite(one[world])
+                found[0].append(error_of(one[world][known], expected[world][known]))
+                found[1].append(error_of(two[world][known], expected[world][known]))
+        return found
 
-    def errors(
-        self, facts: Facts, setting: Setting, exact: Mapping[str, Tensor]
-    ) -> dict[str, float]:
-        """For each result the largest error in float32, relative to its largest value."""
-        found = self._single(facts, setting)
-        return {name: error_of(found[name], as_floats(exact[name])) for name in self.results}
 
-    def _single(self, facts: Facts, setting: Setting) -> dict[str, Array]:
-        kernel = self.kernels.get(id(facts))
-        if kernel is None:
-            task = Task(facts, validate(facts.program), False)
-            kernel = self.kernels[id(facts)] = Kernel(task, interpreter.prepare(task))
-        values: dict[str, Any] = {}
-        for i in facts.program.inputs:
-            tensor = setting.inputs[i.name]
-            if isinstance(tensor, Numbers):
-                values[i.name] = as_floats(tensor).astype(np.float32)
-            else:
-                values[i.name] = tensor.astype(bool) if i.kind == "bool" else tensor
-        values.update((s.name, setting.extents[s.name]) for s in facts.program.sizes)
-        for c in facts.program.constants:
-            value = setting.constants[c.name]
-            values[c.name] = value if isinstance(value, int) else float(value)
-        call = kernel.execute((), values)
-        return {name: call.arrays[name] for name in self.results}
+# ------------------------------------------------------------------------------------ inputs
 
-    # ------------------------------------------------------------------------------ inputs
 
-    def setting(self, kind: str | Kind) -> Setting | None:
-        """Inputs of the kind; None where none are found that the program takes."""
-        if self.extents is None:
-            return None
-        inputs: dict[str, Tensor] = {}
-        for number in reversed(range(len(self.among))):
-            for i in self.among[number].program.inputs:
-                if i.name not in inputs:
-                    inputs[i.name] = self._input(i.name, number, kind)
-            if number == 1:
-                forward = self.among[1]
-                own = {i.name: inputs[i.name] for i in forward.program.inputs}
-                setting = Setting(self.extents[1], self.constants, own)
-                try:
-                    inputs.update(evaluate(forward, setting, Lines(Fields(1, 0))))
-                except (Undefined, TooLarge):
-                    return None
-        return Setting(self.extents[0], self.constants, inputs)
+def draw(literal: Facts, rng: np.random.Generator) -> Case | None:
+    """A case in which the forward-computed inputs of a backward are what its forward computes."""
+    among = [literal]
+    primal = literal.program.primal
+    if primal is not None:
+        forward = infer(primal)
+        made = {t.name for t in forward.tensors.values() if t.role != "input"}
+        if any(i.name in made for i in literal.program.inputs):
+            among.append(forward)
+    constants = draw_constants(among, rng, given=True)
+    extents = _sizes(among, rng, constants)
+    if extents is None:
+        return None
+    drawing = Drawing(among, extents, constants, rng)
+    inputs: dict[str, Tensor] = {}
+    for number in reversed(range(len(among))):
+        for i in among[number].program.inputs:
+            if i.name not in inputs:
+                inputs[i.name] = drawing.input(i.name, number)
+        if number == 1:
+            try:
+                inputs.update(
+                    Case(extents[1], constants, inputs).run(among[1], Lines(None), slice(None))
+                )
+            except (Undefined, TooLarge):
+                return None
+    return Case(extents[0], constants, inputs)
 
-    def _input(self, name: str, number: int, kind: str | Kind) -> Tensor:
-        assert self.extents is not None
-        lines = Lines(Fields(1, 0))
-        drawn = self.inputs.draw(
-            name, number, self.extents, self.constants, lines, self.rng, "signed", 0
-        )
-        if not isinstance(drawn, Numbers):
-            return drawn
-        return as_decimals(self._drawn(name, kind, drawn.reals.shape))
 
-    def _sizes(self) -> list[dict[str, int]] | None:
-        """Extents for each of `among`. A check of two programs trusts the header of the second alone;
-        here that is the literal one."""
-        among = self.among[::-1]
-        shared: dict[str, list[int]] = {}
-        if len(among) == 2:
-            for i in self.literal.program.inputs:
-                if i.name in among[0].tensors:
-                    shared[i.name] = [0, 1]
-        found = Sizes(among, shared).draw(self.rng, self.constants)
-        return None if found is None else found[::-1]
+def _sizes(
+    among: list[Facts], rng: np.random.Generator, constants: Known
+) -> list[dict[str, int]] | None:
+    """Extents for each of `among`. `Sizes` trusts the header of the second alone, which is here the
+    literal program's."""
+    turned = among[::-1]
+    shared: dict[str, list[int]] = {}
+    if len(turned) == 2:
+        for i in turned[1].program.inputs:
+            if i.name in turned[0].tensors:
+                shared[i.name] = [0, 1]
+    found = Sizes(turned, shared).draw(rng, constants)
+    return None if found is None else found[::-1]
 
-    def _drawn(self, name: str, kind: str | Kind, shape: tuple[int, ...]) -> Array:
+
+class Drawing:
+    """Draws inputs, in all worlds."""
+
+    def __init__(
+        self,
+        among: list[Facts],
+        extents: list[dict[str, int]],
+        constants: Known,
+        rng: np.random.Generator,
+    ):
+        self.among, self.extents, self.constants, self.rng = among, extents, constants, rng
+        self.integers = Inputs(among)
+        self.positive = _positive(among[0]) | _positive(among[-1])
+
+    def input(self, name: str, number: int) -> Tensor:
+        facts = self.among[number]
+        if not next(i for i in facts.program.inputs if i.name == name).differentiable:
+            kinds = [World("signed")] * len(WORLDS)
+            return self.integers.in_worlds(
+                name, number, self.extents, self.constants, Lines(None), self.rng, kinds, 0
+            )
+        known = {**self.extents[number], **self.constants}
+        shape = shape_of(facts.tensors[name].extents, known)
+        values = [self._values(name, kind, shape) for kind in WORLDS]
+        return as_decimals(np.stack(values).astype(np.float32))
+
+    def _values(self, name: str, kind: Kind, shape: tuple[int, ...]) -> Array:
         if name.endswith((".grad", ".dot")):
-            return self.rng.normal(size=shape).astype(np.float32)
-        if name in self.seldom:
-            return self.rng.uniform(0.05, 1, size=shape).astype(np.float32)
-        draw = KINDS[kind] if isinstance(kind, str) else kind
-        return np.asarray(draw(self.rng, shape)).astype(np.float32)
+            return self.rng.normal(size=shape)
+        if name in self.positive:
+            return self.rng.uniform(0.05, 1, size=shape)
+        return kind(self.rng, shape)
 
 
 def _positive(facts: Facts) -> set[str]:
@@ -229,7 +241,7 @@ def _positive(facts: Facts) -> set[str]:
     return found
 
 
-def _factors(expression: Any) -> list[Read]:
+def _factors(expression: Expression) -> list[Read]:
     match expression:
         case Read():
             return [expression]
@@ -244,13 +256,24 @@ def _factors(expression: Any) -> list[Read]:
 def as_decimals(values: Array) -> Numbers:
     reals = np.empty(values.shape, object)
     reals.reshape(-1)[:] = [Decimal(float(v)) for v in values.flat]
-    return Numbers(np.zeros((0, *values.shape), np.int64), reals)
+    return Numbers(None, reals)
 
 
 def as_floats(tensor: Tensor) -> Array:
-    if isinstance(tensor, Numbers):
-        return tensor.reals.astype(np.float64)
-    return tensor.astype(np.float64)
+    values = tensor.reals if isinstance(tensor, Numbers) else tensor
+    assert values is not None
+    return values.astype(np.float64)
+
+
+def _single(tensor: Tensor) -> Tensor:
+    if not isinstance(tensor, Numbers):
+        return tensor
+    return Numbers(None, as_floats(tensor).astype(np.float32))
+
+
+def in_worlds(tensor: Tensor) -> list[Tensor]:
+    count = len(tensor.shape) and tensor.shape[0]
+    return [tensor[world] for world in range(count)]
 
 
 def error_of(found: Array, exact: Array) -> float:
@@ -261,6 +284,8 @@ def error_of(found: Array, exact: Array) -> float:
         found = found.astype(np.float64)
         if not np.array_equal(found[np.isinf(expected)], expected[np.isinf(expected)]):
             return float("inf")
+        if np.isnan(expected).any():
+            return float("inf") if np.isfinite(found[np.isnan(expected)]).any() else 0.0
         scale = float(np.max(np.abs(exact[finite]), initial=0.0))
         differences = np.abs(found[finite] - exact[finite])
         if np.isnan(differences).any():
@@ -271,20 +296,16 @@ def error_of(found: Array, exact: Array) -> float:
         return largest / scale if scale else float("inf")
 
 
-def _equal(
-    exact: Mapping[str, Tensor], other: Mapping[str, Tensor], results: Sequence[str]
-) -> bool:
-    """Do the results agree to 20 digits, wherever the literal one is a number?"""
-    for name in results:
-        a, b = exact[name], other[name]
-        if not isinstance(a, Numbers) or not isinstance(b, Numbers):
-            if not np.array_equal(as_floats(a), as_floats(b)):
-                return False
-            continue
-        before: list[Decimal] = list(a.reals.flat)  # type: ignore[arg-type]
-        after: list[Decimal] = list(b.reals.flat)  # type: ignore[arg-type]
-        scale = max((abs(x) for x in before if x.is_finite()), default=Decimal(0))
-        for x, y in zip(before, after, strict=True):
-            if x.is_finite() and not (y.is_finite() and abs(x - y) <= EQUAL * scale):
-                return False
-    return True
+def equal(one: Tensor, other: Tensor) -> bool:
+    """Do they agree to 20 digits, wherever the first is a number?"""
+    if not isinstance(one, Numbers) or not isinstance(other, Numbers):
+        return np.array_equal(as_floats(one), as_floats(other))
+    assert one.reals is not None and other.reals is not None
+    before: list[Decimal] = list(one.reals.flat)  # type: ignore[arg-type]
+    after: list[Decimal] = list(other.reals.flat)  # type: ignore[arg-type]
+    scale = max((abs(x) for x in before if x.is_finite()), default=Decimal(0))
+    return all(
+        y.is_finite() and abs(x - y) <= EQUAL * scale
+        for x, y in zip(before, after, strict=True)
+        if x.is_finite()
+    )

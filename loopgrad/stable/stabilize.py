@@ -10,7 +10,7 @@ from loopgrad.ir.limits import within_limits
 from loopgrad.ir.memo import once_per_program
 from loopgrad.ir.nodes import Apply, Program
 from loopgrad.ir.walk import all_statements, statement_expressions, subexpressions
-from loopgrad.stable.gate import Measure
+from loopgrad.stable.gate import Gate
 from loopgrad.stable.scaling import scaled
 
 KEPT = f"_{__name__}.stabilized"  # where `once_per_program` keeps the answer
@@ -46,7 +46,7 @@ def stabilized(program: Program) -> Program | None:
         if found is None:
             return None
         validate(within_limits(found))
-        return found if Measure(facts).accepts(found) else None
+        return found if Gate(facts).passes(found) else None
     except (ProgramError, RecursionError):
         return None
 

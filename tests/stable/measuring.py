@@ -13,7 +13,6 @@ from loopgrad.analysis.infer import infer
 from loopgrad.ir.nodes import Program
 from loopgrad.simplify.decimals import CONTEXT
 from loopgrad.simplify.evaluate import Setting, evaluate
-from loopgrad.simplify.fields import Fields
 from loopgrad.simplify.lines import Lines
 from tests.stable.corpus import Case
 
@@ -61,7 +60,7 @@ def exact(program: Program, inputs: Arrays, results: Any = None) -> Arrays:
         for i in facts.program.inputs
     }
     with localcontext(CONTEXT), np.errstate(all="ignore"):
-        found = evaluate(facts, Setting(extents, constants, given), Lines(Fields(1, 0)))
+        found = evaluate(facts, Setting(extents, constants, given), Lines(None))
         return {r.name: as_floats(found[r.name]) for r in program.results}
 
 
