@@ -272,8 +272,8 @@ def _single(tensor: Tensor) -> Tensor:
 
 
 def in_worlds(tensor: Tensor) -> list[Tensor]:
-    count = len(tensor.shape) and tensor.shape[0]
-    return [tensor[world] for world in range(count)]
+    """The tensor of each world, with an axis of one."""
+    return [tensor[world : world + 1] for world in range(tensor.shape[0])]
 
 
 def error_of(found: Array, exact: Array) -> float:
