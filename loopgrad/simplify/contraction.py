@@ -26,23 +26,28 @@ class Step:
     free: frozenset[str]
 
 
-def first_step(bound: nf.Bound, powers: Powers, over: Collection[str]) -> Step | None:
+def first_step(
+    bound: nf.Bound, powers: Powers, over: Collection[str], around: Collection[str] = ()
+) -> Step | None:
     """The index to sum over first, where that makes fewer loops than all at once.
 
-    bound: the indices that are summed over; over: those of the target.
+    bound: the indices that are summed over; over: those of the target; around: those of blocks, at
+    each turn of which it is summed.
     """
     loops = len({*over, *(i for i, _ in bound)})
-    steps = [s for s in (_step(i, powers) for i, _ in bound) if s and len(s.free) + 1 < loops]
+    steps = [
+        s for s in (_step(i, powers, around) for i, _ in bound) if s and len(s.free) + 1 < loops
+    ]
     rest = set(over) | {i for a in powers for i in a.free}
     steps = [s for s in steps if s.free < rest - {s.index}]
     return min(steps, key=_rank) if len(bound) > 1 and steps else None
 
 
-def _step(index: str, powers: Powers) -> Step | None:
+def _step(index: str, powers: Powers, around: Collection[str]) -> Step | None:
     atoms = {a: p for a, p in powers.items() if index in a.free}
     if len(atoms) == len(powers) or any(a.kind not in SUMMED for a in atoms):
         return None
-    return Step(index, atoms, frozenset().union(*(a.free for a in atoms)) - {index})
+    return Step(index, atoms, frozenset().union(around, *(a.free for a in atoms)) - {index})
 
 
 def _rank(step: Step) -> tuple[int, int, str]:

@@ -1,25 +1,27 @@
 """What a program costs: operations, transcendental calls, bytes, as formulas in its extents.
 
 Each operation counts once for every value of the indices that it depends on: loop-invariant parts
-are computed outside. Straight-line programs only.
+are computed outside, and once for every turn of the blocks around its statement.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from loopgrad.analysis.infer import infer
 from loopgrad.ir.nodes import (
     Accumulate,
     Apply,
+    Block,
     Compare,
     Conditional,
     Expression,
     Index,
     Number,
     Program,
+    Range,
     Read,
     Statement,
 )
@@ -48,9 +50,7 @@ class Cost:
     @property
     def value(self) -> float:
         """One number to compare by."""
-        return sum(c * float(SIZE) ** len(k) for k, c in self.weighted.items()) + (
-            STATEMENT * self.statements
-        )
+        return sum(c * float(SIZE) ** len(k) for k, c in self.weighted.items())
 
     def __str__(self) -> str:
         return (
@@ -66,29 +66,42 @@ def show_formula(formula: Mapping[tuple[str, ...], float]) -> str:
 
 
 def cost(program: Program) -> Cost:
-    """The cost of a straight-line program for all sizes."""
+    """The cost of a program for all sizes."""
     facts = infer(program)
     inner = {t.name for t in facts.tensors.values() if t.role == "temporary"}
     return cost_of(facts.program.statements, inner)
 
 
-def cost_of(statements: Iterable[Statement], temporaries: Collection[str]) -> Cost:
-    """The cost of statements with both bounds on every range."""
+def cost_of(
+    statements: Iterable[Statement], temporaries: Collection[str], around: Sequence[Range] = ()
+) -> Cost:
+    """The cost of statements with both bounds on every range, in blocks over the ranges around."""
     total = Cost()
-    for statement in statements:
-        if isinstance(statement, Accumulate):
-            _statement(statement, temporaries, total)
+
+    def visit(body: Iterable[Statement], turns: Sequence[Range]) -> None:
+        for statement in body:
+            if isinstance(statement, Accumulate):
+                _statement(statement, temporaries, turns, total)
+            elif isinstance(statement, Block):
+                visit(statement.body, (*turns, *statement.ranges))
+
+    visit(statements, around)
     return total
 
 
-def _statement(statement: Accumulate, temporaries: Collection[str], total: Cost) -> None:
+def _statement(
+    statement: Accumulate, temporaries: Collection[str], around: Sequence[Range], total: Cost
+) -> None:
+    turns = tuple(show_expression(r.upper, True) for r in around if r.upper)
     extents = {r.index: show_expression(r.upper, True) for r in statement.ranges if r.upper}
 
     def size(expression: Expression) -> tuple[str, ...]:
-        return tuple(sorted(extents[i] for i in indices_of(expression) if i in extents))
+        own = (extents[i] for i in indices_of(expression) if i in extents)
+        return tuple(sorted((*turns, *own)))
 
-    whole = tuple(sorted(extents.values()))
+    whole = tuple(sorted((*turns, *extents.values())))
     total.statements += 1
+    total.weighted[tuple(sorted(turns))] += STATEMENT
     total.weighted[whole] += 2  # the loop, the update
     total.operations[whole] += statement.reduction.value != "="
     read: set[str] = set()

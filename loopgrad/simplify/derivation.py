@@ -67,15 +67,19 @@ def show(expression: Expression) -> str:
 class Chain:
     """The steps of one tensor, and the statements that compute it in the end.
 
-    certified: how its first line was found to be what the literal program computes, and the last
-    what the statements do.
+    ranges: for which indices the lines hold, those of blocks around included; extents: an array over
+    them has these. whole: the tensor has no other part; of a part the first and last line alone
+    are compared. certified: how its first line was found to be what the literal program computes, and
+    the last what the statements do.
     """
 
     target: Read
     start: Expression
     steps: tuple[Step, ...]
     statements: tuple[Accumulate, ...]
+    ranges: tuple[Range, ...] = ()
     extents: tuple[Expression, ...] = ()
+    whole: bool = True
     certified: Lines = ""
 
     @property

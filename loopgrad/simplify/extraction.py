@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 
 from loopgrad.ir.nodes import (
     Accumulate,
+    Apply,
     Expression,
+    Index,
     Local,
     Number,
     Range,
@@ -18,19 +20,31 @@ from loopgrad.ir.walk import ZERO, conjunction, fresh_name
 from loopgrad.simplify import normal_form as nf
 from loopgrad.simplify.contraction import first_step
 from loopgrad.simplify.normal_form import Atom, Poly
+from loopgrad.simplify.reading import Definition
+from loopgrad.simplify.regions import Region
 from loopgrad.simplify.relations import match_product
 from loopgrad.simplify.writing import Powers, Writer, invented
 
 
 @dataclass
 class Temporary:
-    """`name[indices] = coefficient * sum over bound of the atoms`."""
+    """`name[indices] = coefficient * sum over bound of the atoms`, made in a region's blocks."""
 
     name: str
     indices: tuple[str, ...]
     bound: nf.Bound
     atoms: Powers
     factor: Poly  # numbers and sizes
+    region: Region
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a statement writes: a tensor, and its subscripts."""
+
+    name: str
+    subscripts: tuple[nf.Subscript, ...]
+    sets: bool = False  # by `=`
 
 
 @dataclass
@@ -42,37 +56,66 @@ class Extraction:
     taken: set[str]
     reserved: frozenset[str]  # names that an index cannot have
     positions: Mapping[str, int]  # index name -> where it stands among the loops of the programs
+    extent: Callable[[Expression], str] = nf.extent_text  # the text of a block's extent
     # A reduction with an intermediate put in, where that makes a simpler one of it.
-    unfold: Callable[[Poly], Poly | None] = lambda poly: None
+    unfold: Callable[[Poly, Region], Poly | None] = lambda poly, region: None
     # Statements made before, by all that they follow from: most are the same in all candidates.
     known: dict[tuple[object, ...], Accumulate] = field(default_factory=dict)
-    statements: list[Accumulate] = field(default_factory=list)
+    regions: dict[int, list[Accumulate]] = field(default_factory=dict)
     locals: list[Local] = field(default_factory=list)
     temporaries: list[Temporary] = field(default_factory=list)
+    # Where statements are being made: in a region, under blocks with these indices and extents.
+    region: Region = field(default_factory=lambda: Region(0))
+    around: Mapping[str, str] = field(default_factory=dict)
 
     # ---------------------------------------------------------------------------------- a tensor
 
-    def tensor(
-        self, name: str, indices: tuple[str, ...], extents: tuple[str, ...], poly: Poly
-    ) -> None:
-        """Statements for `name[indices] = poly`."""
+    @property
+    def statements(self) -> list[Accumulate]:
+        """Those of the region."""
+        return self.regions.setdefault(self.region.number, [])
+
+    @statements.setter
+    def statements(self, value: list[Accumulate]) -> None:
+        self.regions[self.region.number] = value
+
+    def enter(self, region: Region) -> None:
+        """What is made from now on stands in the region."""
+        if region is not self.region:
+            self.region = region
+            extents = {i: region.extent(i) for i in region.indices}
+            self.around = {i: self.extent(e) if e is not None else "" for i, e in extents.items()}
+
+    def zero(self, name: str, extents: tuple[str, ...]) -> None:
+        """A tensor to which nothing is added."""
         self.order.setdefault(name, len(self.order))
-        over = dict(zip(indices, extents, strict=True))
-        if not poly.terms:
-            value: Expression = Number(0.0)
-            target = Read(name, tuple(map(nf.as_expression, indices)))
-            ranges = tuple(self._range(i, over[i]) for i in indices)
-            self.statements.append(Accumulate(target, Reduction.SET, value, ranges))
-            return
+        names: list[str] = []
+        for extent in extents:
+            names.append(self._index(extent, names))
+        target = Read(name, tuple(map(Index, names)))
+        ranges = tuple(map(self._range, names, extents))
+        statement = Accumulate(target, Reduction.SET, Number(0.0), ranges)
+        self.regions.setdefault(0, []).append(statement)
+
+    def piece(self, name: str, definition: Definition, poly: Poly, sets: bool) -> None:
+        """Statements for what the definition gives its tensor, here called `name`.
+
+        sets: one `=` wrote it; one statement that sums nothing will be one again.
+        """
+        self.order.setdefault(name, len(self.order))
+        over = {**self.around, **definition.loops}
         groups: dict[tuple[str, ...], list[tuple[nf.Bound, Powers, nf.Number]]] = {}
         for term, coefficient in poly.terms:
             bound, powers = term.opened()
             rest = self._components(bound, powers, coefficient, over)
             for part in (self._contracted(*r, over) for r in rest):
                 groups.setdefault(self._kind(*part[:2]), []).append(part)
+        sets = sets and len(groups) == 1 and not any(b for g in groups.values() for b, _, _ in g)
+        target = Target(name, definition.subscripts, sets)
         for key in sorted(groups, key=lambda k: (k[0] != "", len(k), k)):
-            self._group(name, over, groups[key])
-        self._remember(name, indices, poly)
+            self._group(target, over, groups[key])
+        if definition.whole:
+            self._remember(name, definition.indices, poly)
 
     def _remember(self, name: str, indices: tuple[str, ...], poly: Poly) -> None:
         """A tensor that is one reduction stands for it wherever it comes again."""
@@ -90,7 +133,7 @@ class Extraction:
             and len(_connected([i for i, _ in bound], powers)) == 1
         ):
             factor = nf.product((), rest, coefficient)
-            self.temporaries.append(Temporary(name, indices, bound, moving, factor))
+            self.temporaries.append(Temporary(name, indices, bound, moving, factor, self.region))
 
     def _kind(self, bound: nf.Bound, atoms: Powers) -> tuple[str, ...]:
         """Terms of one kind share a statement: same extents summed over, deltas and guards."""
@@ -113,7 +156,7 @@ class Extraction:
         direct = 0
         for group in groups:
             own = {a: p for a, p in powers.items() if a.free & set(group)}
-            free = frozenset().union(*(a.free for a in own)) - set(inner)
+            free = frozenset().union(self.around, *(a.free for a in own)) - set(inner)
             scatters = any(a.kind == "delta" for a in own)
             guarded = any(a.kind == "indicator" for a in own)
             reaches = free >= (set(over) & powers_free(powers))
@@ -128,7 +171,7 @@ class Extraction:
                 del atoms[atom]
             whole = nf.times(factor, nf.product((), sizes))
             ranges: nf.Bound = tuple((i, extents[i]) for i in group)
-            other = self.unfold(nf.product(ranges, own))
+            other = self.unfold(nf.product(ranges, own), self.region)
             if other is not None:
                 (term, c) = other.terms[0]
                 ranges, own = term.opened()
@@ -147,20 +190,20 @@ class Extraction:
         self, bound: nf.Bound, powers: Powers, coefficient: nf.Number, over: Mapping[str, str]
     ) -> tuple[nf.Bound, Powers, nf.Number]:
         """The term with the sums inside that have fewer loops read from temporaries."""
-        step = first_step(bound, powers, over)
+        step = first_step(bound, powers, over, self.around)
         while step is not None:
             extents = dict(bound)
             every = {**over, **extents}
             ranges = ((step.index, extents[step.index]),)
             seen = [i for a in sorted(step.atoms, key=self._rank) for i in a.indices]
-            every = {i: every[i] for i in dict.fromkeys(seen) if i in step.free}
+            every = {i: every[i] for i in dict.fromkeys([*self.around, *seen]) if i in step.free}
             read, factor = self._temporary(ranges, step.atoms, nf.ONE, step.free, every)
             ((inside, number),) = factor.terms
             bound = tuple((i, e) for i, e in bound if i != step.index)
             powers = _joined({a: p for a, p in powers.items() if a not in step.atoms}, inside.atoms)
             powers = {a: p for a, p in _joined(powers, [(read, 1)]).items() if p}
             coefficient = nf.exact(coefficient * number)
-            step = first_step(bound, powers, over)
+            step = first_step(bound, powers, over, self.around)
         return bound, powers, coefficient
 
     def _rank(self, atom: Atom) -> tuple[int, str]:
@@ -177,27 +220,34 @@ class Extraction:
         """The read of a temporary for the sum, and what it has still to be multiplied by."""
         wanted = sorted(f"{a.shape}^{p}" for a, p in atoms.items())
         for known in self.temporaries:
+            if not self.region.within(known.region):
+                continue
             if sorted(f"{a.shape}^{p}" for a, p in known.atoms.items()) != wanted:
                 continue
             variables = frozenset(known.indices) | {i for i, _ in known.bound}
+            turns = known.region.indices
             for names in match_product(tuple(known.atoms.items()), atoms, {}, variables):
-                if any(i not in names for i in known.indices):
+                if any(i not in names for i in known.indices if i not in turns):
                     continue  # the sum does not tell which element of the temporary is meant
+                if any(names.get(i, i) != i for i in turns):
+                    continue  # an element of another turn of the block
                 taken = [names[i] for i, _ in known.bound]
                 if sorted(map(str, taken)) == sorted(i for i, _ in bound):
-                    read = nf.read(known.name, [names[i] for i in known.indices])
+                    read = nf.read(known.name, [names.get(i, i) for i in known.indices])
                     return read, nf.times(factor, nf.power(known.factor, -1))
         indices = tuple(i for i in over if i in free)
         name = fresh_name("e", self.taken)
         self.taken.add(name)
-        made = Temporary(name, indices, bound, atoms, factor)
+        made = Temporary(name, indices, bound, atoms, factor, self.region)
         self.temporaries.append(made)
         extents = {i: over[i] for i in indices}
+        if "" in extents.values():
+            raise nf.TooLarge  # a block whose extent hangs on data: nothing can be kept of each turn
         self.locals.append(Local(name, tuple(nf.extent_expression(extents[i]) for i in indices)))
         terms = [
             self._contracted(bound, _joined(atoms, t.atoms), c, extents) for t, c in factor.terms
         ]
-        self._group(name, extents, terms)
+        self._group(Target(name, indices), extents, terms)
         self.order.setdefault(name, len(self.order))
         return nf.read(name, indices), nf.ONE
 
@@ -205,7 +255,7 @@ class Extraction:
 
     def _group(
         self,
-        name: str,
+        target: Target,
         over: Mapping[str, str],
         terms: list[tuple[nf.Bound, Powers, nf.Number]],
     ) -> None:
@@ -223,8 +273,8 @@ class Extraction:
                 new = atom.renamed(same)
                 if atom.kind == "delta":
                     left, right = new.parts
-                    target, source = (left, right) if left in over else (right, left)
-                    deltas[str(target)] = source  # type: ignore[assignment]
+                    axis, source = (left, right) if left in over else (right, left)
+                    deltas[str(axis)] = source  # type: ignore[assignment]
                 elif atom.kind == "indicator":
                     guards.append(new)
                 else:
@@ -233,20 +283,21 @@ class Extraction:
         poly = nf.plus(*alike)
         if not poly.terms:
             return
-        loops = {i: e for i, e in over.items() if i not in deltas}
+        loops = {i: e for i, e in over.items() if i not in deltas and i not in self.around}
         loops |= {f"%{k}": e for k, (_, e) in enumerate(first)}
         scatter = tuple(f"{i} {d if isinstance(d, str) else d.key}" for i, d in deltas.items())
         conditions = tuple(a.key for a in guards)
         ranks = tuple((t, self.order.get(t)) for t in sorted(poly.tensors))
-        known = (name, poly.key, tuple(loops.items()), scatter, conditions, ranks)
+        shown = tuple(s if isinstance(s, str) else s.key for s in target.subscripts)
+        place = (self.region.number, target.name, shown, target.sets)
+        known = (place, poly.key, tuple(loops.items()), scatter, conditions, ranks)
         if known not in self.known:
-            self.known[known] = self._statement(name, over, loops, poly, deltas, guards)
+            self.known[known] = self._statement(target, loops, poly, deltas, guards)
         self.statements.append(self.known[known])
 
     def _statement(
         self,
-        name: str,
-        over: Mapping[str, str],
+        target: Target,
         loops: Mapping[str, str],
         poly: Poly,
         deltas: Mapping[str, nf.Subscript],
@@ -255,24 +306,31 @@ class Extraction:
         names = self._names(loops)
         writer = Writer(names, self.order)
         sign, value = writer.signed(poly)
-        subscripts = tuple(writer.subscript(deltas.get(i, i)) for i in over)
+        subscripts = tuple(
+            writer.subscript(deltas.get(s, s) if isinstance(s, str) else s)
+            for s in target.subscripts
+        )
         guard = conjunction(writer.formula(a.parts[0]) for a in guards)  # type: ignore[arg-type]
         ordered = sorted(loops, key=lambda i: self.positions.get(names[i], 999))
         ranges = tuple(self._range(names[i], loops[i]) for i in ordered)
         reduction = Reduction.ADD if sign > 0 else Reduction.SUBTRACT
-        return Accumulate(Read(name, subscripts), reduction, value, ranges, guard)
+        if target.sets:
+            reduction, value = Reduction.SET, value if sign > 0 else Apply("neg", (value,))
+        return Accumulate(Read(target.name, subscripts), reduction, value, ranges, guard)
 
     def _names(self, loops: Mapping[str, str]) -> dict[str, str]:
         """What each index is called: named ones as they are, others as the programs call theirs."""
         names = {i: i for i in loops if i[0] not in "$#%"}
-        used = {*names.values(), *self.reserved, *self.order}
         for index, extent in loops.items():
             if index not in names:
-                choices = [n for n in self.index_names.get(extent, ()) if n not in used]
-                name = choices[0] if choices else invented(extent, used)
-                names[index] = name
-                used.add(name)
+                names[index] = self._index(extent, names.values())
         return names
+
+    def _index(self, extent: str, others: Iterable[str]) -> str:
+        """A name for an index over the extent beside others."""
+        used = {*others, *self.around, *self.reserved, *self.order}
+        choices = [n for n in self.index_names.get(extent, ()) if n not in used]
+        return choices[0] if choices else invented(extent, used)
 
     def _range(self, index: str, extent: str) -> Range:
         return Range(index, ZERO, nf.extent_expression(extent))

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from loopgrad.diagnostics import ProgramError
-from loopgrad.ir.nodes import Accumulate, Program
+from loopgrad.ir.nodes import Accumulate, Block, Program
 from loopgrad.ir.operations import ElementType
 from loopgrad.simplify import normal_form as nf
+from loopgrad.simplify.equations import equations
 from loopgrad.simplify.normal_form import Atom, Poly
 from loopgrad.simplify.reading import Definition, Reading, Unsupported
 from loopgrad.simplify.rewrite import divided, learn
@@ -40,12 +41,14 @@ def equal_forms(p: Program, q: Program, forward: Program | None = None) -> bool:
 def _equal(p: Program, q: Program, forward: Program | None) -> bool:
     if {r.name for r in p.results} != {r.name for r in q.results}:
         return False
+    if any(isinstance(s, Block) for program in (p, q) for s in program.statements):
+        return False
     nf.restart_names()
     known = Reading(forward, naming="sums") if forward is not None else None
     one = Reading(p, naming="none", names=known.names if known else None)
     other = Reading(q, naming="none", names=known.names if known else one.names)
     pairs = [_pair(one, other, r.name) for r in p.results]
-    definitions: Mapping[str, Definition] = known.definitions if known else {}
+    definitions: Mapping[str, Definition] = equations(known, one, one.regions[0]) if known else {}
     for poly in pairs:
         if poly is None or not any(not form.terms for form in _forms(poly, definitions)):
             return False

@@ -1,9 +1,10 @@
-"""Statements as sums of products: what each tensor of a straight-line program is."""
+"""Statements as sums of products: what each tensor of a program is."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Literal
@@ -23,9 +24,18 @@ from loopgrad.ir.nodes import (
     Reduction,
 )
 from loopgrad.ir.operations import ElementType
-from loopgrad.ir.walk import ZERO, conjuncts, indices_of, reads, rebuild, substitute
+from loopgrad.ir.walk import (
+    ZERO,
+    conjuncts,
+    fresh_name,
+    indices_of,
+    reads,
+    rebuild,
+    substitute,
+)
 from loopgrad.simplify import normal_form as nf
 from loopgrad.simplify.normal_form import Atom, Poly
+from loopgrad.simplify.regions import Piece, Region, layout_of, pieces_of, regions_in
 
 FUNCTIONS = frozenset(
     "exp log log1p expm1 sqrt rsqrt tanh sigmoid softplus erf sin cos relu abs sign max min".split()
@@ -35,13 +45,32 @@ ADDED = {Reduction.ADD: 1, Reduction.SUBTRACT: -1, Reduction.SET: 1}
 
 @dataclass(frozen=True)
 class Definition:
-    """`tensor[indices] = poly`; None for the sum of a tensor that stays opaque."""
+    """`tensor[subscripts] = poly`; None for the sum of a tensor that stays opaque.
+
+    Where others write the tensor too, or a block adds to it at each turn, it is not `whole`: only
+    what one region contributes. Under blocks, their indices are free in the sum.
+    """
 
     tensor: str
-    indices: tuple[str, ...]
-    extents: tuple[str, ...]  # texts
+    subscripts: tuple[nf.Subscript, ...]
+    extents: tuple[str, ...]  # texts: what is looped over, which may be less than the axis
     poly: Poly | None
     element: ElementType
+    region: Region
+    whole: bool
+    fixed: frozenset[str] = frozenset()  # indices of a reader's blocks, for which alone it holds
+
+    @property
+    def indices(self) -> tuple[str, ...]:
+        """The axes' indices, in order; of a whole definition each axis has one."""
+        return tuple(s for s in self.subscripts if isinstance(s, str))
+
+    @property
+    def loops(self) -> dict[str, str]:
+        """The indices that are no block's, with the texts of their extents."""
+        around = self.region.indices
+        pairs = zip(self.subscripts, self.extents, strict=True)
+        return {s: e for s, e in pairs if isinstance(s, str) and s not in around}
 
 
 Naming = Literal["none", "reads", "sums"]
@@ -88,9 +117,9 @@ class Reader:
             case Apply("*", (left, right)):
                 return nf.times(self.factor(left), self.factor(right))
             case Apply("/", (left, right)):
-                divisor = self.value(right)
-                if divisor:
-                    return nf.times(self.factor(left), nf.power(divisor, -1))
+                inverse = self.inverse(right)
+                if inverse is not None:
+                    return nf.times(self.factor(left), inverse)
             case Apply("**", (base, exponent)):
                 power = self.value(exponent).constant
                 if power is not None and (power > 0 or self.value(base)) and -20 < power < 20:
@@ -100,6 +129,19 @@ class Reader:
             case Apply(name, operands) if name in FUNCTIONS:
                 return nf.function(name, *map(self.value, operands))
         return nf.of_atom(Atom("opaque", "", (self.renamed(expression),)))
+
+    def inverse(self, expression: Expression) -> Poly | None:
+        """One over a value; powers of sums are not multiplied out. None for one over zero."""
+        match expression:
+            case Apply("*", (left, right)):
+                first, second = self.inverse(left), self.inverse(right)
+                return None if first is None or second is None else nf.times(first, second)
+            case Apply("**", (base, exponent)):
+                power = self.value(exponent).constant
+                if power is not None and 0 < power < 20 and self.value(base):
+                    return nf.power(self.value(base), -power)
+        divisor = self.value(expression)
+        return nf.power(divisor, -1) if divisor else None
 
     def factor(self, expression: Expression) -> Poly:
         poly = self.value(expression)
@@ -118,9 +160,10 @@ class Reader:
 
 
 class Reading:
-    """The definitions of a straight-line program, in the order in which its tensors are complete.
+    """The pieces of a program's tensors as sums, in the order in which they are complete.
 
-    Raises Unsupported for blocks; tensors that are computed in another way than by sums are opaque.
+    `definitions` has a tensor of one piece under its name; further pieces are numbered, `a#2`.
+    Pieces that are computed in another way than by sums stay opaque.
     """
 
     def __init__(self, program: Program, naming: Naming, names: Unification | None = None):
@@ -128,14 +171,34 @@ class Reading:
         self.names = names or Unification(self.facts.extents, self.facts.equalities)
         self.naming = naming
         self.taken = frozenset({*self.facts.tensors, *self.facts.extents, *self.facts.constants})
+        self.layout = layout_of(self.facts.program.statements)
+        self.regions = tuple(regions_in(self.layout))
         self.statements: dict[str, list[Accumulate]] = {}
-        for statement in self.facts.program.statements:
-            if not isinstance(statement, Accumulate):
-                raise Unsupported("a block")
-            # Moved to the end: a tensor is complete with its last statement.
-            own = self.statements.pop(statement.target.tensor, [])
-            self.statements[statement.target.tensor] = [*own, statement]
-        self.definitions = {t: self._definition(t, own) for t, own in self.statements.items()}
+        self.definitions: dict[str, Definition] = {}
+        self.pieces: dict[str, list[str]] = {}  # tensor -> keys of its definitions
+        found = pieces_of(self.layout, self.extent)
+        operations: dict[str, set[Reduction]] = {}
+        counts = Counter(piece.tensor for piece in found)
+        for piece in found:
+            operations.setdefault(piece.tensor, set()).update(s.reduction for s in piece.statements)
+        for piece in found:
+            own = self.pieces.setdefault(piece.tensor, [])
+            key = f"{piece.tensor}#{len(own) + 1}" if own else piece.tensor
+            own.append(key)
+            self.statements[key] = piece.statements
+            summed = operations[piece.tensor] <= ADDED.keys()
+            self.definitions[key] = self._definition(piece, summed, counts[piece.tensor] == 1)
+
+    @property
+    def computed(self) -> Collection[str]:
+        """The tensors that the program computes, in the order of their first pieces."""
+        return self.pieces.keys()
+
+    @property
+    def complete(self) -> Sequence[str]:
+        """The tensors that the program computes, in the order of their last pieces."""
+        last = dict.fromkeys(d.tensor for d in reversed(self.definitions.values()))
+        return tuple(reversed(last))
 
     def extent(self, expression: Expression) -> str:
         def change(node: Expression) -> Expression:
@@ -143,34 +206,56 @@ class Reading:
 
         return nf.extent_text(change(expression))
 
-    def _definition(self, tensor: str, statements: Iterable[Accumulate]) -> Definition:
-        statements = list(statements)
-        fact = self.facts.tensors[tensor]
-        extents = tuple(map(self.extent, fact.extents))
-        indices = self._indices(statements, len(extents))
-        try:
-            parts = [self._contribution(s, indices, extents) for s in statements]
-            poly = nf.plus(*parts) if fact.element is ElementType.FLOAT else None
-        except Unsupported:
-            poly = None
-        return Definition(tensor, indices, extents, poly, fact.element)
+    def extents(self, tensor: str) -> tuple[str, ...]:
+        return tuple(map(self.extent, self.facts.tensors[tensor].extents))
 
-    def _indices(self, statements: list[Accumulate], rank: int) -> tuple[str, ...]:
-        """For each axis the first index that a statement has there."""
-        found: list[str] = []
-        for axis in range(rank):
-            subscripts = [s.target.subscripts[axis] for s in statements]
+    def _definition(self, piece: Piece, summed: bool, alone: bool) -> Definition:
+        axes = self.extents(piece.tensor)
+        looped = [p if isinstance(p, str) else "" for p in piece.pattern]
+        extents = tuple(p or axis for p, axis in zip(looped, axes, strict=True))
+        element = self.facts.tensors[piece.tensor].element
+        subscripts = self._subscripts(piece)
+        poly = None
+        if summed and element is ElementType.FLOAT:
+            try:
+                parts = [
+                    self._contribution(s, piece, subscripts, extents) for s in piece.statements
+                ]
+                poly = nf.plus(*parts)
+            except Unsupported:
+                pass
+        plain = [s for s in subscripts if isinstance(s, str)]
+        whole = (
+            alone
+            and extents == axes
+            and len(set(plain)) == len(subscripts)
+            and set(piece.region.indices) <= set(plain)
+        )
+        return Definition(piece.tensor, subscripts, extents, poly, element, piece.region, whole)
+
+    def _subscripts(self, piece: Piece) -> tuple[nf.Subscript, ...]:
+        """For each axis what the pattern fixes, or the first index that a statement has there."""
+        found: list[nf.Subscript] = []
+        reader = Reader({})
+        for axis, fixed in enumerate(piece.pattern):
+            if not isinstance(fixed, str):
+                found.append(reader.subscript(fixed))
+                continue
+            subscripts = [s.target.subscripts[axis] for s in piece.statements]
             names = [s.name for s in subscripts if isinstance(s, Index)]
             free = [n for n in names if n not in found and n not in self.taken]
-            found.append(free[0] if free else f"i{axis}")
+            used = {*found, *self.taken, *piece.region.indices} if not free else set()
+            found.append(free[0] if free else fresh_name(f"i{axis}", used))  # type: ignore[arg-type]
         return tuple(found)
 
     def _contribution(
-        self, statement: Accumulate, indices: tuple[str, ...], extents: tuple[str, ...]
+        self,
+        statement: Accumulate,
+        piece: Piece,
+        subscripts: tuple[nf.Subscript, ...],
+        extents: tuple[str, ...],
     ) -> Poly:
-        sign = ADDED.get(statement.reduction)
-        if sign is None:
-            raise Unsupported(statement.reduction.value)
+        sign = ADDED[statement.reduction]
         ranges: dict[str, str] = {}
         for r in statement.ranges:
             assert r.upper is not None
@@ -179,12 +264,13 @@ class Reading:
             ranges[r.index] = self.extent(r.upper)
         names: dict[str, nf.Subscript] = {}
         deltas: list[tuple[str, Expression]] = []
-        for index, extent, subscript in zip(
-            indices, extents, statement.target.subscripts, strict=True
-        ):
+        for axis, subscript in enumerate(statement.target.subscripts):
+            if not isinstance(piece.pattern[axis], str):
+                continue
+            index = str(subscripts[axis])
             plain = isinstance(subscript, Index) and subscript.name in ranges
             if plain and subscript.name not in names:  # type: ignore[union-attr]
-                if ranges[subscript.name] != extent:  # type: ignore[union-attr]
+                if ranges[subscript.name] != extents[axis]:  # type: ignore[union-attr]
                     raise Unsupported("a part of an axis")
                 names[subscript.name] = index  # type: ignore[union-attr]
             else:

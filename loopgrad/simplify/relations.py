@@ -23,11 +23,16 @@ Names = dict[str, Subscript]
 
 @dataclass(frozen=True, eq=False)
 class AtomRelation:
-    """`pattern -> value` for all values of the pattern's free indices."""
+    """`pattern -> value` for all values of the pattern's free indices that are not fixed."""
 
     pattern: Atom
     value: Poly
     source: str  # the tensor whose definition says so; none for the name of a difference
+    fixed: frozenset[str] = frozenset()  # indices of blocks, for whose turn alone it holds
+
+    @property
+    def variables(self) -> frozenset[str]:
+        return self.pattern.free - self.fixed
 
 
 @dataclass(frozen=True, eq=False)
@@ -291,7 +296,8 @@ def fold_product(definition: Definition, poly: Poly) -> SumRelation | None:
     own = nf.read(definition.tensor, definition.indices)
     value = nf.product((), {own: 1, **sizes}, Fraction(1) / coefficient)
     pattern = tuple(sorted(atoms.items(), key=lambda t: t[0].key))
-    return SumRelation((), pattern, frozenset(definition.indices), value, definition.tensor)
+    variables = frozenset(definition.indices) - definition.fixed
+    return SumRelation((), pattern, variables, value, definition.tensor)
 
 
 def solve_sum(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
 from loopgrad.ir.walk import fresh_name
 from loopgrad.simplify import normal_form as nf
 from loopgrad.simplify.normal_form import Atom, Poly, Term
-from loopgrad.simplify.reading import Definition
+from loopgrad.simplify.reading import Reading
 from loopgrad.simplify.rewrite import Algebra
 
 Powers = dict[Atom, nf.Number]
@@ -26,26 +26,26 @@ class Rescaled:
 
 def rescale(
     forms: dict[str, Poly],
-    definitions: Mapping[str, Definition],
+    own: Reading,
     movable: Collection[str],
-    algebra: Algebra,
+    algebra: Callable[[str], Algebra],
     taken: set[str],
 ) -> dict[str, Rescaled]:
     """Changes the forms in place; tells which tensor is replaced by what."""
     found: dict[str, Rescaled] = {}
     for tensor in [t for t in forms if t in movable]:
-        factor, number = _common_factor(tensor, forms, definitions)
+        factor, number = _common_factor(tensor, forms, own)
         if len(forms[tensor].terms) > 1:  # numbers and sizes would be written once a term
             factor, number = {a: p for a, p in factor.items() if a.tensors}, Fraction(1)
         if not factor and number == 1:
             continue
         scale = nf.product((), factor, number)
-        whole = algebra.reduce(nf.times(forms[tensor], scale))
+        whole = algebra(tensor).reduce(nf.times(forms[tensor], scale))
         if _size(whole) > _size(forms[tensor]):
             continue
         name = fresh_name("e", taken)
         taken.add(name)
-        indices = definitions[tensor].indices
+        indices = own.definitions[tensor].indices
         for reader, poly in forms.items():
             if tensor in poly.tensors:
                 forms[reader] = nf.plus(
@@ -75,14 +75,13 @@ def _read_of(tensor: str, powers: Mapping[Atom, nf.Number]) -> Atom | None:
     return read if plain and len(set(read.parts)) == len(read.parts) else None
 
 
-def _common_factor(
-    tensor: str, forms: Mapping[str, Poly], definitions: Mapping[str, Definition]
-) -> tuple[Powers, Fraction]:
+def _common_factor(tensor: str, forms: Mapping[str, Poly], own: Reading) -> tuple[Powers, Fraction]:
     """What every term with the tensor has beside it that hangs on the tensor's indices only.
 
     The number among it is that of all terms, or 1; the sign is theirs where all have the same.
     """
-    indices = definitions[tensor].indices
+    indices = own.definitions[tensor].indices
+    computed = set(own.computed)
     common: Powers | None = None
     numbers: set[Fraction] = set()
     for poly in forms.values():
@@ -101,7 +100,7 @@ def _common_factor(
                 a.renamed(back): p
                 for a, p in powers.items()
                 if a is not read and a.free <= set(back)
-                if a.kind in ("read", "name") and not a.tensors & set(definitions)
+                if a.kind in ("read", "name") and not a.tensors & computed
             }
             shared = beside if common is None else common
             common = {a: p for a, p in shared.items() if beside.get(a) == p}

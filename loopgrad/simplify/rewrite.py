@@ -39,8 +39,9 @@ class Algebra:
 
     def describe(self) -> str:
         """All relations as one text: two algebras with the same do the same."""
-        lines = [f"{r.pattern} -> {r.value}" for found in self.atoms.values() for r in found]
-        lines += [f"{r.atoms} -> {r.value}" for r in self.sums]
+        atoms = [r for found in self.atoms.values() for r in found]
+        lines = [f"{sorted(r.variables)} {r.pattern} -> {r.value}" for r in atoms]
+        lines += [f"{sorted(r.variables)} {r.atoms} -> {r.value}" for r in self.sums]
         return re.sub(r"#\d+", "#", "\n".join(lines))
 
     @property
@@ -71,7 +72,7 @@ class Algebra:
             nonlocal hit
             for relation in self.atoms.get(atom.shape, ()):
                 if only is None or only is relation:
-                    for names in rel.match_atom(relation.pattern, atom, {}, relation.pattern.free):
+                    for names in rel.match_atom(relation.pattern, atom, {}, relation.variables):
                         hit = True
                         return relation.value.renamed(names)
             if atom.kind == "sum" and atom.shape in self.named:
@@ -168,6 +169,9 @@ def _divided(term: Term) -> Poly | None:
             present = dict(term.atoms).get(atom, 0)
             if degree.denominator != 1 or degree < 1 or present < degree:
                 continue
+            # The highest power of it in V: any other comes back with the rest, and no end to it.
+            if any(dict(t.atoms).get(atom, 0) > degree for t, _ in inside.terms):
+                continue
             bound, powers = term.opened()
             renamed = _renaming(term, bound)
             powers = dict(powers)
@@ -204,19 +208,19 @@ def learn(definitions: Mapping[str, Definition], aliases: bool, folds: bool) -> 
         solved = rel.solve_atom(definition, reduced, safe)
         if solved is not None:
             pattern, value = solved
-            algebra.add_atom(AtomRelation(pattern, value, definition.tensor))
+            algebra.add_atom(AtomRelation(pattern, value, definition.tensor, definition.fixed))
             continue
         folded = rel.fold_product(definition, reduced)
         if folded is not None:
             algebra.add_sum(folded)
-        elif aliases:
+        elif aliases and definition.tensor not in definition.poly.tensors:
             solved = rel.solve_alias(definition, reduced) or rel.solve_product(
                 definition, reduced, safe
             )
             if solved is not None and algebra.reduce(nf.of_atom(solved[0])) == nf.of_atom(
                 solved[0]
             ):
-                algebra.add_atom(AtomRelation(*solved, definition.tensor))
+                algebra.add_atom(AtomRelation(*solved, definition.tensor, definition.fixed))
     for _ in range(2):
         for definition in floats:
             _learn_sum(algebra, definition, safe, folds)
@@ -249,11 +253,11 @@ def _learn_sum(algebra: Algebra, definition: Definition, safe: set[str], folds: 
     _, bound, moving, value = solved
     value = algebra.reduce(value)
     inner = {i for i, _ in bound}
-    variables = frozenset().union(*(a.free for a in moving)) - inner
+    variables = frozenset().union(*(a.free for a in moving)) - inner - definition.fixed
     # A sum over products of tensors folds to its result only where that is asked for.
     if not folds and len(moving) > 1 and definition.tensor in value.tensors:
         return
-    if not value.free <= variables:
+    if not value.free <= variables | definition.fixed:
         return
     pattern = tuple(sorted(moving.items(), key=lambda t: t[0].key))
     algebra.add_sum(SumRelation(bound, pattern, variables, value, definition.tensor))

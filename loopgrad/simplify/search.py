@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
-from loopgrad.ir.nodes import (
-    Accumulate,
-    Local,
-    Program,
-    Statement,
-)
+from loopgrad.ir.nodes import Accumulate, Local, Program, Reduction, Statement
 from loopgrad.ir.printer import show_statement
-from loopgrad.ir.walk import names_in, statement_reads
+from loopgrad.ir.walk import accumulates, names_in, statement_reads
 from loopgrad.simplify import normal_form as nf
 from loopgrad.simplify.cost import cost_of
+from loopgrad.simplify.equations import equations
 from loopgrad.simplify.extraction import Extraction
 from loopgrad.simplify.normal_form import Atom, Poly
 from loopgrad.simplify.reading import Definition, Reading
+from loopgrad.simplify.regions import Region, rebuilt
 from loopgrad.simplify.rescaling import Rescaled, rescale
 from loopgrad.simplify.rewrite import Algebra, learn
 from loopgrad.simplify.sharing import share
@@ -38,21 +36,33 @@ class Candidate:
     work: Work
     extraction: Extraction
     rescaled: Mapping[str, Rescaled]
+    made: Mapping[str, list[Accumulate]]  # for each piece its own statements
+
+    @cached_property
+    def flat(self) -> list[Accumulate]:
+        """The statements without the blocks around them."""
+        return [s for _, s in accumulates(self.statements)]
 
     @property
     def rank(self) -> tuple[float, int, int, str]:
-        text = "\n".join(map(self.work.text, self.statements))
-        return round(self.value, 3), len(self.statements), len(self.rescaled), text
+        text = "\n".join(map(self.work.text, self.flat))
+        return round(self.value, 3), len(self.flat), len(self.rescaled), text
 
 
 class Work:
-    """One program under one set of relations."""
+    """One program under one set of relations: an algebra for each of its regions."""
 
-    def __init__(self, program: Program, own: Reading, known: Reading | None, algebra: Algebra):
-        self.program, self.own, self.known, self.algebra = program, own, known, algebra
+    def __init__(
+        self,
+        program: Program,
+        own: Reading,
+        known: Reading | None,
+        algebras: Mapping[int, Algebra],
+    ):
+        self.program, self.own, self.known, self.algebras = program, own, known, algebras
         self.results = [r.name for r in program.results]
-        self.fixed = _fixed(own, self.results)
-        self.candidates = [t for t in own.definitions if t not in self.fixed]
+        movable = _movable(own) - set(self.results)
+        self.candidates = [t for t in own.definitions if t in movable]
         self.positions = _positions(own, known)
         self.index_names = _index_names(own, known)
         self.order = self._order()
@@ -64,21 +74,27 @@ class Work:
         self.texts: dict[int, str] = {}
         self.extractions: dict[Kept, Candidate] = {}
         self.reduced = {
-            t: algebra.reduce(d.poly) for t, d in own.definitions.items() if d.poly is not None
+            key: self.algebra(key).reduce(d.poly)
+            for key, d in own.definitions.items()
+            if d.poly is not None
         }
+
+    def algebra(self, key: str) -> Algebra:
+        """The relations that hold where the piece stands."""
+        return self.algebras[self.own.definitions[key].region.number]
 
     # ------------------------------------------------------------------------------------- forms
 
-    def form(self, tensor: str, kept: Kept) -> Poly:
-        """The tensor's sum with everything put in that is not kept."""
-        key = (tensor, kept)
-        if key not in self.memory:
-            poly = self.reduced[tensor]
+    def form(self, key: str, kept: Kept) -> Poly:
+        """The piece's sum with everything put in that is not kept."""
+        if (key, kept) not in self.memory:
+            poly = self.reduced[key]
             put = poly.tensors & (set(self.candidates) - kept)
             if put:
-                poly = self.algebra.reduce(nf.map_atoms(poly, lambda a: self._put(a, put, kept)))
-            self.memory[key] = poly
-        return self.memory[key]
+                whole = nf.map_atoms(poly, lambda a: self._put(a, put, kept))
+                poly = self.algebra(key).reduce(whole)
+            self.memory[key, kept] = poly
+        return self.memory[key, kept]
 
     def _put(self, atom: Atom, put: Iterable[str], kept: Kept) -> Poly | None:
         if atom.kind != "read" or atom.name not in put:
@@ -102,39 +118,54 @@ class Work:
             self._taken(alive),
             self.reserved,
             self.positions,
-            lambda poly: self._unfolded(poly, kept),
+            self.own.extent,
+            lambda poly, region: self._unfolded(poly, kept, region),
             self.made,
         )
-        made: list[Statement] = []
-        locals: list[Local] = []
-        definitions = self.own.definitions
-        forms = {t: self.form(t, kept) for t in definitions if t in alive and t in self.reduced}
+        locals: dict[str, Local] = {}
+        own = self.own
+        present = {k: d for k, d in own.definitions.items() if d.tensor in alive}
+        forms = {k: self.form(k, kept) for k in present if k in self.reduced}
         movable = kept & set(self.candidates)
-        rescaled = rescale(forms, definitions, movable, self.algebra, extraction.taken)
-        for tensor, definition in definitions.items():
-            if tensor not in alive:
-                continue
+        rescaled = rescale(forms, own, movable, self.algebra, extraction.taken)
+        made: dict[str, list[Accumulate]] = {}
+        for key, definition in present.items():
+            tensor = definition.tensor
             name = rescaled[tensor].name if tensor in rescaled else tensor
             if tensor not in self.results:
-                locals.append(replace(self._local(definition), name=name))
-            if definition.poly is None:
-                extraction.statements += self.own.statements[tensor]
-            else:
-                extraction.tensor(name, definition.indices, definition.extents, forms[tensor])
-        made += extraction.statements
-        locals += extraction.locals
-        value = sum(self._cost(s, frozenset(x.name for x in locals)) for s in made)
-        return Candidate(made, locals, value, kept, self, extraction, rescaled)
+                locals.setdefault(tensor, replace(self._local(tensor), name=name))
+            extraction.enter(definition.region)
+            before = len(extraction.statements)
+            if key not in forms:
+                extraction.statements += own.statements[key]
+            elif forms[key].terms:
+                sets = [s.reduction for s in own.statements[key]] == [Reduction.SET]
+                extraction.piece(name, definition, forms[key], sets)
+            elif key == tensor and all(
+                k in forms and not forms[k].terms for k in own.pieces[tensor]
+            ):
+                extraction.zero(name, own.extents(tensor))
+            added = extraction.statements[before:]
+            made[key] = [s for s in added if s.target.tensor == name]
+        statements = rebuilt(own.layout, extraction.regions)
+        declared = [*locals.values(), *extraction.locals]
+        names = frozenset(x.name for x in declared)
+        value = sum(
+            self._cost(s, region, names)
+            for region in own.regions
+            for s in extraction.regions.get(region.number, ())
+        )
+        return Candidate(statements, declared, value, kept, self, extraction, rescaled, made)
 
-    def _unfolded(self, poly: Poly, kept: Kept) -> Poly | None:
+    def _unfolded(self, poly: Poly, kept: Kept, region: Region) -> Poly | None:
         """A reduction without the intermediates that it reads: `sum[u](a * a.grad)` is
         `sum[c](o * o.grad)`, where that sum has as few loops and reads what is given."""
-        own = set(self.own.definitions)
+        own = set(self.own.computed)
         read = sorted(poly.tensors & kept & set(self.candidates))
         if not read or any(len(a.parts) == 0 for a, _ in poly.terms[0][0].atoms):
             return None
         whole = nf.map_atoms(poly, lambda a: self._put(a, read, kept))
-        whole = self.algebra.reduce(whole)
+        whole = self.algebras[region.number].reduce(whole)
         if len(whole.terms) != 1 or whole.tensors & own or whole.free != poly.free:
             return None
         term = whole.terms[0][0]
@@ -143,11 +174,11 @@ class Work:
             return None
         return whole if all(a.free & inner for a, _ in term.atoms) else None
 
-    def _cost(self, statement: Statement, temporaries: frozenset[str]) -> float:
+    def _cost(self, statement: Accumulate, region: Region, temporaries: frozenset[str]) -> float:
         reads = frozenset(r.tensor for r in statement_reads(statement))
         key = (id(statement), temporaries & reads)  # statements live as long as `made` and `own`
         if key not in self.costs:
-            self.costs[key] = cost_of([statement], temporaries).value
+            self.costs[key] = cost_of([statement], temporaries, region.ranges).value
         return self.costs[key]
 
     def text(self, statement: Statement) -> str:
@@ -156,24 +187,29 @@ class Work:
         return self.texts[id(statement)]
 
     def _alive(self, kept: Kept) -> set[str]:
-        """What the results need, of what is computed here."""
+        """What the results need, of what is computed here; blocks need what their bounds read."""
         alive: set[str] = set()
         stack = list(self.results)
         while stack:
             tensor = stack.pop()
-            if tensor in alive or tensor not in self.own.definitions:
+            if tensor in alive or tensor not in self.own.pieces:
                 continue
             alive.add(tensor)
-            if tensor in self.reduced:
-                stack += sorted(self.form(tensor, kept).tensors)
-            else:
-                for statement in self.own.statements[tensor]:
-                    stack += [r.tensor for r in statement_reads(statement)]
+            for key in self.own.pieces[tensor]:
+                for block in self.own.definitions[key].region.blocks:
+                    stack += [r.tensor for r in statement_reads(block)]
+                if key in self.reduced:
+                    stack += sorted(self.form(key, kept).tensors)
+                    stack += sorted(_subscript_tensors(self.own.definitions[key]))
+                else:
+                    for statement in self.own.statements[key]:
+                        stack += [r.tensor for r in statement_reads(statement)]
         return alive
 
-    def _local(self, definition: Definition) -> Local:
-        extents = tuple(map(nf.extent_expression, definition.extents))
-        return Local(definition.tensor, extents, definition.element)
+    def _local(self, tensor: str) -> Local:
+        fact = self.own.facts.tensors[tensor]
+        extents = tuple(map(nf.extent_expression, self.own.extents(tensor)))
+        return Local(tensor, extents, fact.element)
 
     def _order(self) -> dict[str, int]:
         names: dict[str, None] = {}
@@ -181,36 +217,57 @@ class Work:
             if reading is not None:
                 for i in reading.facts.program.inputs:
                     names.setdefault(i.name)
-                for tensor in reading.definitions:
-                    if reading is self.known:
+                if reading is self.known:
+                    for tensor in reading.complete:
                         names.setdefault(tensor)
         for i in self.program.inputs:
             names.setdefault(i.name)
         return {n: k for k, n in enumerate(names)}
 
     def _taken(self, alive: set[str]) -> set[str]:
-        taken = self.names - (set(self.own.definitions) - alive - set(self.results))
+        taken = self.names - (set(self.own.computed) - alive - set(self.results))
         if self.known is not None:
             taken |= set(self.known.facts.tensors) | set(self.known.facts.constants)
         return taken
 
 
-def _fixed(own: Reading, results: Iterable[str]) -> set[str]:
-    """What is never put in: results, opaque tensors, and those that subscripts or conditions read."""
-    fixed = set(results)
-    for tensor, definition in own.definitions.items():
+def _subscript_tensors(definition: Definition) -> set[str]:
+    return {t for s in definition.subscripts if isinstance(s, Atom) for t in s.tensors}
+
+
+def _movable(own: Reading) -> set[str]:
+    """What may be put into its readers: whole sums that all readers read at the same turn of the
+    blocks, and of which neither subscripts, conditions nor opaque statements read an element."""
+    movable = {k for k, d in own.definitions.items() if d.whole and d.poly is not None}
+    for key, definition in own.definitions.items():
+        movable -= _subscript_tensors(definition)
         if definition.poly is None:
-            fixed.add(tensor)
-            for statement in own.statements[tensor]:
-                fixed.update(r.tensor for r in statement_reads(statement))
-        else:
-            for atom in nf.atoms_of(definition.poly):
-                if atom.kind not in ("read", "function", "sum"):
-                    fixed |= atom.tensors
-                for part in atom.parts:
-                    if isinstance(part, Atom):
-                        fixed |= part.tensors
-    return fixed
+            for statement in own.statements[key]:
+                movable -= {r.tensor for r in statement_reads(statement)}
+            continue
+        for atom in nf.atoms_of(definition.poly):
+            if atom.kind not in ("read", "function", "sum"):
+                movable -= atom.tensors
+            for part in atom.parts:
+                if isinstance(part, Atom):
+                    movable -= part.tensors
+            read = own.definitions.get(atom.name) if atom.kind == "read" else None
+            if read is not None and read.whole and not _same_turn(atom, read, definition.region):
+                movable.discard(atom.name)
+    for block in {b for region in own.regions for b in region.blocks}:
+        movable -= {r.tensor for r in statement_reads(block)}
+    return movable
+
+
+def _same_turn(read: Atom, definition: Definition, reader: Region) -> bool:
+    """Is what is read made in the same turn of the blocks around its definition?"""
+    region = definition.region
+    around = region.indices
+    return reader.within(region) and all(
+        part == index
+        for part, index in zip(read.parts, definition.indices, strict=True)
+        if index in around or part in around
+    )
 
 
 def _index_names(own: Reading, known: Reading | None) -> dict[str, list[str]]:
@@ -218,7 +275,7 @@ def _index_names(own: Reading, known: Reading | None) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for reading in (own, known):
         if reading is not None:
-            for statement in reading.facts.program.statements:
+            for _, statement in accumulates(reading.facts.program.statements):
                 for r in statement.ranges:
                     if r.upper is not None:
                         names = found.setdefault(reading.extent(r.upper), [])
@@ -231,9 +288,10 @@ def _positions(own: Reading, known: Reading | None) -> dict[str, int]:
     """Where each index stands among loops: after all that once stand before it, as first seen."""
     names: list[str] = []
     for reading in (known, own):
-        for statement in reading.facts.program.statements if reading is not None else ():
+        program = reading.facts.program if reading is not None else None
+        for blocks, statement in accumulates(program.statements) if program is not None else ():
             at = -1
-            for r in statement.ranges:
+            for r in (*(r for b in blocks for r in b.ranges), *statement.ranges):
                 if r.index not in names:
                     names.insert(at + 1 if at >= 0 else len(names), r.index)
                 at = names.index(r.index)
@@ -246,16 +304,15 @@ def _positions(own: Reading, known: Reading | None) -> dict[str, int]:
 def best(program: Program, own: Reading, known: Reading | None) -> Candidate | None:
     """The cheapest candidate over all relations and choices, if it is cheaper than the program."""
     found: list[Candidate] = []
-    definitions: Mapping[str, Definition] = known.definitions if known is not None else {}
     seen: set[str] = set()
-    for aliases, folds in CONFIGURATIONS if definitions else CONFIGURATIONS[:1]:
-        algebra = learn(definitions, aliases, folds)
-        described = algebra.describe()
+    for aliases, folds in CONFIGURATIONS if known is not None else CONFIGURATIONS[:1]:
+        algebras = _algebras(own, known, aliases, folds)
+        described = "\n\n".join(dict.fromkeys(a.describe() for a in algebras.values()))
         if described in seen:
             continue
         seen.add(described)
         try:
-            found.append(_sharing(climb(Work(program, own, known, algebra))))
+            found.append(_sharing(climb(Work(program, own, known, algebras))))
         except nf.TooLarge:
             continue
     if not found:
@@ -276,6 +333,23 @@ def _sharing(found: Candidate) -> Candidate:
     if value >= found.value:
         return found
     return replace(found, statements=list(shared.statements), locals=locals, value=value)
+
+
+def _algebras(
+    own: Reading, known: Reading | None, aliases: bool, folds: bool
+) -> dict[int, Algebra]:
+    """What the forward says where each region stands; regions for which that is the same share it."""
+    found: dict[int, Algebra] = {}
+    learnt: dict[tuple[object, ...], Algebra] = {}
+    for region in own.regions:
+        holding = equations(known, own, region) if known is not None else {}
+        key = tuple(
+            (k, tuple(sorted(d.fixed)), d.indices if d.fixed else ()) for k, d in holding.items()
+        )
+        if key not in learnt:
+            learnt[key] = learn(holding, aliases, folds)
+        found[region.number] = learnt[key]
+    return found
 
 
 def climb(work: Work) -> Candidate:
@@ -309,7 +383,6 @@ def _sums(work: Work) -> Kept:
     return frozenset(
         t
         for t in work.candidates
-        if t in work.reduced
-        and any(x.bound for x, _ in work.reduced[t].terms)
+        if any(x.bound for x, _ in work.reduced[t].terms)
         and len(work.own.definitions[t].indices) > 1
     )

@@ -92,10 +92,11 @@ def derivation(program: Program) -> Derivation:
 
 def assemble(program: Program, own: Reading, known: Reading | None, winner: Candidate) -> Program:
     """The candidate's statements under a header with what they read."""
-    read = {r.tensor for s in winner.statements for r in statement_reads(s)}
+    every = list(all_statements(winner.statements))
+    read = {r.tensor for s in every for r in statement_reads(s)}
     inputs = _inputs(program, known, read)
     results = tuple(program.results)
-    expressions = [e for s in winner.statements for e in statement_expressions(s)]
+    expressions = [e for s in every for e in statement_expressions(s)]
     declared: list[Sequence[Expression]] = [i.extents for i in inputs]
     declared += [r.extents for r in results]
     declared += [x.extents for x in winner.locals]
@@ -131,12 +132,12 @@ def _inputs(program: Program, known: Reading | None, read: set[str]) -> list[Inp
     given = {i.name: i for i in program.inputs}
     forward = known.facts
     found = [given.get(i.name, i) for i in forward.program.inputs if i.name in read]
-    for name in known.definitions:
+    for name in known.complete:
         if name in read and name not in program_computes(program):
             fact = forward.tensors[name]
             kind = "input" if fact.element.value == "float" else "int"
             found.append(given.get(name, Input(name, fact.extents, kind)))  # type: ignore[arg-type]
-    there = {i.name for i in forward.program.inputs} | set(known.definitions)
+    there = {i.name for i in forward.program.inputs} | set(known.complete)
     return found + [i for i in program.inputs if i.name not in there]
 
 

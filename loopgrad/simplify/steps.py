@@ -27,15 +27,14 @@ from loopgrad.ir.nodes import (
     Input,
     Number,
     Program,
-    Range,
     Read,
     Reduction,
     Result,
     Size,
 )
 from loopgrad.ir.operations import ElementType
-from loopgrad.ir.walk import ZERO, rebuild, rename_tensors
 from loopgrad.ir.walk import reads as reads_of
+from loopgrad.ir.walk import rebuild, rename_tensors
 from loopgrad.simplify.certificate import COPIES, KINDS
 from loopgrad.simplify.decimals import CONTEXT
 from loopgrad.simplify.derivation import Chain, Derivation, Step
@@ -111,16 +110,11 @@ class _Check:
         for number, (chain, lines) in enumerate(
             zip(self.derivation.chains, self.lines, strict=True)
         ):
-            ranges = tuple(
-                Range(s.name, ZERO, extent)
-                for s, extent in zip(chain.target.subscripts, chain.extents, strict=True)
-                if isinstance(s, Index)
-            )
             for at, line in enumerate(lines):
                 name = _name(number, at)
-                target = Read(name, chain.target.subscripts)
+                target = Read(name, tuple(Index(r.index) for r in chain.ranges))
                 results.append(Result(name, chain.extents))
-                statements.append(Accumulate(target, Reduction.SET, _as_number(line), ranges))
+                statements.append(Accumulate(target, Reduction.SET, _as_number(line), chain.ranges))
                 read.update((r.tensor, None) for r in reads_of(line))
         inputs = [self._input(name) for name in read]
         constants = {c.name: c for f in self.pairing.facts for c in f.program.constants}
@@ -170,7 +164,10 @@ class _Check:
         for number, (chain, values) in enumerate(zip(self.derivation.chains, found, strict=True)):
             name = chain.target.tensor
             lines = [made[_name(number, at)] for at in range(len(self.lines[number]))]
-            row = [trial.results.get(name, lines[0]), *lines, after[name]]
+            ends = lines[0], lines[-1]
+            if chain.whole and _in_order(chain):
+                ends = trial.results.get(name, lines[0]), after[name]
+            row = [ends[0], *lines, ends[1]]
             for each, value in zip(values, row, strict=True):
                 each.values.append(value)
         self.arithmetics.append(trial.lines)
@@ -222,6 +219,11 @@ class _Check:
 def _weaker(one: Certified, other: Certified) -> Certified:
     order: tuple[Certified, ...] = ("", "reals", "fields and reals")
     return min(one, other, key=order.index)
+
+
+def _in_order(chain: Chain) -> bool:
+    """Has an array over its ranges the axes of the tensor, in their order?"""
+    return chain.target.subscripts == tuple(Index(r.index) for r in chain.ranges)
 
 
 def _name(chain: int, line: int) -> str:

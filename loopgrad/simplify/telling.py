@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from loopgrad.ir.nodes import (
     Accumulate,
     Apply,
     Conditional,
     Expression,
-    Index,
     Number,
     Program,
     Range,
@@ -24,7 +23,9 @@ from loopgrad.simplify import normal_form as nf
 from loopgrad.simplify.bits import Stored, same_bits, stored
 from loopgrad.simplify.derivation import Chain, Derivation, Step, Words
 from loopgrad.simplify.normal_form import Poly
+from loopgrad.simplify.reading import Definition
 from loopgrad.simplify.relations import AtomRelation, SumRelation
+from loopgrad.simplify.rewrite import Algebra
 from loopgrad.simplify.rewrite import Rule as Relation
 from loopgrad.simplify.rules import BY_NAME
 from loopgrad.simplify.search import Candidate
@@ -57,11 +58,14 @@ def derive(winner: Candidate) -> Derivation:
     """The chains that lead from the literal sums to the statements of the winner."""
     teller = _Teller(winner)
     chains = []
-    for tensor in winner.work.own.definitions:
-        if tensor in winner.rescaled:
-            chains.append(teller.rescaled(tensor))
-        elif tensor in teller.made and tensor in winner.work.reduced:
-            chains.append(teller.chain(tensor))
+    for key, definition in winner.work.own.definitions.items():
+        region = definition.region
+        if any(region.extent(index) is None for index in region.indices):
+            continue  # an array of all turns has no known shape: there is no saying what holds
+        if key in winner.rescaled:
+            chains.append(teller.rescaled(key))
+        elif teller.made.get(key) and key in winner.work.reduced:
+            chains.append(teller.chain(key))
     return Derivation(tuple(chains))
 
 
@@ -87,22 +91,21 @@ class _Lines:
 class _Teller:
     def __init__(self, winner: Candidate):
         self.winner, self.work = winner, winner.work
-        self.made: dict[str, list[Accumulate]] = {}
-        for statement in winner.statements:
-            if isinstance(statement, Accumulate):
-                self.made.setdefault(statement.target.tensor, []).append(statement)
+        self.made = _made(winner)
         known = self.work.known
         self.known = stored(known.facts.program.statements) if known is not None else {}
         self.known |= stored(self.work.own.facts.program.statements)
 
     # ------------------------------------------------------------------------------------ chains
 
-    def chain(self, tensor: str) -> Chain:
-        definition = self.work.own.definitions[tensor]
+    def chain(self, key: str) -> Chain:
+        """The chain of a tensor, or of what one region of blocks adds to it."""
+        definition = self.work.own.definitions[key]
         assert definition.poly is not None
+        algebra = self.work.algebra(key)
         self.writer = self._writer({i: i for i in definition.indices})
-        target = Read(tensor, tuple(map(nf.as_expression, definition.indices)))
-        lines = _Lines(target, self._literal(tensor), self.known)
+        target = Read(definition.tensor, tuple(map(nf.as_expression, definition.subscripts)))
+        lines = _Lines(target, self._literal(key, target), self.known)
         current = definition.poly
 
         def reach(poly: Poly, says: Words, *applied: str) -> None:
@@ -111,18 +114,18 @@ class _Teller:
                 lines.reach(self.show(poly), says, *applied)
                 current = poly
 
-        for name in self._put_in(tensor):
+        for name in self._put_in(key):
             reach(self._with(current, name), ("put in ", Read(name, ())), "put in", "distribute")
         for _ in range(MOST_STEPS):
             last = current
-            for rule in self.work.algebra.rules:
-                reach(self._everywhere(current, rule), *self.says(rule))
+            for rule in algebra.rules:
+                reach(_everywhere(algebra, current, rule), *self.says(rule))
             if current is last:
                 break
-        reach(self.work.form(tensor, self.winner.kept), ("collect",), "collect")
-        statements = self._with_temporaries(tensor)
-        self._written(lines, definition.indices, tensor, statements)
-        return self._closed(lines, definition.extents, statements)
+        reach(self.work.form(key, self.winner.kept), ("collect",), "collect")
+        statements = self._with_temporaries(key)
+        self._written(lines, key, statements)
+        return self._closed(lines, definition, statements)
 
     def rescaled(self, tensor: str) -> Chain:
         """The chain of a tensor that takes the place of another times a factor."""
@@ -136,27 +139,27 @@ class _Teller:
         literal = self.show(nf.times(found.factor, definition.poly))
         lines.reach(literal, ("put in ", Read(tensor, ())), "rescale", "put in", "distribute")
         form = self.work.form(tensor, self.winner.kept)
-        whole = self.show(self.work.algebra.reduce(nf.times(found.factor, form)))
+        whole = self.show(self.work.algebra(tensor).reduce(nf.times(found.factor, form)))
         lines.reach(whole, ("by the definitions of the forward",), "definition", "collect")
-        statements = self._with_temporaries(found.name)
-        self._written(lines, definition.indices, found.name, statements)
-        return self._closed(lines, definition.extents, statements)
+        statements = self._with_temporaries(tensor)
+        self._written(lines, tensor, statements)
+        return self._closed(lines, definition, statements)
 
     def _closed(
-        self, lines: _Lines, extents: Sequence[str], statements: Sequence[Accumulate]
+        self, lines: _Lines, definition: Definition, statements: Sequence[Accumulate]
     ) -> Chain:
-        shape = tuple(map(nf.extent_expression, extents))
-        return Chain(lines.target, lines.start, tuple(lines.steps), tuple(statements), shape)
+        around = definition.region.ranges
+        loops = {i: nf.extent_expression(e) for i, e in definition.loops.items()}
+        ranges = (*around, *(Range(i, ZERO, e) for i, e in loops.items()))
+        around_extents = (definition.region.extent(i) for i in definition.region.indices)
+        extents = (*(e for e in around_extents if e is not None), *loops.values())
+        chain = Chain(lines.target, lines.start, tuple(lines.steps), tuple(statements))
+        return replace(chain, ranges=ranges, extents=extents, whole=definition.whole)
 
-    def _written(
-        self,
-        lines: _Lines,
-        indices: Sequence[str],
-        tensor: str,
-        statements: Sequence[Accumulate],
-    ) -> None:
+    def _written(self, lines: _Lines, key: str, statements: Sequence[Accumulate]) -> None:
         """The last line: the sum as the statements write it."""
-        whole = as_sum(self.made[tensor], indices)
+        definition, tensor = self.work.own.definitions[key], lines.target.tensor
+        whole = as_sum(self.made[key], lines.target, definition.indices)
         if whole is None or whole == lines.last:
             return
         named = [s.target.tensor for s in statements if s.target.tensor != tensor]
@@ -175,21 +178,21 @@ class _Teller:
 
     # ---------------------------------------------------------------------------------- the lines
 
-    def _literal(self, tensor: str) -> Expression:
-        """The tensor's statements as one sum, as they were written where that can be said."""
-        definition = self.work.own.definitions[tensor]
+    def _literal(self, key: str, target: Read) -> Expression:
+        """The piece's statements as one sum, as they were written where that can be said."""
+        definition = self.work.own.definitions[key]
         assert definition.poly is not None
-        whole = as_sum(self.work.own.statements[tensor], definition.indices)
+        whole = as_sum(self.work.own.statements[key], target, definition.indices)
         return whole if whole is not None else self.show(definition.poly)
 
     def show(self, poly: Poly) -> Expression:
         return self.writer.expression(poly)
 
-    def _put_in(self, tensor: str) -> list[str]:
-        """What is put into the tensor, directly or not, the last computed first."""
+    def _put_in(self, key: str) -> list[str]:
+        """What is put into the piece, directly or not, the last computed first."""
         outside = set(self.work.candidates) - self.winner.kept
         found: set[str] = set()
-        stack = [tensor]
+        stack = [key]
         while stack:
             poly = self.work.own.definitions[stack.pop()].poly
             for name in sorted((poly.tensors if poly is not None else frozenset()) & outside):
@@ -211,26 +214,18 @@ class _Teller:
 
         return nf.map_atoms(poly, change)
 
-    def _everywhere(self, poly: Poly, rule: Relation) -> Poly:
-        for _ in range(MOST_STEPS):
-            following = self.work.algebra.step(poly, rule)
-            if following.key == poly.key:
-                break
-            poly = following
-        return poly
-
-    def _with_temporaries(self, tensor: str) -> list[Accumulate]:
-        """The tensor's statements, those of the temporaries that it reads before them."""
-        found: list[Accumulate] = []
+    def _with_temporaries(self, key: str) -> list[Accumulate]:
+        """The piece's statements, those of the temporaries that they read before them."""
         names = {t.name for t in self.winner.extraction.temporaries}
-        wanted, own = {tensor}, set(self.work.own.definitions)
-        for statement in reversed(self.winner.statements):
-            assert isinstance(statement, Accumulate)
+        names -= set(self.work.own.definitions)
+        found = list(self.made[key])
+        wanted = {r.tensor for s in found for r in expression_reads(s.value)} & names
+        for statement in reversed(self.winner.flat):
             if statement.target.tensor in wanted:
                 found.append(statement)
-                reads = {r.tensor for r in expression_reads(statement.value)}
-                wanted |= (reads & names) - own
-        return found[::-1]
+                wanted |= {r.tensor for r in expression_reads(statement.value)} & names
+        place = {id(s): n for n, s in enumerate(self.winner.flat)}
+        return sorted(found, key=lambda s: place[id(s)])
 
     # ---------------------------------------------------------------------------------- the rules
 
@@ -286,13 +281,35 @@ class _Teller:
         return names
 
 
-def as_sum(statements: Sequence[Accumulate], indices: Sequence[str]) -> Expression | None:
-    """What the statements add up to, as one expression; None where a target is no plain element."""
-    subscripts = tuple(map(Index, indices))
+def _everywhere(algebra: Algebra, poly: Poly, rule: Relation) -> Poly:
+    for _ in range(MOST_STEPS):
+        following = algebra.step(poly, rule)
+        if following.key == poly.key:
+            break
+        poly = following
+    return poly
+
+
+def _made(winner: Candidate) -> dict[str, list[Accumulate]]:
+    """For each piece its statements in the end: what they share has been named since."""
+
+    def place(statement: Accumulate) -> tuple[object, ...]:
+        return statement.target, statement.reduction, statement.ranges, statement.guard
+
+    found: dict[tuple[object, ...], list[Accumulate]] = {}
+    for statement in reversed(winner.flat):
+        found.setdefault(place(statement), []).append(statement)
+    return {key: [found[place(s)].pop() for s in made] for key, made in winner.made.items()}
+
+
+def as_sum(
+    statements: Sequence[Accumulate], target: Read, indices: Sequence[str]
+) -> Expression | None:
+    """What the statements add up to, as one expression; None where their targets are others."""
     whole: Expression | None = None
     for statement in statements:
         sign = SIGNS.get(statement.reduction)
-        if statement.target.subscripts != subscripts or sign is None:
+        if statement.target.subscripts != target.subscripts or sign is None:
             return None
         value = statement.value
         if statement.guard is not None:

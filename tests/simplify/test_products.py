@@ -93,8 +93,8 @@ FORWARD = {
             z[n] = c[n] * tanh(2 * x[n])
         """,
         """
-        for n:  y[n] += tanh(2 * x[n])
-        for n:  z[n] += c[n] * y[n]
+        for n:  y[n] = tanh(2 * x[n])
+        for n:  z[n] = c[n] * y[n]
         """,
     ),
 }

@@ -1,0 +1,89 @@
+"""Which definitions of a forward hold where: as equations for all indices, or under a reader's blocks.
+
+Values never change once read, so `h[t,b] = tanh(a[t,b])` in a block over `t` is an equation. Where the
+block covers the axis it holds for every `t`; where it covers `1 <= t < T` only, it is used in blocks
+over just that range, for the `t` of the turn.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from loopgrad.ir.nodes import Expression, Index, Range, Reduction
+from loopgrad.ir.walk import ZERO, bounds, indices_of, substitute
+from loopgrad.simplify import normal_form as nf
+from loopgrad.simplify.reading import Definition, Reading
+from loopgrad.simplify.regions import Region
+
+
+def equations(known: Reading, own: Reading, region: Region) -> dict[str, Definition]:
+    """The forward's definitions that hold for what the region of the other program reads."""
+    found: dict[str, Definition] = {}
+    for key, definition in known.definitions.items():
+        if definition.poly is not None and _is_equation(key, definition, known):
+            held = _held(definition, known, own, region)
+            if held is not None:
+                found[key] = held
+    return found
+
+
+def _is_equation(key: str, definition: Definition, known: Reading) -> bool:
+    """Is the element that one statement writes all that its value says?"""
+    plain = definition.indices
+    if len(set(plain)) != len(definition.subscripts):
+        return False
+    if not set(definition.region.indices) <= set(plain):
+        return False
+    if definition.whole:
+        return True
+    # Of several pieces: `=` writes an element once, and nothing is added to it after.
+    own = known.statements[key]
+    every = [s for other in known.pieces[definition.tensor] for s in known.statements[other]]
+    return (
+        len(own) == 1 and own[0].guard is None and all(s.reduction is Reduction.SET for s in every)
+    )
+
+
+def _held(
+    definition: Definition, known: Reading, own: Reading, region: Region
+) -> Definition | None:
+    """The definition with the indices of partial blocks under the names of the reader's blocks."""
+    extents = dict(zip(definition.indices, definition.extents, strict=True))
+    names: dict[str, str] = {}
+    bounding = frozenset().union(*map(indices_of, bounds(definition.region.ranges)))
+    for r in definition.region.ranges:
+        assert r.upper is not None
+        covers = r.lower in (None, ZERO) and known.extent(r.upper) == extents[r.index]
+        if covers and r.index not in bounding:
+            continue
+        matching = [
+            q.index
+            for q in region.ranges
+            if q.index not in names.values() and _range(q, {}, own) == _range(r, names, known)
+        ]
+        if not matching:
+            return None
+        names[r.index] = r.index if r.index in matching else matching[0]
+    if not names:
+        return definition
+    # Other indices give way to the names that are fixed now.
+    away = {i: nf.fresh_index() for i in extents if i in names.values() and i not in names}
+    poly = definition.poly
+    assert poly is not None
+    changed: dict[str, nf.Subscript] = {**away, **{i: nf.fresh_index() for i in names}}
+    back: dict[str, nf.Subscript] = {str(changed[i]): n for i, n in names.items()}
+    final = {i: back.get(str(changed.get(i)), changed.get(i, i)) for i in extents}
+    return replace(
+        definition,
+        subscripts=tuple(final[i] for i in definition.indices),
+        poly=poly.renamed(changed).renamed(back),
+        fixed=frozenset(names.values()),
+    )
+
+
+def _range(r: Range, names: dict[str, str], reading: Reading) -> tuple[str, str]:
+    """Both bounds as texts, with outer indices renamed."""
+    outer: dict[str, Expression] = {i: Index(n) for i, n in names.items()}
+    assert r.upper is not None
+    lower, upper = (substitute(e, outer) for e in (r.lower or ZERO, r.upper))
+    return reading.extent(lower), reading.extent(upper)
