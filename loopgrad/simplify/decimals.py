@@ -108,18 +108,21 @@ def softplus(a: Decimal) -> Decimal:
 
 
 def erf(a: Decimal) -> Decimal:
-    """By the series whose terms all have the sign of a."""
+    """By the series whose terms all have the sign of a, in integers."""
     if a.is_nan():
         return a
     if abs(a) > 12:  # 1 - erf(12) < 1e-63
         return ONE.copy_sign(a)
-    term = total = a
+    one = 10 ** (DIGITS + 10)
+    square = int(2 * a * a * one)
+    term = total = one
     n = 1
-    while term and abs(term) > abs(total) * Decimal(10) ** -(DIGITS + 5):
-        term = term * 2 * a * a / (2 * n + 1)
+    while term:
+        n += 2
+        term = term * square // (n * one)
         total += term
-        n += 1
-    return 2 / pi().sqrt() * (-a * a).exp() * total
+    factor = 2 / pi().sqrt() * (-a * a).exp() * a
+    return Decimal(factor * total / one)
 
 
 def sin(a: Decimal) -> Decimal:

@@ -19,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loopgrad.analysis.facts import Facts
+from loopgrad.analysis.infer import infer
+from loopgrad.ir.memo import once_per_program
 from loopgrad.ir.nodes import (
     Accumulate,
     Apply,
@@ -30,6 +32,7 @@ from loopgrad.ir.nodes import (
     Extent,
     Index,
     Number,
+    Program,
     Range,
     Read,
     Reduction,
@@ -41,7 +44,7 @@ from loopgrad.simplify.fields import UNKNOWN
 from loopgrad.simplify.integer_arithmetic import COMPARE, INTEGER, UPDATES, integer_power
 from loopgrad.simplify.integer_arithmetic import Undefined as Undefined
 from loopgrad.simplify.lines import Lines, Numbers
-from loopgrad.simplify.spaces import WORLD, Integers, Loop, Mask, Space, worlds
+from loopgrad.simplify.spaces import WORLD, Integers, Loop, Mask, Space, spread, worlds
 
 # Of an expression: numbers, integers or truth values, of a shape that broadcasts to the space's.
 Values: TypeAlias = Numbers | Integers | Mask
@@ -82,6 +85,11 @@ class Prepared:
         self.facts = facts
         self.identities = _identities(facts)
         self.watched = _watched(facts)
+
+
+@once_per_program
+def prepared(program: Program) -> Prepared:
+    return Prepared(infer(program))
 
 
 def shape_of(extents: Sequence[Expression], known: Known) -> tuple[int, ...]:
@@ -134,8 +142,7 @@ def computed(
     for name, identity in prepared.identities.items():
         shape = (space.count, *shape_of(facts.tensors[name].extents, known))
         if facts.tensors[name].element is ElementType.FLOAT:
-            tensors[name] = lines.number(identity).spread((prod(shape),)).each(np.array, np.array)
-            tensors[name] = _reshaped(tensors[name], shape)
+            tensors[name] = lines.filled(identity, shape)
         else:
             tensors[name] = np.full(shape, _whole(identity), np.int64)
     run = Run(lines, tensors, setting, prepared.watched)
@@ -216,7 +223,6 @@ class Run:
         self.known = {**setting.extents, **setting.constants}
         self.step = 0
         self.reached: set[int] = set()
-        self.literals: dict[tuple[type, int | float | Fraction], Numbers] = {}
         self.states = {name: np.zeros(prod(self.shapes[name]), np.int64) for name in watched}
 
     @property
@@ -313,50 +319,50 @@ class Run:
         places = self.cells(target, space)
         new = self.value(value, space)
         self.mark_written(name, places, reduction, space)
-        plain = WORLD in space.ranges and all(
-            isinstance(s, Index) and s.name in space.ranges for s in target.subscripts
-        )
         if not isinstance(tensor, Numbers):
-            cells = np.broadcast_to(places, space.shape).reshape(-1)
-            whole = np.broadcast_to(self.as_integers(new), space.shape).reshape(-1)
+            cells = spread(places, space.shape).reshape(-1)
+            whole = spread(self.as_integers(new), space.shape).reshape(-1)
             UPDATES[reduction](tensor, cells, whole)
             return
         values = self.numbers(new)
+        sums = reduction in SUMS
         # Loops that the target does not name repeat its cells.
         repeated = [a for a, n in enumerate(places.shape) if n == 1 < space.shape[a]]
         shape = space.shape
-        if repeated and reduction in SUMS:
-            shape = tuple(1 if a in repeated else n for a, n in enumerate(shape))
+        if repeated and sums:
+            shape = tuple([1 if a in repeated else n for a, n in enumerate(shape)])
             along = zip(values.shape, space.shape, strict=True)
             whole_axes = [n if a in repeated else m for a, (m, n) in enumerate(along)]
             values = self.lines.total(values.spread(tuple(whole_axes)), tuple(repeated))
-        cells = np.broadcast_to(places, shape).reshape(-1)
-        values = values.spread(shape).reshaped((prod(shape),))
-        once = plain and (not repeated or reduction in SUMS)
-        self._update(tensor, cells, values, reduction, once)
-
-    def _update(
-        self, tensor: Numbers, cells: Integers, values: Numbers, reduction: Reduction, once: bool
-    ) -> None:
-        """Combines each element with its values; `once`: each has one."""
-        lines = self.lines
-        if reduction in SUMS and not once:
-            cells, values = _summed(lines, cells, values)
-            once = True
-        combine: Callable[[Numbers, Numbers], Numbers] = {
-            Reduction.ADD: lines.add,
-            Reduction.SUBTRACT: lines.subtract,
-            Reduction.MULTIPLY: lines.multiply,
-            Reduction.MAXIMUM: lines.largest,
-            Reduction.MINIMUM: lines.smallest,
-            Reduction.SET: lambda old, new: new,
-        }[reduction]
-        if once:
-            tensor[cells] = combine(tensor[cells], values)
+            repeated = []
+        cells = spread(places, shape)
+        if not repeated and _named(target, space):
+            self._update(tensor, cells, values, reduction)
+            return
+        cells, values = cells.reshape(-1), values.spread(shape).reshaped((cells.size,))
+        if sums:
+            self._update(tensor, *_summed(self.lines, cells, values), reduction)
             return
         for turns in _rounds(cells):
-            at = cells[turns]
-            tensor[at] = combine(tensor[at], values[turns])
+            self._update(tensor, cells[turns], values[turns], reduction)
+
+    def _update(
+        self, tensor: Numbers, cells: Integers, values: Numbers, reduction: Reduction
+    ) -> None:
+        """Combines each of the elements, no two of which are the same, with its value."""
+        lines = self.lines
+        match reduction:
+            case Reduction.ADD:
+                values = lines.add(tensor[cells], values)
+            case Reduction.SUBTRACT:
+                values = lines.subtract(tensor[cells], values)
+            case Reduction.MULTIPLY:
+                values = lines.multiply(tensor[cells], values)
+            case Reduction.MAXIMUM:
+                values = lines.largest(tensor[cells], values)
+            case Reduction.MINIMUM:
+                values = lines.smallest(tensor[cells], values)
+        tensor[cells] = values
 
     # ------------------------------------------------------------------------------ completeness
 
@@ -454,16 +460,13 @@ class Run:
         raise AssertionError("reductions were unfolded")
 
     def literal(self, value: int | float | Fraction, space: Space) -> Numbers:
-        key = (type(value), value)
-        if key not in self.literals:
-            self.literals[key] = self.lines.number(value)
-        return self.literals[key].reshaped((1,) * space.axes)
+        return self.lines.number(value).reshaped((1,) * space.axes)
 
     def conditional(
         self, mask: Mask, then: Expression, otherwise: Expression, space: Space
     ) -> Values:
         """Each branch where it is taken; also where nowhere, for the sake of its type."""
-        mask = np.broadcast_to(mask, space.shape)
+        mask = spread(mask, space.shape)
         yes = self.value(then, space.where(mask))
         no = self.value(otherwise, space.where(~mask))
         if not isinstance(yes, Numbers) and not isinstance(no, Numbers):
@@ -572,6 +575,14 @@ RATIONAL: dict[str, Callable[..., Fraction]] = {
 @lru_cache(maxsize=1024)
 def _integer(value: int, axes: int) -> Integers:
     return np.full((1,) * axes, value, np.int64)
+
+
+def _named(target: Read, space: Space) -> bool:
+    """Do the subscripts alone tell the iterations apart, other loops aside?"""
+    subscripts = [s.name for s in target.subscripts if isinstance(s, Index)]
+    return len(subscripts) == len(target.subscripts) and space.ranges.issuperset(
+        (WORLD, *subscripts)
+    )
 
 
 def _summed(lines: Lines, cells: Integers, values: Numbers) -> tuple[Integers, Numbers]:

@@ -34,6 +34,7 @@ UNKNOWN = -1
 
 HALF = 1 << 13  # exponents are below 2**26: two digits of 13 bits
 BABY = 1 << 16  # baby steps of a logarithm
+FEW = 64  # up to so many, Python raises faster than NumPy
 SMALL = 4  # powers that are products
 
 
@@ -229,8 +230,10 @@ class Fields:
         seed = sum(ord(letter) * 257**place for place, letter in enumerate(name))
         # A permutation of high degree, other for every name; no identity of `sin` holds for it.
         modulus = self._modulus(a)
-        shifted = (a + seed % 1000003 + 1) % modulus
-        raised = self._raise(shifted, np.full_like(modulus, 65537))
+        raised = shifted = (a + seed % 1000003 + 1) % modulus
+        for _ in range(8):
+            raised = raised * raised % modulus
+        raised = raised * shifted % modulus
         return _spread((raised * (seed % 999983 + 2) + seed % 7919) % modulus, a)
 
     def constant(self, name: str) -> Residues:
@@ -253,6 +256,13 @@ class Fields:
     def _raise(self, a: Residues, exponents: Residues) -> Residues:
         """a**exponents, not negative; what it gives for unknown a means nothing."""
         modulus = self._modulus(a)
+        if a.size <= FEW and a.shape[0] == self.rows:
+            shape = np.broadcast_shapes(a.shape, exponents.shape)
+            each = np.broadcast_arrays(np.maximum(a, 0), exponents, modulus)
+            powers = [
+                pow(x, n, p) for x, n, p in zip(*(e.ravel().tolist() for e in each), strict=True)
+            ]
+            return np.array(powers, np.int64).reshape(shape)
         square = np.where(a < 0, 0, a)
         result = np.ones(np.broadcast_shapes(a.shape, exponents.shape), np.int64)
         largest = int(exponents.max(initial=0))

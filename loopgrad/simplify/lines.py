@@ -18,6 +18,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from math import prod
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -55,7 +56,7 @@ class Numbers:
 
     @property
     def size(self) -> int:
-        return int(np.prod(self.shape))
+        return prod(self.shape)
 
     def each(
         self, residues: Callable[[Residues], Residues], reals: Callable[[Reals], Reals]
@@ -151,12 +152,19 @@ class Lines:
         self.beyond: set[str] = set()
         self.infinite = False
         self.tied = False
+        self._numbers: dict[Hashable, Numbers] = {}
         self._functions: dict[Hashable, Callable[..., Any]] = {}
 
     # ------------------------------------------------------------------------------- making
 
     def number(self, value: int | float | Fraction) -> Numbers:
         """A literal, taken as the decimal number that is written; of shape (1,)."""
+        key = (type(value), value)
+        if key not in self._numbers:
+            self._numbers[key] = self._number(value)
+        return self._numbers[key]
+
+    def _number(self, value: int | float | Fraction) -> Numbers:
         if isinstance(value, float) and value in (float("inf"), float("-inf")):
             if not self.real:
                 raise NeedsReals
@@ -168,6 +176,19 @@ class Lines:
             self.field.number(exact) if self.exact else None,
             _array(decimals.decimal(exact)) if self.real else None,
         )
+
+    def filled(self, value: float, shape: Shape) -> Numbers:
+        """A tensor of that number everywhere."""
+        one = self.number(value)
+        residues: Residues | None = None
+        reals: Reals | None = None
+        if one.residues is not None:
+            residues = np.empty((len(one.residues), *shape), np.int64)
+            residues[...] = one.residues.reshape(-1, *[1] * len(shape))
+        if one.reals is not None:
+            reals = np.empty(shape, one.reals.dtype)
+            reals[...] = one.reals[0]
+        return Numbers(residues, reals)
 
     def of_integers(self, values: Integers) -> Numbers:
         return Numbers(

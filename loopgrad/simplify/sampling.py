@@ -364,6 +364,8 @@ def random_numbers(
     """Random numbers of twelve digits, the residues drawn apart from the reals.
 
     Where the reals are positive, the residues are squares, so that logs and roots of them exist.
+    Without residues, worlds of one kind get the same numbers, zeros apart: what is computed of these is
+    computed once.
     """
     whole = (len(worlds), *shape)
 
@@ -378,6 +380,8 @@ def random_numbers(
         digits = [Decimal(int(v)).scaleb(-12) for v in drawn.flat]
         reals = np.empty(whole, object)
         reals.reshape(-1)[:] = digits
+        if not lines.exact and len({how.kind for how in worlds}) == 1:
+            reals[:] = reals[:1]
     if lines.exact:
         squares = by_world([w.kind in ("unit", "large") for w in worlds])
         residues = lines.field.random(whole, rng, squares)

@@ -68,8 +68,8 @@ class Space:
     def within(self, index: str, lower: Integers, upper: Integers) -> Space:
         """With a loop whose bounds are others in each iteration; all in one axis."""
         flat = self.flattened()
-        lower = np.broadcast_to(lower, self.shape).reshape(-1)
-        lengths = np.maximum(np.broadcast_to(upper, self.shape).reshape(-1) - lower, 0)
+        lower = spread(lower, self.shape).reshape(-1)
+        lengths = np.maximum(spread(upper, self.shape).reshape(-1) - lower, 0)
         total = int(lengths.sum())
         turn = np.repeat(np.arange(len(lengths)), lengths)
         first = np.repeat(np.cumsum(lengths) - lengths, lengths)
@@ -79,17 +79,17 @@ class Space:
 
     def flattened(self) -> Space:
         def full(values: Integers) -> Integers:
-            return np.broadcast_to(values, self.shape).reshape(-1)
+            return spread(values, self.shape).reshape(-1)
 
         indices = {name: full(values) for name, values in self.indices.items()}
         return Space((self.count,), full(self.world), indices, frozenset())
 
     def where(self, mask: Mask) -> Space:
         """The iterations in which the mask holds, in one axis."""
-        mask = np.broadcast_to(mask, self.shape)
+        mask = spread(mask, self.shape)
 
         def kept(values: Integers) -> Integers:
-            chosen: Integers = np.broadcast_to(values, self.shape)[mask]
+            chosen: Integers = spread(values, self.shape)[mask]
             return chosen
 
         indices = {name: kept(values) for name, values in self.indices.items()}
@@ -100,6 +100,11 @@ class Space:
         one = np.full((1,) * self.axes, value, np.int64)
         indices = {**self.indices, index: one}
         return Space(self.shape, self.world, indices, self.ranges | {index})
+
+
+def spread(values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """Broadcast to the shape."""
+    return values if values.shape == shape else np.broadcast_to(values, shape)
 
 
 def worlds(count: int) -> Space:

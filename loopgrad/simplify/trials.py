@@ -8,7 +8,6 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from loopgrad.analysis.infer import infer
 from loopgrad.diagnostics import listing
 from loopgrad.ir.nodes import Program
 from loopgrad.ir.operations import ElementType
@@ -20,6 +19,7 @@ from loopgrad.simplify.evaluate import (
     Tensor,
     TooLarge,
     computed,
+    prepared,
 )
 from loopgrad.simplify.fields import fields
 from loopgrad.simplify.integer_arithmetic import Undefined
@@ -80,8 +80,8 @@ class Memory:
 
 
 def pairing(before: Program, after: Program, forward: Program | None = None) -> Pairing:
-    prepared = Prepared(infer(forward)) if forward is not None else None
-    return Pairing(Prepared(infer(before)), Prepared(infer(after)), prepared, Memory())
+    of = prepared(forward) if forward is not None else None
+    return Pairing(prepared(before), prepared(after), of, Memory())
 
 
 class Pairing:
