@@ -104,21 +104,20 @@ def _statement(
     total.weighted[tuple(sorted(turns))] += STATEMENT
     total.weighted[whole] += 2  # the loop, the update
     total.operations[whole] += statement.reduction.value != "="
-    read: set[str] = set()
+    read: dict[Read, None] = {}
     roots = [statement.value, *([statement.guard] if statement.guard is not None else [])]
     for root in roots:
         _expression(root, size, total)
         for node in subexpressions(root):
             if isinstance(node, Read):
-                read.add(show_expression(node))
+                read[node] = None
                 key = size(node)
                 if key:
                     total.weighted[key] += 1.5 if node.tensor in temporaries else 1
     written = size(statement.target)
     total.weighted[written] += 1
     total.bytes[written] += 4
-    for text in sorted(read):
-        node = next(n for r in roots for n in subexpressions(r) if show_expression(n) == text)
+    for node in read:
         total.bytes[size(node)] += 4
 
 

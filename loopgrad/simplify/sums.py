@@ -21,18 +21,35 @@ class TooLarge(Exception):
 class Poly(Keyed):
     """A sum of terms; zero coefficients are left out, terms sorted by their text."""
 
-    __slots__ = ("free", "height", "shape", "tensors", "terms")
-
     def __init__(self, terms: Mapping[Term, Number]):
         if len(terms) > MOST_TERMS:
             raise TooLarge
-        kept = sorted(((t, c) for t, c in terms.items() if c), key=lambda t: t[0].key)
+        kept = [(t, c) for t, c in terms.items() if c]
+        if len(kept) > 1:
+            kept.sort(key=lambda t: t[0].key)
         self.terms: tuple[tuple[Term, Number], ...] = tuple(kept)
-        self.key = " + ".join(t.key if c == 1 else f"{c} {t.key}" for t, c in kept) or "0"
-        self.shape = " + ".join(sorted(f"{c} {t.shape}" for t, c in kept))
-        self.free = frozenset().union(*(t.free for t, _ in kept))
-        self.tensors = frozenset().union(*(t.tensors for t, _ in kept))
-        self.height = max((t.height for t, _ in kept), default=0)
+
+    # Most sums are parts of larger ones, and are never asked.
+
+    @cached_property
+    def key(self) -> str:  # type: ignore[override]
+        return " + ".join([t.key if c == 1 else f"{c} {t.key}" for t, c in self.terms]) or "0"
+
+    @cached_property
+    def shape(self) -> str:
+        return " + ".join(sorted([f"{c} {t.shape}" for t, c in self.terms]))
+
+    @cached_property
+    def free(self) -> frozenset[str]:
+        return frozenset().union(*[t.free for t, _ in self.terms])
+
+    @cached_property
+    def tensors(self) -> frozenset[str]:
+        return frozenset().union(*[t.tensors for t, _ in self.terms])
+
+    @cached_property
+    def height(self) -> int:
+        return max([t.height for t, _ in self.terms], default=0)
 
     def __bool__(self) -> bool:
         return bool(self.terms)
@@ -157,6 +174,8 @@ def _take_whole_powers(atoms: dict[Atom, Number]) -> Number:
 
 
 def plus(*polys: Poly) -> Poly:
+    if len(polys) == 1:
+        return polys[0]
     total: dict[Term, Number] = {}
     for poly in polys:
         for term, coefficient in poly.terms:
@@ -180,7 +199,7 @@ def times(*polys: Poly) -> Poly:
             result = poly
             continue
         result = plus(
-            *(_times_term(t, c, u, d) for t, c in factors_of(result) for u, d in factors_of(poly))
+            *[_times_term(t, c, u, d) for t, c in factors_of(result) for u, d in factors_of(poly)]
         )
     return result
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from itertools import count, permutations
 from itertools import product as combinations
 
@@ -17,17 +18,24 @@ Powers = Mapping[Atom, Number]
 class Term(Keyed):
     """`sum over bound of product of atoms`; made by `product` only."""
 
-    __slots__ = ("atoms", "bound", "free", "height", "shape", "tensors")
-
     def __init__(self, bound: Bound, atoms: tuple[tuple[Atom, Number], ...]):
         self.bound, self.atoms = bound, atoms
         self.key = _text(bound, atoms)
         own = {i for i, _ in bound}
-        self.free = frozenset().union(*(a.free for a, _ in atoms)) - own
-        self.tensors = frozenset().union(*(a.tensors for a, _ in atoms))
-        self.height = max((a.height for a, _ in atoms), default=0) + bool(bound)
-        shapes = sorted(f"{a.shape}^{p}" for a, p in atoms)
-        self.shape = f"[{','.join(sorted(e for _, e in bound))}]{'*'.join(shapes)}"
+        self.free = frozenset().union(*[a.free for a, _ in atoms]) - own
+
+    @cached_property
+    def tensors(self) -> frozenset[str]:
+        return frozenset().union(*[a.tensors for a, _ in self.atoms])
+
+    @cached_property
+    def height(self) -> int:
+        return max([a.height for a, _ in self.atoms], default=0) + bool(self.bound)
+
+    @cached_property
+    def shape(self) -> str:
+        shapes = sorted([f"{a.shape}^{p}" for a, p in self.atoms])
+        return f"[{','.join(sorted([e for _, e in self.bound]))}]{'*'.join(shapes)}"
 
     def opened(self) -> tuple[Bound, dict[Atom, Number]]:
         """The bound indices under fresh names, and the powers of the atoms."""
@@ -39,7 +47,7 @@ class Term(Keyed):
 
 
 def _text(bound: Bound, atoms: Iterable[tuple[Atom, Number]]) -> str:
-    inside = "*".join(a.key if p == 1 else f"{a.key}^{p}" for a, p in atoms) or "1"
+    inside = "*".join([a.key if p == 1 else f"{a.key}^{p}" for a, p in atoms]) or "1"
     return f"sum[{','.join(f'{i}<{e}' for i, e in bound)}]({inside})" if bound else inside
 
 

@@ -335,6 +335,8 @@ def content_of(poly: Poly) -> tuple[Poly, Poly]:
     assert shared is not None
     coefficients = [Fraction(c) for _, c in poly.terms]
     number = _common(coefficients)
+    if not shared and number == 1:
+        return nf.ONE, poly
     content = nf.product((), shared, number)
     inverse = nf.product((), {a: -p for a, p in shared.items()}, Fraction(1) / number)
     return content, nf.plus(*(nf.times(Poly({t: c}), inverse) for t, c in poly.terms))
@@ -365,24 +367,35 @@ def divide(poly: Poly, divisor: Poly) -> Poly | None:
     atoms = sorted(
         {a for p in (poly, divisor) for t, _ in p.terms for a, _ in t.atoms}, key=nf.key_of
     )
-
-    def lead(p: Poly) -> tuple[Term, nf.Number]:
-        return max(p.terms, key=lambda t: tuple(dict(t[0].atoms).get(a, 0) for a in atoms))
-
-    head, c = lead(divisor)
-    quotient = nf.ZERO
-    rest = poly
+    rest, below = _by_exponents(poly, atoms), _by_exponents(divisor, atoms)
+    head = max(below)
+    quotient: list[tuple[Exponents, nf.Number]] = []
     for _ in range(2 * len(poly.terms) + 2):
-        if not rest.terms:
-            return quotient
-        term, d = lead(rest)
-        powers = dict(term.atoms)
-        for atom, p in head.atoms:
-            powers[atom] = powers.get(atom, 0) - p
-            if powers[atom] < 0 and dict(term.atoms).get(atom, 0) >= 0:
-                return None
-        step = nf.product((), powers, Fraction(d) / c)
-        quotient = nf.plus(quotient, step)
-        subtract = [nf.times(step, Poly({t: -e})) for t, e in divisor.terms]
-        rest = nf.plus(rest, *subtract)
+        if not rest:
+            parts = [nf.product((), dict(zip(atoms, e, strict=True)), c) for e, c in quotient]
+            return nf.plus(*parts)
+        lead = max(rest)
+        step = tuple([a - b for a, b in zip(lead, head, strict=True)])
+        if any(s < 0 <= a and b for s, a, b in zip(step, lead, head, strict=True)):
+            return None
+        factor = Fraction(rest[lead]) / below[head]
+        quotient.append((step, nf.exact(factor)))
+        for exponents, coefficient in below.items():
+            at = tuple([a + b for a, b in zip(step, exponents, strict=True)])
+            left = rest.get(at, 0) - factor * coefficient
+            if left:
+                rest[at] = left
+            else:
+                rest.pop(at, None)
     return None
+
+
+Exponents = tuple[nf.Number, ...]
+
+
+def _by_exponents(poly: Poly, atoms: list[Atom]) -> dict[Exponents, nf.Number]:
+    found: dict[Exponents, nf.Number] = {}
+    for term, coefficient in poly.terms:
+        powers = dict(term.atoms)
+        found[tuple([powers.get(a, 0) for a in atoms])] = coefficient
+    return found
