@@ -227,13 +227,33 @@ def _times_term(t: Term, c: Number, u: Term, d: Number) -> Poly:
 
 
 def powered_sum(poly: Poly, exponent: Number) -> Poly:
-    """A sum as one factor, under a power; its leading coefficient is 1 where the power is whole."""
+    """A sum as one factor, under a power; its leading coefficient is 1 where the power is whole.
+
+    What all terms share is a factor of its own: `(B - B p)**-1` is `B**-1 (1 - p)**-1`.
+    """
+    shared = _shared(poly) if exponent.denominator == 1 and exponent < 0 else {}
+    if shared:
+        rest = times(poly, product((), {a: -p for a, p in shared.items()}))
+        outside = product((), {a: p * exponent for a, p in shared.items()})
+        return times(outside, powered_sum(rest, exponent))
     leading: Number = 1
     if exponent.denominator == 1 and poly.terms:
         leading = min(poly.terms, key=lambda t: (not t[0].atoms, t[0].shape))[1]
     inside = scaled(poly, Fraction(1) / leading)
     atom = Atom("sum", "", (inside,))
     return product((), {atom: exponent}, Fraction(leading) ** int(exponent) if leading != 1 else 1)
+
+
+def _shared(poly: Poly) -> dict[Atom, Number]:
+    """The powers of atoms that every term has, where there are several terms."""
+    if len(poly.terms) < 2 or any(t.bound for t, _ in poly.terms):
+        return {}
+    first, *others = (dict(t.atoms) for t, _ in poly.terms)
+    return {
+        a: min(p, *(o[a] for o in others))
+        for a, p in first.items()
+        if p > 0 and all(o.get(a, 0) > 0 for o in others)
+    }
 
 
 # ------------------------------------------------------------------------------- extents as numbers

@@ -51,6 +51,9 @@ class Writer:
         content, rest = content_of(poly)
         if self.plain and len(poly.terms) > 1:
             content, rest = nf.ONE, poly
+        flat = spread(rest)
+        if len(flat.terms) <= len(rest.terms):
+            rest = flat  # `(a - p) - (a - n)` is `n - p`
         named: list[Poly] = []
         if len(rest.terms) == 1:
             content, factors = nf.times(content, rest), []
@@ -188,8 +191,9 @@ class Writer:
         else:
             polys = [Poly({t: c}) for t, c in ordered]
         result: Expression | None = None
-        for part in polys:
-            sign, value = self.signed(part)
+        parts = [self.signed(p) for p in polys]
+        positive = next((n for n, (sign, _) in enumerate(parts) if sign > 0), 0)
+        for sign, value in (parts[positive], *parts[:positive], *parts[positive + 1 :]):
             if result is None:
                 result = value if sign > 0 else Apply("neg", (value,))
             else:
