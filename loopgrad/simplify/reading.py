@@ -84,6 +84,24 @@ def _of_reads(poly: Poly) -> bool:
     )
 
 
+def _solvable(poly: Poly) -> bool:
+    """A sum in which one can solve for a read: `x - mu`, where the rest is an offset."""
+    terms = [(t, t.atoms[0][0]) for t, _ in poly.terms if len(t.atoms) == 1 and not t.bound]
+    return any(
+        atom.kind == "read"
+        and is_offset(nf.plus(poly, Poly({term: -dict(poly.terms)[term]})), atom)
+        for term, atom in terms
+    )
+
+
+def is_offset(rest: Poly, atom: Atom) -> bool:
+    """Has no tensor of the sum as many indices as the atom?"""
+    terms = (t.atoms for t, _ in rest.terms if not t.bound)
+    return not any(
+        len(a) == 1 and a[0][0].kind == "read" and a[0][0].free >= atom.free for a in terms
+    )
+
+
 class Unsupported(Exception):
     """The program has something that this algebra does not speak of."""
 
@@ -146,7 +164,8 @@ class Reader:
     def factor(self, expression: Expression) -> Poly:
         poly = self.value(expression)
         several = len(poly.terms) > 1 and len(poly.tensors) > 1
-        if several and (_of_reads(poly) if self.naming == "reads" else self.naming == "sums"):
+        named = {"none": False, "reads": _of_reads(poly), "sums": _solvable(poly)}
+        if several and named[self.naming]:
             return nf.powered_sum(poly, 1)
         return poly
 

@@ -16,9 +16,10 @@ from fractions import Fraction
 
 from loopgrad.simplify import normal_form as nf
 from loopgrad.simplify.normal_form import Atom, Number, Poly, Subscript, Term
-from loopgrad.simplify.reading import Definition
+from loopgrad.simplify.reading import Definition, is_offset
 
 Names = dict[str, Subscript]
+MOST_FOLDED = 4  # terms of a sum that is looked for as a whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +44,16 @@ class SumRelation:
     atoms: tuple[tuple[Atom, Number], ...]
     variables: frozenset[str]
     value: Poly
+    source: str
+
+
+@dataclass(frozen=True, eq=False)
+class FoldRelation:
+    """`c1 * product + c2 * product + ... -> value`, where all terms stand beside the same factor."""
+
+    terms: tuple[tuple[tuple[tuple[Atom, Number], ...], Number], ...]
+    variables: frozenset[str]
+    value: Atom
     source: str
 
 
@@ -235,7 +246,7 @@ def solve_named(atom: Atom) -> tuple[Atom, Poly] | None:
             choices.append((found, term, coefficient))
     for found, term, coefficient in choices:
         rest = nf.plus(inside, Poly({term: -coefficient}))
-        if found.name not in rest.tensors:
+        if is_offset(rest, found) and found.name not in rest.tensors:
             value = nf.plus(nf.of_atom(atom), nf.scaled(rest, -1))
             return found, nf.scaled(value, Fraction(1) / coefficient)
     return None
@@ -246,7 +257,10 @@ def _plain(atom: Atom) -> bool:
 
 
 def solve_alias(definition: Definition, poly: Poly) -> tuple[Atom, Poly] | None:
-    """From `l = s - log(Z)`: `s -> l + log(Z)`, for a plain read that carries all indices."""
+    """From `l = s - log(Z)`: `s -> l + log(Z)`, for a plain read that carries all indices.
+
+    The rest reads nothing element by element: `p -> 2 m - q` would cancel digits.
+    """
     if len(poly.terms) < 2 or any(t.bound for t, _ in poly.terms):
         return None
     own = nf.of_atom(nf.read(definition.tensor, definition.indices))
@@ -256,7 +270,7 @@ def solve_alias(definition: Definition, poly: Poly) -> tuple[Atom, Poly] | None:
         atom = term.atoms[0][0]
         if atom.kind == "read" and atom.free == set(definition.indices) and _plain(atom):
             rest = nf.plus(poly, Poly({term: -coefficient}))
-            if atom.name not in rest.tensors:
+            if is_offset(rest, atom) and atom.name not in rest.tensors:
                 return atom, nf.scaled(nf.plus(own, nf.scaled(rest, -1)), coefficient)
     return None
 
@@ -300,15 +314,36 @@ def fold_product(definition: Definition, poly: Poly) -> SumRelation | None:
     return SumRelation((), pattern, variables, value, definition.tensor)
 
 
+def fold_sum(definition: Definition, poly: Poly) -> FoldRelation | None:
+    """From `m = (p + q) / 2`: the whole sum, `-> m`.
+
+    Of reads, element by element. Nothing is solved for; with products in it, what is left beside the
+    value could cancel against it: `h - h'` for `(1 - G) * (h - R)`.
+    """
+    if not 1 < len(poly.terms) <= MOST_FOLDED:
+        return None
+    for term, _ in poly.terms:
+        reads = [a for a, p in term.atoms if p == 1 and a.kind == "read" and _plain(a)]
+        if len(term.atoms) != 1 or not reads or reads[0].free != set(definition.indices):
+            return None
+    own = nf.read(definition.tensor, definition.indices)
+    terms = tuple((t.atoms, c) for t, c in poly.terms)
+    variables = frozenset(definition.indices) - definition.fixed
+    return FoldRelation(terms, variables, own, definition.tensor)
+
+
 def solve_sum(
-    left: Poly, right: Poly, safe: set[str]
+    left: Poly, right: Poly, safe: set[str], several: bool = False
 ) -> tuple[Term, nf.Bound, dict[Atom, Number], Poly] | None:
-    """From `left = right` with one sum on the right: the sum's part that moves, and its value."""
+    """From `left = right` with one sum on the right: the sum's part that moves, and its value.
+
+    several: of more sums, the first is solved for.
+    """
     difference = nf.plus(right, nf.scaled(left, -1))
     sums = [(t, c) for t, c in difference.terms if t.bound]
-    if len(sums) != 1:
+    if not sums or (len(sums) > 1 and not several):
         return None
-    term, coefficient = sums[0]
+    term, coefficient = min(sums, key=lambda t: t[0].shape)
     bound, powers = term.opened()
     inner = {i for i, _ in bound}
     moving = {a: p for a, p in powers.items() if a.free & inner}

@@ -11,11 +11,11 @@ from loopgrad.simplify import normal_form as nf
 from loopgrad.simplify import relations as rel
 from loopgrad.simplify.normal_form import Atom, Poly, Term
 from loopgrad.simplify.reading import Definition
-from loopgrad.simplify.relations import AtomRelation, SumRelation
+from loopgrad.simplify.relations import AtomRelation, FoldRelation, SumRelation
 
 MOST_ROUNDS = 60
 CANCEL = "cancel g against g + r: g / (g + r) = 1 - r / (g + r)"
-Rule = AtomRelation | SumRelation | str
+Rule = AtomRelation | SumRelation | FoldRelation | str
 
 
 class Algebra:
@@ -24,6 +24,7 @@ class Algebra:
     def __init__(self) -> None:
         self.atoms: dict[str, list[AtomRelation]] = {}
         self.sums: list[SumRelation] = []
+        self.folds: list[FoldRelation] = []
         self.named: dict[str, Atom] = {}  # shapes of sums that stay one factor
         self.memory: dict[str, Poly] = {}
 
@@ -37,17 +38,22 @@ class Algebra:
         self.sums.append(relation)
         self.memory.clear()
 
+    def add_fold(self, relation: FoldRelation) -> None:
+        self.folds.append(relation)
+        self.memory.clear()
+
     def describe(self) -> str:
         """All relations as one text: two algebras with the same do the same."""
         atoms = [r for found in self.atoms.values() for r in found]
         lines = [f"{sorted(r.variables)} {r.pattern} -> {r.value}" for r in atoms]
         lines += [f"{sorted(r.variables)} {r.atoms} -> {r.value}" for r in self.sums]
+        lines += [f"{sorted(r.variables)} {r.terms} -> {r.value}" for r in self.folds]
         return re.sub(r"#\d+", "#", "\n".join(lines))
 
     @property
     def rules(self) -> list[Rule]:
         """All rules, in the order in which they are tried."""
-        return [*(r for same in self.atoms.values() for r in same), *self.sums, CANCEL]
+        return [*(r for same in self.atoms.values() for r in same), *self.sums, *self.folds, CANCEL]
 
     # ------------------------------------------------------------------------------------ rewriting
 
@@ -87,6 +93,11 @@ class Algebra:
                 changed = self._sums(poly, relation)
                 if changed is not poly:
                     return changed
+        for fold in self.folds:
+            if only is None or only is fold:
+                changed = folded(poly, fold)
+                if changed is not poly:
+                    return changed
         return divided(poly) if only in (None, CANCEL) else poly
 
     def _sums(self, poly: Poly, relation: SumRelation) -> Poly:
@@ -115,11 +126,7 @@ class Algebra:
                 for i, (_, e) in zip(taken, relation.bound, strict=True)
             ):
                 continue
-            rest = dict(powers)
-            for atom, p in relation.atoms:
-                there = atom.renamed(names)
-                rest[there] = nf.exact(rest[there] - p)
-            rest = {a: p for a, p in rest.items() if p}
+            rest = _without(powers, relation.atoms, names)
             if any(a.free & set(taken) for a in rest):
                 continue
             outer = {i: n for i, n in names.items() if i in relation.variables}
@@ -145,6 +152,45 @@ class Algebra:
         whole = Poly({term: 1})
         changed = nf.map_atoms(whole, change)
         return None if changed is whole else changed
+
+
+def folded(poly: Poly, relation: FoldRelation) -> Poly:
+    """The sum with the first place where all terms of the relation stand written as its value."""
+    if not all(a.tensors <= poly.tensors for atoms, _ in relation.terms for a, _ in atoms):
+        return poly
+    present = dict(poly.terms)
+    anchor, first = relation.terms[0]
+    for term, coefficient in poly.terms:
+        bound, powers = term.opened()
+        for names in rel.match_product(anchor, powers, {}, relation.variables, within=True):
+            rest = _without(powers, anchor, names)
+            scale = Fraction(coefficient) / first
+            there = nf.plus(
+                *(
+                    nf.product(bound, _without(rest, atoms, names, -1), scale * c)
+                    for atoms, c in relation.terms
+                )
+            )
+            if len(there.terms) == len(relation.terms) and all(
+                present.get(t) == c for t, c in there.terms
+            ):
+                value = _without(rest, ((relation.value, 1),), names, -1)
+                return nf.plus(poly, nf.scaled(there, -1), nf.product(bound, value, scale))
+    return poly
+
+
+def _without(
+    powers: Mapping[Atom, nf.Number],
+    atoms: tuple[tuple[Atom, nf.Number], ...],
+    names: rel.Names,
+    sign: int = 1,
+) -> dict[Atom, nf.Number]:
+    """The product divided by the atoms, under these names; with the sign -1, multiplied by them."""
+    rest = dict(powers)
+    for atom, p in atoms:
+        there = atom.renamed(names)
+        rest[there] = nf.exact(rest.get(there, 0) - sign * p)
+    return {a: p for a, p in rest.items() if p}
 
 
 def divided(poly: Poly) -> Poly:
@@ -210,10 +256,11 @@ def learn(definitions: Mapping[str, Definition], aliases: bool, folds: bool) -> 
             pattern, value = solved
             algebra.add_atom(AtomRelation(pattern, value, definition.tensor, definition.fixed))
             continue
-        folded = rel.fold_product(definition, reduced)
-        if folded is not None:
-            algebra.add_sum(folded)
-        elif aliases and definition.tensor not in definition.poly.tensors:
+        product = rel.fold_product(definition, reduced)
+        if product is not None:
+            algebra.add_sum(product)
+            continue
+        if aliases and definition.tensor not in definition.poly.tensors:
             solved = rel.solve_alias(definition, reduced) or rel.solve_product(
                 definition, reduced, safe
             )
@@ -221,6 +268,10 @@ def learn(definitions: Mapping[str, Definition], aliases: bool, folds: bool) -> 
                 solved[0]
             ):
                 algebra.add_atom(AtomRelation(*solved, definition.tensor, definition.fixed))
+                continue
+        whole = rel.fold_sum(definition, reduced)
+        if whole is not None:
+            algebra.add_fold(whole)
     for _ in range(2):
         for definition in floats:
             _learn_sum(algebra, definition, safe, folds)
@@ -247,7 +298,7 @@ def _learn_sum(algebra: Algebra, definition: Definition, safe: set[str], folds: 
     reduced = algebra.reduce(definition.poly)
     if own == reduced:
         return
-    solved = rel.solve_sum(own, reduced, safe)
+    solved = rel.solve_sum(own, reduced, safe, several=folds)
     if solved is None:
         return
     _, bound, moving, value = solved
