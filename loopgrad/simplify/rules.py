@@ -61,7 +61,13 @@ RULES = (
         "x - m is a factor of the forward",
         "relations",
     ),
-    Rule("fold", "sum[j](e) = T, where T is that sum", "reals", "as for definitions", "relations"),
+    Rule(
+        "fold",
+        "sum[j](e), a * b or a + b = T, where T is that sum or product",
+        "reals",
+        "as for definitions",
+        "relations",
+    ),
     Rule(
         "theorem",
         "sum[j](p) = 1: a sum's definition, written with the relations and solved",
@@ -72,6 +78,14 @@ RULES = (
     Rule("cancel", "a / (a + r) = 1 - r / (a + r)", "reals", "the forward has it", "rewrite"),
     Rule("rescale", "e = c * T is kept in the place of T", "reals", "c is in every use", "rescaling"),
     Rule("name", "a sum that hangs on fewer indices is a temporary", "reals", "", "extraction"),
+    Rule(
+        "contract",
+        "sum[j,k](a[j] * b[j,k] * c[k]) = sum[j](a[j] * sum[k](b[j,k] * c[k]))",
+        "reals",
+        "k is not in a",
+        "contraction",
+    ),
+    Rule("share", "an expression that several places compute is a temporary", "exact", "", "sharing"),
     Rule("factor", "a * b + a * c = a * (b + c)", "reals", "", "writing"),
 )  # fmt: skip
 

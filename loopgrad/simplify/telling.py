@@ -24,7 +24,7 @@ from loopgrad.simplify.bits import Stored, same_bits, stored
 from loopgrad.simplify.derivation import Chain, Derivation, Step, Words
 from loopgrad.simplify.normal_form import Poly
 from loopgrad.simplify.reading import Definition
-from loopgrad.simplify.relations import AtomRelation, SumRelation
+from loopgrad.simplify.relations import AtomRelation, FoldRelation, SumRelation
 from loopgrad.simplify.rewrite import Algebra
 from loopgrad.simplify.rewrite import Rule as Relation
 from loopgrad.simplify.rules import BY_NAME
@@ -216,8 +216,7 @@ class _Teller:
 
     def _with_temporaries(self, key: str) -> list[Accumulate]:
         """The piece's statements, those of the temporaries that they read before them."""
-        names = {t.name for t in self.winner.extraction.temporaries}
-        names -= set(self.work.own.definitions)
+        names = {s.target.tensor for s in self.winner.flat} - set(self.work.own.definitions)
         found = list(self.made[key])
         wanted = {r.tensor for s in found for r in expression_reads(s.value)} & names
         for statement in reversed(self.winner.flat):
@@ -253,11 +252,17 @@ class _Teller:
                     ranges[index] = Range(name, ZERO, nf.extent_expression(extent))
                 inner = {index: r.index for index, r in ranges.items()}
                 value = self._writer({**names, **inner}).expression(inside)
-                left = Reduce("sum", tuple(ranges.values()), value)
+                left = Reduce("sum", tuple(ranges.values()), value) if ranges else value
                 row = "fold" if rule.source in rule.value.tensors else "theorem"
+            case FoldRelation():
+                names = self._named(rule.variables)
+                terms = (nf.product((), dict(atoms), c) for atoms, c in rule.terms)
+                left = self._writer(names).expression(nf.plus(*terms))
+                row = "fold"
             case _:
                 return (rule,), "cancel"
-        right = self._writer(names).expression(rule.value)
+        whole = rule.value if isinstance(rule.value, Poly) else nf.of_atom(rule.value)
+        right = self._writer(names).expression(whole)
         return (left, " = ", right, ", by the definition of ", Read(rule.source, ())), row
 
     def _difference(self, rule: AtomRelation, names: dict[str, str]) -> Expression:

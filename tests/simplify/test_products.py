@@ -47,6 +47,62 @@ BACKWARD = {
         for n:  x.grad[n] += y.grad[n] * (1 / 2 + x[n] * (0.4 + 0.053658 * x[n]**2) * (1 - e[n])) * (1 + e[n])
         """,
     ),
+    # sum p log(p / m) = 2 L - sum q log(q / m), and p + q = 2 m.
+    "the Jensen-Shannon divergence": (
+        """
+        js(s[B,J], t[B,J]) -> L[B]:
+            for b, j:  Zs[b] += exp(s[b,j])
+            for b, j:  Zt[b] += exp(t[b,j])
+            for b, j:  p[b,j] = exp(s[b,j]) / Zs[b]
+            for b, j:  q[b,j] = exp(t[b,j]) / Zt[b]
+            for b, j:  m[b,j] = (p[b,j] + q[b,j]) / 2
+            for b, j:  L[b] += p[b,j] * log(p[b,j] / m[b,j]) / 2
+            for b, j:  L[b] += q[b,j] * log(q[b,j] / m[b,j]) / 2
+        """,
+        """
+        for b, j:  e2[b,j]     += log(q[b,j] / m[b,j])
+        for b, j:  e[b]        -= q[b,j] * e2[b,j] / 2
+        for b, j:  t.grad[b,j] += L.grad[b] / 2 * q[b,j] * (e2[b,j] + 2 * e[b])
+        for b, j:  s.grad[b,j] += L.grad[b] / 2 * p[b,j] * (log(p[b,j] / m[b,j]) - 2 * L[b] - 2 * e[b])
+        """,
+    ),
+    "the divergence of two softmaxes, which is read": (
+        """
+        kl(s[B,J], t[B,J]) -> L[B]:
+            p[b,j] = softmax[j](s[b,j])
+            q[b,j] = softmax[j](t[b,j])
+            L[b] = sum[j](p[b,j] * (log(p[b,j]) - log(q[b,j])))
+        """,
+        """
+        for b, j:  t.grad[b,j] += L.grad[b] * (q[b,j] - p[b,j])
+        for b, j:  s.grad[b,j] += p[b,j] * L.grad[b] * (log(p[b,j]) - log(q[b,j]) - L[b])
+        """,
+    ),
+    # (B - B p)**-1 = B**-1 (1 - p)**-1, which cancels against the sigmoid's p (1 - p).
+    "binary cross entropy, written out": (
+        """
+        bce(s[B], y[B]) -> L:
+            p[b] = sigmoid(s[b])
+            for b:  L -= (y[b] * log(p[b]) + (1 - y[b]) * log(1 - p[b])) / B
+        """,
+        """
+        for b:  y.grad[b] += L.grad / B * (log(1 - p[b]) - log(p[b]))
+        for b:  s.grad[b] += L.grad / B * (p[b] - y[b])
+        """,
+    ),
+    "a triplet's loss, where the anchor cancels": (
+        """
+        triplet(a[B,D], p[B,D], n[B,D], margin=1.0) -> L[B]:
+            for b, d:  dp[b] += (a[b,d] - p[b,d])**2
+            for b, d:  dn[b] += (a[b,d] - n[b,d])**2
+            for b:     L[b] = relu(dp[b] - dn[b] + margin)
+        """,
+        """
+        for b, d:  n.grad[b,d] += 2 * L.grad[b] * (a[b,d] - n[b,d])   if dp[b] - dn[b] + margin > 0
+        for b, d:  a.grad[b,d] += 2 * L.grad[b] * (n[b,d] - p[b,d])   if dp[b] - dn[b] + margin > 0
+        for b, d:  p.grad[b,d] -= 2 * L.grad[b] * (a[b,d] - p[b,d])   if dp[b] - dn[b] + margin > 0
+        """,
+    ),
     "a product of three matrices": (
         """
         chain(A[I,J], B[J,K], C[K,L]) -> D[I,L]:
