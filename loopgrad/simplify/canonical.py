@@ -52,6 +52,11 @@ def canonical(program: Program) -> tuple[str, ...]:
     return (*_header(facts, extents), *body)
 
 
+def statement_text(statement: Statement, names: Mapping[str, str]) -> str:
+    """The statement with tensors renamed and its indices in canonical names."""
+    return _text(_renamed_tensors(_renamed_indices(statement, {}), names))
+
+
 def _header(facts: Facts, extents: Mapping[str, str]) -> list[str]:
     program = facts.program
     lines = [f"{c.name} = {c.value!r}" for c in program.constants]

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import combinations
 
 from loopgrad.diagnostics import ProgramError
-from loopgrad.ir.nodes import Accumulate, Block, Program
+from loopgrad.ir.nodes import Block, Program
 from loopgrad.ir.operations import ElementType
 from loopgrad.simplify import normal_form as nf
+from loopgrad.simplify.alike import alike
+from loopgrad.simplify.domains import Domains
 from loopgrad.simplify.equations import equations
+from loopgrad.simplify.labels import label, labelled
 from loopgrad.simplify.normal_form import Atom, Poly
 from loopgrad.simplify.reading import Definition, Reading, Unsupported
 from loopgrad.simplify.rewrite import divided, learn
+from loopgrad.simplify.terms import closed
 
 ROUNDS = 40
+MOST_GUARDS = 6
 
 
 def equal_forms(p: Program, q: Program, forward: Program | None = None) -> bool:
     """True if the normal forms prove that both give the same results for all sizes, in real numbers.
 
     Inputs and results are matched by name. forward: the program whose tensors a backward reads, by
-    default the one that either was derived from. False says nothing: the programs may be equal in a
-    way that normal forms do not show.
+    default the one that either was derived from; where it is no number, nothing is asked. False says
+    nothing: the programs may be equal in a way that normal forms do not show.
 
     >>> import loopgrad as lg
     >>> from loopgrad.simplify.forms import equal_forms
@@ -29,77 +35,136 @@ def equal_forms(p: Program, q: Program, forward: Program | None = None) -> bool:
     >>> other = lg.program("f(x[N]) -> y:\\n    for n:  s += x[n]\\n    y = s + s")
     >>> equal_forms(one, other)
     True
+    >>> equal_forms(lg.program("f(x) -> y:\\n    y = x / x"), lg.program("f(x) -> y:\\n    y = 1"))
+    False
     """
     forward = forward or p.primal or q.primal
     try:
+        both = alike(p, q, forward)
+        if both is None:
+            return False
         with nf.WORKING:
-            return _equal(p, q, forward)
-    except (Unsupported, nf.TooLarge, ProgramError):
+            return _equal(*both, forward)
+    except (Unsupported, nf.TooLarge, ProgramError, RecursionError):
         return False
 
 
 def _equal(p: Program, q: Program, forward: Program | None) -> bool:
     if {r.name for r in p.results} != {r.name for r in q.results}:
         return False
-    if any(isinstance(s, Block) for program in (p, q) for s in program.statements):
+    if any(map(_has_blocks, (p, q))):
         return False
     nf.restart_names()
     known = Reading(forward, naming="sums") if forward is not None else None
-    one = Reading(p, naming="none", names=known.names if known else None)
-    other = Reading(q, naming="none", names=known.names if known else one.names)
+    one = Side(Reading(p, naming="none", names=known.names if known else None))
+    other = Side(Reading(q, naming="none", names=known.names if known else None))
+    given = Side(Reading(forward, naming="none")) if forward is not None else None
     pairs = [_pair(one, other, r.name) for r in p.results]
-    definitions: Mapping[str, Definition] = equations(known, one, one.regions[0]) if known else {}
+    definitions: Mapping[str, Definition] = {}
+    if known is not None:
+        definitions = equations(known, one.reading, one.reading.regions[0])
     for poly in pairs:
-        if poly is None or not any(not form.terms for form in _forms(poly, definitions)):
+        if poly is None or not any(not form.terms for form in _forms(poly, definitions, given)):
             return False
-    return True
+    return all(_same_domain(one, other, given, r.name) for r in p.results)
 
 
-def _pair(one: Reading, other: Reading, name: str) -> Poly | None:
+def _has_blocks(program: Program) -> bool:
+    return any(isinstance(s, Block) for s in program.unfold().statements)
+
+
+class Side:
+    """A program as sums in its inputs; what is no sum has a label that says what computes it.
+
+    What a block computes keeps its name: two programs that read it read it of one forward.
+    """
+
+    def __init__(self, reading: Reading):
+        self.reading = reading
+        self.labels: dict[str, str] = {}
+        self.made: dict[str, Poly] = {}
+        for tensor in reading.complete:
+            definition = reading.definitions[tensor]
+            if any(reading.definitions[key].region.ranges for key in reading.pieces[tensor]):
+                continue
+            poly = None
+            if definition.whole and definition.poly is not None:
+                poly = self.made[tensor] = self.whole(definition.poly)
+            self.labels[tensor] = label(reading, tensor, poly, self.labels)
+
+    def whole(self, poly: Poly) -> Poly:
+        return labelled(put_in(poly, self.reading.definitions, self.made), self.labels)
+
+
+def _pair(one: Side, other: Side, name: str) -> Poly | None:
     """The difference of one result, all temporaries put in; None where the shapes differ."""
-    left, right = one.definitions.get(name), other.definitions.get(name)
+    left, right = one.reading.definitions.get(name), other.reading.definitions.get(name)
     if left is None or right is None or left.extents != right.extents:
+        return None
+    if not left.whole or not right.whole:
         return None
     if left.element is not ElementType.FLOAT or right.element is not ElementType.FLOAT:
         return None
-    first, second = _whole(one, name), _whole(other, name)
+    first, second = one.made.get(name), other.made.get(name)
     if first is None or second is None:
         return None
-    names = dict(zip(right.indices, left.indices, strict=True))
-    fresh = {i: nf.fresh_index() for i in names}
-    second = second.renamed(dict(fresh)).renamed({fresh[i]: n for i, n in names.items()})
-    return nf.plus(first, nf.scaled(second, -1))
+    return nf.plus(first, nf.scaled(_with_indices(second, right.indices, left.indices), -1))
 
 
-def _whole(reading: Reading, name: str) -> Poly | None:
-    """The result in terms of inputs; opaque tensors under a name that says what computes them."""
-    made: dict[str, Poly] = {}
-    for tensor, definition in reading.definitions.items():
-        if definition.poly is not None:
-            made[tensor] = put_in(definition.poly, reading.definitions, made)
-    whole = made.get(name)
-    opaque = {t for t, d in reading.definitions.items() if d.poly is None}
-    if whole is not None and any(_mentions(whole, t) for t in opaque):
-        return nf.map_atoms(whole, lambda a: _labelled(a, reading) if a.name in opaque else None)
-    return whole
+def _given(forward: Side | None, conditions: Callable[[Side, str], dict[str, Poly]]) -> set[str]:
+    """The conditions under which all results of the forward are numbers."""
+    if forward is None or _has_blocks(forward.reading.facts.program):
+        return set()
+    results = forward.reading.facts.program.results
+    return {_anywhere(c) for r in results for c in conditions(forward, r.name).values()}
 
 
-def _mentions(poly: Poly, tensor: str) -> bool:
-    return tensor in poly.tensors
+def _anywhere(condition: Poly) -> str:
+    """The condition for all indices, over whatever extents."""
+    _, powers = condition.terms[0][0].opened()
+    return _for_all(powers)
 
 
-def _labelled(atom: Atom, reading: Reading) -> Poly | None:
-    """`m[b]` of one program is that of another only where the same statements compute both."""
-    if atom.kind != "read":
-        return None
-    label = f"{atom.name} by " + "; ".join(_text(s) for s in reading.statements[atom.name])
-    return nf.of_atom(nf.read(label, atom.parts)) if label != atom.name else None  # type: ignore[arg-type]
+def _for_all(powers: nf.Powers) -> str:
+    indices = frozenset().union(*(a.free for a in powers))
+    return closed(dict.fromkeys(sorted(indices), "any"), powers).key
 
 
-def _text(statement: Accumulate) -> str:
-    from loopgrad.ir.printer import show_statement
+def _granted(condition: Poly, given: Collection[str]) -> bool:
+    """Whether it is one of those given, or one of them under more conditions."""
+    _, powers = condition.terms[0][0].opened()
+    guards = [a for a in powers if a.kind == "indicator"][:MOST_GUARDS]
+    return any(
+        _for_all({a: p for a, p in powers.items() if a not in dropped}) in given
+        for count in range(len(guards) + 1)
+        for dropped in combinations(guards, count)
+    )
 
-    return show_statement(statement)
+
+def _with_indices(poly: Poly, old: Sequence[str], new: Sequence[str]) -> Poly:
+    fresh = {i: nf.fresh_index() for i in old}
+    names: dict[str, nf.Subscript] = {fresh[i]: n for i, n in zip(old, new, strict=True)}
+    return poly.renamed(dict(fresh)).renamed(names)
+
+
+def _same_domain(one: Side, other: Side, forward: Side | None, name: str) -> bool:
+    """Are both numbers under the same conditions, where the forward is a number?"""
+
+    def conditions(side: Side, tensor: str) -> dict[str, Poly]:
+        def form(poly: Poly) -> Poly:
+            poly = side.whole(poly)
+            return expanded(forward.whole(poly) if forward is not None else poly)
+
+        return Domains(side.reading, form).of(tensor)
+
+    given = _given(forward, conditions)
+    left, right = one.reading.definitions[name], other.reading.definitions[name]
+    first = conditions(one, name).values()
+    second = [
+        _with_indices(c, right.indices, left.indices) for c in conditions(other, name).values()
+    ]
+    asked = [{c.key for c in found if not _granted(c, given)} for found in (first, second)]
+    return asked[0] == asked[1]
 
 
 def put_in(poly: Poly, definitions: Mapping[str, Definition], made: Mapping[str, Poly]) -> Poly:
@@ -114,18 +179,16 @@ def put_in(poly: Poly, definitions: Mapping[str, Definition], made: Mapping[str,
     return nf.map_atoms(poly, change)
 
 
-def _forms(poly: Poly, definitions: Mapping[str, Definition]) -> Iterator[Poly]:
+def _forms(
+    poly: Poly, definitions: Mapping[str, Definition], forward: Side | None
+) -> Iterator[Poly]:
     """The difference, reduced in several ways: it is zero if one of them is."""
     yield expanded(poly)
-    if not definitions:
+    if forward is None:
         return
     for aliases, folds in ((False, True), (True, True), (False, False), (True, False)):
         yield expanded(learn(definitions, aliases, folds).reduce(poly))
-    made: dict[str, Poly] = {}
-    for tensor, definition in definitions.items():
-        if definition.poly is not None and definition.element is ElementType.FLOAT:
-            made[tensor] = put_in(definition.poly, definitions, made)
-    yield expanded(put_in(poly, definitions, made))
+    yield expanded(forward.whole(poly))
 
 
 def expanded(poly: Poly) -> Poly:
