@@ -8,7 +8,7 @@ an answer is worth.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import localcontext
 from typing import Any, Literal
@@ -145,6 +145,19 @@ class Certifier:
         """As `certify`."""
         pairing = Pairing(self.before, prepared(after), self.forward, self.memory)
         return _Comparison(pairing, symmetric, kinks, ties).verdict(trials)
+
+    def counterexample(
+        self, after: Program, draws: Iterable[Draw], *, symmetric: bool = False
+    ) -> Counterexample | None:
+        """The first difference that these trials show."""
+        pairing = Pairing(self.before, Prepared(infer(after)), self.forward, self.memory)
+        comparison = _Comparison(pairing, self.levels, symmetric, kinks=True, ties=True)
+        with localcontext(CONTEXT), np.errstate(all="ignore"):
+            for draw in draws:
+                comparison._compare(draw)
+                if comparison.tally.counterexample is not None:
+                    break
+        return comparison.tally.counterexample
 
 
 @dataclass

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from loopgrad.analysis.facts import Equality, Facts
 from loopgrad.ir.nodes import Expression, Extent, Index, Read
 from loopgrad.ir.walk import all_statements, reads, statement_expressions, subexpressions
-from loopgrad.simplify.decimals import Reals
+from loopgrad.simplify.decimals import Reals, decimal
 from loopgrad.simplify.evaluate import Known, Tensor, integer, shape_of
 from loopgrad.simplify.fields import Residues
 from loopgrad.simplify.integer_arithmetic import Undefined
@@ -50,10 +50,14 @@ class Axis:
 
 @dataclass(frozen=True)
 class World:
-    """How the floating inputs of one world are drawn; the one called `zero` is all zeros."""
+    """How the floating inputs of one world are drawn; the one called `zero` is all zeros.
+
+    near: what about half of the numbers are, and of the integers that subscript nothing.
+    """
 
     kind: Kind
     zero: str | None = None
+    near: tuple[Fraction, ...] = ()
 
 
 class Sizes:
@@ -151,11 +155,13 @@ class Sizes:
         small: bool = False,
         every: int | None = None,
         among: Sequence[int] = (),
+        empty: bool = False,
     ) -> list[dict[str, int]] | None:
         """The extents of each program, most of them distinct; None where none are found.
 
-        every: one value for all of them. among: the values to choose from. What the common extents
-        get does not hang on the second program, unless that asks something of them.
+        every: one value for all of them. among: the values to choose from. empty: axes may be. What
+        the common extents get does not hang on the second program, unless that asks something of
+        them.
         """
         # What the first program and the forward call alike is alike, even where nothing says so.
         names = list(dict.fromkeys(name for _, name in self.common))
@@ -173,7 +179,7 @@ class Sizes:
             if self.own:
                 more = np.random.default_rng(attempt).choice(pool, len(self.own))
                 chosen |= zip(self.own, map(int, more), strict=True)
-            if self._fit(chosen, constants, empty=attempt > ATTEMPTS // 2):
+            if self._fit(chosen, constants, empty or attempt > ATTEMPTS // 2):
                 return [
                     {name: chosen[self._find((k, name))] for name in facts.extents}
                     for k, facts in enumerate(self.programs)
@@ -321,7 +327,11 @@ class Inputs:
             return _repeated(rng.integers(0, 2, shape), len(worlds))
         if argument.kind == "int":
             limit = self.limit(name, extents, constants)
-            return _repeated(_integers(shape, limit, rng, attempt), len(worlds))
+            values = _integers(shape, limit, rng, attempt)
+            near = [int(v) for v in worlds[0].near if v.denominator == 1]
+            if near and name not in self.limits and "<= " + name not in self.limits:
+                values = np.where(rng.random(shape) < 0.5, rng.choice(near, shape), values)
+            return _repeated(values, len(worlds))
         return random_numbers(lines, name, shape, rng, worlds)
 
     def limit(self, name: str, extents: Sequence[Mapping[str, int]], constants: Known) -> int:
@@ -389,6 +399,10 @@ def random_numbers(
     for world, how in enumerate(worlds):
         if how.zero == name:
             _set(numbers, world, np.ones(shape, np.bool_), np.zeros(shape, np.int64), lines)
+        elif how.near and numbers.reals is not None:
+            places = np.flatnonzero(rng.random(shape) < 0.5)
+            chosen = [how.near[n] for n in rng.integers(0, len(how.near), len(places))]
+            numbers.reals.reshape(len(worlds), -1)[world, places] = list(map(decimal, chosen))
         elif how.kind == "zeros":
             values = np.where(rng.random(shape) < 0.5, 0, rng.integers(-2, 3, shape))
             some = np.asarray(rng.random(shape) < 2 * ZEROS)

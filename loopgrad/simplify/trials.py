@@ -38,7 +38,7 @@ On: TypeAlias = Literal["both", "residues", "reals"]
 class Draw:
     """What a trial is to be: everything random in it follows from this.
 
-    among: the sizes to choose from; where empty, the usual ones.
+    among: the sizes to choose from; where empty, the usual ones. empty: axes may have no element.
     """
 
     number: int
@@ -48,6 +48,7 @@ class Draw:
     copies: int = 1
     small: bool = False
     among: tuple[int, ...] = ()
+    empty: bool = False
 
     def lines(self) -> Lines:
         field = None if self.on == "reals" else fields(self.levels, self.copies)
@@ -182,7 +183,9 @@ class Pairing:
         for again in range(AGAIN):
             rng = np.random.default_rng([SEED, draw.number, again])
             constants = draw_constants(self.facts, rng, given=draw.number % 2 == 0)
-            extents = self.sizes.draw(rng, constants, small or again > 2, among=draw.among)
+            extents = self.sizes.draw(
+                rng, constants, small or again > 2, among=draw.among, empty=draw.empty
+            )
             if extents is None:
                 return None
             try:
