@@ -18,13 +18,12 @@ EMPTY = 4  # trials with empty axes
 NEAR, WORLDS = 6, 6  # trials near the programs' numbers, and runs of each
 
 
-def empty_axes() -> list[Draw]:
+def empty_axes(count: int = EMPTY) -> list[Draw]:
     """Trials in which some axes have no element."""
-    worlds = (World("unit"),)
-    sizes = [(0, 2, 3), (0, 1, 2), (0, 2), (0,)]
+    sizes = [(0, 2), (0, 2, 3), (0, 1, 2), (0,)]
     return [
-        Draw(4000 + 2 * k, worlds, "reals", among=sizes[k % len(sizes)], empty=True)
-        for k in range(EMPTY)
+        Draw(4000 + 2 * k, (World("unit"),), "reals", among=sizes[k % len(sizes)], empty=True)
+        for k in range(count)
     ]
 
 

@@ -35,7 +35,7 @@ def equal_forms(p: Program, q: Program, forward: Program | None = None) -> bool:
     >>> other = lg.program("f(x[N]) -> y:\\n    for n:  s += x[n]\\n    y = s + s")
     >>> equal_forms(one, other)
     True
-    >>> equal_forms(lg.program("f(x) -> y:\\n    y = x / x"), lg.program("f(x) -> y:\\n    y = 1"))
+    >>> equal_forms(lg.program("f(x) -> y:\\n    y = x * x / x"), lg.program("f(x) -> y:\\n    y = x"))
     False
     """
     forward = forward or p.primal or q.primal

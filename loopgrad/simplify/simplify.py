@@ -24,8 +24,9 @@ from loopgrad.ir.walk import (
     subexpressions,
 )
 from loopgrad.simplify import normal_form as nf
-from loopgrad.simplify.certificate import certify
+from loopgrad.simplify.certificate import Certifier
 from loopgrad.simplify.derivation import Derivation
+from loopgrad.simplify.edges import empty_axes
 from loopgrad.simplify.reading import Reading, Unsupported
 from loopgrad.simplify.search import Candidate, best
 from loopgrad.simplify.telling import Story
@@ -73,9 +74,12 @@ def _simplified(program: Program, forward: Program | None) -> Program | None:
 
 
 def certified(program: Program, result: Program, forward: Program | None) -> bool:
-    """Do both lines say that the two are equal?"""
+    """Do both lines say that the two are equal, with empty axes too?"""
     try:
-        verdict = certify(program, result, forward)
+        certifier = Certifier(program, forward)
+        verdict = certifier.compare(result)
+        if verdict and certifier.counterexample(result, empty_axes(2)) is not None:
+            return False
     except (ValueError, ProgramError):
         return False
     return verdict.kind == "agree" and agree(program, result, forward)

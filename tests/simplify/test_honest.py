@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 import loopgrad as lg
@@ -157,3 +158,17 @@ def test_a_difference_at_empty_axes_is_told(name: str) -> None:
         answer = lg.equal(p, q)
         assert answer and answer.verdict == "tested"
         assert "and not with empty axes: at " in answer.reason and " = 0 `y" in answer.reason
+
+
+def test_a_rewriting_that_is_wrong_for_empty_rows_is_not_applied() -> None:
+    """`sum[j](p) = 1` would make `t.grad` the sum of `L.grad`, where it is 0 if there is no j."""
+    forward = lg.program(
+        "f(s[B,J], t) -> L[B]:\n"
+        "    for b, j:  Z[b]   += exp(s[b,j])\n"
+        "    for b, j:  p[b,j] += exp(s[b,j]) / Z[b]\n"
+        "    for b, j:  L[b]   += p[b,j] * t\n"
+    )
+    literal = forward.backward("t")
+    simplified = literal.simplify()
+    given = {"L.grad": np.ones(3), "s": np.zeros((3, 0)), "Z": np.zeros(3), "p": np.zeros((3, 0))}
+    assert simplified(**{i.name: given[i.name] for i in simplified.inputs}) == 0
