@@ -150,8 +150,8 @@ class Certifier:
         self, after: Program, draws: Iterable[Draw], *, symmetric: bool = False
     ) -> Counterexample | None:
         """The first difference that these trials show."""
-        pairing = Pairing(self.before, Prepared(infer(after)), self.forward, self.memory)
-        comparison = _Comparison(pairing, self.levels, symmetric, kinks=True, ties=True)
+        pairing = Pairing(self.before, prepared(after), self.forward, self.memory)
+        comparison = _Comparison(pairing, symmetric, kinks=True, ties=True)
         with localcontext(CONTEXT), np.errstate(all="ignore"):
             for draw in draws:
                 comparison._compare(draw)

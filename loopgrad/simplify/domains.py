@@ -61,7 +61,6 @@ class Domains:
             self.known[tensor] = found
         return self.known[tensor]
 
-
     def indices(self, tensor: str) -> tuple[str, ...]:
         """Names for the tensor's axes: those of its definition, where it has one."""
         definition = self.reading.definitions[tensor]
