@@ -234,6 +234,23 @@ def solve_atom(definition: Definition, poly: Poly, safe: set[str]) -> tuple[Atom
     return None
 
 
+def solve_exponential(atom: Atom, value: Poly) -> tuple[Atom, Poly] | None:
+    """From `1 + exp(-x) = 1 / y`: `exp(-x) -> 1/y - 1`, for the one exponential in a sum with numbers."""
+    if atom.kind != "sum":
+        return None
+    inside: Poly = atom.parts[0]  # type: ignore[assignment]
+    moving = [(t, c) for t, c in inside.terms if t.tensors or t.free]
+    if len(moving) != 1 or moving[0][0].bound or len(moving[0][0].atoms) != 1:
+        return None
+    ((term, coefficient),) = moving
+    ((found, power),) = term.atoms
+    if found.kind != "function" or found.name != "exp" or power != 1:
+        return None
+    rest = nf.plus(inside, Poly({term: -coefficient}))
+    difference = nf.plus(value, nf.scaled(rest, -1))
+    return found, nf.scaled(difference, Fraction(1) / coefficient)
+
+
 def solve_named(atom: Atom) -> tuple[Atom, Poly] | None:
     """From a sum that is kept as a factor, `V = x - mu`: `x -> V + mu`."""
     inside: Poly = atom.parts[0]  # type: ignore[assignment]

@@ -255,6 +255,9 @@ def learn(definitions: Mapping[str, Definition], aliases: bool, folds: bool) -> 
         if solved is not None:
             pattern, value = solved
             algebra.add_atom(AtomRelation(pattern, value, definition.tensor, definition.fixed))
+            inner = rel.solve_exponential(pattern, value) if aliases else None
+            if inner is not None and algebra.reduce(nf.of_atom(inner[0])) == nf.of_atom(inner[0]):
+                algebra.add_atom(AtomRelation(*inner, definition.tensor, definition.fixed))
             continue
         product = rel.fold_product(definition, reduced)
         if product is not None:

@@ -16,7 +16,7 @@ from loopgrad.simplify.extraction import Extraction
 from loopgrad.simplify.normal_form import Atom, Poly
 from loopgrad.simplify.reading import Definition, Reading
 from loopgrad.simplify.regions import Region, rebuilt
-from loopgrad.simplify.rescaling import Rescaled, rescale
+from loopgrad.simplify.rescaling import Rescaled, merge, rescale
 from loopgrad.simplify.rewrite import Algebra, learn
 from loopgrad.simplify.sharing import share
 
@@ -128,14 +128,17 @@ class Work:
         forms = {k: self.form(k, kept) for k in present if k in self.reduced}
         movable = kept & set(self.candidates)
         rescaled = rescale(forms, own, movable, self.algebra, extraction.taken)
+        rescaled |= merge(forms, own, movable - set(rescaled), self.results)
         made: dict[str, list[Accumulate]] = {}
         for key, definition in present.items():
             tensor = definition.tensor
             name = rescaled[tensor].name if tensor in rescaled else tensor
-            if tensor not in self.results:
+            if name not in self.results:
                 locals.setdefault(tensor, replace(self._local(tensor), name=name))
             extraction.enter(definition.region)
             before = len(extraction.statements)
+            if key in self.reduced and key not in forms:
+                continue  # another tensor has its name
             if key not in forms:
                 extraction.statements += own.statements[key]
             elif forms[key].terms:
@@ -290,11 +293,16 @@ def _positions(own: Reading, known: Reading | None) -> dict[str, int]:
     for reading in (known, own):
         program = reading.facts.program if reading is not None else None
         for blocks, statement in accumulates(program.statements) if program is not None else ():
+            turns = [r.index for b in blocks for r in b.ranges]
+            loops = [*turns, *(r.index for r in statement.ranges)]
             at = -1
-            for r in (*(r for b in blocks for r in b.ranges), *statement.ranges):
-                if r.index not in names:
-                    names.insert(at + 1 if at >= 0 else len(names), r.index)
-                at = names.index(r.index)
+            for index in loops:
+                if index not in names:
+                    # A block's index stands before the loops inside it.
+                    after = [names.index(i) for i in loops if i in names and index in turns]
+                    end = min(after, default=len(names))
+                    names.insert(at + 1 if at >= 0 else end, index)
+                at = names.index(index)
     return {n: k for k, n in enumerate(names)}
 
 

@@ -61,6 +61,7 @@ class Place:
     key: str
     indices: tuple[str, ...]
     expression: Expression
+    guard: Expression | None = None  # a condition on the turn of the blocks
 
 
 def share(
@@ -142,7 +143,11 @@ def _replacement(
     name = fresh_name("e", taken)
     order = [r.index for r in (*outer, *inner)]
     computed = Accumulate(
-        Read(name, tuple(map(Index, order))), Reduction.ADD, first.expression, inner
+        Read(name, tuple(map(Index, order))),
+        Reduction.ADD,
+        first.expression,
+        inner,
+        first.guard,
     )
     changed = _replaced(statements, places, name, _positions(order, first))
     changed.insert(first.at, computed)
@@ -194,11 +199,18 @@ def _replaced(
 def _places(statements: Sequence[Statement], outer: tuple[Range, ...]) -> Iterator[Place]:
     """Every costly expression over whole ranges that is always evaluated, with repetitions."""
     for at, statement in enumerate(statements):
-        if isinstance(statement, Accumulate) and statement.guard is None:
+        if isinstance(statement, Accumulate) and _of_turns(statement.guard, outer):
             for node in _always(statement.value):
-                place = _place(at, node, statement.ranges, outer)
+                place = _place(at, node, statement, outer)
                 if place is not None:
                     yield place
+
+
+def _of_turns(guard: Expression | None, outer: tuple[Range, ...]) -> bool:
+    """Is the guard a condition on the blocks' indices alone, if there is one?"""
+    return guard is None or (
+        indices_of(guard) <= {r.index for r in outer} and not any(reads(guard))
+    )
 
 
 def _always(expression: Expression) -> Iterator[Expression]:
@@ -210,20 +222,25 @@ def _always(expression: Expression) -> Iterator[Expression]:
 
 
 def _place(
-    at: int, node: Expression, inner: tuple[Range, ...], outer: tuple[Range, ...]
+    at: int, node: Expression, statement: Accumulate, outer: tuple[Range, ...]
 ) -> Place | None:
     if not isinstance(node, Apply) or not _costly(node):
         return None
     indices = tuple(dict.fromkeys(n.name for n in subexpressions(node) if isinstance(n, Index)))
-    ranges = {r.index: r for r in (*outer, *inner)}
+    ranges = {r.index: r for r in (*outer, *statement.ranges)}
     around = {r.index for r in outer}
     if not indices or not around <= set(indices) <= set(ranges):
         return None
     if not all(_whole(ranges[i], i in around) for i in indices) or _gathers(node):
         return None
-    names = {index: Index(f"?{k}") for k, index in enumerate(indices)}
-    extents = ",".join(show_expression(ranges[i].upper, True) for i in indices)  # type: ignore[arg-type]
-    return Place(at, f"{show_expression(substitute(node, names))} over {extents}", indices, node)
+    # The indices of blocks keep their names: an element of another turn is another thing.
+    own = [i for i in indices if i not in around]
+    names = {index: Index(f"?{k}") for k, index in enumerate(own)}
+    extents = ",".join(show_expression(ranges[i].upper, True) for i in own)  # type: ignore[arg-type]
+    key = f"{show_expression(substitute(node, names))} over {extents}"
+    if statement.guard is not None:
+        key += f" if {show_expression(statement.guard)}"
+    return Place(at, key, indices, node, statement.guard)
 
 
 def _costly(node: Expression) -> bool:

@@ -96,19 +96,17 @@ GOLDEN = {
         for t, b, j:  h.grad'[t,b,j] = h.grad[t,b,j]
         for t descending:
             for b, j:     e[t,b]           -= h[t,b,j] * h.grad'[t,b,j]
-            for b, j:     a.grad[t,b,j]    += h[t,b,j] * (h.grad'[t,b,j] + e[t,b])
-            for b, j:     x.grad[t,b,j]    += a.grad[t,b,j]
-            for b, j, i:  U.grad[j,i]      += h[t-1,b,i] * a.grad[t,b,j]   if t > 0
-            for b, j, i:  h.grad'[t-1,b,i] += U[j,i] * a.grad[t,b,j]   if t > 0
+            for b, j:     x.grad[t,b,j]    += h[t,b,j] * (h.grad'[t,b,j] + e[t,b])
+            for b, j, i:  U.grad[j,i]      += h[t-1,b,i] * x.grad[t,b,j]   if t > 0
+            for b, j, i:  h.grad'[t-1,b,i] += U[j,i] * x.grad[t,b,j]   if t > 0
         """,
     "softmax at each time but the first": """
-        for b, j, t:  h.grad'[t,b,j] = h.grad[t,b,j]
+        for t, b, j:  h.grad'[t,b,j] = h.grad[t,b,j]
         for 1 <= t < T descending:
             for b, j:     e[t,b]           -= h[t,b,j] * h.grad'[t,b,j]
-            for b, j:     a.grad[t,b,j]    += h[t,b,j] * (h.grad'[t,b,j] + e[t,b])
-            for b, j:     x.grad[t,b,j]    += a.grad[t,b,j]
-            for b, j, i:  U.grad[j,i]      += h[t-1,b,i] * a.grad[t,b,j]
-            for b, j, i:  h.grad'[t-1,b,i] += U[j,i] * a.grad[t,b,j]
+            for b, j:     x.grad[t,b,j]    += h[t,b,j] * (h.grad'[t,b,j] + e[t,b])
+            for b, j, i:  U.grad[j,i]      += h[t-1,b,i] * x.grad[t,b,j]
+            for b, j, i:  h.grad'[t-1,b,i] += U[j,i] * x.grad[t,b,j]
         for b, j:  s.grad[b,j] += h.grad'[0,b,j]
         """,
     "a CRF's log-partition": """
@@ -180,9 +178,10 @@ GOLDEN = {
             for b, k, n:  C.grad[b,t,n]     += x[b,t,k] * d[b,t,k] * h.grad[b,t,k,n]
             for b, k, n:  x.grad[b,t,k]     += d[b,t,k] * C[b,t,n] * h.grad[b,t,k,n]
             for b, k, n:  d.grad[b,t,k]     += x[b,t,k] * C[b,t,n] * h.grad[b,t,k,n]
-            for b, k, n:  d.grad[b,t,k]     += A[k,n] * h[b,t-1,k,n] * h.grad[b,t,k,n] * exp(d[b,t,k] * A[k,n])   if t > 0
-            for b, k, n:  A.grad[k,n]       += d[b,t,k] * h[b,t-1,k,n] * h.grad[b,t,k,n] * exp(d[b,t,k] * A[k,n])   if t > 0
-            for b, k, n:  h.grad[b,t-1,k,n] += h.grad[b,t,k,n] * exp(d[b,t,k] * A[k,n])   if t > 0
+            for b, k, n:  e[t,b,k,n]        += exp(d[b,t,k] * A[k,n])   if t > 0
+            for b, k, n:  d.grad[b,t,k]     += A[k,n] * h[b,t-1,k,n] * h.grad[b,t,k,n] * e[t,b,k,n]   if t > 0
+            for b, k, n:  A.grad[k,n]       += d[b,t,k] * h[b,t-1,k,n] * h.grad[b,t,k,n] * e[t,b,k,n]   if t > 0
+            for b, k, n:  h.grad[b,t-1,k,n] += h.grad[b,t,k,n] * e[t,b,k,n]   if t > 0
         """,
     "ugrnn": """
         local hp.grad[T,B,J]

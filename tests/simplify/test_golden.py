@@ -30,6 +30,20 @@ def lines(program: lg.Program) -> str:
 
 
 GOLDEN = {
+    # The exponential is what its result says it is, and a sum is computed under its result's name.
+    "a logistic function written out": (
+        """
+        f(x[B,I], W[J,I], c[B,J]) -> y[B,J]:
+            for b, j, i:  a[b,j] += W[j,i] * x[b,i]
+            for b, j:     a[b,j] += c[b,j]
+            for b, j:     y[b,j] = 1 / (1 + exp(-a[b,j]))
+        """,
+        """
+        for b, j:     c.grad[b,j] += y[b,j] * y.grad[b,j] * (1 - y[b,j])
+        for b, j, i:  W.grad[j,i] += x[b,i] * c.grad[b,j]
+        for b, j, i:  x.grad[b,i] += W[j,i] * c.grad[b,j]
+        """,
+    ),
     # Problem 1's loops to problem 2's, reading p only.
     "softmax": (
         """
