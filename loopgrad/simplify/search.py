@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import product
 
+from loopgrad.analysis.infer import infer
 from loopgrad.ir.nodes import Accumulate, Local, Program, Reduction, Statement
 from loopgrad.ir.printer import show_statement
-from loopgrad.ir.walk import accumulates, names_in, statement_reads
+from loopgrad.ir.walk import accumulates, computed_tensors, names_in, statement_reads
 from loopgrad.simplify import normal_form as nf
 from loopgrad.simplify.cost import cost_of
 from loopgrad.simplify.equations import equations
@@ -58,10 +60,13 @@ class Work:
         own: Reading,
         known: Reading | None,
         algebras: Mapping[int, Algebra],
+        joint: bool,
     ):
         self.program, self.own, self.known, self.algebras = program, own, known, algebras
         self.results = [r.name for r in program.results]
-        movable = _movable(own) - set(self.results)
+        # A forward that is computed here stays as it is: what it says is what is put to use.
+        self.given = set(known.computed) if joint and known is not None else set[str]()
+        movable = _movable(own) - set(self.results) - self.given
         self.candidates = [t for t in own.definitions if t in movable]
         self.positions = _positions(own, known)
         self.index_names = _index_names(own, known)
@@ -74,7 +79,7 @@ class Work:
         self.texts: dict[int, str] = {}
         self.extractions: dict[Kept, Candidate] = {}
         self.reduced = {
-            key: self.algebra(key).reduce(d.poly)
+            key: d.poly if d.tensor in self.given else self.algebra(key).reduce(d.poly)
             for key, d in own.definitions.items()
             if d.poly is not None
         }
@@ -119,7 +124,7 @@ class Work:
             self.reserved,
             self.positions,
             self.own.extent,
-            lambda poly, region: self._unfolded(poly, kept, region),
+            lambda poly, region: self._unfolded(poly, kept, region, alive),
             self.made,
         )
         locals: dict[str, Local] = {}
@@ -160,10 +165,10 @@ class Work:
         )
         return Candidate(statements, declared, value, kept, self, extraction, rescaled, made)
 
-    def _unfolded(self, poly: Poly, kept: Kept, region: Region) -> Poly | None:
+    def _unfolded(self, poly: Poly, kept: Kept, region: Region, alive: set[str]) -> Poly | None:
         """A reduction without the intermediates that it reads: `sum[u](a * a.grad)` is
         `sum[c](o * o.grad)`, where that sum has as few loops and reads what is given."""
-        own = set(self.own.computed)
+        own = set(self.own.computed) - (self.given & alive)
         read = sorted(poly.tensors & kept & set(self.candidates))
         if not read or any(len(a.parts) == 0 for a, _ in poly.terms[0][0].atoms):
             return None
@@ -309,25 +314,36 @@ def _positions(own: Reading, known: Reading | None) -> dict[str, int]:
 # -------------------------------------------------------------------------------------------- search
 
 
-def best(program: Program, own: Reading, known: Reading | None) -> Candidate | None:
-    """The cheapest candidate over all relations and choices, if it is cheaper than the program."""
+def best(
+    program: Program, own: Reading, known: Reading | None, joint: bool = False
+) -> Candidate | None:
+    """The cheapest candidate over all relations and choices, if it is cheaper than the program.
+
+    joint: whether `own` computes the forward, too.
+    """
     found: list[Candidate] = []
     seen: set[str] = set()
-    for aliases, folds in CONFIGURATIONS if known is not None else CONFIGURATIONS[:1]:
-        algebras = _algebras(own, known, aliases, folds)
+    sources = [set(known.computed) if known is not None else set[str]()]
+    if joint:
+        sources.append(set(computed_tensors(program)))  # nothing beyond the literal is computed
+    for source, (aliases, folds) in product(
+        sources, CONFIGURATIONS if known else ((False, False),)
+    ):
+        algebras = _algebras(own, known, source, aliases, folds)
         described = "\n\n".join(dict.fromkeys(a.describe() for a in algebras.values()))
         if described in seen:
             continue
         seen.add(described)
         try:
-            found.append(_sharing(climb(Work(program, own, known, algebras))))
+            found.append(_sharing(climb(Work(program, own, known, algebras, joint))))
         except nf.TooLarge:
             continue
     if not found:
         return None
     winner = min(found, key=lambda c: c.rank)
-    temporaries = {t.name for t in own.facts.tensors.values() if t.role == "temporary"}
-    literal = cost_of(own.facts.program.statements, temporaries).value
+    facts = infer(program)
+    temporaries = {t.name for t in facts.tensors.values() if t.role == "temporary"}
+    literal = cost_of(facts.program.statements, temporaries).value
     return winner if winner.value < literal else None
 
 
@@ -344,13 +360,15 @@ def _sharing(found: Candidate) -> Candidate:
 
 
 def _algebras(
-    own: Reading, known: Reading | None, aliases: bool, folds: bool
+    own: Reading, known: Reading | None, source: set[str], aliases: bool, folds: bool
 ) -> dict[int, Algebra]:
-    """What the forward says where each region stands; regions for which that is the same share it."""
+    """What the forward says of the tensors in `source` where each region stands; regions for which
+    that is the same share it."""
     found: dict[int, Algebra] = {}
     learnt: dict[tuple[object, ...], Algebra] = {}
     for region in own.regions:
         holding = equations(known, own, region) if known is not None else {}
+        holding = {k: d for k, d in holding.items() if d.tensor in source}
         key = tuple(
             (k, tuple(sorted(d.fixed)), d.indices if d.fixed else ()) for k, d in holding.items()
         )

@@ -27,6 +27,7 @@ from loopgrad.simplify import normal_form as nf
 from loopgrad.simplify.certificate import Certifier
 from loopgrad.simplify.derivation import Derivation
 from loopgrad.simplify.edges import empty_axes
+from loopgrad.simplify.joint import completed
 from loopgrad.simplify.reading import Reading, Unsupported
 from loopgrad.simplify.search import Candidate, best
 from loopgrad.simplify.telling import Story
@@ -54,12 +55,13 @@ def simplify(program: Program, forward: Program | None = None) -> Program:
 
 def _simplified(program: Program, forward: Program | None) -> Program | None:
     nf.restart_names()
-    known = None
+    known = whole = None
     if forward is not None:
         known = Reading(forward, naming="sums")
+        whole = completed(program, forward)
     # Differences stay factors here too: multiplied out, `(x - mu)**2` would cancel digits.
-    own = Reading(program, naming="reads", names=known.names if known else None)
-    winner = best(program, own, known)
+    own = Reading(whole or program, naming="reads", names=known.names if known else None)
+    winner = best(program, own, known, joint=whole is not None)
     if winner is None:
         return None
     try:
@@ -131,7 +133,7 @@ def assemble(program: Program, own: Reading, known: Reading | None, winner: Cand
 
 def _inputs(program: Program, known: Reading | None, read: set[str]) -> list[Input]:
     """The forward's inputs and computed tensors that are read, then what else is given."""
-    if known is None:
+    if known is None or completed(program, known.facts.program) is not None:
         return list(program.inputs)
     given = {i.name: i for i in program.inputs}
     forward = known.facts
