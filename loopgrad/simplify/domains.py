@@ -237,11 +237,11 @@ def primitives(kind: str, poly: Poly, positive: frozenset[str]) -> Iterator[tupl
 
     positive: the texts of atoms that are above 0.
     """
-    if _is_positive(poly, positive) or (kind == NONNEGATIVE and _is_nonnegative(poly, positive)):
+    if _is_positive(poly, positive) or (kind == NONNEGATIVE and is_nonnegative(poly, positive)):
         return
     if len(poly.terms) == 1 and not poly.terms[0][0].bound:
         term, coefficient = poly.terms[0]
-        rest = [(a, p) for a, p in term.atoms if not _atom_positive(a, positive)]
+        rest = [(a, p) for a, p in term.atoms if not is_positive_atom(a, positive)]
         if kind == NONZERO and coefficient:
             for atom, _ in rest:
                 yield from _factor(kind, atom)
@@ -282,12 +282,12 @@ def _factor(kind: str, atom: Atom) -> Iterator[tuple[str, Poly]]:
 
 
 def _is_positive(poly: Poly, positive: frozenset[str]) -> bool:
-    return _is_nonnegative(poly, positive) and any(
-        all(_atom_positive(a, positive) for a, _ in term.atoms) for term, _ in poly.terms
+    return is_nonnegative(poly, positive) and any(
+        all(is_positive_atom(a, positive) for a, _ in term.atoms) for term, _ in poly.terms
     )
 
 
-def _is_nonnegative(poly: Poly, positive: frozenset[str]) -> bool:
+def is_nonnegative(poly: Poly, positive: frozenset[str]) -> bool:
     return all(c > 0 and _term_nonnegative(t, positive) for t, c in poly.terms)
 
 
@@ -295,14 +295,14 @@ def _term_nonnegative(term: Term, positive: frozenset[str]) -> bool:
     return all(
         p.denominator != 1
         or p % 2 == 0
-        or _atom_positive(a, positive)
+        or is_positive_atom(a, positive)
         or a.kind in ("index", "indicator", "delta")
         or (a.kind == "function" and a.name in ("abs", "relu"))
         for a, p in term.atoms
     )
 
 
-def _atom_positive(atom: Atom, positive: frozenset[str]) -> bool:
+def is_positive_atom(atom: Atom, positive: frozenset[str]) -> bool:
     """Whether the atom is above 0 wherever it is a number; sizes are at least 1."""
     match atom.kind:
         case "name":

@@ -9,12 +9,14 @@ from fractions import Fraction
 from loopgrad.ir.operations import ElementType
 from loopgrad.simplify import normal_form as nf
 from loopgrad.simplify import relations as rel
+from loopgrad.simplify.domains import is_nonnegative, is_positive_atom
 from loopgrad.simplify.normal_form import Atom, Poly, Term
 from loopgrad.simplify.reading import Definition
 from loopgrad.simplify.relations import AtomRelation, FoldRelation, SumRelation
 
 MOST_ROUNDS = 60
 CANCEL = "cancel g against g + r: g / (g + r) = 1 - r / (g + r)"
+ROOT = "the root of a square: sqrt(s**2) = s, where s is a root itself"
 Rule = AtomRelation | SumRelation | FoldRelation | str
 
 
@@ -26,6 +28,7 @@ class Algebra:
         self.sums: list[SumRelation] = []
         self.folds: list[FoldRelation] = []
         self.named: dict[str, Atom] = {}  # shapes of sums that stay one factor
+        self.nonnegative: set[str] = set()  # tensors that are so by their definition
         self.memory: dict[str, Poly] = {}
 
     # ------------------------------------------------------------------------------------ learning
@@ -53,7 +56,13 @@ class Algebra:
     @property
     def rules(self) -> list[Rule]:
         """All rules, in the order in which they are tried."""
-        return [*(r for same in self.atoms.values() for r in same), *self.sums, *self.folds, CANCEL]
+        return [
+            *(r for same in self.atoms.values() for r in same),
+            *self.sums,
+            *self.folds,
+            ROOT,
+            CANCEL,
+        ]
 
     # ------------------------------------------------------------------------------------ rewriting
 
@@ -98,6 +107,10 @@ class Algebra:
                 changed = folded(poly, fold)
                 if changed is not poly:
                     return changed
+        if only in (None, ROOT):
+            changed = rooted(poly, self.nonnegative)
+            if changed is not poly:
+                return changed
         return divided(poly) if only in (None, CANCEL) else poly
 
     def _sums(self, poly: Poly, relation: SumRelation) -> Poly:
@@ -193,6 +206,35 @@ def _without(
     return {a: p for a, p in rest.items() if p}
 
 
+def rooted(poly: Poly, nonnegative: set[str]) -> Poly:
+    """`(s**2)**0.5` as `s`, of tensors that are nowhere below 0."""
+    parts, hit = [], False
+    for term, coefficient in poly.terms:
+        bound, powers = term.opened()
+        roots = [a for a, p in powers.items() if _is_root(a, p, nonnegative)]
+        for atom in roots:
+            power = powers.pop(atom)
+            inside: Poly = atom.parts[0]  # type: ignore[assignment]
+            for factor, p in inside.terms[0][0].atoms:
+                powers[factor] = nf.exact(powers.get(factor, 0) + p * power)
+        parts.append(nf.product(bound, powers, coefficient) if roots else Poly({term: coefficient}))
+        hit |= bool(roots)
+    return nf.plus(*parts) if hit else poly
+
+
+def _is_root(atom: Atom, power: nf.Number, nonnegative: set[str]) -> bool:
+    if atom.kind != "sum" or power.denominator == 1:
+        return False
+    inside: Poly = atom.parts[0]  # type: ignore[assignment]
+    if len(inside.terms) != 1 or inside.terms[0][1] != 1 or inside.terms[0][0].bound:
+        return False
+    factors = [a for a, _ in inside.terms[0][0].atoms]
+    if len(factors) != 1:
+        return False  # one root of a product is cheaper than two
+    known = factors[0].kind == "read" and factors[0].name in nonnegative
+    return known or is_positive_atom(factors[0], frozenset())
+
+
 def divided(poly: Poly) -> Poly:
     """`g * V**-k -> (V**(1-k) - rest * V**-k) / c` where `V = c*g + rest`, in terms that hold both."""
     parts, hit = [], False
@@ -251,6 +293,8 @@ def learn(definitions: Mapping[str, Definition], aliases: bool, folds: bool) -> 
             if atom.kind == "sum" and atom.tensors and atom.shape not in algebra.named:
                 _learn_named(algebra, atom)
         reduced = algebra.reduce(definition.poly)
+        if is_nonnegative(definition.poly, frozenset()):
+            algebra.nonnegative.add(definition.tensor)
         solved = rel.solve_atom(definition, reduced, safe)
         if solved is not None:
             pattern, value = solved

@@ -75,6 +75,7 @@ RULES = (
         "as for definitions; at sizes from 1",
         "relations",
     ),
+    Rule("root", "sqrt(a**2) = a", "reals", "a >= 0 by its definition", "rewrite"),
     Rule("cancel", "a / (a + r) = 1 - r / (a + r)", "reals", "the forward has it", "rewrite"),
     Rule("rescale", "e = c * T is kept in the place of T", "reals", "c is in every use", "rescaling"),
     Rule("name", "a sum that hangs on fewer indices is a temporary", "reals", "", "extraction"),

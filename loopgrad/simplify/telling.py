@@ -25,7 +25,7 @@ from loopgrad.simplify.derivation import Chain, Derivation, Step, Words
 from loopgrad.simplify.normal_form import Poly
 from loopgrad.simplify.reading import Definition
 from loopgrad.simplify.relations import AtomRelation, FoldRelation, SumRelation
-from loopgrad.simplify.rewrite import Algebra
+from loopgrad.simplify.rewrite import CANCEL, Algebra
 from loopgrad.simplify.rewrite import Rule as Relation
 from loopgrad.simplify.rules import BY_NAME
 from loopgrad.simplify.search import Candidate
@@ -260,7 +260,7 @@ class _Teller:
                 left = self._writer(names).expression(nf.plus(*terms))
                 row = "fold"
             case _:
-                return (rule,), "cancel"
+                return (rule,), "cancel" if rule == CANCEL else "root"
         whole = rule.value if isinstance(rule.value, Poly) else nf.of_atom(rule.value)
         right = self._writer(names).expression(whole)
         return (left, " = ", right, ", by the definition of ", Read(rule.source, ())), row

@@ -103,6 +103,17 @@ BACKWARD = {
         for b, d:  p.grad[b,d] -= 2 * L.grad[b] * (a[b,d] - p[b,d])   if dp[b] - dn[b] + margin > 0
         """,
     ),
+    # sqrt(s**2) = s, which is a root.
+    "a standard deviation": (
+        """
+        std(x[B,J]) -> s[J]:
+            m[j] = mean[b](x[b,j])
+            s[j] = sqrt(sum[b]((x[b,j] - m[j])**2) / (B - 1))
+        """,
+        """
+        for j, b:  x.grad[b,j] += s.grad[j] / ((B - 1) * s[j]) * (x[b,j] - m[j])
+        """,
+    ),
     "a product of three matrices": (
         """
         chain(A[I,J], B[J,K], C[K,L]) -> D[I,L]:
