@@ -27,6 +27,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, overload
 
 if TYPE_CHECKING:
+    from loopgrad.checking.judging import check
     from loopgrad.diagnostics import ProgramError, ProgramWarning
     from loopgrad.frontend.library import lib, load
     from loopgrad.frontend.symbolic import compare, extents, index, indices, where  # noqa: F401
@@ -47,6 +48,7 @@ _PLACES = {
     "loopgrad.pipeline": "compile",
     "loopgrad.functions": "vjp jvp value_and_grad",
     "loopgrad.simplify.equality": "equal",
+    "loopgrad.checking.judging": "check",
     # for Python functions that become programs
     "loopgrad.frontend.tracing": "tensor loop over when batch",
     "loopgrad.frontend.symbolic": "index indices extents where compare",
@@ -62,6 +64,7 @@ __all__ = [
     "ProgramError",
     "ProgramWarning",
     "__version__",
+    "check",
     "compile",
     "equal",
     "extents",
@@ -130,9 +133,9 @@ def program(
         return lambda function: program(function, name=name, batch=batch)
     if callable(source):
         from loopgrad.frontend.tracing import trace
-        from loopgrad.pipeline import check
+        from loopgrad.pipeline import verify
 
-        return check(trace(source, name=name, batch=batch))
+        return verify(trace(source, name=name, batch=batch))
     raise TypeError(f"a program's text or a Python function is needed, got {type(source).__name__}")
 
 

@@ -17,7 +17,7 @@ import click
 
 from loopgrad.diagnostics import ProgramError, ProgramWarning, suggestion
 
-COMMANDS = ("derive", "unfold", "fmt", "run", "problems", "train")
+COMMANDS = ("derive", "unfold", "fmt", "check", "run", "problems", "train")
 
 
 class _Commands(click.Group):
@@ -70,6 +70,7 @@ def group() -> None:
     \b
     Examples:
       loopgrad derive layers.loops:softmax
+      loopgrad check layers.loops:softmax mine.loops
       loopgrad run layers.loops:softmax s=logits.npy -o p.npy
       loopgrad problems 1
       loopgrad train digits
@@ -77,7 +78,10 @@ def group() -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command line and exits: 0, 1 where `fmt --check` finds work, 2 for a mistake."""
+    """Runs the command line and exits.
+
+    0, or 1 where `fmt --check` finds work or `check` a fault, 2 for a mistake.
+    """
     sys.exit(run(arguments))
 
 

@@ -52,15 +52,15 @@ BACKENDS = {
 BUILDING = threading.RLock()
 
 
-def check(program: Program, *, warn: bool = True) -> Program:
+def verify(program: Program, *, warn: bool = True) -> Program:
     """Runs every pass over the program, which is returned.
 
     Raises ProgramError, with all that was found, where it breaks a rule for every input. Warns
     (ProgramWarning) of what is allowed and probably not meant, once for a program.
 
     >>> import loopgrad as lg
-    >>> from loopgrad.pipeline import check
-    >>> check(lg.program("double(x[N]) -> y[N]:\\n    y[n] = 2 * x[n]")).name
+    >>> from loopgrad.pipeline import verify
+    >>> verify(lg.program("double(x[N]) -> y[N]:\\n    y[n] = 2 * x[n]")).name
     'double'
     """
     for stage in PASSES:
@@ -73,7 +73,7 @@ def check(program: Program, *, warn: bool = True) -> Program:
 
 
 def _callers_level() -> int:
-    """The `stacklevel` that shows a warning of `check` at the line that called this package."""
+    """The `stacklevel` that shows a warning of `verify` at the line that called this package."""
     here = os.path.dirname(__file__)
     level, frame = 1, sys._getframe(1)
     while frame.f_back is not None and frame.f_code.co_filename.startswith(here):
@@ -106,7 +106,7 @@ def compile(program: Program | str, backend: str = "llvm", optimize: bool = True
     key = (backend, bool(optimize))
     with BUILDING:
         if key not in kernels:
-            check(program, warn=False)
+            verify(program, warn=False)
             runs = stable(program) if optimize and backend != "interpret" else program
             kernels[key] = _kernel(infer(runs), runs, backend, bool(optimize))
         return kernels[key]
@@ -126,7 +126,7 @@ def compile_returning(program: Program, results: Sequence[str], extra: Sequence[
     """
     if not extra:
         return compile(program)
-    widened = check(program.returning(*results, *extra), warn=False)
+    widened = verify(program.returning(*results, *extra), warn=False)
     facts = infer(widened)
     tensors = {
         name: replace(tensor, role="temporary") if name in extra else tensor

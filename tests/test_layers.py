@@ -27,9 +27,9 @@ BELOW = {
     "stable": "grad simplify backends schedule analysis ir diagnostics",
     "pipeline": "stable frontend grad simplify schedule backends printers analysis ir diagnostics",
 }
-BELOW["functions"] = f"pipeline {BELOW['pipeline']}"
+BELOW["functions"] = BELOW["checking"] = f"pipeline {BELOW['pipeline']}"
 BELOW["problems"] = BELOW["examples"] = f"functions {BELOW['functions']}"
-BELOW["commands"] = f"problems examples {BELOW['examples']}"
+BELOW["commands"] = f"problems examples checking {BELOW['examples']}"
 BELOW["cli"] = f"commands {BELOW['commands']}"
 BELOW["__main__"] = "cli"
 

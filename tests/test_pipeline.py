@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import loopgrad as lg
-from loopgrad.pipeline import BACKENDS, PASSES, check, compile_returning
+from loopgrad.pipeline import BACKENDS, PASSES, compile_returning, verify
 
 
 def test_the_passes_in_their_order() -> None:
@@ -19,7 +19,7 @@ def test_the_passes_in_their_order() -> None:
 
 def test_check_returns_the_program_or_raises_with_the_place() -> None:
     program = lg.program("f(x[N]) -> y[N]:\n    y[n] = x[n]")
-    assert check(program) is program
+    assert verify(program) is program
     with pytest.raises(lg.ProgramError) as caught:
         lg.program("f(x[N]) -> y[N]:\n    y[n] = x[n+1]")
     assert caught.value.line == 2
@@ -49,7 +49,7 @@ def test_what_is_not_used_is_a_warning_at_its_place(
     assert f"<text>:{place[0]}:{place[1]}" in str(caught[0].message)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        check(program)  # once is enough
+        verify(program)  # once is enough
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def _neighbour(file: str) -> str:
 def load_program(argument: str) -> Program:
     """The program that FILE[:NAME] stands for. Raises Mistake, or ProgramError with all errors."""
     from loopgrad.frontend.parser import parse
-    from loopgrad.pipeline import check
+    from loopgrad.pipeline import verify
 
     place = split(argument)
     text = read_text(place.file)
@@ -101,14 +101,24 @@ def load_program(argument: str) -> Program:
         raise Mistake(f"`{shown_name(place.file)}` holds no program")
     if place.name is None:
         _say_which(place, programs)
-        return check(programs[-1])
+        return verify(programs[-1])
     for program in programs:
         if program.name == place.name:
-            return check(program)
-    names = [p.name for p in programs]
-    meant = suggestion(place.name, names)
+            return verify(program)
+    raise Mistake(_no_program(place, [p.name for p in programs]))
+
+
+def missing(place: Place, text: str) -> str:
+    """What to say where a text that can be read has no program of the name asked for."""
+    from loopgrad.frontend.parser import parse
+
+    return _no_program(place, [p.name for p in parse(text, shown_name(place.file))])
+
+
+def _no_program(place: Place, names: list[str]) -> str:
+    meant = suggestion(str(place.name), names)
     hint = f", did you mean `{meant}`?" if meant else f": it holds {listing(names)}"
-    raise Mistake(f"`{shown_name(place.file)}` holds no program `{place.name}`{hint}")
+    return f"`{shown_name(place.file)}` holds no program `{place.name}`{hint}"
 
 
 def _say_which(place: Place, programs: list[Program]) -> None:

@@ -28,7 +28,7 @@ def program(text: str) -> Program:
     """
     if not isinstance(text, str):
         raise TypeError(f"a program is given as a text, not as {type(text).__name__}")
-    return _checked(text, "<text>")[-1]
+    return read_programs(text, "<text>")[-1]
 
 
 def load(path: str | os.PathLike[str]) -> Module:
@@ -37,12 +37,15 @@ def load(path: str | os.PathLike[str]) -> Module:
     Raises ProgramError for mistakes in the file, and OSError where it cannot be read.
     """
     name = os.fspath(path)
-    programs = _checked(_decoded(Path(name).read_bytes(), name), name)
+    programs = read_programs(_decoded(Path(name).read_bytes(), name), name)
     return Module(name, {p.name: p for p in programs})
 
 
-def _checked(text: str, name: str) -> list[Program]:
-    """The programs of a text, each of them found to keep the rules of the notation."""
+def read_programs(text: str, name: str) -> list[Program]:
+    """The programs of a text, each of them found to keep the rules of the notation.
+
+    `name` is what errors call the text. Raises ProgramError, with the mistakes of all of them.
+    """
     found, sound, report = read_text(text, name)
     broken: set[Program] = set()
     for one in found:
@@ -68,12 +71,12 @@ def _checked(text: str, name: str) -> list[Program]:
 
 def _mistakes(program: Program, warn: bool = True) -> Iterator[Diagnostic]:
     """What the passes find: those of one pass, then what later ones say of the rest, and so on."""
-    from loopgrad.pipeline import check  # stands above the ways in
+    from loopgrad.pipeline import verify  # stands above the ways in
 
     rest: Program | None = program
     while rest is not None:
         try:
-            check(rest, warn=warn)
+            verify(rest, warn=warn)
             return
         except ProgramError as error:
             yield from error.diagnostics

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import loopgrad as lg
 from loopgrad.frontend.parser import parse
-from loopgrad.pipeline import check
+from loopgrad.pipeline import verify
 
 FENCE = re.compile(r"^```(.*)$")
 FILE = re.compile(r"^<!-- file: (\S+) -->$")
@@ -99,7 +99,7 @@ class Document:
     def _programs(self, block: Block) -> None:
         try:
             for program in parse(block.text):
-                check(program, warn=False)
+                verify(program, warn=False)
         except lg.ProgramError as error:
             self._fault(block, str(error))
 

@@ -1,0 +1,84 @@
+"""A call on which a claim is wrong, of the smallest sizes and the plainest numbers that show it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from loopgrad.analysis.facts import Facts
+from loopgrad.checking.findings import Counterexample
+from loopgrad.checking.floats import Floats, array
+from loopgrad.checking.headers import Task
+from loopgrad.checking.trials import Trial, Trials, constants_of, differing, run
+from loopgrad.simplify.evaluate import TooLarge, Undefined
+from loopgrad.simplify.sampling import Kind
+
+SIZES_TRIED = 24
+# What elements are taken from: of both signs, between 0 and 1, above 1, with zeros.
+VALUES: tuple[tuple[Kind, Sequence[float]], ...] = (
+    ("signed", (1.0, -2.0, 3.0, 2.0, -1.0, 4.0, -3.0, 5.0)),
+    ("signed", (0.5, -0.25, 1.5, -1.0, 0.75, 2.0, -0.5, 1.25)),
+    ("unit", (0.25, 0.5, 0.75, 0.125, 0.375, 0.625)),
+    ("large", (2.0, 1.5, 3.0, 1.25, 2.5, 4.0)),
+    ("zeros", (0.0, 1.0, 2.0, -1.0)),
+)
+
+
+def smallest(task: Task, facts: Facts, trials: Trials) -> Counterexample | None:
+    """The first one found, the smallest sizes first; None where floats show none."""
+    for count, extents in enumerate(trials.smallest()):
+        if count > SIZES_TRIED:
+            break
+        for kind, values in VALUES:
+            trial = trials.draw(kind, count, extents=extents, values=values)
+            if trial is None or trial.tied:
+                continue
+            found = on(task, facts, trial)
+            if found is not None:
+                return found
+    return None
+
+
+def on(task: Task, facts: Facts, trial: Trial) -> Counterexample | None:
+    """The first element of a result that is wrong in the trial."""
+    try:
+        made = run(facts, trial, Floats())
+    except TooLarge:
+        return None
+    except (Undefined, KeyError) as error:
+        name = task.judged[0]
+        right = array(trial.tensors[name])
+        at = next((tuple(map(int, i)) for i in np.argwhere(np.isfinite(right))), None)
+        return None if at is None else _example(task, trial, name, at, f"an error: {error}")
+    for name in task.judged:
+        right, claimed = array(trial.tensors[name]), array(made[name])
+        if right.shape != claimed.shape:
+            continue
+        wrong = np.argwhere(differing(right, claimed))
+        if len(wrong):
+            at = tuple(map(int, wrong[0]))
+            return _example(task, trial, name, at, claimed[at].item())
+    return None
+
+
+def _example(
+    task: Task, trial: Trial, result: str, at: tuple[int, ...], claimed: float | str
+) -> Counterexample:
+    names = [i.name for i in task.program.inputs]
+    names += [i.name for i in task.forward.inputs if i.name not in names]
+    if task.is_backward:
+        seeds = [i.name for i in task.right.inputs if i.name not in names]
+        names += [n for n in seeds if n.partition(".grad")[1]]
+    return Counterexample(
+        dict(trial.extents),
+        {
+            name: value if isinstance(value, int) else float(value)
+            for name, value in constants_of(task.facts, trial).items()
+        },
+        {name: array(trial.tensors[name]) for name in names if name in trial.tensors},
+        result,
+        at,
+        claimed,
+        array(trial.tensors[result])[at].item(),
+    )

@@ -1,0 +1,218 @@
+"""Statements one by one: what each adds to its target when everything that it reads is right."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loopgrad.checking.floats import Floats, array
+from loopgrad.checking.trials import Known, Shape, Trial
+from loopgrad.ir.nodes import (
+    Accumulate,
+    Block,
+    Expression,
+    Index,
+    Number,
+    Program,
+    Range,
+    Read,
+    Reduction,
+)
+from loopgrad.ir.walk import (
+    ZERO,
+    accumulates,
+    statement_expressions,
+    statement_reads,
+    subexpressions,
+)
+from loopgrad.simplify.evaluate import ONE_TURN, Run, Setting, Space, Tensor, TooLarge, Undefined
+
+Vector = NDArray[np.float64]
+
+ADDITIVE = {Reduction.ADD: 1.0, Reduction.SUBTRACT: -1.0, Reduction.SET: 1.0}
+
+
+@dataclass(frozen=True)
+class Piece:
+    """An accumulate of an unfolded program with the blocks around it."""
+
+    statement: Accumulate
+    blocks: tuple[Block, ...]
+    place: int  # among the accumulates of its program
+
+    @property
+    def target(self) -> str:
+        return self.statement.target.tensor
+
+    def ranges(self) -> tuple[Range, ...]:
+        return (*(r for b in self.blocks for r in b.ranges), *self.statement.ranges)
+
+    def of(self, statement: Accumulate) -> Piece:
+        return replace(self, statement=statement)
+
+
+def pieces(program: Program) -> list[Piece]:
+    return [Piece(s, blocks, k) for k, (blocks, s) in enumerate(accumulates(program.statements))]
+
+
+class Fault(Exception):
+    """A statement that cannot be run in a trial: why, and the read or target at fault, if one is."""
+
+    def __init__(self, why: str, read: Read | None = None):
+        super().__init__(why)
+        self.why, self.read = why, read
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a piece is run: a trial's tensors, and the extents by the names that the piece uses."""
+
+    trial: Trial
+    extents: Mapping[str, int]
+    constants: Known
+    tensors: Mapping[str, Tensor]  # with the claim's own temporaries
+    firm: frozenset[str]  # tensors whose extents bare ranges take: inputs, results, locals
+
+    def shape(self, name: str) -> Shape:
+        if name not in self.tensors:
+            raise Fault(f"`{name}` is not known")
+        return array(self.tensors[name]).shape
+
+
+def contribution(piece: Piece, place: Place, lines: Floats) -> NDArray[Any]:
+    """What the piece adds to its target, an array of the target's shape. Raises Fault.
+
+    Of a tensor that is not a sum, the values that it is offered, each element's in order.
+    """
+    statement = piece.statement
+    space, run = _iterations(piece, place, lines)
+    shape = place.shape(piece.target)
+    total = np.zeros(shape)
+    try:
+        cells = run.cells(statement.target, space)
+        values = run.value(statement.value, space)
+    except (Undefined, TooLarge) as error:
+        raise Fault(str(error) or "too large", _culprit(statement, run, space)) from None
+    except KeyError as error:
+        raise Fault(f"`{error.args[0]}` is not known") from None
+    reals = np.broadcast_to(array(run.numbers(values)), space.count)
+    sign = ADDITIVE.get(statement.reduction)
+    if sign is None:
+        raise Fault("not a sum")
+    np.add.at(total.reshape(-1), cells, sign * reals)
+    return total
+
+
+def whole(group: Sequence[Piece], place: Place, lines: Floats) -> NDArray[Any]:
+    """The target of the pieces, all of them run in order. Raises Fault."""
+    name = group[0].target
+    shape = place.shape(name)
+    beside = {p.statement.reduction for p in group} - {Reduction.SET}
+    start = {
+        Reduction.MULTIPLY: 1.0,
+        Reduction.MAXIMUM: -np.inf,
+        Reduction.MINIMUM: np.inf,
+    }.get(next(iter(beside), Reduction.ADD), 0.0)
+    total = np.full(shape, start)
+    flat = total.reshape(-1)
+    update = {
+        Reduction.ADD: np.add.at,
+        Reduction.SUBTRACT: np.subtract.at,
+        Reduction.MULTIPLY: np.multiply.at,
+        Reduction.MAXIMUM: np.maximum.at,
+        Reduction.MINIMUM: np.minimum.at,
+    }
+    for piece in group:
+        statement = piece.statement
+        space, run = _iterations(piece, place, lines)
+        try:
+            cells = run.cells(statement.target, space)
+            values = array(run.numbers(run.value(statement.value, space)))
+        except (Undefined, TooLarge) as error:
+            raise Fault(str(error) or "too large", _culprit(statement, run, space)) from None
+        except KeyError as error:
+            raise Fault(f"`{error.args[0]}` is not known") from None
+        values = np.broadcast_to(values, space.count)
+        if statement.reduction is Reduction.SET:
+            flat[cells] = values
+        else:
+            update[statement.reduction](flat, cells, values)
+    return total
+
+
+def _iterations(piece: Piece, place: Place, lines: Floats) -> tuple[Space, Run]:
+    setting = Setting(place.extents, place.constants, place.tensors)
+    run = Run(lines, dict(place.tensors), setting)
+    statement = piece.statement
+    try:
+        space = run.nest(numeric(piece, place), ONE_TURN)
+        if statement.guard is not None:
+            space = space.where(run.truth(statement.guard, space))
+    except (Undefined, TooLarge) as error:
+        raise Fault(str(error) or "too large") from None
+    except KeyError as error:
+        raise Fault(f"`{error.args[0]}` is not known") from None
+    return space, run
+
+
+def numeric(piece: Piece, place: Place) -> list[Range]:
+    """The loops with both bounds. A bare index runs over the axes that it alone subscripts."""
+    found: list[Range] = []
+    for r in piece.ranges():
+        if r.upper is None:
+            r = replace(r, upper=Number(_extent(r.index, piece, place)))
+        found.append(replace(r, lower=r.lower or ZERO, descending=False))
+    return found
+
+
+def _extent(index: str, piece: Piece, place: Place) -> int:
+    uses = [
+        (read, axis)
+        for read in (piece.statement.target, *statement_reads(piece.statement))
+        for axis, subscript in enumerate(read.subscripts)
+        if subscript == Index(index)
+    ]
+    for block in piece.blocks:  # a block's index is used by all that stands in it
+        if any(r.index == index for r in block.ranges):
+            uses += list(_uses_inside(index, block))
+    firm = [u for u in uses if u[0].tensor in place.firm] or uses
+    extents: dict[int, Read] = {}
+    for read, axis in firm:
+        shape = place.shape(read.tensor)
+        if axis < len(shape):
+            extents.setdefault(shape[axis], read)
+    if len(extents) > 1:
+        first, *others = extents.values()
+        raise Fault(
+            f"index `{index}` runs over axes of `{first.tensor}` and `{others[0].tensor}`, "
+            "whose extents differ",
+            others[0],
+        )
+    if not extents:
+        raise Fault(f"the range of `{index}` is not known")
+    return next(iter(extents))
+
+
+def _uses_inside(index: str, block: Block) -> Iterable[tuple[Read, int]]:
+    for _, statement in accumulates(block.body):
+        for read in (statement.target, *statement_reads(statement)):
+            for axis, subscript in enumerate(read.subscripts):
+                if subscript == Index(index):
+                    yield read, axis
+
+
+def _culprit(statement: Accumulate, run: Run, space: Space) -> Read | None:
+    """The first read, or the target, that is out of range."""
+    nodes: list[Expression] = [
+        node for e in statement_expressions(statement) for node in subexpressions(e)
+    ]
+    for read in (statement.target, *(n for n in nodes if isinstance(n, Read))):
+        try:
+            run.cells(read, space)
+        except (Undefined, TooLarge, KeyError):
+            return read
+    return None
