@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loopgrad.simplify.evaluate import Tensor
-from loopgrad.simplify.fields import Fields
 from loopgrad.simplify.lines import Integers, Lines, Mask, Numbers
 
 Array = NDArray[np.float64]
@@ -40,9 +39,9 @@ class Floats(Lines):
     """The arithmetic of `Numbers` that have no residues, and floats for reals."""
 
     def __init__(self) -> None:
-        super().__init__(Fields(1, 0))
+        super().__init__(None)
 
-    def number(self, value: int | float | Fraction) -> Numbers:
+    def _number(self, value: int | float | Fraction) -> Numbers:
         return numbers(np.array([float(value)]))
 
     def of_integers(self, values: Integers) -> Numbers:
@@ -66,6 +65,9 @@ class Floats(Lines):
     def negate(self, a: Numbers) -> Numbers:
         return numbers(-floats(a))
 
+    def total(self, a: Numbers, axes: tuple[int, ...]) -> Numbers:
+        return numbers(np.add.reduce(floats(a), axis=axes, keepdims=True))
+
     def integer_power(self, a: Numbers, exponents: Integers) -> Numbers:
         return numbers(floats(a) ** exponents.astype(np.float64))
 
@@ -76,13 +78,12 @@ class Floats(Lines):
         return numbers(floats(a) ** floats(b))
 
     def function(self, name: str, a: Numbers) -> Numbers:
-        if name == "relu":
-            return self.largest(a, self.number(0))
+        if name in ("relu", "sign", "abs"):
+            self.order(a, self._zero(a))
         if name == "sign":
-            self.order(a, self.number(0))
             return numbers(np.sign(floats(a)))
-        if name == "abs":
-            self.order(a, self.number(0))
+        if name == "relu":
+            return numbers(np.where(floats(a) < 0, 0.0, floats(a)))
         return numbers(FUNCTIONS[name](floats(a)))
 
     def _order(self, a: Numbers, b: Numbers) -> Integers:
@@ -115,7 +116,7 @@ def floats(a: Numbers) -> Array:
 
 
 def numbers(reals: Any) -> Numbers:
-    return Numbers(np.empty((0, *np.shape(reals)), np.int64), reals)
+    return Numbers(None, reals)
 
 
 def array(tensor: Tensor) -> NDArray[Any]:

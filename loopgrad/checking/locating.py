@@ -87,7 +87,8 @@ class Locator:
         self.known = self._known()
         self.places = [self._place(t) for t in trials]
         self.right_places = [
-            Place(t, t.extents, t.constants, t.tensors, frozenset(t.tensors)) for t in trials
+            Place(t, t.extents, t.constants, t.tensors, frozenset(t.tensors), self.lines)
+            for t in trials
         ]
 
     # ------------------------------------------------------------------------------- settings
@@ -122,14 +123,14 @@ class Locator:
             empty = np.zeros(shape)
             floating = tensor.element is ElementType.FLOAT
             tensors[tensor.name] = numbers(empty) if floating else empty.astype(np.int64)
-            place = Place(trial, extents, constants, tensors, self.firm)
+            place = Place(trial, extents, constants, tensors, self.firm, self.lines)
             group = [p for p in self.claimed if p.target == tensor.name]
             try:
-                made = whole(group, place, self.lines)
+                made = whole(group, place)
             except Fault:
                 continue
             tensors[tensor.name] = numbers(made) if floating else made.astype(np.int64)
-        return Place(trial, extents, constants, tensors, self.firm)
+        return Place(trial, extents, constants, tensors, self.firm, self.lines)
 
     def vocabulary(self, piece: Piece) -> Vocabulary:
         place = self.places[0]
@@ -175,7 +176,7 @@ class Locator:
         for tensor in self._tensors():
             group = [p for p in self.claimed if p.target == tensor]
             right = [p for p in self.right if p.target == tensor]
-            balanced = balance(tensor, group, right, self.places, self.right_places, self.lines)
+            balanced = balance(tensor, group, right, self.places, self.right_places)
             if balanced is None:
                 continue
             faults = self.explained(balanced)
@@ -307,7 +308,7 @@ class Locator:
         start = 0
         for place, size in zip(self.places, b.sizes, strict=True):
             try:
-                added = contribution(piece, place, self.lines).ravel()
+                added = contribution(piece, place).ravel()
             except Fault:
                 return False
             if not b.same(goal[start : start + size], added):
@@ -353,7 +354,7 @@ class Locator:
     def _makes(self, b: Balance, group: Sequence[Piece]) -> bool:
         for place in self.places:
             try:
-                made = whole(group, place, self.lines)
+                made = whole(group, place)
             except Fault:
                 return False
             if differing(array(place.trial.tensors[b.tensor]), made, b.scale).any():

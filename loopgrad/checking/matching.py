@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loopgrad.checking.floats import Floats, array
+from loopgrad.checking.floats import array
 from loopgrad.checking.pieces import ADDITIVE, Fault, Piece, Place, Vector, contribution, whole
 from loopgrad.checking.trials import LEAST, differing
 
@@ -64,7 +64,6 @@ def balance(
     right: Sequence[Piece],
     places: Sequence[Place],
     right_places: Sequence[Place],
-    lines: Floats,
 ) -> Balance | None:
     """The tensor's balance; None where the claim's statements add up to what they ought to."""
     values = [array(place.tensors[tensor]) for place in places]
@@ -74,9 +73,9 @@ def balance(
     if not claimed:
         return Balance(tensor, (), (), tuple(Entry(p, None) for p in right), total, scale)
     if not all(p.statement.reduction in ADDITIVE for p in (*claimed, *right)):
-        return _whole(tensor, claimed, total, scale, places, lines)
-    mine = [entry(p, places, lines) for p in claimed]
-    theirs = [entry(p, right_places, lines) for p in right]
+        return _whole(tensor, claimed, total, scale, places)
+    mine = [entry(p, places) for p in claimed]
+    theirs = [entry(p, right_places) for p in right]
     for e in (*mine, *theirs):
         if e.adds is not None:
             known = e.adds[np.isfinite(e.adds)]
@@ -90,9 +89,9 @@ def balance(
     return Balance(tensor, tuple(mine), tuple(left), tuple(missing), total, scale, sizes)
 
 
-def entry(piece: Piece, places: Sequence[Place], lines: Floats) -> Entry:
+def entry(piece: Piece, places: Sequence[Place]) -> Entry:
     try:
-        return Entry(piece, joined([contribution(piece, place, lines) for place in places]))
+        return Entry(piece, joined([contribution(piece, place) for place in places]))
     except Fault as fault:
         return Entry(piece, None, fault)
 
@@ -107,10 +106,9 @@ def _whole(
     total: Vector,
     scale: float,
     places: Sequence[Place],
-    lines: Floats,
 ) -> Balance | None:
     try:
-        made = joined([whole(claimed, place, lines) for place in places])
+        made = joined([whole(claimed, place) for place in places])
         fault = None
     except Fault as found:
         made, fault = None, found

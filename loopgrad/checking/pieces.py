@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,7 +29,8 @@ from loopgrad.ir.walk import (
     statement_reads,
     subexpressions,
 )
-from loopgrad.simplify.evaluate import ONE_TURN, Run, Setting, Space, Tensor, TooLarge, Undefined
+from loopgrad.simplify.evaluate import ONE_TURN, Run, Setting, Tensor, TooLarge, Undefined
+from loopgrad.simplify.spaces import Space, spread
 
 Vector = NDArray[np.float64]
 
@@ -67,96 +68,95 @@ class Fault(Exception):
         self.why, self.read = why, read
 
 
-@dataclass(frozen=True)
 class Place:
-    """Where a piece is run: a trial's tensors, and the extents by the names that the piece uses."""
+    """Where pieces are run: a trial's tensors, with the claim's own temporaries, and the extents and
+    constants by the names that the pieces use.
 
-    trial: Trial
-    extents: Mapping[str, int]
-    constants: Known
-    tensors: Mapping[str, Tensor]  # with the claim's own temporaries
-    firm: frozenset[str]  # tensors whose extents bare ranges take: inputs, results, locals
+    firm: the tensors whose extents bare ranges take: inputs, results, locals.
+    """
+
+    def __init__(
+        self,
+        trial: Trial,
+        extents: Mapping[str, int],
+        constants: Known,
+        tensors: Mapping[str, Tensor],
+        firm: frozenset[str],
+        lines: Floats,
+    ):
+        self.trial, self.extents, self.constants = trial, extents, constants
+        self.tensors, self.firm, self.lines = tensors, firm, lines
+        given = {name: _in_one_world(tensor) for name, tensor in tensors.items()}
+        self.run = Run(lines, given, Setting(extents, constants, {}))
 
     def shape(self, name: str) -> Shape:
         if name not in self.tensors:
             raise Fault(f"`{name}` is not known")
         return array(self.tensors[name]).shape
 
+    def with_tensor(self, name: str, tensor: Tensor) -> Place:
+        tensors = {**self.tensors, name: tensor}
+        return Place(self.trial, self.extents, self.constants, tensors, self.firm, self.lines)
 
-def contribution(piece: Piece, place: Place, lines: Floats) -> NDArray[Any]:
-    """What the piece adds to its target, an array of the target's shape. Raises Fault.
 
-    Of a tensor that is not a sum, the values that it is offered, each element's in order.
-    """
-    statement = piece.statement
-    space, run = _iterations(piece, place, lines)
-    shape = place.shape(piece.target)
-    total = np.zeros(shape)
-    try:
-        cells = run.cells(statement.target, space)
-        values = run.value(statement.value, space)
-    except (Undefined, TooLarge) as error:
-        raise Fault(str(error) or "too large", _culprit(statement, run, space)) from None
-    except KeyError as error:
-        raise Fault(f"`{error.args[0]}` is not known") from None
-    reals = np.broadcast_to(array(run.numbers(values)), space.count)
-    sign = ADDITIVE.get(statement.reduction)
+def _in_one_world(tensor: Tensor) -> Tensor:
+    if isinstance(tensor, np.ndarray):
+        return tensor.reshape(1, *tensor.shape)
+    return tensor.reshaped((1, *tensor.shape))
+
+
+def contribution(piece: Piece, place: Place) -> NDArray[Any]:
+    """What the piece adds to its target, an array of the target's shape. Raises Fault."""
+    sign = ADDITIVE.get(piece.statement.reduction)
     if sign is None:
         raise Fault("not a sum")
-    np.add.at(total.reshape(-1), cells, sign * reals)
+    total = np.zeros(place.shape(piece.target))
+    cells, values = _updates(piece, place)
+    np.add.at(total.reshape(-1), cells, sign * values)
     return total
 
 
-def whole(group: Sequence[Piece], place: Place, lines: Floats) -> NDArray[Any]:
+def whole(group: Sequence[Piece], place: Place) -> NDArray[Any]:
     """The target of the pieces, all of them run in order. Raises Fault."""
-    name = group[0].target
-    shape = place.shape(name)
     beside = {p.statement.reduction for p in group} - {Reduction.SET}
-    start = {
-        Reduction.MULTIPLY: 1.0,
-        Reduction.MAXIMUM: -np.inf,
-        Reduction.MINIMUM: np.inf,
-    }.get(next(iter(beside), Reduction.ADD), 0.0)
-    total = np.full(shape, start)
+    start = STARTS.get(next(iter(beside), Reduction.ADD), 0.0)
+    total = np.full(place.shape(group[0].target), start)
     flat = total.reshape(-1)
-    update = {
-        Reduction.ADD: np.add.at,
-        Reduction.SUBTRACT: np.subtract.at,
-        Reduction.MULTIPLY: np.multiply.at,
-        Reduction.MAXIMUM: np.maximum.at,
-        Reduction.MINIMUM: np.minimum.at,
-    }
     for piece in group:
-        statement = piece.statement
-        space, run = _iterations(piece, place, lines)
-        try:
-            cells = run.cells(statement.target, space)
-            values = array(run.numbers(run.value(statement.value, space)))
-        except (Undefined, TooLarge) as error:
-            raise Fault(str(error) or "too large", _culprit(statement, run, space)) from None
-        except KeyError as error:
-            raise Fault(f"`{error.args[0]}` is not known") from None
-        values = np.broadcast_to(values, space.count)
-        if statement.reduction is Reduction.SET:
+        cells, values = _updates(piece, place)
+        if piece.statement.reduction is Reduction.SET:
             flat[cells] = values
         else:
-            update[statement.reduction](flat, cells, values)
+            UPDATES[piece.statement.reduction](flat, cells, values)
     return total
 
 
-def _iterations(piece: Piece, place: Place, lines: Floats) -> tuple[Space, Run]:
-    setting = Setting(place.extents, place.constants, place.tensors)
-    run = Run(lines, dict(place.tensors), setting)
-    statement = piece.statement
+STARTS = {Reduction.MULTIPLY: 1.0, Reduction.MAXIMUM: -np.inf, Reduction.MINIMUM: np.inf}
+UPDATES: dict[Reduction, Callable[..., None]] = {
+    Reduction.ADD: np.add.at,
+    Reduction.SUBTRACT: np.subtract.at,
+    Reduction.MULTIPLY: np.multiply.at,
+    Reduction.MAXIMUM: np.maximum.at,
+    Reduction.MINIMUM: np.minimum.at,
+}
+
+
+def _updates(piece: Piece, place: Place) -> tuple[NDArray[np.int64], Vector]:
+    """The elements that the piece updates, iteration by iteration, and the values. Raises Fault."""
+    statement, run = piece.statement, place.run
+    space: Space | None = None
     try:
         space = run.nest(numeric(piece, place), ONE_TURN)
         if statement.guard is not None:
             space = space.where(run.truth(statement.guard, space))
+        cells = run.cells(statement.target, space)
+        values = array(run.numbers(run.value(statement.value, space)))
     except (Undefined, TooLarge) as error:
-        raise Fault(str(error) or "too large") from None
+        culprit = None if space is None else _culprit(statement, run, space)
+        raise Fault(str(error) or "it takes too many steps", culprit) from None
     except KeyError as error:
         raise Fault(f"`{error.args[0]}` is not known") from None
-    return space, run
+    return spread(cells, space.shape).reshape(-1), spread(values, space.shape).reshape(-1)
 
 
 def numeric(piece: Piece, place: Place) -> list[Range]:

@@ -145,10 +145,8 @@ class Trials:
                 i.name, number, extents, constants, self.lines, self.rng, kind, attempt
             )
             if isinstance(drawn, Numbers):
-                shape = drawn.reals.shape
-                drawn = numbers(
-                    drawn.reals.astype(np.float64) if values is None else self._some(values, shape)
-                )
+                given = array(drawn) if values is None else self._some(values, drawn.shape)
+                drawn = numbers(given)
             tensors[i.name] = drawn
 
     def _some(self, values: Sequence[float], shape: Shape) -> NDArray[Any]:
