@@ -61,46 +61,6 @@ def rescale(
     return found
 
 
-def merge(
-    forms: dict[str, Poly], own: Reading, movable: Collection[str], results: Collection[str]
-) -> dict[str, Rescaled]:
-    """Intermediates that a result only repeats, `x.grad[b,j] += a.grad[b,j]`, under its name.
-
-    Changes the forms in place: that of the result is dropped.
-    """
-    found: dict[str, Rescaled] = {}
-    for result in results:
-        definition = own.definitions.get(result)
-        if definition is None or not definition.whole or result not in forms:
-            continue
-        tensor = _repeated(forms[result])
-        if tensor not in movable or tensor in found:
-            continue
-        other = own.definitions[tensor]
-        same = nf.of_atom(nf.read(tensor, definition.indices)) == forms[result]
-        if not same or other.extents != definition.extents:
-            continue
-        if other.region.blocks != definition.region.blocks:
-            continue
-        del forms[result]
-
-        def renamed(atom: Atom, tensor: str = tensor, result: str = result) -> Poly | None:
-            if atom.kind != "read" or atom.name != tensor:
-                return None
-            return nf.of_atom(nf.read(result, atom.parts))  # type: ignore[arg-type]
-
-        for reader, poly in forms.items():
-            if tensor in poly.tensors:
-                forms[reader] = nf.map_atoms(poly, renamed)
-        found[tensor] = Rescaled(result, tensor, nf.ONE)
-    return found
-
-
-def _repeated(poly: Poly) -> str:
-    """The one tensor that is read; "" where there is more to it."""
-    return next(iter(poly.tensors)) if len(poly.tensors) == 1 else ""
-
-
 def _size(poly: Poly) -> int:
     return sum(bool(a.free or a.tensors) for t, _ in poly.terms for a, _ in t.atoms)
 

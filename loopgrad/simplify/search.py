@@ -18,7 +18,8 @@ from loopgrad.simplify.extraction import Extraction
 from loopgrad.simplify.normal_form import Atom, Poly
 from loopgrad.simplify.reading import Definition, Reading
 from loopgrad.simplify.regions import Region, rebuilt
-from loopgrad.simplify.rescaling import Rescaled, merge, rescale
+from loopgrad.simplify.repeats import fold_repeated, merge
+from loopgrad.simplify.rescaling import Rescaled, rescale
 from loopgrad.simplify.rewrite import Algebra, learn
 from loopgrad.simplify.sharing import share
 
@@ -132,6 +133,7 @@ class Work:
         present = {k: d for k, d in own.definitions.items() if d.tensor in alive}
         forms = {k: self.form(k, kept) for k in present if k in self.reduced}
         movable = kept & set(self.candidates)
+        fold_repeated(forms, own, self.given)
         rescaled = rescale(forms, own, movable, self.algebra, extraction.taken)
         rescaled |= merge(forms, own, movable - set(rescaled), self.results)
         made: dict[str, list[Accumulate]] = {}
@@ -168,7 +170,7 @@ class Work:
     def _unfolded(self, poly: Poly, kept: Kept, region: Region, alive: set[str]) -> Poly | None:
         """A reduction without the intermediates that it reads: `sum[u](a * a.grad)` is
         `sum[c](o * o.grad)`, where that sum has as few loops and reads what is given."""
-        own = set(self.own.computed) - (self.given & alive)
+        own = set(self.own.computed) - (alive - set(self.candidates))
         read = sorted(poly.tensors & kept & set(self.candidates))
         if not read or any(len(a.parts) == 0 for a, _ in poly.terms[0][0].atoms):
             return None

@@ -82,6 +82,46 @@ PROGRAMS = {
             for b, k:     Z[b]   += exp(a[b,k])
             for b, k:     p[b,k] = exp(a[b,k]) / Z[b]
         """,
+    "sequences of several lengths": """
+        masked(x[T,B,J], W[J,J], int n[B]) -> y[B,J]:
+            for t:
+                for b, j, i:  a[t,b,j] += W[j,i] * h[t-1,b,i]   if t > 0
+                for b, j:     u[t,b,j] = tanh(a[t,b,j] + x[t,b,j])
+                for b, j:     h[t,b,j] += u[t,b,j]   if t < n[b]
+                for b, j:     h[t,b,j] += h[t-1,b,j]   if t >= n[b] and t > 0
+            for b, j:  y[b,j] = h[T-1,b,j]
+        """,
+    "both directions": """
+        both(x[T,B,J], W[J,J], V[J,J]) -> y[T,B,J]:
+            for t:
+                for b, j, i:  a[t,b,j] += W[j,i] * f[t-1,b,i]   if t > 0
+                for b, j:     f[t,b,j] = tanh(a[t,b,j] + x[t,b,j])
+            for t descending:
+                for b, j, i:  c[t,b,j] += V[j,i] * g[t+1,b,i]   if t < T-1
+                for b, j:     g[t,b,j] = tanh(c[t,b,j] + x[t,b,j])
+            for t, b, j:  y[t,b,j] = f[t,b,j] * g[t,b,j]
+        """,
+    "attention at each time": """
+        attend(q[T,B,D], k[B,U,D], v[B,U,D], W[D,D]) -> o[T,B,D]:
+            for t:
+                for b, d, e:  c[t,b,d] += W[d,e] * o[t-1,b,e]   if t > 0
+                for b, d:     c[t,b,d] += q[t,b,d]
+                for b, u, d:  s[t,b,u] += c[t,b,d] * k[b,u,d]
+                for b, u:     m[t,b]   max= s[t,b,u]
+                for b, u:     Z[t,b]   += exp(s[t,b,u] - m[t,b])
+                for b, u:     p[t,b,u] = exp(s[t,b,u] - m[t,b]) / Z[t,b]
+                for b, u, d:  o[t,b,d] += p[t,b,u] * v[b,u,d]
+        """,
+    "layer norm at each time": """
+        normed(x[T,B,J], W[J,J], eps = 1e-5) -> h[T,B,J]:
+            for t:
+                for b, j, i:  a[t,b,j] += W[j,i] * h[t-1,b,i]   if t > 0
+                for b, j:     a[t,b,j] += x[t,b,j]
+                for b, j:     m[t,b]   += a[t,b,j] / J
+                for b, j:     v[t,b]   += (a[t,b,j] - m[t,b])**2 / J
+                for b, j:     y[t,b,j] = (a[t,b,j] - m[t,b]) / sqrt(v[t,b] + eps)
+                for b, j:     h[t,b,j] = tanh(y[t,b,j])
+        """,
     "a selective scan": """
         scan(x[B,T,D], d[B,T,D], A[D,N], C[B,T,N], E[B,T,N]) -> y[B,T,D]:
             for t:
@@ -170,6 +210,51 @@ GOLDEN = {
             for b:  y.after[b,j] = y.after[b,j+1] * (1 - x[b,j+1]**2) if j + 1 < J else 1
         for b, k, j:  e2[b]       -= 2 * x[b,j] * W[j,k] * a.grad[b,k]
         for b, j:     x.grad[b,j] += x[b,j] * y.before[b,j] * y.after[b,j] * (e2[b] - 2 * y.grad[b])
+        """,
+    "sequences of several lengths": """
+        for b, j:  h.grad[T-1,b,j] += y.grad[b,j]
+        for t descending:
+            for b, j:     x.grad[t,b,j]   += h.grad[t,b,j] * (1 - u[t,b,j]**2)   if t < n[b]
+            for b, j, i:  W.grad[j,i]     += h[t-1,b,i] * x.grad[t,b,j]   if t > 0
+            for b, j, i:  h.grad[t-1,b,j] += W[i,j] * x.grad[t,b,i]   if t > 0
+            for b, j:     h.grad[t-1,b,j] += h.grad[t,b,j]   if t > 0 and t >= n[b]
+        """,
+    "both directions": """
+        local g.grad[T,B,J]
+        for t, b, j:  f.grad[t,b,j] += g[t,b,j] * y.grad[t,b,j]
+        for t, b, j:  g.grad[t,b,j] += f[t,b,j] * y.grad[t,b,j]
+        for t:
+            for b, j:     c.grad[t,b,j]   += g.grad[t,b,j] * (1 - g[t,b,j]**2)
+            for b, j:     x.grad[t,b,j]   += c.grad[t,b,j]
+            for b, j, i:  V.grad[j,i]     += g[t+1,b,i] * c.grad[t,b,j]   if t < T - 1
+            for b, j, i:  g.grad[t+1,b,i] += V[j,i] * c.grad[t,b,j]   if t < T - 1
+        for t descending:
+            for b, j:     a.grad[t,b,j]   += f.grad[t,b,j] * (1 - f[t,b,j]**2)
+            for b, j:     x.grad[t,b,j]   += a.grad[t,b,j]
+            for b, j, i:  W.grad[j,i]     += f[t-1,b,i] * a.grad[t,b,j]   if t > 0
+            for b, j, i:  f.grad[t-1,b,i] += W[j,i] * a.grad[t,b,j]   if t > 0
+        """,
+    "attention at each time": """
+        for t, b, d:  o.grad'[t,b,d] = o.grad[t,b,d]
+        for t descending:
+            for b, u, d:  p.grad[t,b,u]    += v[b,u,d] * o.grad'[t,b,d]
+            for b, u, d:  v.grad[b,u,d]    += p[t,b,u] * o.grad'[t,b,d]
+            for b, d:     e2[t,b]          -= o[t,b,d] * o.grad'[t,b,d]
+            for b, u:     s.grad[t,b,u]    += p[t,b,u] * (p.grad[t,b,u] + e2[t,b])
+            for b, u, d:  k.grad[b,u,d]    += c[t,b,d] * s.grad[t,b,u]
+            for b, u, d:  q.grad[t,b,d]    += k[b,u,d] * s.grad[t,b,u]
+            for b, d, e:  W.grad[d,e]      += o[t-1,b,e] * q.grad[t,b,d]   if t > 0
+            for b, d, e:  o.grad'[t-1,b,e] += W[d,e] * q.grad[t,b,d]   if t > 0
+        """,
+    "layer norm at each time": """
+        for t, b, j:  h.grad'[t,b,j] = h.grad[t,b,j]
+        for t descending:
+            for b, j:     y.grad[t,b,j]    += h.grad'[t,b,j] * (1 - h[t,b,j]**2)
+            for b, j:     e[t,b]           -= y.grad[t,b,j] / J
+            for b, j:     e2[t,b]          -= y[t,b,j] * y.grad[t,b,j] / J
+            for b, j:     x.grad[t,b,j]    += (y.grad[t,b,j] + y[t,b,j] * e2[t,b] + e[t,b]) / sqrt(v[t,b] + eps)
+            for b, j, i:  W.grad[j,i]      += h[t-1,b,i] * x.grad[t,b,j]   if t > 0
+            for b, j, i:  h.grad'[t-1,b,i] += W[j,i] * x.grad[t,b,j]   if t > 0
         """,
     "a selective scan": """
         for t descending:
