@@ -97,6 +97,19 @@ class Atom(Keyed):
                 self.shape = f"{kind}<{show_expression(blank)}>"
                 self.tensors = frozenset(r.tensor for r in reads(expression))
 
+    def _read(self, indices: tuple[str, ...]) -> Atom:
+        """The read at other plain indices; most of all atoms that are made."""
+        made = object.__new__(Atom)
+        made.kind, made.name, made.parts, made.node = "read", self.name, indices, None
+        made.height, made.free = 0, frozenset(indices)
+        made.key = f"{self.name}[{','.join(indices)}]"
+        if all(map(_plain, self.parts)):
+            made.shape, made.tensors = self.shape, self.tensors
+        else:
+            made.shape = f"{self.name}[{','.join(['?'] * len(indices))}]"
+            made.tensors = frozenset({self.name})
+        return made
+
     @property
     def indices(self) -> list[str]:
         """The free indices, those of a read in the order of its axes."""
@@ -109,7 +122,10 @@ class Atom(Keyed):
             return self
         match self.kind:
             case "read" | "delta":
-                return Atom(self.kind, self.name, tuple(rename(p, names) for p in self.parts))  # type: ignore[arg-type]
+                parts = tuple([rename(p, names) for p in self.parts])  # type: ignore[arg-type]
+                if self.kind == "read" and all(map(_plain, parts)):
+                    return self._read(parts)  # type: ignore[arg-type]
+                return Atom(self.kind, self.name, parts)
             case "index":
                 new = rename(self.parts[0], names)  # type: ignore[arg-type]
                 return Atom("index", "", (new,)) if isinstance(new, str) else new
@@ -117,6 +133,10 @@ class Atom(Keyed):
                 return Atom(self.kind, self.name, tuple(p.renamed(names) for p in self.parts))  # type: ignore[attr-defined]
         into = {i: as_expression(names[i]) for i in self.free if i in names}
         return Atom(self.kind, self.name, (substitute(self.parts[0], into),))  # type: ignore[arg-type]
+
+
+def _plain(part: object) -> bool:
+    return isinstance(part, str)
 
 
 def rename(subscript: Subscript, names: Mapping[str, Subscript]) -> Subscript:

@@ -330,7 +330,9 @@ class _Comparison:
             if len(trial.draw.worlds) > 1:
                 for number in range(len(trial.draw.worlds)):
                     self._compare_trial(self.pairing.world(trial, number))
-            elif trial.lines.real:
+            elif not trial.lines.real:  # again, for an example with numbers
+                self._compare(replace(trial.draw, on="both"))
+            else:
                 tally.trials += 1
                 tally.counterexample = self._counterexample(
                     trial, self.results[0], (0,), "a number", f"an error: {error}"

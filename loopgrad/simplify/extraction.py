@@ -47,6 +47,34 @@ class Target:
     sets: bool = False  # by `=`
 
 
+@dataclass(frozen=True)
+class Group:
+    """One statement before it is written: its sum, loops, and where it scatters and runs."""
+
+    target: Target
+    loops: Mapping[str, str]
+    poly: Poly
+    deltas: Mapping[str, nf.Subscript]
+    guards: tuple[Atom, ...]
+    key: tuple[object, ...]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """The statements of a piece that has no temporaries, and itself as one that others may read."""
+
+    groups: tuple[Group, ...]
+    remembered: Temporary | None
+
+
+@dataclass
+class Made:
+    """What was made before, by all that it follows from: most is the same in all candidates."""
+
+    statements: dict[tuple[object, ...], Accumulate] = field(default_factory=dict)
+    pieces: dict[tuple[object, ...], Piece] = field(default_factory=dict)
+
+
 @dataclass
 class Extraction:
     """Statements as they are made; temporaries are shared between all tensors."""
@@ -59,14 +87,14 @@ class Extraction:
     extent: Callable[[Expression], str] = nf.extent_text  # the text of a block's extent
     # A reduction with an intermediate put in, where that makes a simpler one of it.
     unfold: Callable[[Poly, Region], Poly | None] = lambda poly, region: None
-    # Statements made before, by all that they follow from: most are the same in all candidates.
-    known: dict[tuple[object, ...], Accumulate] = field(default_factory=dict)
+    known: Made = field(default_factory=Made)
     regions: dict[int, list[Accumulate]] = field(default_factory=dict)
     locals: list[Local] = field(default_factory=list)
     temporaries: list[Temporary] = field(default_factory=list)
     # Where statements are being made: in a region, under blocks with these indices and extents.
     region: Region = field(default_factory=lambda: Region(0))
     around: Mapping[str, str] = field(default_factory=dict)
+    asked: int = 0  # how often for a temporary
 
     # ---------------------------------------------------------------------------------- a tensor
 
@@ -103,24 +131,37 @@ class Extraction:
         sets: one `=` wrote it; one statement that sums nothing will be one again.
         """
         self.order.setdefault(name, len(self.order))
+        asked = (id(definition), name, poly.key, sets)  # definitions live as long as `known`
+        piece = self.known.pieces.get(asked)
+        if piece is None:
+            before = self.asked
+            piece = self._piece(name, definition, poly, sets)
+            if self.asked == before:
+                self.known.pieces[asked] = piece
+        for group in piece.groups:
+            self._write(group)
+        if piece.remembered is not None:
+            self.temporaries.append(piece.remembered)
+
+    def _piece(self, name: str, definition: Definition, poly: Poly, sets: bool) -> Piece:
         over = {**self.around, **definition.loops}
-        groups: dict[tuple[str, ...], list[tuple[nf.Bound, Powers, nf.Number]]] = {}
+        kinds: dict[tuple[str, ...], list[tuple[nf.Bound, Powers, nf.Number]]] = {}
         for term, coefficient in poly.terms:
             bound, powers = term.opened()
             rest = self._components(bound, powers, coefficient, over)
             for part in (self._contracted(*r, over) for r in rest):
-                groups.setdefault(self._kind(*part[:2]), []).append(part)
-        sets = sets and len(groups) == 1 and not any(b for g in groups.values() for b, _, _ in g)
+                kinds.setdefault(self._kind(*part[:2]), []).append(part)
+        sets = sets and len(kinds) == 1 and not any(b for g in kinds.values() for b, _, _ in g)
         target = Target(name, definition.subscripts, sets)
-        for key in sorted(groups, key=lambda k: (k[0] != "", len(k), k)):
-            self._group(target, over, groups[key])
-        if definition.whole:
-            self._remember(name, definition.indices, poly)
+        ordered = sorted(kinds, key=lambda k: (k[0] != "", len(k), k))
+        groups = [self._group(target, over, kinds[key]) for key in ordered]
+        remembered = self._remembered(name, definition.indices, poly) if definition.whole else None
+        return Piece(tuple(g for g in groups if g is not None), remembered)
 
-    def _remember(self, name: str, indices: tuple[str, ...], poly: Poly) -> None:
+    def _remembered(self, name: str, indices: tuple[str, ...], poly: Poly) -> Temporary | None:
         """A tensor that is one reduction stands for it wherever it comes again."""
         if len(poly.terms) != 1 or not poly.terms[0][0].bound:
-            return
+            return None
         term, coefficient = poly.terms[0]
         bound, powers = term.opened()
         inner = {i for i, _ in bound}
@@ -128,12 +169,13 @@ class Extraction:
         rest = {a: p for a, p in powers.items() if not a.free & inner}
         plain = all(a.kind in ("read", "function", "sum") for a in moving)
         if (
-            plain
-            and not any(a.free or a.tensors for a in rest)
-            and len(_connected([i for i, _ in bound], powers)) == 1
+            not plain
+            or any(a.free or a.tensors for a in rest)
+            or len(_connected([i for i, _ in bound], powers)) != 1
         ):
-            factor = nf.product((), rest, coefficient)
-            self.temporaries.append(Temporary(name, indices, bound, moving, factor, self.region))
+            return None
+        factor = nf.product((), rest, coefficient)
+        return Temporary(name, indices, bound, moving, factor, self.region)
 
     def _kind(self, bound: nf.Bound, atoms: Powers) -> tuple[str, ...]:
         """Terms of one kind share a statement: same extents summed over, deltas and guards."""
@@ -218,6 +260,7 @@ class Extraction:
         over: Mapping[str, str],
     ) -> tuple[Atom, Poly]:
         """The read of a temporary for the sum, and what it has still to be multiplied by."""
+        self.asked += 1
         wanted = sorted(f"{a.shape}^{p}" for a, p in atoms.items())
         for known in self.temporaries:
             if not self.region.within(known.region):
@@ -247,7 +290,9 @@ class Extraction:
         terms = [
             self._contracted(bound, _joined(atoms, t.atoms), c, extents) for t, c in factor.terms
         ]
-        self._group(Target(name, indices), extents, terms)
+        group = self._group(Target(name, indices), extents, terms)
+        if group is not None:
+            self._write(group)
         self.order.setdefault(name, len(self.order))
         return nf.read(name, indices), nf.ONE
 
@@ -258,8 +303,8 @@ class Extraction:
         target: Target,
         over: Mapping[str, str],
         terms: list[tuple[nf.Bound, Powers, nf.Number]],
-    ) -> None:
-        """One statement for terms that are summed over the same extents."""
+    ) -> Group | None:
+        """One statement for terms that are summed over the same extents; None where they cancel."""
         first = sorted(terms[0][0], key=lambda t: (t[1], t[0]))
         alike: list[Poly] = []
         deltas: dict[str, nf.Subscript] = {}
@@ -282,35 +327,34 @@ class Extraction:
             alike.append(nf.product((), kept, coefficient))
         poly = nf.plus(*alike)
         if not poly.terms:
-            return
+            return None
         loops = {i: e for i, e in over.items() if i not in deltas and i not in self.around}
         loops |= {f"%{k}": e for k, (_, e) in enumerate(first)}
         scatter = tuple(f"{i} {d if isinstance(d, str) else d.key}" for i, d in deltas.items())
         conditions = tuple(a.key for a in guards)
-        ranks = tuple((t, self.order.get(t)) for t in sorted(poly.tensors))
         shown = tuple(s if isinstance(s, str) else s.key for s in target.subscripts)
         place = (self.region.number, target.name, shown, target.sets)
-        known = (place, poly.key, tuple(loops.items()), scatter, conditions, ranks)
-        if known not in self.known:
-            self.known[known] = self._statement(target, loops, poly, deltas, guards)
-        self.statements.append(self.known[known])
+        key = (place, poly.key, tuple(loops.items()), scatter, conditions)
+        return Group(target, loops, poly, deltas, tuple(guards), key)
 
-    def _statement(
-        self,
-        target: Target,
-        loops: Mapping[str, str],
-        poly: Poly,
-        deltas: Mapping[str, nf.Subscript],
-        guards: list[Atom],
-    ) -> Accumulate:
+    def _write(self, group: Group) -> None:
+        ranks = tuple((t, self.order.get(t)) for t in sorted(group.poly.tensors))
+        asked = (*group.key, ranks)
+        known = self.known.statements
+        if asked not in known:
+            known[asked] = self._statement(group)
+        self.statements.append(known[asked])
+
+    def _statement(self, group: Group) -> Accumulate:
+        target, loops, deltas = group.target, group.loops, group.deltas
         names = self._names(loops)
         writer = Writer(names, self.order)
-        sign, value = writer.signed(poly)
+        sign, value = writer.signed(group.poly)
         subscripts = tuple(
             writer.subscript(deltas.get(s, s) if isinstance(s, str) else s)
             for s in target.subscripts
         )
-        guard = conjunction(writer.formula(a.parts[0]) for a in guards)  # type: ignore[arg-type]
+        guard = conjunction(writer.formula(a.parts[0]) for a in group.guards)  # type: ignore[arg-type]
         ordered = sorted(loops, key=lambda i: self.positions.get(names[i], 999))
         ranges = tuple(self._range(names[i], loops[i]) for i in ordered)
         reduction = Reduction.ADD if sign > 0 else Reduction.SUBTRACT

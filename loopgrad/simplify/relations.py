@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 
 from loopgrad.simplify import normal_form as nf
 from loopgrad.simplify.normal_form import Atom, Number, Poly, Subscript, Term
@@ -45,6 +46,11 @@ class SumRelation:
     variables: frozenset[str]
     value: Poly
     source: str
+
+    @cached_property
+    def tensors(self) -> frozenset[str]:
+        """What a term has to read."""
+        return frozenset().union(*(a.tensors for a, _ in self.atoms))
 
 
 @dataclass(frozen=True, eq=False)

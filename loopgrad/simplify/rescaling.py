@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -33,8 +33,13 @@ def rescale(
 ) -> dict[str, Rescaled]:
     """Changes the forms in place; tells which tensor is replaced by what."""
     found: dict[str, Rescaled] = {}
+    readers: dict[str, list[str]] = {}
+    for reader, poly in forms.items():
+        for tensor in poly.tensors.intersection(movable):
+            readers.setdefault(tensor, []).append(reader)
     for tensor in [t for t in forms if t in movable]:
-        factor, number = _common_factor(tensor, forms, own)
+        read_by = readers.get(tensor, [])
+        factor, number = _common_factor(tensor, [forms[r] for r in read_by], own)
         if len(forms[tensor].terms) > 1:  # numbers and sizes would be written once a term
             factor, number = {a: p for a, p in factor.items() if a.tensors}, Fraction(1)
         if not factor and number == 1:
@@ -46,16 +51,15 @@ def rescale(
         name = fresh_name("e", taken)
         taken.add(name)
         indices = own.definitions[tensor].indices
-        for reader, poly in forms.items():
-            if tensor in poly.tensors:
-                forms[reader] = nf.plus(
-                    *(
-                        _with(t, nf.exact(c / number), tensor, name, indices, factor)
-                        if tensor in t.tensors
-                        else Poly({t: c})
-                        for t, c in poly.terms
-                    )
+        for reader in read_by:
+            forms[reader] = nf.plus(
+                *(
+                    _with(t, nf.exact(c / number), tensor, name, indices, factor)
+                    if tensor in t.tensors
+                    else Poly({t: c})
+                    for t, c in forms[reader].terms
                 )
+            )
         forms[tensor] = whole
         found[tensor] = Rescaled(name, tensor, scale)
     return found
@@ -75,7 +79,7 @@ def _read_of(tensor: str, powers: Mapping[Atom, nf.Number]) -> Atom | None:
     return read if plain and len(set(read.parts)) == len(read.parts) else None
 
 
-def _common_factor(tensor: str, forms: Mapping[str, Poly], own: Reading) -> tuple[Powers, Fraction]:
+def _common_factor(tensor: str, readers: Iterable[Poly], own: Reading) -> tuple[Powers, Fraction]:
     """What every term with the tensor has beside it that hangs on the tensor's indices only.
 
     The number among it is that of all terms, or 1; the sign is theirs where all have the same.
@@ -84,7 +88,7 @@ def _common_factor(tensor: str, forms: Mapping[str, Poly], own: Reading) -> tupl
     computed = set(own.computed)
     common: Powers | None = None
     numbers: set[Fraction] = set()
-    for poly in forms.values():
+    for poly in readers:
         for term, coefficient in poly.terms:
             if tensor not in term.tensors:
                 continue

@@ -114,6 +114,8 @@ class Algebra:
         return divided(poly) if only in (None, CANCEL) else poly
 
     def _sums(self, poly: Poly, relation: SumRelation) -> Poly:
+        if not relation.tensors <= poly.tensors:
+            return poly
         parts, hit = [], False
         for term, coefficient in poly.terms:
             new = self._in_term(term, relation)

@@ -32,6 +32,7 @@ RANGES = {"signed": (-2.0, 2.0), "unit": (0.05, 0.95), "large": (1.1, 4.0), "zer
 
 ZEROS = 0.3  # the least share of zeros where there are some
 ATTEMPTS = 60
+CHOICES = 6  # of sizes, of which those are taken that differ most
 
 SECOND = 1  # the number of the program that is to stand for the first
 # Extents that the second program alone has are drawn last: the others do not hang on it.
@@ -99,6 +100,15 @@ class Sizes:
         self.common = [v for v in roots if v[0] != SECOND]
         self.own = [v for v in roots if v[0] == SECOND]
         self.names = {axis: _names(axis.extent) for axis in self._all_axes()}
+        # Axes that nothing says are alike, those of the second program apart.
+        axes: dict[object, Axis] = {}
+        for axis in self.axes:
+            if axis.program != SECOND:
+                what: object = axis.extent
+                if isinstance(axis.extent, Extent):
+                    what = self._find((axis.program, axis.extent.name))[1]
+                axes.setdefault(what, axis)
+        self.different = tuple(axes.values())
 
     def _all_axes(self) -> Iterable[Axis]:
         return (*self.axes, *(axis for pair in self.formulas for axis in pair))
@@ -167,9 +177,13 @@ class Sizes:
         names = list(dict.fromkeys(name for _, name in self.common))
         few = len(names) < 4
         among = among if every is None else (every,)
+        best: tuple[float, dict[Variable, int]] | None = None
+        choices = failures = 0
         # Where there is no choice, again only to allow empty axes.
         for attempt in range(ATTEMPTS) if len(among) != 1 else (0, ATTEMPTS):
-            largest = (2 if small else 4 + few) + attempt // 8
+            if best is not None and attempt > ATTEMPTS // 2:
+                break
+            largest = (2 if small else 4 + few) + failures // 8
             least = 1 if small or rng.random() < 0.15 else 2
             pool = among or range(least, largest + 1)
             distinct = len(pool) >= len(names) and rng.random() < 0.8
@@ -179,12 +193,32 @@ class Sizes:
             if self.own:
                 more = np.random.default_rng(attempt).choice(pool, len(self.own))
                 chosen |= zip(self.own, map(int, more), strict=True)
-            if self._fit(chosen, constants, empty or attempt > ATTEMPTS // 2):
-                return [
-                    {name: chosen[self._find((k, name))] for name in facts.extents}
-                    for k, facts in enumerate(self.programs)
-                ]
-        return None
+            if not self._fit(chosen, constants, empty or attempt > ATTEMPTS // 2):
+                failures += 1
+                continue
+            score = self._variety(chosen, constants)
+            if best is None or score > best[0]:
+                best = score, chosen
+            choices += 1
+            if score == 1 or choices == CHOICES or small or among:
+                break
+        if best is None:
+            return None
+        return [
+            {name: best[1][self._find((k, name))] for name in facts.extents}
+            for k, facts in enumerate(self.programs)
+        ]
+
+    def _variety(self, chosen: Mapping[Variable, int], constants: Known) -> float:
+        """1 where all axes differ, as far as they may, and none has extent 1."""
+        values = [self._value(axis, chosen, constants) for axis in self.different]
+        return (len(set(values)) - values.count(1)) / max(len(values), 1)
+
+    def _value(self, axis: Axis, chosen: Mapping[Variable, int], constants: Known) -> int:
+        if isinstance(axis.extent, Extent):
+            return chosen[self._find((axis.program, axis.extent.name))]
+        names = {n: chosen[self._find((axis.program, n))] for n in self.names[axis]}
+        return integer(axis.extent, {**names, **constants})
 
     def _fit(
         self,
@@ -195,10 +229,7 @@ class Sizes:
         """Makes the formulas hold where a bare extent stands on one side; whether all do."""
 
         def value(axis: Axis) -> int:
-            if isinstance(axis.extent, Extent):
-                return chosen[self._find((axis.program, axis.extent.name))]
-            names = {n: chosen[self._find((axis.program, n))] for n in self.names[axis]}
-            return integer(axis.extent, {**names, **constants})
+            return self._value(axis, chosen, constants)
 
         def assign() -> None:
             for left, right in self.formulas:
@@ -374,8 +405,8 @@ def random_numbers(
     """Random numbers of twelve digits, the residues drawn apart from the reals.
 
     Where the reals are positive, the residues are squares, so that logs and roots of them exist.
-    Without residues, worlds of one kind get the same numbers, zeros apart: what is computed of these is
-    computed once.
+    Worlds that differ in which input is zero get the same numbers for the rest, if there are no residues:
+    what is computed of these is computed once.
     """
     whole = (len(worlds), *shape)
 
@@ -390,7 +421,7 @@ def random_numbers(
         digits = [Decimal(int(v)).scaleb(-12) for v in drawn.flat]
         reals = np.empty(whole, object)
         reals.reshape(-1)[:] = digits
-        if not lines.exact and len({how.kind for how in worlds}) == 1:
+        if not lines.exact and any(how.zero is not None for how in worlds):
             reals[:] = reals[:1]
     if lines.exact:
         squares = by_world([w.kind in ("unit", "large") for w in worlds])

@@ -14,7 +14,7 @@ from loopgrad.ir.walk import accumulates, computed_tensors, names_in, statement_
 from loopgrad.simplify import normal_form as nf
 from loopgrad.simplify.cost import cost_of
 from loopgrad.simplify.equations import equations
-from loopgrad.simplify.extraction import Extraction
+from loopgrad.simplify.extraction import Extraction, Made
 from loopgrad.simplify.normal_form import Atom, Poly
 from loopgrad.simplify.reading import Definition, Reading
 from loopgrad.simplify.regions import Region, rebuilt
@@ -46,7 +46,7 @@ class Candidate:
         """The statements without the blocks around them."""
         return [s for _, s in accumulates(self.statements)]
 
-    @property
+    @cached_property
     def rank(self) -> tuple[float, int, int, str]:
         text = "\n".join(map(self.work.text, self.flat))
         return round(self.value, 3), len(self.flat), len(self.rescaled), text
@@ -74,16 +74,21 @@ class Work:
         self.order = self._order()
         self.reserved = own.taken | (known.taken if known is not None else frozenset())
         self.names = names_in(program)
+        # What was found out, by what it follows from: a flip changes little of it.
         self.memory: dict[tuple[str, Kept], Poly] = {}
-        self.made: dict[tuple[object, ...], Accumulate] = {}
+        self.needs: dict[tuple[str, Kept], list[str]] = {}
+        self.unfolded: dict[tuple[str, Kept, int, Kept], Poly | None] = {}
+        self.made = Made()
         self.costs: dict[tuple[int, frozenset[str]], float] = {}
         self.texts: dict[int, str] = {}
+        self.reads: dict[int, frozenset[str]] = {}
         self.extractions: dict[Kept, Candidate] = {}
         self.reduced = {
             key: d.poly if d.tensor in self.given else self.algebra(key).reduce(d.poly)
             for key, d in own.definitions.items()
             if d.poly is not None
         }
+        self.reachable = self._reachable()
 
     def algebra(self, key: str) -> Algebra:
         """The relations that hold where the piece stands."""
@@ -93,14 +98,30 @@ class Work:
 
     def form(self, key: str, kept: Kept) -> Poly:
         """The piece's sum with everything put in that is not kept."""
-        if (key, kept) not in self.memory:
+        asked = (key, kept & self.reachable[key])
+        if asked not in self.memory:
             poly = self.reduced[key]
-            put = poly.tensors & (set(self.candidates) - kept)
+            put = (poly.tensors & self.reachable[key]) - kept
             if put:
                 whole = nf.map_atoms(poly, lambda a: self._put(a, put, kept))
                 poly = self.algebra(key).reduce(whole)
-            self.memory[key, kept] = poly
-        return self.memory[key, kept]
+            self.memory[asked] = poly
+        return self.memory[asked]
+
+    def _reachable(self) -> dict[str, Kept]:
+        """For each piece the candidates that it reads, directly or through others."""
+        candidates = frozenset(self.candidates)
+        direct = {key: poly.tensors & candidates for key, poly in self.reduced.items()}
+        found: dict[str, Kept] = {}
+        for key in direct:
+            reached, stack = set[str](), list(direct[key])
+            while stack:
+                tensor = stack.pop()
+                if tensor not in reached:
+                    reached.add(tensor)
+                    stack += found.get(tensor, direct[tensor])
+            found[key] = frozenset(reached)
+        return found
 
     def _put(self, atom: Atom, put: Iterable[str], kept: Kept) -> Poly | None:
         if atom.kind != "read" or atom.name not in put:
@@ -168,9 +189,18 @@ class Work:
         return Candidate(statements, declared, value, kept, self, extraction, rescaled, made)
 
     def _unfolded(self, poly: Poly, kept: Kept, region: Region, alive: set[str]) -> Poly | None:
+        near = poly.tensors.intersection(self.candidates)
+        kept = kept & near.union(*(self.reachable[t] for t in near))
+        there = frozenset(alive.difference(self.candidates))
+        asked = (poly.key, kept, region.number, there)
+        if asked not in self.unfolded:
+            self.unfolded[asked] = self._unfold(poly, kept, region, there)
+        return self.unfolded[asked]
+
+    def _unfold(self, poly: Poly, kept: Kept, region: Region, there: Kept) -> Poly | None:
         """A reduction without the intermediates that it reads: `sum[u](a * a.grad)` is
         `sum[c](o * o.grad)`, where that sum has as few loops and reads what is given."""
-        own = set(self.own.computed) - (alive - set(self.candidates))
+        own = set(self.own.computed) - there
         read = sorted(poly.tensors & kept & set(self.candidates))
         if not read or any(len(a.parts) == 0 for a, _ in poly.terms[0][0].atoms):
             return None
@@ -185,7 +215,9 @@ class Work:
         return whole if all(a.free & inner for a, _ in term.atoms) else None
 
     def _cost(self, statement: Accumulate, region: Region, temporaries: frozenset[str]) -> float:
-        reads = frozenset(r.tensor for r in statement_reads(statement))
+        if id(statement) not in self.reads:
+            self.reads[id(statement)] = frozenset(r.tensor for r in statement_reads(statement))
+        reads = self.reads[id(statement)]
         key = (id(statement), temporaries & reads)  # statements live as long as `made` and `own`
         if key not in self.costs:
             self.costs[key] = cost_of([statement], temporaries, region.ranges).value
@@ -206,15 +238,22 @@ class Work:
                 continue
             alive.add(tensor)
             for key in self.own.pieces[tensor]:
-                for block in self.own.definitions[key].region.blocks:
-                    stack += [r.tensor for r in statement_reads(block)]
-                if key in self.reduced:
-                    stack += sorted(self.form(key, kept).tensors)
-                    stack += sorted(_subscript_tensors(self.own.definitions[key]))
-                else:
-                    for statement in self.own.statements[key]:
-                        stack += [r.tensor for r in statement_reads(statement)]
+                stack += self._needed(key, kept)
         return alive
+
+    def _needed(self, key: str, kept: Kept) -> list[str]:
+        """What the piece reads, and the blocks around it."""
+        asked = (key, kept & self.reachable.get(key, frozenset()))
+        if asked not in self.needs:
+            definition = self.own.definitions[key]
+            needs = {r.tensor for b in definition.region.blocks for r in statement_reads(b)}
+            if key in self.reduced:
+                needs |= self.form(key, kept).tensors | _subscript_tensors(definition)
+            else:
+                for statement in self.own.statements[key]:
+                    needs |= {r.tensor for r in statement_reads(statement)}
+            self.needs[asked] = sorted(needs)
+        return self.needs[asked]
 
     def _local(self, tensor: str) -> Local:
         fact = self.own.facts.tensors[tensor]
