@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,14 +36,19 @@ class Check:
         return self.relative <= TOLERANCE
 
 
-def check(program: Program, sizes: dict[str, int], seed: int = 0) -> list[Check]:
+def check(
+    program: Program, sizes: dict[str, int], seed: int = 0, positive: Collection[str] = ()
+) -> list[Check]:
     """Compares the gradient of every input of the program, whose axes all have named extents.
+
+    positive: the inputs that are drawn above 0.
 
     Both are derivatives of `Σ seed * result` with random seeds. Under a batch, those by a parameter
     are averages: 1/B of the derivative.
     """
     rng = np.random.default_rng(seed)
     inputs: Arrays = {i.name: rng.normal(size=_shape(i, sizes)) for i in program.inputs}
+    inputs |= {name: np.abs(inputs[name]) + 0.1 for name in positive}
     seeds: Arrays = {r.name: rng.normal(size=_shape(r, sizes)) for r in program.results}
     gradients = _gradients(program, inputs, seeds)
     checks = []

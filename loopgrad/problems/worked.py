@@ -8,7 +8,7 @@ from pathlib import Path
 
 from loopgrad.frontend.parser import parse
 from loopgrad.ir.nodes import Program
-from loopgrad.problems import optimised
+from loopgrad.problems import information, optimised
 from loopgrad.problems.answers import Part, Worked, statements_of
 from loopgrad.problems.differences import check
 
@@ -92,6 +92,7 @@ def _ugrnn(programs: Mapping[str, Program]) -> Worked:
 
 
 SOLUTIONS: dict[int, Callable[[Mapping[str, Program]], Worked]] = {
+    0: information.solve,
     1: _softmax,
     2: optimised.solve,
     3: _batchnorm,

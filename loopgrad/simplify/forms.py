@@ -13,6 +13,7 @@ from loopgrad.simplify.alike import alike
 from loopgrad.simplify.domains import Domains
 from loopgrad.simplify.equations import equations
 from loopgrad.simplify.labels import label, labelled
+from loopgrad.simplify.logs import split_logs
 from loopgrad.simplify.normal_form import Atom, Poly
 from loopgrad.simplify.reading import Definition, Reading, Unsupported
 from loopgrad.simplify.rewrite import divided, learn
@@ -192,9 +193,10 @@ def _forms(
 
 
 def expanded(poly: Poly) -> Poly:
-    """Brackets multiplied out, exponentials of sums taken apart, fractions of sums cancelled."""
+    """Brackets multiplied out, exponentials of sums and logarithms of products taken apart, fractions
+    of sums cancelled."""
     for _ in range(ROUNDS):
-        following = divided(_split_exponentials(nf.map_atoms(poly, _unnamed)))
+        following = divided(split_logs(_split_exponentials(nf.map_atoms(poly, _unnamed))))
         if following.key == poly.key:
             break
         poly = following

@@ -45,7 +45,7 @@ RULES = (
     Rule("delta", "sum[j](f[j] * (j == e)) = f[e]", "reals", "e is in range", "terms"),
     Rule("powers", "a**r * a**s = a**(r + s)", "reals", "both sides are numbers", "functions"),
     Rule("exp", "exp(a) * exp(b) = exp(a + b), exp(log(a)) = a", "reals", "a > 0", "functions"),
-    Rule("log", "log(a * b) = log(a) + log(b)", "reals", "a > 0", "functions"),
+    Rule("log", "log(a * b) = log(a) + log(b)", "reals", "a > 0, by its form or a guard", "logs"),
     Rule("odd", "tanh(-a) = -tanh(a), sigmoid(-a) = 1 - sigmoid(a)", "reals", "", "functions"),
     Rule(
         "definition",

@@ -70,7 +70,7 @@ class Work:
         movable = _movable(own) - set(self.results) - self.given
         self.candidates = [t for t in own.definitions if t in movable]
         self.positions = _positions(own, known)
-        self.index_names = _index_names(own, known)
+        self.index_names = index_names(own, known)
         self.order = self._order()
         self.reserved = own.taken | (known.taken if known is not None else frozenset())
         self.names = names_in(program)
@@ -319,7 +319,7 @@ def _same_turn(read: Atom, definition: Definition, reader: Region) -> bool:
     )
 
 
-def _index_names(own: Reading, known: Reading | None) -> dict[str, list[str]]:
+def index_names(own: Reading, known: Reading | None) -> dict[str, list[str]]:
     """For each extent the indices that the programs run over it, those of the program itself first."""
     found: dict[str, list[str]] = {}
     for reading in (own, known):

@@ -69,7 +69,7 @@ def derive(winner: Candidate) -> Derivation:
     return Derivation(tuple(chains))
 
 
-class _Lines:
+class Lines:
     """The lines of one chain, as they are written down."""
 
     def __init__(self, target: Read, start: Expression, known: dict[str, Stored]):
@@ -105,7 +105,7 @@ class _Teller:
         algebra = self.work.algebra(key)
         self.writer = self._writer({i: i for i in definition.indices})
         target = Read(definition.tensor, tuple(map(nf.as_expression, definition.subscripts)))
-        lines = _Lines(target, self._literal(key, target), self.known)
+        lines = Lines(target, self._literal(key, target), self.known)
         current = definition.poly
 
         def reach(poly: Poly, says: Words, *applied: str) -> None:
@@ -135,7 +135,7 @@ class _Teller:
         self.writer = self._writer({i: i for i in definition.indices})
         target = Read(found.name, tuple(map(nf.as_expression, definition.indices)))
         own = nf.of_atom(nf.read(tensor, definition.indices))
-        lines = _Lines(target, self.show(nf.times(found.factor, own)), self.known)
+        lines = Lines(target, self.show(nf.times(found.factor, own)), self.known)
         literal = self.show(nf.times(found.factor, definition.poly))
         lines.reach(literal, ("put in ", Read(tensor, ())), "rescale", "put in", "distribute")
         form = self.work.form(tensor, self.winner.kept)
@@ -146,7 +146,7 @@ class _Teller:
         return self._closed(lines, definition, statements)
 
     def _closed(
-        self, lines: _Lines, definition: Definition, statements: Sequence[Accumulate]
+        self, lines: Lines, definition: Definition, statements: Sequence[Accumulate]
     ) -> Chain:
         around = definition.region.ranges
         loops = {i: nf.extent_expression(e) for i, e in definition.loops.items()}
@@ -156,7 +156,7 @@ class _Teller:
         chain = Chain(lines.target, lines.start, tuple(lines.steps), tuple(statements))
         return replace(chain, ranges=ranges, extents=extents, whole=definition.whole)
 
-    def _written(self, lines: _Lines, key: str, statements: Sequence[Accumulate]) -> None:
+    def _written(self, lines: Lines, key: str, statements: Sequence[Accumulate]) -> None:
         """The last line: the sum as the statements write it."""
         definition, tensor = self.work.own.definitions[key], lines.target.tensor
         whole = as_sum(self.made[key], lines.target, definition.indices)

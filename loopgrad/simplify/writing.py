@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from math import gcd, lcm
 
-from loopgrad.ir.nodes import Apply, Expression, Index, Number, Range, Read, Reduce
+from loopgrad.ir.nodes import Apply, Conditional, Expression, Index, Number, Range, Read, Reduce
 from loopgrad.ir.operations import RESERVED
-from loopgrad.ir.walk import ZERO, apply, compare, indices_of, substitute
+from loopgrad.ir.walk import ZERO, apply, compare, conjunction, indices_of, substitute
 from loopgrad.simplify import normal_form as nf
 from loopgrad.simplify.normal_form import Atom, Poly, Term
 
@@ -33,12 +33,25 @@ class Writer:
         """The sum as a sign and an expression that does not start with a minus."""
         if len(poly.terms) == 1 and poly.terms[0][0].bound:
             return self._reduced(*poly.terms[0])
+        if self.plain and len(poly.terms) == 1:
+            guards = [a for a, _ in poly.terms[0][0].atoms if a.kind == "indicator"]
+            if guards:
+                return self._guarded(poly, guards)
         sign, factors, rest = self._factored(poly)
         return sign, self._product(factors, rest)
 
     def expression(self, poly: Poly) -> Expression:
         sign, value = self.signed(poly)
         return value if sign > 0 else Apply("neg", (value,))
+
+    def _guarded(self, poly: Poly, guards: list[Atom]) -> tuple[int, Expression]:
+        """A term with conditions as `a if c else 0`: what is not meant is not computed."""
+        ((term, coefficient),) = poly.terms
+        rest = {a: p for a, p in term.atoms if a not in guards}
+        sign, value = self.signed(nf.product((), rest, coefficient))
+        condition = conjunction(self.formula(a.parts[0]) for a in guards)  # type: ignore[arg-type]
+        assert condition is not None
+        return sign, Conditional(condition, value, Number(0))
 
     def _factored(self, poly: Poly) -> tuple[int, Poly, tuple[Poly, ...]]:
         """Sign, a single term, and sums: their product is the poly."""

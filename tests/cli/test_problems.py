@@ -11,6 +11,22 @@ from loopgrad.problems import differences, worked
 from tests.cli.conftest import Run
 
 ANSWERS = {
+    "0": [
+        "KL(P,Q)  inf",
+        "H = h + d",
+        "(put in d)",
+        "= h + sum[n](P[n] * log(P[n] / Q[n]) if P[n] > 0 else 0)",
+        "(put in h)",
+        "(log(P[n] / Q[n]) = log(P[n]) - log(Q[n]), where P[n] > 0)",
+        "= -sum[n](P[n] * log(Q[n]) if P[n] > 0 else 0)",
+        "x.grad += y.grad * (1 - 1 / x)",
+        "= sum[n](Q[n] if P[n] > 0 else 0) - sum[n](P[n] if P[n] > 0 else 0)",
+        "(sum[n](P[n]) = 1, by the definition of W)",
+        "= H.grad * (Q[n] - P[n])",
+        "for n:  s.grad[n] += H.grad * (Q[n] - P[n])",
+        "Q = P                3,000 pairs, smallest gap 0.0e+00",
+        "Q misses mass of P   2,400 pairs, smallest gap inf",
+    ],
     "1": [
         "for b, j:  s.grad[b,j] += p.grad[b,j] * exp(s[b,j]) / Z[b]",
         "for b, j:  Z.grad[b] -= p.grad[b,j] * exp(s[b,j]) / Z[b]**2",
@@ -67,6 +83,7 @@ def test_the_answers(run: Run, number: str) -> None:
 def test_all_of_them(run: Run) -> None:
     said = run("problems")
     assert [line for line in said.out.splitlines() if line.startswith("Problem ")] == [
+        "Problem 0. Information theory",
         "Problem 1. Backpropagation through softmax",
         "Problem 2. Optimised backpropagation through softmax",
         "Problem 3. Backpropagation through batch normalisation",
@@ -74,12 +91,12 @@ def test_all_of_them(run: Run) -> None:
     ]
 
 
-@pytest.mark.parametrize("number", ["0", "5", "7", "-1"])
+@pytest.mark.parametrize("number", ["5", "7", "-1"])
 def test_those_that_there_are_not(run: Run, number: str) -> None:
     said = run("problems", "--", number)
     assert said == (
         "",
-        f"error: no answer to problem {number}: there are `1`, `2`, `3` and `4`\n",
+        f"error: no answer to problem {number}: there are `0`, `1`, `2`, `3` and `4`\n",
         2,
     )
 
@@ -110,6 +127,35 @@ def test_the_checks_cover_every_input() -> None:
         for name, checks in solved.checks.items():
             assert [c.input for c in checks] == [i.name for i in programs[name].inputs]
             assert all(c.derived != 0 for c in checks)
+
+
+def test_the_gaps_of_problem_0(run: Run) -> None:
+    """The smallest of each kind: positive where Q is not P, and small where it is near."""
+    said = run("problems", "0").out
+    found = dict(re.findall(r"^ *(random|Q near P) +2,400 pairs, smallest gap (\S+)$", said, re.M))
+    assert 0 < float(found["Q near P"]) < float(found["random"]) < 0.1
+    assert said.count("proved") == 4 and "FAILS" not in said
+
+
+@pytest.mark.parametrize(
+    "right, wrong",
+    [
+        ("H -= P[n] * log(Q[n])   if P[n] > 0", "H -= P[n] * log(Q[n])   if Q[n] > 0"),
+        ("D += P[n] * log(P[n] / Q[n])", "D += P[n] * log(Q[n] / P[n])"),
+        ("y = x - 1 - log(x)", "y = x - 2 - log(x)"),
+        ("P[n] += w[n] / W", "P[n] += w[n]"),
+        ("D += Q[n]   if P[n] > 0", "D += Q[n]"),
+    ],
+)
+def test_a_wrong_program_of_problem_0_is_seen(
+    run: Run, monkeypatch: pytest.MonkeyPatch, right: str, wrong: str
+) -> None:
+    text = worked.PROGRAMS.read_text(encoding="utf-8")
+    assert right in text
+    changed = {p.name: p for p in parse(text.replace(right, wrong), "wrong")}
+    monkeypatch.setattr(worked, "_programs", lambda: changed)
+    said = run("problems", "0")
+    assert said.status == 1 and "THIS FAILS" in said.out
 
 
 def test_a_wrong_derivation_is_seen(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
