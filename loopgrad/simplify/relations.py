@@ -282,7 +282,7 @@ def _plain(atom: Atom) -> bool:
 def solve_alias(definition: Definition, poly: Poly) -> tuple[Atom, Poly] | None:
     """From `l = s - log(Z)`: `s -> l + log(Z)`, for a plain read that carries all indices.
 
-    The rest reads nothing element by element: `p -> 2 m - q` would cancel digits.
+    The rest has fewer indices, it is an offset: `p -> 2 m - q` would cancel digits.
     """
     if len(poly.terms) < 2 or any(t.bound for t, _ in poly.terms):
         return None
@@ -293,7 +293,8 @@ def solve_alias(definition: Definition, poly: Poly) -> tuple[Atom, Poly] | None:
         atom = term.atoms[0][0]
         if atom.kind == "read" and atom.free == set(definition.indices) and _plain(atom):
             rest = nf.plus(poly, Poly({term: -coefficient}))
-            if is_offset(rest, atom) and atom.name not in rest.tensors:
+            offset = all(t.free < atom.free for t, _ in rest.terms)
+            if offset and atom.name not in rest.tensors:
                 return atom, nf.scaled(nf.plus(own, nf.scaled(rest, -1)), coefficient)
     return None
 
@@ -353,6 +354,23 @@ def fold_sum(definition: Definition, poly: Poly) -> FoldRelation | None:
     terms = tuple((t.atoms, c) for t, c in poly.terms)
     variables = frozenset(definition.indices) - definition.fixed
     return FoldRelation(terms, variables, own, definition.tensor)
+
+
+def fold_offset(definition: Definition, poly: Poly) -> FoldRelation | None:
+    """From `L = m + log(Z)`: the difference `L - m`, `-> log(Z)`, where both stand together."""
+    if len(poly.terms) != 2 or any(len(t.atoms) != 1 or t.bound for t, _ in poly.terms):
+        return None
+    (one, c), (other, d) = sorted(poly.terms, key=lambda t: t[0].atoms[0][0].kind)
+    function, read = one.atoms[0][0], other.atoms[0][0]
+    powers = one.atoms[0][1], other.atoms[0][1]
+    if (function.kind, read.kind) != ("function", "read") or powers != (1, 1) or c != 1:
+        return None
+    if not function.free == read.free == set(definition.indices) or not _plain(read):
+        return None
+    own = nf.read(definition.tensor, definition.indices)
+    variables = frozenset(definition.indices) - definition.fixed
+    terms = ((((own, 1),), 1), (((read, 1),), -d))
+    return FoldRelation(terms, variables, function, definition.tensor)
 
 
 def solve_sum(

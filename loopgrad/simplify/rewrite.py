@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from fractions import Fraction
+from functools import partial
 
 from loopgrad.ir.operations import ElementType
 from loopgrad.simplify import normal_form as nf
@@ -107,6 +108,9 @@ class Algebra:
                 changed = folded(poly, fold)
                 if changed is not poly:
                     return changed
+                changed = nf.map_atoms(poly, partial(_folded_inside, relation=fold))
+                if changed is not poly:
+                    return changed
         if only in (None, ROOT):
             changed = rooted(poly, self.nonnegative)
             if changed is not poly:
@@ -167,6 +171,15 @@ class Algebra:
         whole = Poly({term: 1})
         changed = nf.map_atoms(whole, change)
         return None if changed is whole else changed
+
+
+def _folded_inside(atom: Atom, relation: FoldRelation) -> Poly | None:
+    if atom.kind != "function":
+        return None
+    parts: tuple[Poly, ...] = atom.parts  # type: ignore[assignment]
+    new = tuple(folded(p, relation) for p in parts)
+    changed = any(a is not b for a, b in zip(new, parts, strict=True))
+    return nf.function(atom.name, *new) if changed else None
 
 
 def folded(poly: Poly, relation: FoldRelation) -> Poly:
@@ -318,7 +331,7 @@ def learn(definitions: Mapping[str, Definition], aliases: bool, folds: bool) -> 
             ):
                 algebra.add_atom(AtomRelation(*solved, definition.tensor, definition.fixed))
                 continue
-        whole = rel.fold_sum(definition, reduced)
+        whole = rel.fold_sum(definition, reduced) or rel.fold_offset(definition, reduced)
         if whole is not None:
             algebra.add_fold(whole)
     for _ in range(2):

@@ -14,6 +14,7 @@ from loopgrad.simplify import normal_form as nf
 from loopgrad.simplify.normal_form import Atom, Poly, Term
 
 Powers = dict[Atom, nf.Number]
+BOUNDED = {("sigmoid", 1), ("sigmoid", 2), ("tanh", 2)}  # functions and powers: from 0 to 1
 MOST_FACTORED = 200  # terms; beyond, a sum is written as it is
 
 
@@ -195,8 +196,13 @@ class Writer:
         """A sum of terms; what most of them share is taken out of those (Horner)."""
         ordered = self._ordered(poly)
         shared = self._shared(poly)
-        if shared is not None:
+        complement = None if self.plain else _complement(poly)
+        if complement is not None:
+            inside = complement
+            outside = nf.plus(poly, nf.scaled(complement, -1))
+        elif shared is not None:
             inside, outside = _by_atom(poly, shared)
+        if complement is not None or shared is not None:
             pieces = [(inside, True), *((Poly({t: c}), False) for t, c in outside.terms)]
             place = {t: n for n, (t, _) in enumerate(ordered)}
             pieces.sort(key=lambda part: min(place[t] for t, _ in part[0].terms))
@@ -365,6 +371,29 @@ def _common(coefficients: list[Fraction]) -> nf.Number:
     if below > 12 and len({abs(c) for c in coefficients}) > 1:
         return 1
     return nf.exact(Fraction(gcd(*(int(c * below) for c in coefficients)), below))
+
+
+def _complement(poly: Poly) -> Poly | None:
+    """Of three terms or more, two that make `y * (1 - sigmoid(x))`.
+
+    Factored otherwise, `sigmoid(x) * (1 - y) + y`, a large y would cancel.
+    """
+    if len(poly.terms) < 3:
+        return None
+    for whole, c in poly.terms:
+        for part, d in poly.terms:
+            if d == -c and _is_part(dict(part.atoms), dict(whole.atoms)):
+                return Poly({whole: c, part: d})
+    return None
+
+
+def _is_part(part: Powers, whole: Powers) -> bool:
+    """Is the one the other times a function between 0 and 1?"""
+    more = {a: p - whole.get(a, 0) for a, p in part.items() if p != whole.get(a, 0)}
+    if len(more) != 1 or not whole.keys() <= part.keys():
+        return False
+    ((atom, power),) = more.items()
+    return atom.kind == "function" and (atom.name, power) in BOUNDED
 
 
 def _by_power(poly: Poly, atom: Atom) -> dict[nf.Number, Poly]:

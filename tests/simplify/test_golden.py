@@ -264,7 +264,8 @@ LIBRARY = {
         for b, j:  L.grad[b]   -= q.grad[b,j]
         for b, j:  s.grad[b,j] += q.grad[b,j] + L.grad[b] * exp(q[b,j])
         """,
-    "log_sum_exp": "for b, j:  s.grad[b,j] += L.grad[b] * exp(s[b,j] - L[b])",
+    # Not exp(s - L): L is as long as s, and the digits of log(Z) are lost in it.
+    "log_sum_exp": "for b, j:  s.grad[b,j] += L.grad[b] / Z[b] * exp(s[b,j] - m[b])",
     "softmax_cross_entropy": """
         for b, j:  s.grad[b,j]        += L.grad[b] / Z[b] * exp(s[b,j] - m[b])
         for b:     s.grad[b,label[b]] -= L.grad[b]

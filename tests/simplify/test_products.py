@@ -27,14 +27,15 @@ BACKWARD = {
         for n:  y.grad[n] += e2 * y[n] + c.grad / sqrt(xx * yy) * x[n]
         """,
     ),
-    # x sigmoid(x) within x sigmoid(x)**2.
+    # x sigmoid(x) within x sigmoid(x)**2; not sigmoid(x) * (1 - y) + y, which cancels where y is large.
     "swish": (
         """
         swish(x[N]) -> y[N]:
             y[n] = x[n] * sigmoid(x[n])
         """,
         """
-        for n:  x.grad[n] += y.grad[n] * (y[n] + sigmoid(x[n]) * (1 - y[n]))
+        for n:  e[n]      += sigmoid(x[n])
+        for n:  x.grad[n] += y.grad[n] * (y[n] * (1 - e[n]) + e[n])
         """,
     ),
     "gelu, by tanh, which is called once": (
