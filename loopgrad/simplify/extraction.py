@@ -198,11 +198,15 @@ class Extraction:
         direct = 0
         for group in groups:
             own = {a: p for a, p in powers.items() if a.free & set(group)}
-            free = frozenset().union(self.around, *(a.free for a in own)) - set(inner)
+            touched = frozenset().union(*(a.free for a in own)) - set(inner)
+            free = touched.union(self.around)
             scatters = any(a.kind == "delta" for a in own)
+            conditions = _conditions(own, powers)
             guarded = any(a.kind == "indicator" for a in own)
+            guarded = guarded or not all(a.free <= touched | set(group) for a in conditions)
             reaches = free >= (set(over) & powers_free(powers))
-            if scatters or guarded or (not direct and free >= set(over) and reaches):
+            once = not self.region.turns(touched, frozenset().union(*(a.tensors for a in own)))
+            if scatters or guarded or (not direct and not once and free >= set(over) and reaches):
                 direct += 1
                 kept_bound += [(i, extents[i]) for i in group]
                 continue
@@ -218,6 +222,7 @@ class Extraction:
                 (term, c) = other.terms[0]
                 ranges, own = term.opened()
                 whole = nf.scaled(whole, c)
+            own = {**own, **dict.fromkeys(conditions, 1)}
             read, factor = self._temporary(ranges, own, whole, free, over)
             atoms[read] = atoms.get(read, 0) + 1
         result = []
@@ -239,7 +244,11 @@ class Extraction:
             ranges = ((step.index, extents[step.index]),)
             seen = [i for a in sorted(step.atoms, key=self._rank) for i in a.indices]
             every = {i: every[i] for i in dict.fromkeys([*self.around, *seen]) if i in step.free}
-            read, factor = self._temporary(ranges, step.atoms, nf.ONE, step.free, every)
+            conditions = _conditions(step.atoms, powers)
+            if not all(a.free <= step.free | {step.index} for a in conditions):
+                break
+            own = {**step.atoms, **dict.fromkeys(conditions, 1)}
+            read, factor = self._temporary(ranges, own, nf.ONE, step.free, every)
             ((inside, number),) = factor.terms
             bound = tuple((i, e) for i, e in bound if i != step.index)
             powers = _joined({a: p for a, p in powers.items() if a not in step.atoms}, inside.atoms)
@@ -382,6 +391,15 @@ class Extraction:
 
 def powers_free(powers: Powers) -> set[str]:
     return {i for a in powers for i in a.free}
+
+
+def _conditions(own: Powers, powers: Powers) -> list[Atom]:
+    """The term's conditions on what atoms of it read: they may keep a formula within its axis."""
+    inside = list(nf.atoms_of(nf.product((), own)))
+    if not any(a.kind == "opaque" or any(isinstance(p, Atom) for p in a.parts) for a in inside):
+        return []
+    free = frozenset().union(*(a.free for a in own))
+    return [a for a in powers if a.kind == "indicator" and a.free & free and a not in own]
 
 
 def _joined(atoms: Powers, more: Iterable[tuple[Atom, nf.Number]]) -> Powers:

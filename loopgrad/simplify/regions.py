@@ -7,12 +7,12 @@ under one pattern of subscripts is a *piece*: under a block over `t`, the index 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from loopgrad.analysis import extents as ext
 from loopgrad.ir.nodes import Accumulate, Block, Expression, Index, Range, Read, Statement
-from loopgrad.ir.walk import ZERO, indices_of, statement_reads
+from loopgrad.ir.walk import ZERO, accumulates, indices_of, statement_reads
 
 # For each axis of a target: a subscript without its loops' own indices, or else what is looped over.
 Pattern = tuple[Expression | str, ...]
@@ -41,6 +41,17 @@ class Region:
         return len(around) == len(other.blocks) and all(
             a is b for a, b in zip(around, other.blocks, strict=True)
         )
+
+    def turns(self, indices: Collection[str], tensors: Collection[str]) -> bool:
+        """May a sum of the tensors, with the indices free, differ from turn to turn of its block?
+
+        True outside of blocks, where there is nothing to be computed before.
+        """
+        if not self.blocks:
+            return True
+        block = self.blocks[-1]
+        written = {s.target.tensor for _, s in accumulates(block.body)}
+        return bool(written & set(tensors) or {r.index for r in block.ranges} & set(indices))
 
     def extent(self, index: str) -> Expression | None:
         """One more than the largest value of a block's index; None where that hangs on data."""

@@ -15,6 +15,7 @@ from loopgrad.simplify import normal_form as nf
 from loopgrad.simplify.cost import cost_of
 from loopgrad.simplify.equations import equations
 from loopgrad.simplify.extraction import Extraction, Made
+from loopgrad.simplify.invariant import before_blocks
 from loopgrad.simplify.normal_form import Atom, Poly
 from loopgrad.simplify.reading import Definition, Reading
 from loopgrad.simplify.regions import Region, rebuilt
@@ -389,15 +390,16 @@ def best(
 
 
 def _sharing(found: Candidate) -> Candidate:
-    """The candidate with what its statements compute several times computed once."""
+    """The candidate with what its statements compute several times, or at each turn, computed once."""
     inner = {x.name for x in found.locals}
     taken = {*found.extraction.taken, *found.extraction.reserved}
     shared = share(found.statements, inner, taken)
-    locals = [*found.locals, *shared.locals]
-    value = cost_of(shared.statements, {x.name for x in locals}).value
+    lifted = before_blocks(shared.statements, [*found.locals, *shared.locals], taken)
+    locals = list(lifted.locals)
+    value = cost_of(lifted.statements, {x.name for x in locals}).value
     if value >= found.value:
         return found
-    return replace(found, statements=list(shared.statements), locals=locals, value=value)
+    return replace(found, statements=list(lifted.statements), locals=locals, value=value)
 
 
 def _algebras(

@@ -199,39 +199,39 @@ def _replaced(
 def _places(statements: Sequence[Statement], outer: tuple[Range, ...]) -> Iterator[Place]:
     """Every costly expression over whole ranges that is always evaluated, with repetitions."""
     for at, statement in enumerate(statements):
-        if isinstance(statement, Accumulate) and _of_turns(statement.guard, outer):
-            for node in _always(statement.value):
+        if isinstance(statement, Accumulate) and of_turns(statement.guard, outer):
+            for node in always(statement.value):
                 place = _place(at, node, statement, outer)
                 if place is not None:
                     yield place
 
 
-def _of_turns(guard: Expression | None, outer: tuple[Range, ...]) -> bool:
+def of_turns(guard: Expression | None, outer: tuple[Range, ...]) -> bool:
     """Is the guard a condition on the blocks' indices alone, if there is one?"""
     return guard is None or (
         indices_of(guard) <= {r.index for r in outer} and not any(reads(guard))
     )
 
 
-def _always(expression: Expression) -> Iterator[Expression]:
+def always(expression: Expression) -> Iterator[Expression]:
     """The subexpressions outside the branches of conditionals, which may not be evaluated."""
     yield expression
     if not isinstance(expression, Conditional):
         for child in children(expression):
-            yield from _always(child)
+            yield from always(child)
 
 
 def _place(
     at: int, node: Expression, statement: Accumulate, outer: tuple[Range, ...]
 ) -> Place | None:
-    if not isinstance(node, Apply) or not _costly(node):
+    if not isinstance(node, Apply) or not costly(node):
         return None
     indices = tuple(dict.fromkeys(n.name for n in subexpressions(node) if isinstance(n, Index)))
     ranges = {r.index: r for r in (*outer, *statement.ranges)}
     around = {r.index for r in outer}
     if not indices or not around <= set(indices) <= set(ranges):
         return None
-    if not all(_whole(ranges[i], i in around) for i in indices) or _gathers(node):
+    if not all(whole(ranges[i], i in around) for i in indices) or _gathers(node):
         return None
     # The indices of blocks keep their names: an element of another turn is another thing.
     own = [i for i in indices if i not in around]
@@ -243,7 +243,7 @@ def _place(
     return Place(at, key, indices, node, statement.guard)
 
 
-def _costly(node: Expression) -> bool:
+def costly(node: Expression) -> bool:
     return any(isinstance(n, Apply) and n.operation in COSTLY for n in subexpressions(node))
 
 
@@ -252,7 +252,7 @@ def _gathers(node: Expression) -> bool:
     return any(any(reads(s)) for r in reads(node) for s in r.subscripts)
 
 
-def _whole(r: Range, around: bool) -> bool:
+def whole(r: Range, around: bool) -> bool:
     """Does the range cover an axis? Of a block's index any part will do."""
     whole = r.upper is not None and not indices_of(r.upper) and not any(reads(r.upper))
     return whole and (around or r.lower == ZERO)

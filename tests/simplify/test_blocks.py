@@ -122,10 +122,16 @@ PROGRAMS = {
                 for b, j:     y[t,b,j] = (a[t,b,j] - m[t,b]) / sqrt(v[t,b] + eps)
                 for b, j:     h[t,b,j] = tanh(y[t,b,j])
         """,
+    "what is the same at each turn": """
+        same(x[T,B,J], A[J], W[J,K], V[K,J]) -> h[T,B,J]:
+            for t:
+                for b, j:        h[t,b,j] += exp(A[j]) * x[t,b,j]
+                for b, j, i, k:  h[t,b,j] += W[j,k] * V[k,i] * h[t-1,b,i]   if t > 0
+        """,
     "a selective scan": """
         scan(x[B,T,D], d[B,T,D], A[D,N], C[B,T,N], E[B,T,N]) -> y[B,T,D]:
             for t:
-                for b, k, n:  h[b,t,k,n] += exp(d[b,t,k] * A[k,n]) * h[b,t-1,k,n]   if t > 0
+                for b, k, n:  h[b,t,k,n] += exp(-d[b,t,k] * exp(A[k,n])) * h[b,t-1,k,n]   if t > 0
                 for b, k, n:  h[b,t,k,n] += d[b,t,k] * C[b,t,n] * x[b,t,k]
                 for b, k, n:  y[b,t,k]   += E[b,t,n] * h[b,t,k,n]
         """,
@@ -256,16 +262,30 @@ GOLDEN = {
             for b, j, i:  W.grad[j,i]      += h[t-1,b,i] * x.grad[t,b,j]   if t > 0
             for b, j, i:  h.grad'[t-1,b,i] += W[j,i] * x.grad[t,b,j]   if t > 0
         """,
+    "what is the same at each turn": """
+        for t, b, j:  h.grad'[t,b,j] = h.grad[t,b,j]
+        for j, i, k:  e3[j,i]        += W[j,k] * V[k,i]
+        for j:        e4[j]          += exp(A[j])
+        for t descending:
+            for b, j, k:  e[t,k,b]         += V[k,j] * h[t-1,b,j]   if t > 0
+            for b, j, k:  W.grad[j,k]      += h.grad'[t,b,j] * e[t,k,b]   if t > 0
+            for b, j, k:  e2[t,k,b]        += W[j,k] * h.grad'[t,b,j]
+            for b, i, k:  V.grad[k,i]      += h[t-1,b,i] * e2[t,k,b]   if t > 0
+            for b, j, i:  h.grad'[t-1,b,i] += h.grad'[t,b,j] * e3[j,i]   if t > 0
+            for b, j:     A.grad[j]        += x[t,b,j] * h.grad'[t,b,j] * e4[j]
+            for b, j:     x.grad[t,b,j]    += h.grad'[t,b,j] * e4[j]
+        """,
     "a selective scan": """
+        for k, n:  e2[k,n] += exp(A[k,n])
         for t descending:
             for b, k, n:  E.grad[b,t,n]     += h[b,t,k,n] * y.grad[b,t,k]
             for b, k, n:  h.grad[b,t,k,n]   += E[b,t,n] * y.grad[b,t,k]
             for b, k, n:  C.grad[b,t,n]     += x[b,t,k] * d[b,t,k] * h.grad[b,t,k,n]
             for b, k, n:  x.grad[b,t,k]     += d[b,t,k] * C[b,t,n] * h.grad[b,t,k,n]
             for b, k, n:  d.grad[b,t,k]     += x[b,t,k] * C[b,t,n] * h.grad[b,t,k,n]
-            for b, k, n:  e[t,b,k,n]        += exp(d[b,t,k] * A[k,n])   if t > 0
-            for b, k, n:  d.grad[b,t,k]     += A[k,n] * h[b,t-1,k,n] * h.grad[b,t,k,n] * e[t,b,k,n]   if t > 0
-            for b, k, n:  A.grad[k,n]       += d[b,t,k] * h[b,t-1,k,n] * h.grad[b,t,k,n] * e[t,b,k,n]   if t > 0
+            for b, k, n:  e[t,b,k,n]        += exp(-(d[b,t,k] * e2[k,n]))   if t > 0
+            for b, k, n:  d.grad[b,t,k]     -= h[b,t-1,k,n] * h.grad[b,t,k,n] * e[t,b,k,n] * e2[k,n]   if t > 0
+            for b, k, n:  A.grad[k,n]       -= d[b,t,k] * h[b,t-1,k,n] * h.grad[b,t,k,n] * e[t,b,k,n] * e2[k,n]   if t > 0
             for b, k, n:  h.grad[b,t-1,k,n] += h.grad[b,t,k,n] * e[t,b,k,n]   if t > 0
         """,
     "ugrnn": """
@@ -341,6 +361,35 @@ f(x[T,B], a) -> h[T,B]:
     result = program.simplify()
     assert str(result).count("tanh") == 1
     assert lg.equal(program, result)
+
+
+def test_what_is_the_same_at_each_turn_is_computed_before() -> None:
+    program = lg.program("""\
+f(x[T,U,B], A[B], c[U], v[J], w[J]) -> h[T,U,B]:
+    for t:
+        for u:
+            for b:     a[t,u,b] = exp(A[b]) * tanh(c[u])
+            for j, k:  s[t,u] += v[j] * w[k]
+            for b:     h[t,u,b] += a[t,u,b] * x[t,u,b] + s[t,u]
+            for b:     h[t,u,b] += h[t,u-1,b]   if u > 0
+""")
+    result = program.simplify()
+    before, _, blocks = body(result).partition("for t:\n")
+    assert "exp" in before
+    assert "exp" not in blocks
+    assert "for j" not in blocks
+    assert lg.equal(program, result)
+
+
+def test_what_is_written_in_a_block_is_not_computed_before_it() -> None:
+    program = lg.program("""\
+f(x[T,B]) -> h[T,B], s[T]:
+    for t:
+        for b:  h[t,b] = exp(x[0,b]) * x[t,b] + (exp(h[0,b]) if t > 0 else 0)
+        for b:  s[t] += exp(h[t,b])
+""")
+    blocks = body(program.simplify()).partition("for t:\n")[2]
+    assert "exp(h[t,b])" in blocks
 
 
 def test_what_does_not_hang_together_is_dropped_from_a_block() -> None:
