@@ -182,6 +182,7 @@ class _Comparison:
     def __init__(self, pairing: Pairing, symmetric: bool, kinks: bool, ties: bool):
         self.pairing, self.symmetric, self.ties = pairing, symmetric, ties
         self.levels = max(depth(program.facts) for program in pairing.programs)
+        self.deep = self.levels > LONGEST  # residues alone cannot decide
         self.results = pairing.results
         self.kinks = kinks
         self.kinds = [kind for kind in KINDS if kinks or kind != "zeros"]
@@ -226,7 +227,7 @@ class _Comparison:
         if attempt == 0:
             self._compare(Draw(attempt, every, "both", levels, FEW))
             return
-        needed = "order" in self.beyond or self.infinite or self.tally.residues_differ
+        needed = "order" in self.beyond or self.infinite or self.tally.residues_differ or self.deep
         if not needed and (attempt < trials or attempt % 2):
             try:
                 self._compare(Draw(attempt, every, "residues", levels, FEW))
@@ -256,10 +257,10 @@ class _Comparison:
             return True
         if "order" in self.beyond and tally.drawn < ENOUGH:
             return False
-        if tally.residues_differ and tally.whole < OFTEN:
+        if (tally.residues_differ or self.deep) and tally.whole < OFTEN:
             return False
         seldom = any(tally.reached[statement] < OFTEN for statement in self.statements)
-        return not seldom and self._settled()
+        return not seldom and (self.deep or self._settled())
 
     def _settled(self) -> bool:
         """Was each result known, and compared, where all that ever runs has run?"""

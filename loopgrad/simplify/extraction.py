@@ -15,8 +15,10 @@ from loopgrad.ir.nodes import (
     Range,
     Read,
     Reduction,
+    Statement,
 )
-from loopgrad.ir.walk import ZERO, conjunction, fresh_name
+from loopgrad.ir.printer import show_statement
+from loopgrad.ir.walk import ZERO, conjunction, fresh_name, statement_reads
 from loopgrad.simplify import normal_form as nf
 from loopgrad.simplify.contraction import first_step
 from loopgrad.simplify.normal_form import Atom, Poly
@@ -73,6 +75,21 @@ class Made:
 
     statements: dict[tuple[object, ...], Accumulate] = field(default_factory=dict)
     pieces: dict[tuple[object, ...], Piece] = field(default_factory=dict)
+    costs: dict[tuple[int, frozenset[str]], float] = field(default_factory=dict)
+    # By `id`, with the statements, which live as long as this does.
+    texts: dict[int, tuple[Statement, str]] = field(default_factory=dict)
+    reads: dict[int, tuple[Statement, frozenset[str]]] = field(default_factory=dict)
+
+    def text_of(self, statement: Statement) -> str:
+        if id(statement) not in self.texts:
+            self.texts[id(statement)] = statement, show_statement(statement)
+        return self.texts[id(statement)][1]
+
+    def reads_of(self, statement: Statement) -> frozenset[str]:
+        if id(statement) not in self.reads:
+            found = frozenset(r.tensor for r in statement_reads(statement))
+            self.reads[id(statement)] = statement, found
+        return self.reads[id(statement)][1]
 
 
 @dataclass

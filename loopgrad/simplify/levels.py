@@ -11,10 +11,10 @@ from loopgrad.simplify.fields import LONGEST
 
 
 def depth(facts: Facts) -> int:
-    """The levels of the chain that a run needs: how deep exps and logs stand in one another.
-
-    For a tensor (lost above, lost below): the levels at which its residues are unknown.
+    """The levels of the chain that a run needs: how deep exps and logs stand in one another. Where it is
+    more than LONGEST, some residues are unknown in every run.
     """
+    # For a tensor (lost above, lost below): the levels at which its residues are unknown.
     lost: dict[str, tuple[int, int]] = {}
     deepest = 0
     blocks = any(isinstance(s, Block) for s in all_statements(facts.program.statements))
@@ -28,7 +28,7 @@ def depth(facts: Facts) -> int:
             new = max(above, old[0]), max(below, old[1])
             lost[statement.target.tensor] = min(new[0], LONGEST), min(new[1], LONGEST)
             deepest = max(deepest, sum(new))
-    return min(deepest + 1, LONGEST)
+    return deepest + 1
 
 
 def _lost(expression: Expression, tensors: Mapping[str, tuple[int, int]]) -> tuple[int, int]:

@@ -9,7 +9,6 @@ from itertools import product
 
 from loopgrad.analysis.infer import infer
 from loopgrad.ir.nodes import Accumulate, Local, Program, Reduction, Statement
-from loopgrad.ir.printer import show_statement
 from loopgrad.ir.walk import accumulates, computed_tensors, names_in, statement_reads
 from loopgrad.simplify import normal_form as nf
 from loopgrad.simplify.cost import cost_of
@@ -63,6 +62,7 @@ class Work:
         known: Reading | None,
         algebras: Mapping[int, Algebra],
         joint: bool,
+        made: Made,
     ):
         self.program, self.own, self.known, self.algebras = program, own, known, algebras
         self.results = [r.name for r in program.results]
@@ -79,10 +79,7 @@ class Work:
         self.memory: dict[tuple[str, Kept], Poly] = {}
         self.needs: dict[tuple[str, Kept], list[str]] = {}
         self.unfolded: dict[tuple[str, Kept, int, Kept], Poly | None] = {}
-        self.made = Made()
-        self.costs: dict[tuple[int, frozenset[str]], float] = {}
-        self.texts: dict[int, str] = {}
-        self.reads: dict[int, frozenset[str]] = {}
+        self.made = made
         self.extractions: dict[Kept, Candidate] = {}
         self.reduced = {
             key: d.poly if d.tensor in self.given else self.algebra(key).reduce(d.poly)
@@ -216,18 +213,13 @@ class Work:
         return whole if all(a.free & inner for a, _ in term.atoms) else None
 
     def _cost(self, statement: Accumulate, region: Region, temporaries: frozenset[str]) -> float:
-        if id(statement) not in self.reads:
-            self.reads[id(statement)] = frozenset(r.tensor for r in statement_reads(statement))
-        reads = self.reads[id(statement)]
-        key = (id(statement), temporaries & reads)  # statements live as long as `made` and `own`
-        if key not in self.costs:
-            self.costs[key] = cost_of([statement], temporaries, region.ranges).value
-        return self.costs[key]
+        key = (id(statement), temporaries & self.made.reads_of(statement))
+        if key not in self.made.costs:
+            self.made.costs[key] = cost_of([statement], temporaries, region.ranges).value
+        return self.made.costs[key]
 
     def text(self, statement: Statement) -> str:
-        if id(statement) not in self.texts:
-            self.texts[id(statement)] = show_statement(statement)
-        return self.texts[id(statement)]
+        return self.made.text_of(statement)
 
     def _alive(self, kept: Kept) -> set[str]:
         """What the results need, of what is computed here; blocks need what their bounds read."""
@@ -364,6 +356,7 @@ def best(
     joint: whether `own` computes the forward, too.
     """
     found: list[Candidate] = []
+    made = Made()
     seen: set[str] = set()
     sources = [set(known.computed) if known is not None else set[str]()]
     if joint:
@@ -377,7 +370,7 @@ def best(
             continue
         seen.add(described)
         try:
-            found.append(_sharing(climb(Work(program, own, known, algebras, joint))))
+            found.append(_sharing(climb(Work(program, own, known, algebras, joint, made))))
         except nf.TooLarge:
             continue
     if not found:
