@@ -415,7 +415,8 @@ def _algebras(
 
 
 def climb(work: Work) -> Candidate:
-    """Local search: each intermediate in or out, for as long as that makes it cheaper."""
+    """Local search: each intermediate in or out, for as long as that makes it cheaper; in the end one
+    in and one that reads it out, or the other way."""
     starts = [frozenset(work.candidates), _sums(work)]
     tried = []
     for start in starts:
@@ -426,18 +427,37 @@ def climb(work: Work) -> Candidate:
     if not tried:
         raise nf.TooLarge
     current = min(tried, key=lambda c: c.rank)
+    singles = [frozenset({t}) for t in work.candidates]
     for _ in range(ROUNDS):
         before = current
-        for tensor in work.candidates:
-            try:
-                other = work.candidate(current.kept ^ {tensor})
-            except nf.TooLarge:
-                continue
-            if other.rank < current.rank:
-                current = other
+        current = _moved(work, current, singles)
         if current is before:
             break
+    return _moved(work, current, _exchanges(work))
+
+
+def _moved(work: Work, current: Candidate, moves: Iterable[Kept]) -> Candidate:
+    """After each move that makes it cheaper; of two tensors, one goes in and one out."""
+    for move in moves:
+        if len(move) > 1 and len(move & current.kept) != 1:
+            continue
+        try:
+            other = work.candidate(current.kept ^ move)
+        except nf.TooLarge:
+            continue
+        if other.rank < current.rank:
+            current = other
     return current
+
+
+def _exchanges(work: Work) -> list[Kept]:
+    """Each candidate with each that it reads."""
+    return [
+        frozenset({reader, read})
+        for reader in work.candidates
+        for read in work.candidates
+        if reader != read and read in work.reduced[reader].tensors
+    ]
 
 
 def _sums(work: Work) -> Kept:

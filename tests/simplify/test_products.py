@@ -11,6 +11,23 @@ from loopgrad.simplify.certificate import certify
 from loopgrad.simplify.cost import cost
 
 BACKWARD = {
+    # exp carries a factor that may be 0: it is not solved for, but the whole product is read as q.
+    "a mixture's likelihood": (
+        """
+        gmm(x[N,D], mu[K,D], v[K], w[K]) -> L:
+            for n, k, d:  d2[n,k] += (x[n,d] - mu[k,d])**2
+            for n, k:     q[n,k] = w[k] * exp(-d2[n,k] / (2 * v[k]))
+            for n, k:     z[n] += q[n,k]
+            for n:        L += log(z[n])
+        """,
+        """
+        for n:        z.grad[n]    += L.grad / z[n]
+        for n, k:     w.grad[k]    += z.grad[n] * exp(-(d2[n,k] / (2 * v[k])))
+        for n, k:     v.grad[k]    += z.grad[n] / (2 * v[k]**2) * d2[n,k] * q[n,k]
+        for n, k, d:  x.grad[n,d]  -= q[n,k] * z.grad[n] / v[k] * (x[n,d] - mu[k,d])
+        for n, k, d:  mu.grad[k,d] += q[n,k] * z.grad[n] / v[k] * (x[n,d] - mu[k,d])
+        """,
+    ),
     # (xx yy)**-1.5 yy = (xx yy)**-0.5 / xx; and the cosine itself is read.
     "a cosine": (
         """
