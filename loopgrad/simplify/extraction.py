@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from loopgrad.ir.nodes import (
@@ -130,6 +131,19 @@ class Extraction:
             self.region = region
             extents = {i: region.extent(i) for i in region.indices}
             self.around = {i: self.extent(e) if e is not None else "" for i, e in extents.items()}
+
+    @contextmanager
+    def undone(self) -> Iterator[None]:
+        """Takes back what was made inside where that became too large."""
+        counts = {n: len(made) for n, made in self.regions.items()}
+        temporaries, locals = len(self.temporaries), len(self.locals)
+        try:
+            yield
+        except nf.TooLarge:
+            for number, made in self.regions.items():
+                del made[counts.get(number, 0) :]
+            del self.temporaries[temporaries:], self.locals[locals:]
+            raise
 
     def zero(self, name: str, extents: tuple[str, ...]) -> None:
         """A tensor to which nothing is added."""

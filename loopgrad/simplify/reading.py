@@ -241,7 +241,7 @@ class Reading:
                     self._contribution(s, piece, subscripts, extents) for s in piece.statements
                 ]
                 poly = nf.plus(*parts)
-            except Unsupported:
+            except (Unsupported, nf.TooLarge):
                 pass
         plain = [s for s in subscripts if isinstance(s, str)]
         whole = (

@@ -81,12 +81,18 @@ class Work:
         self.unfolded: dict[tuple[str, Kept, int, Kept], Poly | None] = {}
         self.made = made
         self.extractions: dict[Kept, Candidate] = {}
-        self.reduced = {
-            key: d.poly if d.tensor in self.given else self.algebra(key).reduce(d.poly)
-            for key, d in own.definitions.items()
-            if d.poly is not None
-        }
+        self.reduced = {k: p for k in own.definitions if (p := self._reduced(k)) is not None}
         self.reachable = self._reachable()
+
+    def _reduced(self, key: str) -> Poly | None:
+        definition = self.own.definitions[key]
+        poly = definition.poly
+        if poly is None or definition.tensor in self.given:
+            return poly
+        try:
+            return self.algebra(key).reduce(poly)
+        except nf.TooLarge:
+            return poly
 
     def algebra(self, key: str) -> Algebra:
         """The relations that hold where the piece stands."""
@@ -169,7 +175,13 @@ class Work:
                 extraction.statements += own.statements[key]
             elif forms[key].terms:
                 sets = [s.reduction for s in own.statements[key]] == [Reduction.SET]
-                extraction.piece(name, definition, forms[key], sets)
+                try:
+                    with extraction.undone():
+                        extraction.piece(name, definition, forms[key], sets)
+                except nf.TooLarge:
+                    if not self._as_written(key, alive, rescaled):
+                        raise
+                    extraction.statements += own.statements[key]
             elif key == tensor and all(
                 k in forms and not forms[k].terms for k in own.pieces[tensor]
             ):
@@ -185,6 +197,12 @@ class Work:
             for s in extraction.regions.get(region.number, ())
         )
         return Candidate(statements, declared, value, kept, self, extraction, rescaled, made)
+
+    def _as_written(self, key: str, alive: set[str], rescaled: Mapping[str, Rescaled]) -> bool:
+        """Are the piece's statements right as they are, beside what the others have become?"""
+        read = {r.tensor for s in self.own.statements[key] for r in statement_reads(s)}
+        changed = {key, *read} & {*rescaled, *(r.name for r in rescaled.values())}
+        return not changed and read & set(self.own.computed) <= alive
 
     def _unfolded(self, poly: Poly, kept: Kept, region: Region, alive: set[str]) -> Poly | None:
         near = poly.tensors.intersection(self.candidates)

@@ -423,6 +423,21 @@ def test_the_same_whatever_the_hash_seed() -> None:
     assert len(shown) == 1
 
 
+def test_a_statement_that_is_too_large_stays_and_the_rest_is_simplified() -> None:
+    terms = " + ".join(f"x[{n},b] * y[{n},t]" for n in range(8))
+    program = lg.program(f"""\
+f(x[8,B], y[8,T], s[T,B]) -> p[T,B], z[T,B]:
+    for t:
+        for b:  z[t,b] = ({terms})**12
+        for b:  Z[t] += exp(s[t,b])
+        for b:  p[t,b] = exp(s[t,b]) / Z[t]
+""")
+    result = program.simplify()
+    assert ")**12" in str(result)
+    assert str(result).count("exp") == 1
+    assert lg.equal(program, result)
+
+
 @pytest.mark.parametrize("name", ["a CRF's log-partition", "softmax at each time"])
 def test_the_second_derivative(name: str) -> None:
     whole = forward_of(name).backward(recompute=True)
