@@ -366,10 +366,10 @@ def _positions(own: Reading, known: Reading | None) -> dict[str, int]:
 # -------------------------------------------------------------------------------------------- search
 
 
-def best(
+def cheaper(
     program: Program, own: Reading, known: Reading | None, joint: bool = False
-) -> Candidate | None:
-    """The cheapest candidate over all relations and choices, if it is cheaper than the program.
+) -> list[Candidate]:
+    """The best candidate of each set of relations that is cheaper than the program, cheapest first.
 
     joint: whether `own` computes the forward, too.
     """
@@ -391,13 +391,10 @@ def best(
             found.append(_sharing(climb(Work(program, own, known, algebras, joint, made))))
         except nf.TooLarge:
             continue
-    if not found:
-        return None
-    winner = min(found, key=lambda c: c.rank)
     facts = infer(program)
     temporaries = {t.name for t in facts.tensors.values() if t.role == "temporary"}
     literal = cost_of(facts.program.statements, temporaries).value
-    return winner if winner.value < literal else None
+    return [c for c in sorted(found, key=lambda c: c.rank) if c.value < literal]
 
 
 def _sharing(found: Candidate) -> Candidate:

@@ -29,7 +29,7 @@ from loopgrad.simplify.derivation import Derivation
 from loopgrad.simplify.edges import empty_axes
 from loopgrad.simplify.joint import completed
 from loopgrad.simplify.reading import Reading, Unsupported
-from loopgrad.simplify.search import Candidate, best
+from loopgrad.simplify.search import Candidate, cheaper
 from loopgrad.simplify.telling import Story
 from loopgrad.simplify.trial import agree
 
@@ -61,24 +61,27 @@ def _simplified(program: Program, forward: Program | None) -> Program | None:
         whole = completed(program, forward)
     # Differences stay factors here too: multiplied out, `(x - mu)**2` would cancel digits.
     own = Reading(whole or program, naming="reads", names=known.names if known else None)
-    winner = best(program, own, known, joint=whole is not None)
-    if winner is None:
-        return None
-    try:
-        result = within_limits(assemble(program, own, known, winner))
-    except ProgramError:
-        return None
-    if not certified(program, result, forward):
-        return None
-    story = Story(program, result, forward, winner, nf.naming())
-    object.__setattr__(result, "_derivation", story)
-    return result
+    certifier, refused = Certifier(program, forward), set[Program]()
+    for candidate in cheaper(program, own, known, joint=whole is not None):
+        try:
+            result = within_limits(assemble(program, own, known, candidate))
+        except ProgramError:
+            continue
+        if result in refused:
+            continue
+        if certified(certifier, program, result, forward):
+            story = Story(program, result, forward, candidate, nf.naming())
+            object.__setattr__(result, "_derivation", story)
+            return result
+        refused.add(result)
+    return None
 
 
-def certified(program: Program, result: Program, forward: Program | None) -> bool:
+def certified(
+    certifier: Certifier, program: Program, result: Program, forward: Program | None
+) -> bool:
     """Do both lines say that the two are equal, with empty axes too?"""
     try:
-        certifier = Certifier(program, forward)
         verdict = certifier.compare(result)
         if verdict and certifier.counterexample(result, empty_axes(2)) is not None:
             return False

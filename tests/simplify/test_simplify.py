@@ -13,7 +13,8 @@ import pytest
 
 import loopgrad as lg
 from loopgrad.diagnostics import ProgramError
-from loopgrad.simplify.certificate import certify
+from loopgrad.simplify import simplify as simplifying
+from loopgrad.simplify.certificate import Certifier, certify
 from loopgrad.simplify.cost import cost, show_formula
 from loopgrad.simplify.forms import equal_forms
 from loopgrad.simplify.simplify import certified
@@ -99,8 +100,31 @@ def test_a_wrong_rewriting_is_not_certified() -> None:
     softmax = lg.lib.softmax
     right = softmax.backward().simplify()
     wrong = lg.program(str(right).replace("p.grad[b,j] + e[b]", "p.grad[b,j] - e[b]"))
-    assert certified(softmax.backward(), right, softmax)
-    assert not certified(softmax.backward(), wrong, softmax)
+    literal = softmax.backward()
+    certifier = Certifier(literal, softmax)
+    assert certified(certifier, literal, right, softmax)
+    assert not certified(certifier, literal, wrong, softmax)
+
+
+def test_what_is_not_certified_gives_way_to_the_next_candidate(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    refused: list[lg.Program] = []
+
+    def refuse_the_first(certifier: Certifier, *programs: lg.Program) -> bool:
+        refused.append(programs[1])
+        return len(refused) > 1 and certified(certifier, *programs)
+
+    first = lg.lib.log_softmax.backward().simplify()
+    monkeypatch.setattr(simplifying, "certified", refuse_the_first)
+    literal = lg.lib.log_softmax.backward()
+    second = literal.simplify()
+    assert refused == [first, second] and second not in (first, literal)
+    assert cost(first).value <= cost(second).value < cost(literal).value
+    assert second.derivation.certified
+
+    monkeypatch.setattr(simplifying, "certified", lambda *_: False)
+    assert lg.lib.log_softmax.backward().simplify() == literal
 
 
 def test_normal_forms_prove_and_do_not_prove() -> None:
