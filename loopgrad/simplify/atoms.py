@@ -9,11 +9,22 @@ from typing import TYPE_CHECKING, Union
 from loopgrad.ir.nodes import Expression, Index
 from loopgrad.ir.printer import show_expression
 from loopgrad.ir.walk import indices_of, reads, substitute
+from loopgrad.simplify.integers import (
+    canonical,
+    canonical_inside,
+    combined,
+    expression_of,
+    linear,
+    shape,
+    shape_inside,
+)
 
 if TYPE_CHECKING:
     from loopgrad.simplify.sums import Poly
 
 Number = int | Fraction
+AT_LEAST, IS_ZERO, NOT_ZERO, HOLDS, FAILS = ">=0", "==0", "!=0", "holds", "fails"
+EITHER_SIGN = (IS_ZERO, NOT_ZERO)
 Subscript = Union[str, "Atom"]  # an index, or an integer formula as an opaque atom
 
 
@@ -48,8 +59,14 @@ class Atom(Keyed):
     function  exp, max    Polys
     sum                   one Poly           (under a power, or named: `x[b,j] - mu[j]`)
     delta                 two subscripts     (1 where they are equal, else 0)
-    indicator             an expression      (1 where it holds, else 0)
+    indicator   >=0       an integer form    (also ==0, !=0; conditions.py)
+                holds     a condition        (also fails)
+    truth                 as an indicator    (the same as a number, for equality: forms.py)
+    integer               an integer form    (in a subscript)
     opaque                an expression
+
+    A term with an indicator is *nothing* where that does not hold: its other factors are not
+    evaluated there. A truth is a factor 0 or 1.
     """
 
     __slots__ = ("free", "height", "kind", "name", "node", "parts", "shape", "tensors")
@@ -65,7 +82,7 @@ class Atom(Keyed):
         self.height = 0
         match kind:
             case "read" | "delta":
-                shown = [p if isinstance(p, str) else p.key for p in parts]  # type: ignore[attr-defined]
+                texts = [p if isinstance(p, str) else p.key for p in parts]  # type: ignore[attr-defined]
                 shapes = ["?" if isinstance(p, str) else p.shape for p in parts]  # type: ignore[attr-defined]
                 self.free = frozenset(p for p in parts if isinstance(p, str)).union(
                     *(p.free for p in parts if isinstance(p, Atom))
@@ -74,7 +91,7 @@ class Atom(Keyed):
                     *(p.tensors for p in parts if isinstance(p, Atom))
                 )
                 head = name if kind == "read" else "delta "  # no tensor's name
-                self.key = f"{head}[{','.join(shown)}]"
+                self.key = f"{head}[{','.join(texts)}]"
                 self.shape = f"{head}[{','.join(shapes)}]"
             case "name":
                 self.key = self.shape = name
@@ -92,9 +109,13 @@ class Atom(Keyed):
             case _:
                 expression: Expression = parts[0]  # type: ignore[assignment]
                 self.free = indices_of(expression)
-                self.key = f"{kind}<{show_expression(expression)}>"
-                blank = substitute(expression, {i: Index("?") for i in self.free})
-                self.shape = f"{kind}<{show_expression(blank)}>"
+                head = f"{kind} {name}".rstrip()
+                self.key = f"{head}<{show_expression(expression)}>"
+                blank = shape if self.integer else shape_inside
+                shown = blank(expression)
+                if name in EITHER_SIGN:
+                    shown = min(shown, blank(negated(expression)))
+                self.shape = f"{head}<{shown}>"
                 self.tensors = frozenset(r.tensor for r in reads(expression))
 
     def _read(self, indices: tuple[str, ...]) -> Atom:
@@ -132,7 +153,27 @@ class Atom(Keyed):
             case "function" | "sum":
                 return Atom(self.kind, self.name, tuple(p.renamed(names) for p in self.parts))  # type: ignore[attr-defined]
         into = {i: as_expression(names[i]) for i in self.free if i in names}
-        return Atom(self.kind, self.name, (substitute(self.parts[0], into),))  # type: ignore[arg-type]
+        expression = substitute(self.parts[0], into)  # type: ignore[arg-type]
+        changed = (canonical if self.integer else canonical_inside)(expression)
+        if self.name in EITHER_SIGN:
+            changed = signed(changed)
+        return Atom(self.kind, self.name, (changed,))
+
+    @property
+    def integer(self) -> bool:
+        """Is its part a sum of integers?"""
+        return self.kind == "integer" or self.name in (AT_LEAST, *EITHER_SIGN)
+
+
+def signed(expression: Expression) -> Expression:
+    """Of `e` and `-e` the one that is written first."""
+    both = (expression, negated(expression))
+    return min(both, key=lambda e: (shape(e), show_expression(e)))
+
+
+def negated(expression: Expression) -> Expression:
+    """`-e` of an integer form."""
+    return expression_of(combined({}, linear(expression), -1))
 
 
 def _plain(part: object) -> bool:
@@ -142,7 +183,15 @@ def _plain(part: object) -> bool:
 def rename(subscript: Subscript, names: Mapping[str, Subscript]) -> Subscript:
     if isinstance(subscript, str):
         return names.get(subscript, subscript)
-    return subscript.renamed(names)
+    renamed = subscript.renamed(names)
+    part = renamed.parts[0]
+    return part.name if isinstance(part, Index) else renamed
+
+
+def subscript_of(expression: Expression) -> Subscript:
+    """A plain index, or an integer form."""
+    part = canonical(expression)
+    return part.name if isinstance(part, Index) else Atom("integer", "", (part,))
 
 
 def as_expression(subscript: Subscript) -> Expression:

@@ -14,7 +14,7 @@ from loopgrad.simplify import normal_form as nf
 from loopgrad.simplify.normal_form import Atom
 
 Powers = Mapping[Atom, nf.Number]
-SUMMED = ("read", "function", "sum", "name", "index")  # no delta, no condition
+SUMMED = ("read", "function", "sum", "name", "index", "indicator")  # no delta
 
 
 @dataclass(frozen=True)

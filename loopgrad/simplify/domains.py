@@ -10,6 +10,7 @@ A condition is kept as a sum of products, like all else: `sum[j](nonzero(Z[b] - 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from fractions import Fraction
 
 from loopgrad.analysis.validity import safety_of
@@ -20,15 +21,14 @@ from loopgrad.ir.nodes import (
     Conditional,
     Expression,
     Extent,
-    Index,
     Number,
     Read,
 )
-from loopgrad.ir.printer import show_statement
-from loopgrad.ir.walk import ZERO, all_statements, apply, children, conjuncts, indices_of, reads
+from loopgrad.ir.walk import all_statements, apply, children, conjuncts
 from loopgrad.simplify import normal_form as nf
+from loopgrad.simplify.contributions import Target, place
 from loopgrad.simplify.normal_form import Atom, Poly, Term
-from loopgrad.simplify.reading import Reader, Reading
+from loopgrad.simplify.reading import Reading
 
 Context = tuple[Expression, ...]  # conditions under which an expression is evaluated
 Form = Callable[[Poly], Poly]  # a sum in terms of inputs alone
@@ -75,31 +75,10 @@ class _Statement:
     def __init__(self, domains: Domains, tensor: str, statement: Accumulate):
         self.domains, self.statement = domains, statement
         reading = domains.reading
-        self.ranges: dict[str, str] = {}
-        self.names: dict[str, nf.Subscript] = {}
-        self.deltas: dict[Atom, nf.Number] = {}
-        simple = True
-        for r in statement.ranges:
-            assert r.upper is not None
-            simple &= (
-                r.lower in (None, ZERO) and not indices_of(r.upper) and not any(reads(r.upper))
-            )
-            if simple:
-                self.ranges[r.index] = reading.extent(r.upper)
-        # Of a range that hangs on others the text is kept, whole: equal texts are equal conditions.
-        self.opaque = None if simple else show_statement(statement)
-        pairs = zip(domains.indices(tensor), statement.target.subscripts, strict=True)
-        others: list[tuple[str, Expression]] = []
-        for index, subscript in pairs:
-            if isinstance(subscript, Index) and subscript.name not in self.names:
-                self.names[subscript.name] = index
-            else:
-                others.append((index, subscript))
-        for r in statement.ranges:
-            self.names.setdefault(r.index, nf.fresh_index())
-        self.reader = Reader(self.names, "none")
-        for index, subscript in others:
-            self.deltas[Atom("delta", "", (index, self.reader.subscript(subscript)))] = 1
+        axes = reading.extents(tensor)
+        target = Target(("",) * len(axes), domains.indices(tensor), axes)
+        self.place = place(reading, statement, target)
+        self.reader = replace(reading.reader(self.place.names), naming="none")
 
     def conditions(self) -> Iterator[Poly]:
         statement = self.statement
@@ -204,29 +183,37 @@ class _Statement:
 
     def _under(self, condition: Poly, context: Context) -> Iterator[Poly]:
         """The condition for all iterations in which the context holds."""
-        atoms: dict[Atom, nf.Number] = dict(self.deltas)
+        cases = [dict(self.place.atoms)]
         for each in context:
-            indicator = Atom("indicator", "", (self.reader.renamed(each),))
-            whole = self.domains.form(nf.of_atom(indicator))
-            atoms.update(whole.terms[0][0].atoms)
-        if self.opaque is not None:
-            atoms[Atom("name", self.opaque)] = 1
-        bound = [(str(self.names[i]), e) for i, e in self.ranges.items()]
-        bound = [(i, e) for i, e in bound if i[0] == "#"]
-        whole = nf.multiplied((), atoms, 1, [(condition, 1)])
-        term = whole.terms[0][0]
-        inner, powers = term.opened()
-        yield _condition((*inner, *bound), powers)
+            cases = [
+                {**atoms, **dict.fromkeys(map(self._formed, case), 1)}
+                for atoms in cases
+                for case in self.reader.cases(each)
+            ]
+        for atoms in cases:
+            whole = nf.multiplied((), atoms, 1, [(condition, 1)])
+            if whole.terms:  # else the context never holds
+                inner, powers = whole.terms[0][0].opened()
+                yield from _condition((*inner, *self.place.bound), powers)
+
+    def _formed(self, indicator: Atom) -> Atom:
+        """The condition in terms of inputs."""
+        return self.domains.form(nf.of_atom(indicator)).terms[0][0].atoms[0][0]
 
 
-def _condition(bound: Iterable[tuple[str, str]], powers: Mapping[Atom, nf.Number]) -> Poly:
+def _condition(
+    bound: Iterable[tuple[str, str]], powers: Mapping[Atom, nf.Number]
+) -> Iterator[Poly]:
     """What a size or a number multiplies is the same condition, and so is one said twice."""
     kept = {a: 1 for a in powers if not (a.kind == "name" and isinstance(a.node, Extent))}
     used = frozenset().union(*(a.free for a in kept))
     poly = nf.product([(i, e) for i, e in bound if i in used], kept)
-    term = poly.terms[0][0]
-    plain = all(p == 1 and not isinstance(a.node, Extent) for a, p in term.atoms)
-    return Poly({term: 1}) if plain else _condition(*term.opened())
+    for term, _ in poly.terms:
+        plain = all(p == 1 and not isinstance(a.node, Extent) for a, p in term.atoms)
+        if plain:
+            yield Poly({term: 1})
+        else:
+            yield from _condition(*term.opened())
 
 
 # ---------------------------------------------------------------------------------- what is never so
@@ -296,7 +283,7 @@ def _term_nonnegative(term: Term, positive: frozenset[str]) -> bool:
         p.denominator != 1
         or p % 2 == 0
         or is_positive_atom(a, positive)
-        or a.kind in ("index", "indicator", "delta")
+        or a.kind in ("index", "indicator", "truth", "delta")
         or (a.kind == "function" and a.name in ("abs", "relu"))
         for a, p in term.atoms
     )

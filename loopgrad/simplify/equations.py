@@ -13,7 +13,7 @@ from loopgrad.ir.nodes import Expression, Index, Range, Reduction
 from loopgrad.ir.walk import ZERO, bounds, indices_of, substitute
 from loopgrad.simplify import normal_form as nf
 from loopgrad.simplify.reading import Definition, Reading
-from loopgrad.simplify.regions import Region
+from loopgrad.simplify.regions import Region, from_zero
 
 
 def equations(known: Reading, own: Reading, region: Region) -> dict[str, Definition]:
@@ -37,10 +37,15 @@ def _is_equation(key: str, definition: Definition, known: Reading) -> bool:
     if definition.whole:
         return True
     # Of several pieces: `=` writes an element once, and nothing is added to it after.
-    own = known.statements[key]
+    own, around = known.statements[key], definition.region.indices
     every = [s for other in known.pieces[definition.tensor] for s in known.statements[other]]
+    covers = definition.extents == known.extents(definition.tensor)
     return (
-        len(own) == 1 and own[0].guard is None and all(s.reduction is Reduction.SET for s in every)
+        len(own) == 1
+        and own[0].guard is None
+        and covers
+        and all(r.index in around or from_zero(r) for r in own[0].ranges)
+        and all(s.reduction is Reduction.SET for s in every)
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from loopgrad.ir.nodes import (
     Accumulate,
@@ -19,8 +19,10 @@ from loopgrad.ir.nodes import (
     Statement,
 )
 from loopgrad.ir.printer import show_statement
-from loopgrad.ir.walk import ZERO, conjunction, fresh_name, statement_reads
+from loopgrad.ir.walk import ZERO, fresh_name, statement_reads
 from loopgrad.simplify import normal_form as nf
+from loopgrad.simplify.bounds import is_bound, ranges_of
+from loopgrad.simplify.conditions import conditions_of, opposite
 from loopgrad.simplify.contraction import first_step
 from loopgrad.simplify.normal_form import Atom, Poly
 from loopgrad.simplify.reading import Definition
@@ -48,6 +50,46 @@ class Target:
     name: str
     subscripts: tuple[nf.Subscript, ...]
     sets: bool = False  # by `=`
+    most: int = 0  # statements that it took before; 0 for one that is new
+
+
+Part = tuple[nf.Bound, Powers, nf.Number]
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """A term of a statement: its loops, what it adds, where a scatter goes, bounds of its loops."""
+
+    loops: Mapping[str, str]
+    poly: Poly
+    deltas: Mapping[str, nf.Subscript]
+    bounds: tuple[Atom, ...]
+
+    @property
+    def sums(self) -> bool:
+        return any(i.startswith("%") for i in self.loops)
+
+    @property
+    def kind(self) -> tuple[str, ...]:
+        """Terms of one kind share a statement."""
+        scatter = [f"{i} {d if isinstance(d, str) else d.key}" for i, d in self.deltas.items()]
+        loops = [f"{i}<{e}" for i, e in self.loops.items() if i.startswith("%")]
+        own = [c.key for c in self.bounds]
+        return ("delta" if scatter else "", *sorted(scatter), *own, *loops)
+
+    @property
+    def guards(self) -> tuple[str, ...]:
+        """What the term hangs on; the same for a condition and its opposite."""
+        conditions = conditions_of(a for t, _ in self.poly.terms for a, _ in t.atoms)
+        return tuple(sorted(min(c.key, opposite(c).key) for c in conditions))
+
+    @property
+    def alone(self) -> tuple[str, ...]:
+        """The kind, for terms under the same conditions only; those under none come first."""
+        first, *rest = self.kind
+        loops = len([i for i in self.loops if i.startswith("%")])
+        rest, last = rest[: len(rest) - loops], rest[len(rest) - loops :]
+        return (first or ("if" if self.guards else ""), *rest, *self.guards, *last)
 
 
 @dataclass(frozen=True)
@@ -58,7 +100,7 @@ class Group:
     loops: Mapping[str, str]
     poly: Poly
     deltas: Mapping[str, nf.Subscript]
-    guards: tuple[Atom, ...]
+    conditions: tuple[Atom, ...]
     key: tuple[object, ...]
 
 
@@ -103,6 +145,7 @@ class Extraction:
     reserved: frozenset[str]  # names that an index cannot have
     positions: Mapping[str, int]  # index name -> where it stands among the loops of the programs
     extent: Callable[[Expression], str] = nf.extent_text  # the text of a block's extent
+    bounds: frozenset[str] = frozenset()  # shapes of conditions that the programs have as bounds
     # A reduction with an intermediate put in, where that makes a simpler one of it.
     unfold: Callable[[Poly, Region], Poly | None] = lambda poly, region: None
     known: Made = field(default_factory=Made)
@@ -156,17 +199,19 @@ class Extraction:
         statement = Accumulate(target, Reduction.SET, Number(0.0), ranges)
         self.regions.setdefault(0, []).append(statement)
 
-    def piece(self, name: str, definition: Definition, poly: Poly, sets: bool) -> None:
+    def piece(self, name: str, definition: Definition, poly: Poly, sets: bool, most: int) -> None:
         """Statements for what the definition gives its tensor, here called `name`.
 
-        sets: one `=` wrote it; one statement that sums nothing will be one again.
+        sets: one `=` wrote it; one statement that sums nothing will be one again. most: how
+        many there were; terms under different conditions share one where it would take more.
         """
         self.order.setdefault(name, len(self.order))
-        asked = (id(definition), name, poly.key, sets)  # definitions live as long as `known`
+        # Definitions live as long as `known`.
+        asked = (id(definition), name, poly.key, sets, most)
         piece = self.known.pieces.get(asked)
         if piece is None:
             before = self.asked
-            piece = self._piece(name, definition, poly, sets)
+            piece = self._piece(name, definition, poly, sets, most)
             if self.asked == before:
                 self.known.pieces[asked] = piece
         for group in piece.groups:
@@ -174,20 +219,17 @@ class Extraction:
         if piece.remembered is not None:
             self.temporaries.append(piece.remembered)
 
-    def _piece(self, name: str, definition: Definition, poly: Poly, sets: bool) -> Piece:
+    def _piece(self, name: str, definition: Definition, poly: Poly, sets: bool, most: int) -> Piece:
         over = {**self.around, **definition.loops}
-        kinds: dict[tuple[str, ...], list[tuple[nf.Bound, Powers, nf.Number]]] = {}
+        parts: list[Part] = []
         for term, coefficient in poly.terms:
             bound, powers = term.opened()
             rest = self._components(bound, powers, coefficient, over)
-            for part in (self._contracted(*r, over) for r in rest):
-                kinds.setdefault(self._kind(*part[:2]), []).append(part)
-        sets = sets and len(kinds) == 1 and not any(b for g in kinds.values() for b, _, _ in g)
-        target = Target(name, definition.subscripts, sets)
-        ordered = sorted(kinds, key=lambda k: (k[0] != "", len(k), k))
-        groups = [self._group(target, over, kinds[key]) for key in ordered]
+            parts += [self._contracted(*part, over) for part in rest]
+        target = Target(name, definition.subscripts, sets, most)
+        groups = self._groups(target, over, parts)
         remembered = self._remembered(name, definition.indices, poly) if definition.whole else None
-        return Piece(tuple(g for g in groups if g is not None), remembered)
+        return Piece(tuple(groups), remembered)
 
     def _remembered(self, name: str, indices: tuple[str, ...], poly: Poly) -> Temporary | None:
         """A tensor that is one reduction stands for it wherever it comes again."""
@@ -198,7 +240,7 @@ class Extraction:
         inner = {i for i, _ in bound}
         moving = {a: p for a, p in powers.items() if a.free & inner}
         rest = {a: p for a, p in powers.items() if not a.free & inner}
-        plain = all(a.kind in ("read", "function", "sum") for a in moving)
+        plain = all(a.kind in ("read", "function", "sum", "indicator") for a in moving)
         if (
             not plain
             or any(a.free or a.tensors for a in rest)
@@ -208,17 +250,11 @@ class Extraction:
         factor = nf.product((), rest, coefficient)
         return Temporary(name, indices, bound, moving, factor, self.region)
 
-    def _kind(self, bound: nf.Bound, atoms: Powers) -> tuple[str, ...]:
-        """Terms of one kind share a statement: same extents summed over, deltas and guards."""
-        own = [a.key for a in atoms if a.kind == "indicator"]
-        own += [a.key for a in atoms if a.kind == "delta"]  # opened names differ: those stay alone
-        return ("delta" if own else "", *sorted(own), *sorted(e for _, e in bound))
-
     # --------------------------------------------------------------------------------- components
 
     def _components(
         self, bound: nf.Bound, powers: Powers, coefficient: nf.Number, over: Mapping[str, str]
-    ) -> list[tuple[nf.Bound, Powers, nf.Number]]:
+    ) -> list[Part]:
         """The term with each part that has fewer indices than the target read from a temporary."""
         inner = [i for i, _ in bound]
         groups = _connected(inner, powers)
@@ -232,18 +268,26 @@ class Extraction:
             touched = frozenset().union(*(a.free for a in own)) - set(inner)
             free = touched.union(self.around)
             scatters = any(a.kind == "delta" for a in own)
-            conditions = _conditions(own, powers)
-            guarded = any(a.kind == "indicator" for a in own)
-            guarded = guarded or not all(a.free <= touched | set(group) for a in conditions)
             reaches = free >= (set(over) & powers_free(powers))
-            once = not self.region.turns(touched, frozenset().union(*(a.tensors for a in own)))
-            if scatters or guarded or (not direct and not once and free >= set(over) and reaches):
+            outside = [a for a in powers if a.kind == "indicator" and not a.free & set(inner)]
+            carried = self._carried(own, outside, free)
+            hanging = touched.union(*(a.free for a in carried))
+            once = not self.region.turns(hanging, frozenset().union(*(a.tensors for a in own)))
+            if (
+                scatters
+                or _needs(own, free, outside)
+                or (not direct and not once and free >= set(over) and reaches)
+            ):
                 direct += 1
                 kept_bound += [(i, extents[i]) for i in group]
                 continue
             for atom in own:
                 del atoms[atom]
-            sizes = {a: p for a, p in atoms.items() if not a.free and not a.tensors}
+            sizes = {
+                a: p
+                for a, p in atoms.items()
+                if not a.free and not a.tensors and a.kind != "indicator"
+            }
             for atom in sizes:
                 del atoms[atom]
             whole = nf.times(factor, nf.product((), sizes))
@@ -253,7 +297,7 @@ class Extraction:
                 (term, c) = other.terms[0]
                 ranges, own = term.opened()
                 whole = nf.scaled(whole, c)
-            own = {**own, **dict.fromkeys(conditions, 1)}
+            own = {**own, **dict.fromkeys(carried, 1)}
             read, factor = self._temporary(ranges, own, whole, free, over)
             atoms[read] = atoms.get(read, 0) + 1
         result = []
@@ -275,10 +319,11 @@ class Extraction:
             ranges = ((step.index, extents[step.index]),)
             seen = [i for a in sorted(step.atoms, key=self._rank) for i in a.indices]
             every = {i: every[i] for i in dict.fromkeys([*self.around, *seen]) if i in step.free}
-            conditions = _conditions(step.atoms, powers)
-            if not all(a.free <= step.free | {step.index} for a in conditions):
+            outside = [a for a in powers if a.kind == "indicator" and a not in step.atoms]
+            if _needs(step.atoms, step.free, outside):
                 break
-            own = {**step.atoms, **dict.fromkeys(conditions, 1)}
+            carried = self._carried(step.atoms, outside, step.free)
+            own = {**step.atoms, **dict.fromkeys(carried, 1)}
             read, factor = self._temporary(ranges, own, nf.ONE, step.free, every)
             ((inside, number),) = factor.terms
             bound = tuple((i, e) for i, e in bound if i != step.index)
@@ -287,6 +332,15 @@ class Extraction:
             coefficient = nf.exact(coefficient * number)
             step = first_step(bound, powers, over, self.around)
         return bound, powers, coefficient
+
+    def _carried(self, own: Powers, outside: Iterable[Atom], free: frozenset[str]) -> list[Atom]:
+        """The conditions of a term under which a sum in it is computed: those that its indices decide.
+
+        Conditions on a block's turn alone are left to the reader, where nothing can go wrong without.
+        """
+        formulas = any("integer<" in a.key or "opaque<" in a.key for a in own)
+        found = [c for c in outside if c.free <= free]
+        return [c for c in found if formulas or not c.free or not c.free <= self.around.keys()]
 
     def _rank(self, atom: Atom) -> tuple[int, str]:
         return min((self.order.get(t, 999) for t in atom.tensors), default=-1), atom.shape
@@ -309,8 +363,9 @@ class Extraction:
                 continue
             variables = frozenset(known.indices) | {i for i, _ in known.bound}
             turns = known.region.indices
-            for names in match_product(tuple(known.atoms.items()), atoms, {}, variables):
-                if any(i not in names for i in known.indices if i not in turns):
+            pattern = sorted(known.atoms.items(), key=lambda t: t[0].kind == "indicator")
+            for names in match_product(tuple(pattern), atoms, {}, variables):
+                if not names.keys() >= variables - set(turns):
                     continue  # the sum does not tell which element of the temporary is meant
                 if any(names.get(i, i) != i for i in turns):
                     continue  # an element of another turn of the block
@@ -330,52 +385,80 @@ class Extraction:
         terms = [
             self._contracted(bound, _joined(atoms, t.atoms), c, extents) for t, c in factor.terms
         ]
-        group = self._group(Target(name, indices), extents, terms)
-        if group is not None:
+        for group in self._groups(Target(name, indices), extents, terms):
             self._write(group)
         self.order.setdefault(name, len(self.order))
         return nf.read(name, indices), nf.ONE
 
     # ---------------------------------------------------------------------------------- statements
 
-    def _group(
-        self,
-        target: Target,
-        over: Mapping[str, str],
-        terms: list[tuple[nf.Bound, Powers, nf.Number]],
-    ) -> Group | None:
-        """One statement for terms that are summed over the same extents; None where they cancel."""
-        first = sorted(terms[0][0], key=lambda t: (t[1], t[0]))
-        alike: list[Poly] = []
+    def _groups(
+        self, target: Target, over: Mapping[str, str], parts: Iterable[Part]
+    ) -> list[Group]:
+        """Statements for terms; those with the same loops share one."""
+        aligned = [self._aligned(over, *part) for part in parts]
+        groups = _grouped(aligned, lambda a: a.alone)
+        if target.sets or 0 < target.most < len(groups):
+            groups = _grouped(aligned, lambda a: a.kind)
+        summed = any(p.sums for group in groups.values() for p in group)
+        target = replace(target, sets=target.sets and len(groups) == 1 and not summed)
+        ordered = sorted(groups, key=lambda k: (k[0] != "", len(k), k))
+        found = (self._group(target, groups[key]) for key in ordered)
+        return [group for group in found if group is not None]
+
+    def _aligned(
+        self, over: Mapping[str, str], bound: nf.Bound, atoms: Powers, coefficient: nf.Number
+    ) -> Aligned:
+        """The term with names for its bound indices that all of its kind have."""
+        own = sorted(bound, key=lambda t: (t[1], t[0]))
+        same: dict[str, nf.Subscript] = {i: f"%{k}" for k, (i, _) in enumerate(own)}
+        kept: Powers = {}
         deltas: dict[str, nf.Subscript] = {}
-        guards: list[Atom] = []
-        for bound, atoms, coefficient in terms:
-            own = sorted(bound, key=lambda t: (t[1], t[0]))
-            same: dict[str, nf.Subscript] = {i: f"%{k}" for k, (i, _) in enumerate(own)}
-            kept: Powers = {}
-            deltas, guards = {}, []
-            for atom, p in atoms.items():
-                new = atom.renamed(same)
-                if atom.kind == "delta":
-                    left, right = new.parts
-                    axis, source = (left, right) if left in over else (right, left)
-                    deltas[str(axis)] = source  # type: ignore[assignment]
-                elif atom.kind == "indicator":
-                    guards.append(new)
-                else:
-                    kept[new] = kept.get(new, 0) + p
-            alike.append(nf.product((), kept, coefficient))
-        poly = nf.plus(*alike)
+        conditions: list[Atom] = []
+        for atom, p in atoms.items():
+            new = atom.renamed(same)
+            if atom.kind == "delta":
+                left, right = new.parts
+                target, source = (left, right) if left in over else (right, left)
+                deltas[str(target)] = source  # type: ignore[assignment]
+            elif atom.kind == "indicator":
+                conditions.append(new)
+            else:
+                kept[new] = kept.get(new, 0) + p
+        loops = {i: e for i, e in over.items() if i not in deltas and i not in self.around}
+        loops |= {f"%{k}": e for k, (_, e) in enumerate(own)}
+        bounds = sorted(
+            (c for c in conditions if is_bound(c, loops, self._around, self.bounds)), key=nf.key_of
+        )
+        guards = [c for c in conditions if c not in bounds]
+        for guard in guards:
+            kept[guard] = 1
+        return Aligned(loops, nf.product((), kept, coefficient), deltas, tuple(bounds))
+
+    def _group(self, target: Target, parts: list[Aligned]) -> Group | None:
+        """One statement for terms of one kind, None where they cancel; conditions that all of them
+        have are its guard."""
+        poly = nf.plus(*(p.poly for p in parts))
         if not poly.terms:
             return None
-        loops = {i: e for i, e in over.items() if i not in deltas and i not in self.around}
-        loops |= {f"%{k}": e for k, (_, e) in enumerate(first)}
+        shared = set.intersection(
+            *({a for a, _ in t.atoms if a.kind == "indicator"} for t, _ in poly.terms)
+        )
+        if shared:
+            poly = nf.plus(
+                *(
+                    nf.product((), {a: p for a, p in t.atoms if a not in shared}, c)
+                    for t, c in poly.terms
+                )
+            )
+        loops, deltas = parts[0].loops, parts[0].deltas
+        conditions = (*parts[0].bounds, *sorted(shared, key=nf.key_of))
         scatter = tuple(f"{i} {d if isinstance(d, str) else d.key}" for i, d in deltas.items())
-        conditions = tuple(a.key for a in guards)
+        texts = tuple(c.key for c in conditions)
         shown = tuple(s if isinstance(s, str) else s.key for s in target.subscripts)
         place = (self.region.number, target.name, shown, target.sets)
-        key = (place, poly.key, tuple(loops.items()), scatter, conditions)
-        return Group(target, loops, poly, deltas, tuple(guards), key)
+        key = (place, poly.key, tuple(loops.items()), scatter, texts)
+        return Group(target, loops, poly, deltas, conditions, key)
 
     def _write(self, group: Group) -> None:
         ranks = tuple((t, self.order.get(t)) for t in sorted(group.poly.tensors))
@@ -388,19 +471,29 @@ class Extraction:
     def _statement(self, group: Group) -> Accumulate:
         target, loops, deltas = group.target, group.loops, group.deltas
         names = self._names(loops)
-        writer = Writer(names, self.order)
+        ordered = sorted(loops, key=lambda i: self.positions.get(names[i], 999))
+        places = {i: k for k, i in enumerate(ordered)}
+        writer = Writer(names, self.order, places=places)
         sign, value = writer.signed(group.poly)
         subscripts = tuple(
             writer.subscript(deltas.get(s, s) if isinstance(s, str) else s)
             for s in target.subscripts
         )
-        guard = conjunction(writer.formula(a.parts[0]) for a in group.guards)  # type: ignore[arg-type]
-        ordered = sorted(loops, key=lambda i: self.positions.get(names[i], 999))
-        ranges = tuple(self._range(names[i], loops[i]) for i in ordered)
+        bounds, guards = ranges_of(ordered, loops, group.conditions, self._around, self.bounds)
+        guard = writer.conditions(guards)
+        ranges = tuple(
+            Range(names[i], writer.formula(lower), writer.formula(upper))
+            for i, lower, upper in bounds
+        )
         reduction = Reduction.ADD if sign > 0 else Reduction.SUBTRACT
         if target.sets:
             reduction, value = Reduction.SET, value if sign > 0 else Apply("neg", (value,))
         return Accumulate(Read(target.name, subscripts), reduction, value, ranges, guard)
+
+    @property
+    def _around(self) -> dict[str, Expression]:
+        """The extents of the blocks' indices, where sizes tell them."""
+        return {i: nf.extent_expression(e) for i, e in self.around.items() if e}
 
     def _names(self, loops: Mapping[str, str]) -> dict[str, str]:
         """What each index is called: named ones as they are, others as the programs call theirs."""
@@ -420,17 +513,23 @@ class Extraction:
         return Range(index, ZERO, nf.extent_expression(extent))
 
 
+def _grouped(
+    parts: Iterable[Aligned], key: Callable[[Aligned], tuple[str, ...]]
+) -> dict[tuple[str, ...], list[Aligned]]:
+    groups: dict[tuple[str, ...], list[Aligned]] = {}
+    for part in parts:
+        groups.setdefault(key(part), []).append(part)
+    return groups
+
+
+def _needs(own: Powers, free: frozenset[str], around: Iterable[Atom]) -> bool:
+    """Could it be out of range where a condition does not hold that it cannot be computed under?"""
+    others = [a for a in around if a.free & free and not a.free <= free]
+    return any("integer<" in a.key and a.free & c.free for a in own for c in others)
+
+
 def powers_free(powers: Powers) -> set[str]:
     return {i for a in powers for i in a.free}
-
-
-def _conditions(own: Powers, powers: Powers) -> list[Atom]:
-    """The term's conditions on what atoms of it read: they may keep a formula within its axis."""
-    inside = list(nf.atoms_of(nf.product((), own)))
-    if not any(a.kind == "opaque" or any(isinstance(p, Atom) for p in a.parts) for a in inside):
-        return []
-    free = frozenset().union(*(a.free for a in own))
-    return [a for a in powers if a.kind == "indicator" and a.free & free and a not in own]
 
 
 def _joined(atoms: Powers, more: Iterable[tuple[Atom, nf.Number]]) -> Powers:

@@ -10,12 +10,13 @@ from loopgrad.ir.nodes import Block, Program
 from loopgrad.ir.operations import ElementType
 from loopgrad.simplify import normal_form as nf
 from loopgrad.simplify.alike import alike
+from loopgrad.simplify.contributions import Unsupported
 from loopgrad.simplify.domains import Domains
 from loopgrad.simplify.equations import equations
 from loopgrad.simplify.labels import label, labelled
 from loopgrad.simplify.logs import split_logs
 from loopgrad.simplify.normal_form import Atom, Poly
-from loopgrad.simplify.reading import Definition, Reading, Unsupported
+from loopgrad.simplify.reading import Definition, Reading
 from loopgrad.simplify.rewrite import divided, learn
 from loopgrad.simplify.terms import closed
 

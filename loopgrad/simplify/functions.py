@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 from loopgrad.ir.nodes import Extent
-from loopgrad.simplify.atoms import Atom, Number, exact
+from loopgrad.simplify.atoms import Atom, Number, exact, key_of
+from loopgrad.simplify.conditions import opposite
 from loopgrad.simplify.sums import (
     ONE,
     ZERO,
     Poly,
+    TooLarge,
     number,
     of_atom,
     plus,
@@ -20,6 +23,8 @@ from loopgrad.simplify.sums import (
 )
 from loopgrad.simplify.terms import Term
 
+MOST_CONDITIONS = 4  # that a function's argument hangs on
+
 
 def power(poly: Poly, exponent: Number) -> Poly:
     """`poly ** exponent` for a rational exponent."""
@@ -28,6 +33,10 @@ def power(poly: Poly, exponent: Number) -> Poly:
         return ONE
     if exponent == 1:
         return poly
+    if not (exponent.denominator == 1 and exponent > 0):
+        condition = _condition((poly,))
+        if condition is not None:
+            return _in_cases(condition, (poly,), lambda p: power(p, exponent))
     value = poly.constant
     if value is not None and value and exponent.denominator == 1:
         return number(exact(Fraction(value) ** int(exponent)))
@@ -69,6 +78,9 @@ def _positive(atom: Atom) -> bool:
 
 def function(name: str, *arguments: Poly) -> Poly:
     """`exp(a)`, `max(a, b)`: with what is known of exp, log and odd functions."""
+    condition = _condition(arguments)
+    if condition is not None:
+        return _in_cases(condition, arguments, lambda *polys: function(name, *polys))
     argument = arguments[0]
     match name:
         case "sqrt":
@@ -120,4 +132,57 @@ def _log(argument: Poly) -> Poly:
                 inside[atom] = p
         if outside.terms:
             return plus(outside, _log(product(bound, inside, coefficient)))
+        if len(powers) == 1 and not bound and coefficient == 1:
+            ((atom, p),) = powers.items()
+            if p.denominator == 1 and p % 2 and p != 1:  # both are defined for positive ones only
+                return scaled(_log(of_atom(atom)), p)
     return of_atom(Atom("function", "log", (argument,)))
+
+
+# --------------------------------------------------------------------------------------- conditions
+
+
+def _condition(polys: Sequence[Poly]) -> Atom | None:
+    """A condition that some terms hang on, whatever they are summed over."""
+    found = {
+        atom
+        for poly in polys
+        for term, _ in poly.terms
+        if term.conditional
+        for atom, _ in term.atoms
+        if atom.kind == "indicator" and atom.free.isdisjoint(i for i, _ in term.bound)
+    }
+    if len(found) > MOST_CONDITIONS:
+        raise TooLarge
+    return min(found, key=key_of) if found else None
+
+
+def _in_cases(condition: Atom, polys: Sequence[Poly], value: Callable[..., Poly]) -> Poly:
+    """The value where the condition holds, and where it does not; each is evaluated there only."""
+    parts = []
+    for holding in (condition, opposite(condition)):
+        inside = value(*(_where(poly, holding) for poly in polys))
+        parts.append(times(of_atom(holding), inside))
+    return plus(*parts)
+
+
+def _where(poly: Poly, holding: Atom) -> Poly:
+    """What the sum is where the condition holds: without saying so."""
+    parts = []
+    for term, coefficient in poly.terms:
+        if not term.conditional:
+            parts.append(Poly({term: coefficient}))
+            continue
+        bound, powers = term.opened()
+        whole = product(bound, {**powers, holding: 1}, coefficient)
+        parts.append(_without(whole, holding))
+    return plus(*parts)
+
+
+def _without(poly: Poly, condition: Atom) -> Poly:
+    parts = []
+    for term, coefficient in poly.terms:
+        bound, powers = term.opened()
+        powers.pop(condition, None)
+        parts.append(product(bound, powers, coefficient))
+    return plus(*parts)

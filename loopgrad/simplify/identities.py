@@ -11,11 +11,12 @@ from loopgrad.ir.walk import ZERO, compare
 from loopgrad.simplify import normal_form as nf
 from loopgrad.simplify.alike import alike
 from loopgrad.simplify.bits import stored
+from loopgrad.simplify.contributions import Unsupported
 from loopgrad.simplify.derivation import Chain, Derivation, Words
 from loopgrad.simplify.forms import expanded, put_in
 from loopgrad.simplify.logs import Split, split_once
 from loopgrad.simplify.normal_form import Poly
-from loopgrad.simplify.reading import Definition, Reading, Unsupported
+from loopgrad.simplify.reading import Definition, Reading
 from loopgrad.simplify.search import index_names
 from loopgrad.simplify.steps import certified
 from loopgrad.simplify.telling import Lines, as_sum
@@ -101,13 +102,13 @@ def _chain(one: Reading, other: Reading, name: str) -> Chain | None:
     order = {i.name: n for n, i in enumerate(one.facts.program.inputs)}
     writer = Writer({i: i for i in left.indices}, order, named, plain=True)
     known = stored((*one.facts.program.statements, *other.facts.program.statements))
-    start = as_sum(one.statements[name], target, left.indices)
+    start = as_sum(one.statements[name], target, left)
     lines = Lines(target, start or writer.expression(left.poly), known)
     for poly, says, rules in there[1:]:
         lines.reach(writer.expression(poly), says, *rules)
     for (_, says, rules), (poly, _, _) in zip(back[:0:-1], back[-2::-1], strict=True):
         lines.reach(writer.expression(poly), says, *rules)
-    end = as_sum(other.statements[name], target, right.indices)
+    end = as_sum(other.statements[name], target, right)
     if end is not None and right.indices == left.indices:
         lines.reach(end, ("collect",), "collect")
     extents = tuple(map(nf.extent_expression, left.extents))

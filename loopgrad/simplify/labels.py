@@ -48,7 +48,7 @@ def labelled(poly: Poly, names: Mapping[str, str]) -> Poly:
             case "read" | "delta":
                 parts = tuple(_subscript(p, names) for p in atom.parts)  # type: ignore[arg-type]
                 return nf.of_atom(Atom(atom.kind, names.get(atom.name, atom.name), parts))
-            case "indicator" | "opaque":
+            case "indicator" | "truth" | "opaque" | "integer":
                 inside: Expression = atom.parts[0]  # type: ignore[assignment]
                 return nf.of_atom(Atom(atom.kind, atom.name, (rename_tensors(inside, names),)))
         return None

@@ -14,11 +14,10 @@ This module has the names of those below it: `from loopgrad.simplify import norm
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from threading import RLock
 
-from loopgrad.ir.nodes import Expression, Program
+from loopgrad.ir.nodes import Program
 from loopgrad.simplify import sums, terms
 from loopgrad.simplify.atoms import (
     Atom,
@@ -38,6 +37,7 @@ from loopgrad.simplify.sums import (
     ZERO,
     Poly,
     TooLarge,
+    add_axis,
     extent_expression,
     extent_poly,
     extent_text,
@@ -50,7 +50,7 @@ from loopgrad.simplify.sums import (
     times,
 )
 from loopgrad.simplify.terms import Bound, Powers, Term, fresh_index
-from loopgrad.simplify.traversal import atoms_of, map_atom, map_atoms, multiplied
+from loopgrad.simplify.traversal import atoms_of, map_atoms, map_under, multiplied
 
 __all__ = [
     "KEEP",
@@ -67,6 +67,7 @@ __all__ = [
     "Subscript",
     "Term",
     "TooLarge",
+    "add_axis",
     "as_expression",
     "atoms_of",
     "equal_forms",
@@ -77,8 +78,8 @@ __all__ = [
     "fresh_index",
     "function",
     "key_of",
-    "map_atom",
     "map_atoms",
+    "map_under",
     "multiplied",
     "naming",
     "number",
@@ -110,7 +111,7 @@ class Naming:
     """The names and extents in use, by which work on a program can go on later."""
 
     following: int
-    extents: Mapping[str, Expression]
+    sizes: sums.Sizes
 
 
 def naming() -> Naming:
@@ -120,7 +121,7 @@ def naming() -> Naming:
 def resume_names(state: Naming) -> None:
     """As they were: no new name is one of that time, and its extents are known."""
     terms.restart_names(state.following)
-    sums.forget_extents(state.extents)
+    sums.forget_extents(state.sizes)
 
 
 def equal_forms(p: Program, q: Program, forward: Program | None = None) -> bool:

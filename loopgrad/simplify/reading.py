@@ -5,42 +5,50 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cached_property
 from typing import Literal
 
 from loopgrad.analysis.facts import Facts
 from loopgrad.analysis.infer import Unification, infer
+from loopgrad.analysis.types import element_type
 from loopgrad.ir.nodes import (
     Accumulate,
     Apply,
+    Conditional,
     Constant,
     Expression,
     Extent,
     Index,
     Number,
     Program,
+    Range,
     Read,
     Reduction,
 )
 from loopgrad.ir.operations import ElementType
 from loopgrad.ir.walk import (
-    ZERO,
-    conjuncts,
     fresh_name,
     indices_of,
     reads,
     rebuild,
+    statement_expressions,
+    subexpressions,
     substitute,
 )
 from loopgrad.simplify import normal_form as nf
+from loopgrad.simplify.atoms import subscript_of
+from loopgrad.simplify.conditions import Complicated, Conjunction, cases
+from loopgrad.simplify.contributions import ADDED, Target, Unsupported, contribution
+from loopgrad.simplify.integers import canonical_inside, linear
 from loopgrad.simplify.normal_form import Atom, Poly
 from loopgrad.simplify.regions import Piece, Region, layout_of, pieces_of, regions_in
 
 FUNCTIONS = frozenset(
     "exp log log1p expm1 sqrt rsqrt tanh sigmoid softplus erf sin cos relu abs sign max min".split()
 )
-ADDED = {Reduction.ADD: 1, Reduction.SUBTRACT: -1, Reduction.SET: 1}
 
 
 @dataclass(frozen=True)
@@ -72,6 +80,16 @@ class Definition:
         pairs = zip(self.subscripts, self.extents, strict=True)
         return {s: e for s, e in pairs if isinstance(s, str) and s not in around}
 
+    @cached_property
+    def support(self) -> tuple[Atom, ...]:
+        """Conditions that hold wherever the tensor is not 0."""
+        if self.poly is None or not self.poly.terms:
+            return ()
+        shared = set.intersection(
+            *({a for a, _ in t.atoms if a.kind == "indicator"} for t, _ in self.poly.terms)
+        )
+        return tuple(sorted((a for a in shared if a.free <= set(self.indices)), key=nf.key_of))
+
 
 Naming = Literal["none", "reads", "sums"]
 
@@ -102,26 +120,21 @@ def is_offset(rest: Poly, atom: Atom) -> bool:
     )
 
 
-class Unsupported(Exception):
-    """The program has something that this algebra does not speak of."""
-
-
 @dataclass(frozen=True)
 class Reader:
     """Expressions as sums. `naming`: which sums of different tensors, as a factor, stay one factor."""
 
     names: Mapping[str, nf.Subscript]
     naming: Naming = "none"
+    elements: Mapping[str, ElementType] = field(default_factory=dict)
+    constants: Mapping[str, ElementType] = field(default_factory=dict)
 
     def value(self, expression: Expression) -> Poly:
         match expression:
             case Number(value) if math.isfinite(value):
                 return nf.number(nf.exact(Fraction(str(value))))
             case Index(name):
-                subscript = self.names.get(name, name)
-                return nf.of_atom(
-                    Atom("index", "", (subscript,)) if isinstance(subscript, str) else subscript
-                )
+                return number_of(self.names.get(name, name))
             case Extent(name) | Constant(name):
                 return nf.of_atom(Atom("name", name, (), expression))
             case Read(tensor, subscripts):
@@ -146,7 +159,24 @@ class Reader:
                 return self.value(operand)
             case Apply(name, operands) if name in FUNCTIONS:
                 return nf.function(name, *map(self.value, operands))
+            case Conditional(condition, then, otherwise):
+                with suppress(Complicated):
+                    taken = (self.value(e) for e in (then, otherwise))
+                    return nf.plus(
+                        *(
+                            nf.times(nf.product((), dict.fromkeys(case, 1)), value)
+                            for holds, value in zip((True, False), taken, strict=True)
+                            for case in self.cases(condition, holds)
+                        )
+                    )
         return nf.of_atom(Atom("opaque", "", (self.renamed(expression),)))
+
+    def cases(self, condition: Expression | None, holds: bool = True) -> list[Conjunction]:
+        renamed = None if condition is None else self.renamed(condition)
+        return cases(renamed, self.is_integer, holds)
+
+    def is_integer(self, expression: Expression) -> bool:
+        return element_type(expression, self.elements, self.constants) is ElementType.INT
 
     def inverse(self, expression: Expression) -> Poly | None:
         """One over a value; powers of sums are not multiplied out. None for one over zero."""
@@ -164,6 +194,7 @@ class Reader:
     def factor(self, expression: Expression) -> Poly:
         poly = self.value(expression)
         several = len(poly.terms) > 1 and len(poly.tensors) > 1
+        several = several and not any(t.conditional for t, _ in poly.terms)
         named = {"none": False, "reads": _of_reads(poly), "sums": _solvable(poly)}
         if several and named[self.naming]:
             return nf.powered_sum(poly, 1)
@@ -172,10 +203,29 @@ class Reader:
     def subscript(self, expression: Expression) -> nf.Subscript:
         if isinstance(expression, Index):
             return self.names.get(expression.name, expression.name)
-        return Atom("opaque", "", (self.renamed(expression),))
+        return subscript_of(self.renamed(expression))
 
     def renamed(self, expression: Expression) -> Expression:
-        return substitute(expression, {i: nf.as_expression(n) for i, n in self.names.items()})
+        names = {i: nf.as_expression(n) for i, n in self.names.items()}
+        return canonical_inside(substitute(expression, names))
+
+
+def number_of(subscript: nf.Subscript) -> Poly:
+    """An index, or an integer form, as a number."""
+    if isinstance(subscript, str):
+        return nf.of_atom(Atom("index", "", (subscript,)))
+    parts = []
+    for part, multiple in linear(nf.as_expression(subscript)).items():
+        match part:
+            case Number():
+                parts.append(nf.number(multiple))
+            case Index(name):
+                parts.append(nf.scaled(number_of(name), multiple))
+            case Extent(name) | Constant(name):
+                parts.append(nf.scaled(nf.of_atom(Atom("name", name, (), part)), multiple))
+            case _:
+                parts.append(nf.scaled(nf.of_atom(Atom("opaque", "", (part,))), multiple))
+    return nf.plus(*parts)
 
 
 class Reading:
@@ -190,6 +240,13 @@ class Reading:
         self.names = names or Unification(self.facts.extents, self.facts.equalities)
         self.naming = naming
         self.taken = frozenset({*self.facts.tensors, *self.facts.extents, *self.facts.constants})
+        self.elements = {n: t.element for n, t in self.facts.tensors.items()}
+        for fact in self.facts.tensors.values():
+            if fact.role == "input":
+                for axis in fact.extents:
+                    nf.add_axis(self.extent(axis))
+        # Shapes of the conditions that are bounds of ranges, and may be written as such again.
+        self.bounds: set[str] = set()
         self.layout = layout_of(self.facts.program.statements)
         self.regions = tuple(regions_in(self.layout))
         self.statements: dict[str, list[Accumulate]] = {}
@@ -219,11 +276,37 @@ class Reading:
         last = dict.fromkeys(d.tensor for d in reversed(self.definitions.values()))
         return tuple(reversed(last))
 
-    def extent(self, expression: Expression) -> str:
-        def change(node: Expression) -> Expression:
-            return self.names.apply(node) if isinstance(node, Extent) else rebuild(node, change)
+    def unified(self, node: Expression) -> Expression:
+        """With one name for extents that are equal."""
+        return self.names.apply(node) if isinstance(node, Extent) else rebuild(node, self.unified)
 
-        return nf.extent_text(change(expression))
+    def extent(self, expression: Expression) -> str:
+        return nf.extent_text(self.unified(expression))
+
+    def extents_of(self, statement: Accumulate, r: Range) -> list[str]:
+        """The extents that an index runs over, in whole or in part."""
+        assert r.upper is not None
+        axes = self.axes(statement, r.index)
+        whole = [] if indices_of(r.upper) or any(reads(r.upper)) else [self.extent(r.upper)]
+        return list(dict.fromkeys((*whole, *sorted(axes))))
+
+    def axes(self, statement: Accumulate, index: str) -> set[str]:
+        """The extents of the axes that the index alone subscripts."""
+        found: set[str] = set()
+        for root in (statement.target, *statement_expressions(statement)):
+            for node in subexpressions(root):
+                if isinstance(node, Read):
+                    axes = self.facts.tensors[node.tensor].extents
+                    for subscript, axis in zip(node.subscripts, axes, strict=True):
+                        if subscript == Index(index):
+                            found.add(self.extent(axis))
+        return found
+
+    def guard(self, statement: Accumulate) -> Expression | None:
+        return None if statement.guard is None else self.unified(statement.guard)
+
+    def reader(self, names: Mapping[str, nf.Subscript]) -> Reader:
+        return Reader(names, self.naming, self.elements, self.facts.constants)
 
     def extents(self, tensor: str) -> tuple[str, ...]:
         return tuple(map(self.extent, self.facts.tensors[tensor].extents))
@@ -236,13 +319,9 @@ class Reading:
         subscripts = self._subscripts(piece)
         poly = None
         if summed and element is ElementType.FLOAT:
-            try:
-                parts = [
-                    self._contribution(s, piece, subscripts, extents) for s in piece.statements
-                ]
-                poly = nf.plus(*parts)
-            except (Unsupported, nf.TooLarge):
-                pass
+            with suppress(Unsupported, Complicated, nf.TooLarge):
+                written = Target(piece.pattern, subscripts, extents)
+                poly = nf.plus(*(contribution(self, s, written) for s in piece.statements))
         plain = [s for s in subscripts if isinstance(s, str)]
         whole = (
             alone
@@ -266,44 +345,3 @@ class Reading:
             used = {*found, *self.taken, *piece.region.indices} if not free else set()
             found.append(free[0] if free else fresh_name(f"i{axis}", used))  # type: ignore[arg-type]
         return tuple(found)
-
-    def _contribution(
-        self,
-        statement: Accumulate,
-        piece: Piece,
-        subscripts: tuple[nf.Subscript, ...],
-        extents: tuple[str, ...],
-    ) -> Poly:
-        sign = ADDED[statement.reduction]
-        ranges: dict[str, str] = {}
-        for r in statement.ranges:
-            assert r.upper is not None
-            if r.lower not in (None, ZERO) or any(reads(r.upper)) or indices_of(r.upper):
-                raise Unsupported("a range that depends")
-            ranges[r.index] = self.extent(r.upper)
-        names: dict[str, nf.Subscript] = {}
-        deltas: list[tuple[str, Expression]] = []
-        for axis, subscript in enumerate(statement.target.subscripts):
-            if not isinstance(piece.pattern[axis], str):
-                continue
-            index = str(subscripts[axis])
-            plain = isinstance(subscript, Index) and subscript.name in ranges
-            if plain and subscript.name not in names:  # type: ignore[union-attr]
-                if ranges[subscript.name] != extents[axis]:  # type: ignore[union-attr]
-                    raise Unsupported("a part of an axis")
-                names[subscript.name] = index  # type: ignore[union-attr]
-            else:
-                deltas.append((index, subscript))
-        bound = []
-        for index, extent in ranges.items():
-            if index not in names:
-                names[index] = nf.fresh_index()
-                bound.append((str(names[index]), extent))
-        reader = Reader(names, self.naming)
-        factors = [(reader.value(statement.value), 1)]
-        atoms: dict[Atom, nf.Number] = {}
-        for index, subscript in deltas:
-            atoms[Atom("delta", "", (index, reader.subscript(subscript)))] = 1
-        for condition in conjuncts(statement.guard):
-            atoms[Atom("indicator", "", (reader.renamed(condition),))] = 1
-        return nf.multiplied(tuple(bound), atoms, sign, factors)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from loopgrad.analysis import extents as ext
 from loopgrad.ir.nodes import Accumulate, Block, Expression, Index, Range, Read, Statement
-from loopgrad.ir.walk import ZERO, accumulates, indices_of, statement_reads
+from loopgrad.ir.walk import ZERO, accumulates, indices_of, reads, statement_reads
 
 # For each axis of a target: a subscript without its loops' own indices, or else what is looped over.
 Pattern = tuple[Expression | str, ...]
@@ -167,16 +167,23 @@ def _pattern(
 ) -> Pattern:
     """Fixed are subscripts that its own loops do not touch, where one region has not all of a tensor."""
     uppers = {r.index: extent(r.upper) for r in statement.ranges if r.upper is not None}
+    partial = {r.index for r in statement.ranges if not from_zero(r)}
     return tuple(
         ""
         if not apart_here
         else uppers[s.name]
-        if isinstance(s, Index) and s.name in uppers
+        if isinstance(s, Index) and s.name in uppers.keys() - partial
         else ""
         if indices_of(s) & uppers.keys()
         else s
         for s in statement.target.subscripts
     )
+
+
+def from_zero(r: Range) -> bool:
+    """Does it run from 0 to a formula of sizes alone?"""
+    whole = r.upper is not None and not indices_of(r.upper) and not any(reads(r.upper))
+    return whole and r.lower in (None, ZERO)
 
 
 def apart(read: Read, pattern: Pattern, around: Iterable[str]) -> bool:

@@ -15,42 +15,81 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 
+from loopgrad.ir.nodes import Expression, Index
+from loopgrad.ir.walk import subexpressions
 from loopgrad.simplify import normal_form as nf
+from loopgrad.simplify.atoms import AT_LEAST, EITHER_SIGN, subscript_of
+from loopgrad.simplify.conditions import (
+    CONDITIONAL,
+    conditions_of,
+    follows,
+    form_of,
+    settled,
+)
+from loopgrad.simplify.integers import (
+    combined,
+    expression_of,
+    indices_in,
+    linear,
+    not_negative,
+    shifted,
+    substituted,
+)
 from loopgrad.simplify.normal_form import Atom, Number, Poly, Subscript, Term
 from loopgrad.simplify.reading import Definition, is_offset
 
 Names = dict[str, Subscript]
 MOST_FOLDED = 4  # terms of a sum that is looked for as a whole
+Conditions = tuple[Atom, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class AtomRelation:
-    """`pattern -> value` for all values of the pattern's free indices that are not fixed."""
+    """`pattern -> value` where the conditions hold, for all values of the pattern's free indices that
+    are not fixed."""
 
     pattern: Atom
     value: Poly
     source: str  # the tensor whose definition says so; none for the name of a difference
     fixed: frozenset[str] = frozenset()  # indices of blocks, for whose turn alone it holds
+    conditions: Conditions = ()
 
     @property
     def variables(self) -> frozenset[str]:
         return self.pattern.free - self.fixed
 
+    def holds(self, known: Iterable[Atom], names: Names) -> bool:
+        """Does it, where those conditions do? Of indices that have no name some value is enough."""
+        return _hold(self.conditions, known, names, self.fixed)
+
 
 @dataclass(frozen=True, eq=False)
 class SumRelation:
-    """`sum over bound of the atoms -> value`."""
+    """`sum over bound of the atoms -> value`, where the conditions hold."""
 
     bound: nf.Bound
     atoms: tuple[tuple[Atom, Number], ...]
     variables: frozenset[str]
     value: Poly
     source: str
+    fixed: frozenset[str] = frozenset()
+    conditions: Conditions = ()
+
+    def holds(self, known: Iterable[Atom], names: Names) -> bool:
+        """As for an AtomRelation."""
+        return _hold(self.conditions, known, names, self.fixed)
 
     @cached_property
     def tensors(self) -> frozenset[str]:
         """What a term has to read."""
         return frozenset().union(*(a.tensors for a, _ in self.atoms))
+
+
+def _hold(
+    conditions: Conditions, known: Iterable[Atom], names: Names, fixed: frozenset[str]
+) -> bool:
+    unnamed = {i for c in conditions for i in c.free if i not in names} - fixed
+    return satisfied(conditions, known, names, frozenset(unnamed), {})
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,9 +114,32 @@ def match_subscript(
         if pattern in names:
             return names if names[pattern] == found else None
         return {**names, pattern: found}
-    if isinstance(found, str) or pattern.shape != found.shape:
-        return None
-    return names if pattern.renamed(names) == found else None
+    solved = match_form(pattern, nf.as_expression(found), names, variables)
+    return next(solved, None)
+
+
+def match_form(
+    pattern: Atom, found: Expression, names: Names, variables: frozenset[str]
+) -> Iterator[Names]:
+    """Integer forms: `i + 1` is `j` for `i = j - 1`, where one variable is still to be named."""
+    known = pattern.renamed({i: n for i, n in names.items() if i in pattern.free})
+    form = linear(known.parts[0])  # type: ignore[arg-type]
+    unknown = [i for i in sorted(pattern.free & variables) if i not in names]
+    signs = (1, -1) if pattern.name in EITHER_SIGN else (1,)
+    for sign in signs:
+        wanted = combined({}, linear(found), sign)
+        if not unknown:
+            if form == wanted:
+                yield names
+                return
+            continue
+        (first, *others) = unknown
+        multiple = form.get(Index(first), 0)
+        rest = combined(form, {Index(first): multiple}, -1)
+        if others or multiple not in (1, -1) or first in indices_in(rest):
+            return
+        value = combined({}, combined(wanted, rest, -1), multiple)
+        yield {**names, first: subscript_of(expression_of(value))}
 
 
 def match_atom(
@@ -103,9 +165,23 @@ def match_atom(
             yield from _match_polys(pattern.parts, found.parts, names, variables)  # type: ignore[arg-type]
         case "name":
             yield names
+        case _ if pattern.integer:
+            yield from match_form(pattern, found.parts[0], names, variables)  # type: ignore[arg-type]
         case _:
-            if pattern.renamed(names) == found:
-                yield names
+            yield from _match_conditions(pattern, found, names, variables)
+
+
+def _match_conditions(
+    pattern: Atom, found: Atom, names: Names, variables: frozenset[str]
+) -> Iterator[Names]:
+    """Conditions as they are written: variables that are plain indices there."""
+    wanted: Expression = pattern.parts[0]  # type: ignore[assignment]
+    there: Expression = found.parts[0]  # type: ignore[assignment]
+    for one, other in zip(subexpressions(wanted), subexpressions(there), strict=False):
+        if isinstance(one, Index) and one.name in variables and one.name not in names:
+            names = {**names, one.name: subscript_of(other)}
+    if pattern.renamed({i: n for i, n in names.items() if i in pattern.free}) == found:
+        yield names
 
 
 def _match_polys(
@@ -179,40 +255,156 @@ def _exceeds(power: Number, other: Number) -> bool:
 # -------------------------------------------------------------------------------------------- solving
 
 
-def safe_divisors(definitions: Iterable[Definition]) -> set[str]:
-    """The shapes of atoms that the forward divides by, or takes a root or logarithm of."""
-    found: set[str] = set()
+@dataclass(frozen=True)
+class Divisor:
+    """What a forward divides by, or takes a root or logarithm of: it is not 0 where that is done."""
 
-    def visit(poly: Poly) -> None:
+    atom: Atom
+    conditions: Conditions
+    extents: Mapping[str, str]  # of the indices of the place where it stands
+
+
+Divisors = Mapping[str, Iterable[Divisor]]  # by shape
+
+
+@dataclass(frozen=True)
+class Solved:
+    """`pattern = value`, where the conditions hold."""
+
+    pattern: Atom
+    value: Poly
+    conditions: Conditions
+
+
+def safe_divisors(definitions: Iterable[Definition]) -> Divisors:
+    """What the forward divides by, or takes a root or logarithm of."""
+    found: dict[str, list[Divisor]] = {}
+
+    def visit(poly: Poly, outer: Conditions, extents: Mapping[str, str]) -> None:
         for term, _ in poly.terms:
+            here = {**extents, **dict(term.bound)}
+            conditions = (*outer, *conditions_of(a for a, _ in term.atoms))
+
+            def add(atom: Atom, known: Conditions = conditions, own: Names = here) -> None:  # type: ignore[assignment]
+                found.setdefault(atom.shape, []).append(Divisor(atom, known, own))  # type: ignore[arg-type]
+
             for atom, power in term.atoms:
                 if power < 0 or power.denominator != 1:
-                    found.add(atom.shape)
+                    add(atom)
                 if atom.kind == "function" and atom.name == "log":
                     inside: Poly = atom.parts[0]  # type: ignore[assignment]
                     if len(inside.terms) == 1 and not inside.terms[0][0].bound:
-                        found.update(a.shape for a, _ in inside.terms[0][0].atoms)
+                        for factor, _ in inside.terms[0][0].atoms:
+                            add(factor)
                 for part in atom.parts:
                     if isinstance(part, Poly):
-                        visit(part)
+                        visit(part, conditions, here)
 
     for definition in definitions:
         if definition.poly is not None:
-            visit(definition.poly)
+            axes = dict(zip(definition.indices, definition.extents, strict=True))
+            visit(definition.poly, (), axes)
     return found
 
 
-def never_zero(atom: Atom, power: Number, safe: set[str]) -> bool:
-    """May one divide by this factor?"""
-    return (
-        atom.shape in safe
-        or (power < 0 and atom.kind != "name")
+def needed(factors: Mapping[Atom, Number], safe: Divisors) -> Conditions | None:
+    """The conditions under which one may divide by the factors; None if one never may."""
+    conditions: Conditions = ()
+    for atom, power in sorted(factors.items(), key=lambda t: t[0].key):
+        more = _needed(atom, power, safe)
+        if more is None:
+            return None
+        conditions += more
+    return tuple(dict.fromkeys(conditions))
+
+
+def _needed(atom: Atom, power: Number, safe: Divisors) -> Conditions | None:
+    if (
+        (power < 0 and atom.kind != "name")
         or (atom.kind == "function" and atom.name == "exp")
-        or (not atom.tensors and not atom.free)
+        or (not atom.tensors and not atom.free and atom.kind not in CONDITIONAL)
+    ):
+        return ()
+    found: Conditions | None = None
+    for divisor in safe.get(atom.shape, ()):
+        for names in match_atom(divisor.atom, atom, {}, divisor.atom.free):
+            conditions = _where_there(divisor, names)
+            if not conditions:
+                return ()
+            found = conditions if found is None else found
+    return found
+
+
+def _where_there(divisor: Divisor, names: Names) -> Conditions:
+    """The conditions with which the divisor stands there for some values of the other indices."""
+    others = frozenset().union(*(c.free for c in divisor.conditions)) - divisor.atom.free
+    left = list(divisor.conditions)
+    for index in sorted(others):
+        # Is there always such a value: the first, or the last one?
+        mine = [c for c in left if index in c.free]
+        last = shifted(linear(nf.extent_expression(divisor.extents[index])), -1)
+        known = {i: nf.extent_expression(e) for i, e in divisor.extents.items()}
+        for value in ({}, last):
+            forms = [substituted(form_of(c), index, value) for c in mine if c.name == AT_LEAST]
+            if len(forms) == len(mine) and all(not_negative(f, known) for f in forms):
+                left = [c for c in left if c not in mine]
+                break
+    fresh: Names = {i: nf.fresh_index() for i in sorted(others)}
+    return tuple(c.renamed({**names, **fresh}) for c in left)
+
+
+def satisfied(
+    conditions: Conditions,
+    known: Iterable[Atom],
+    names: Names,
+    variables: frozenset[str],
+    extents: Mapping[str, Expression],
+) -> bool:
+    """Do they hold where those known do, for some values of the variables that have no names yet?"""
+    if not conditions:
+        return True
+    first, *rest = conditions
+    known = list(known)
+    unnamed = (first.free & variables) - set(names)
+    if not unnamed:
+        renamed = first.renamed({i: n for i, n in names.items() if i in first.free})
+        return follows(renamed, known, extents) and satisfied(
+            tuple(rest), known, names, variables, extents
+        )
+    return any(
+        satisfied(tuple(rest), known, inner, variables, extents)
+        for other in known
+        if other.shape == first.shape
+        for inner in match_atom(first, other, names, variables)
     )
 
 
-def solve_atom(definition: Definition, poly: Poly, safe: set[str]) -> tuple[Atom, Poly] | None:
+def split_conditions(powers: Mapping[Atom, Number]) -> tuple[Conditions, dict[Atom, Number]]:
+    conditions = tuple(sorted(conditions_of(powers), key=nf.key_of))
+    return conditions, {a: p for a, p in powers.items() if a not in conditions}
+
+
+def pieces(poly: Poly) -> Iterator[tuple[Conditions, Poly]]:
+    """What a definition says where some conditions hold, without saying so: one piece for each case."""
+    split = []
+    for term, coefficient in poly.terms:
+        own = {i for i, _ in term.bound}
+        outer = tuple(a for a, _ in term.atoms if a.kind == "indicator" and not a.free & own)
+        split.append((outer, term, coefficient))
+    for conditions in dict.fromkeys(outer for outer, _, _ in split):
+        parts = []
+        for outer, term, coefficient in split:
+            if outer == conditions:
+                bound, powers = term.opened()
+                inside = {a: p for a, p in powers.items() if a not in conditions}
+                parts.append(nf.product(bound, inside, coefficient))
+            elif settled((*outer, *conditions), {}) is not None:
+                break  # it may hold too
+        else:
+            yield conditions, nf.plus(*parts)
+
+
+def solve_atom(definition: Definition, poly: Poly, safe: Divisors) -> Solved | None:
     """From `T = c * atom**r * rest`, the function or sum that carries all of T's indices."""
     if len(poly.terms) != 1:
         return None
@@ -224,11 +416,13 @@ def solve_atom(definition: Definition, poly: Poly, safe: set[str]) -> tuple[Atom
         if atom.kind not in ("function", "sum") or atom.free != set(definition.indices):
             continue
         rest = {a: p for a, p in term.atoms if a is not atom}
-        if not all(never_zero(a, p, safe) for a, p in rest.items()):
-            continue
+        conditions = needed(rest, safe)
         if power not in (1, -1) and (atom.kind != "sum" or power.denominator == 1):
             continue
-        if power == -1 and atom.shape not in safe:
+        if power == -1 and conditions is not None:
+            more = [_needed(atom, 1, safe)] if atom.shape in safe else [None]
+            conditions = None if more[0] is None else (*conditions, *more[0])
+        if conditions is None:
             continue
         inverse = nf.product((), {own: 1, **{a: -p for a, p in rest.items()}}, 1)
         inverse = nf.scaled(inverse, Fraction(1) / coefficient)
@@ -236,7 +430,7 @@ def solve_atom(definition: Definition, poly: Poly, safe: set[str]) -> tuple[Atom
             if rest or coefficient != 1:
                 continue
             inverse = nf.product((), {own: nf.exact(Fraction(1) / power)}, 1)
-        return atom, inverse
+        return Solved(atom, inverse, conditions)
     return None
 
 
@@ -279,7 +473,7 @@ def _plain(atom: Atom) -> bool:
     return all(isinstance(p, str) for p in atom.parts) and len(set(atom.parts)) == len(atom.parts)
 
 
-def solve_alias(definition: Definition, poly: Poly) -> tuple[Atom, Poly] | None:
+def solve_alias(definition: Definition, poly: Poly) -> Solved | None:
     """From `l = s - log(Z)`: `s -> l + log(Z)`, for a plain read that carries all indices.
 
     The rest has fewer indices, it is an offset: `p -> 2 m - q` would cancel digits.
@@ -295,11 +489,12 @@ def solve_alias(definition: Definition, poly: Poly) -> tuple[Atom, Poly] | None:
             rest = nf.plus(poly, Poly({term: -coefficient}))
             offset = all(t.free < atom.free for t, _ in rest.terms)
             if offset and atom.name not in rest.tensors:
-                return atom, nf.scaled(nf.plus(own, nf.scaled(rest, -1)), coefficient)
+                value = nf.scaled(nf.plus(own, nf.scaled(rest, -1)), coefficient)
+                return Solved(atom, value, ())
     return None
 
 
-def solve_product(definition: Definition, poly: Poly, safe: set[str]) -> tuple[Atom, Poly] | None:
+def solve_product(definition: Definition, poly: Poly, safe: Divisors) -> Solved | None:
     """From `p = E / Z`: `E -> p * Z`, for a plain read that carries all indices."""
     if len(poly.terms) != 1 or poly.terms[0][0].bound or len(poly.terms[0][0].atoms) < 2:
         return None
@@ -309,11 +504,10 @@ def solve_product(definition: Definition, poly: Poly, safe: set[str]) -> tuple[A
         if atom.kind != "read" or power != 1 or not _plain(atom):
             continue
         rest = {a: p for a, p in term.atoms if a is not atom}
-        if atom.free == set(definition.indices) and all(
-            never_zero(a, p, safe) for a, p in rest.items()
-        ):
+        conditions = needed(rest, safe)
+        if atom.free == set(definition.indices) and conditions is not None:
             inverse = nf.product((), {own: 1, **{a: -p for a, p in rest.items()}})
-            return atom, nf.scaled(inverse, Fraction(1) / coefficient)
+            return Solved(atom, nf.scaled(inverse, Fraction(1) / coefficient), conditions)
     return None
 
 
@@ -335,7 +529,7 @@ def fold_product(definition: Definition, poly: Poly) -> SumRelation | None:
     value = nf.product((), {own: 1, **sizes}, Fraction(1) / coefficient)
     pattern = tuple(sorted(atoms.items(), key=lambda t: t[0].key))
     variables = frozenset(definition.indices) - definition.fixed
-    return SumRelation((), pattern, variables, value, definition.tensor)
+    return SumRelation((), pattern, variables, value, definition.tensor, definition.fixed)
 
 
 def fold_sum(definition: Definition, poly: Poly) -> FoldRelation | None:
@@ -373,9 +567,17 @@ def fold_offset(definition: Definition, poly: Poly) -> FoldRelation | None:
     return FoldRelation(terms, variables, function, definition.tensor)
 
 
-def solve_sum(
-    left: Poly, right: Poly, safe: set[str], several: bool = False
-) -> tuple[Term, nf.Bound, dict[Atom, Number], Poly] | None:
+@dataclass(frozen=True)
+class SolvedSum:
+    """The part of a sum that its bound indices move, its value, and where that is so."""
+
+    bound: nf.Bound
+    moving: dict[Atom, Number]
+    value: Poly
+    conditions: Conditions
+
+
+def solve_sum(left: Poly, right: Poly, safe: Divisors, several: bool = False) -> SolvedSum | None:
     """From `left = right` with one sum on the right: the sum's part that moves, and its value.
 
     several: of more sums, the first is solved for.
@@ -388,12 +590,13 @@ def solve_sum(
     bound, powers = term.opened()
     inner = {i for i, _ in bound}
     moving = {a: p for a, p in powers.items() if a.free & inner}
-    rest = {a: p for a, p in powers.items() if not a.free & inner}
-    if not moving or not all(never_zero(a, p, safe) for a, p in rest.items()):
+    outside, rest = split_conditions({a: p for a, p in powers.items() if not a.free & inner})
+    conditions = needed(rest, safe)
+    if not moving or conditions is None:
         return None
     others = nf.plus(difference, Poly({term: -coefficient}))
     value = nf.times(
         nf.scaled(others, Fraction(-1) / coefficient),
         nf.product((), {a: -p for a, p in rest.items()}),
     )
-    return term, bound, moving, value
+    return SolvedSum(bound, moving, value, tuple(dict.fromkeys((*outside, *conditions))))

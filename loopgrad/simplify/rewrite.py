@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 
 from loopgrad.ir.operations import ElementType
 from loopgrad.simplify import normal_form as nf
 from loopgrad.simplify import relations as rel
+from loopgrad.simplify.conditions import conditions_of, follows
 from loopgrad.simplify.domains import is_nonnegative, is_positive_atom
 from loopgrad.simplify.normal_form import Atom, Poly, Term
 from loopgrad.simplify.reading import Definition
-from loopgrad.simplify.relations import AtomRelation, FoldRelation, SumRelation
+from loopgrad.simplify.relations import AtomRelation, Conditions, FoldRelation, SumRelation
 
 MOST_ROUNDS = 60
 CANCEL = "cancel g against g + r: g / (g + r) = 1 - r / (g + r)"
 ROOT = "the root of a square: sqrt(s**2) = s, where s is a root itself"
+SUPPORT = "leave out what is multiplied by 0"
 Rule = AtomRelation | SumRelation | FoldRelation | str
 
 
@@ -30,6 +33,8 @@ class Algebra:
         self.folds: list[FoldRelation] = []
         self.named: dict[str, Atom] = {}  # shapes of sums that stay one factor
         self.nonnegative: set[str] = set()  # tensors that are so by their definition
+        # Where tensors can be other than 0: their indices, and the conditions on those.
+        self.supports: dict[str, tuple[tuple[str, ...], Conditions]] = {}
         self.memory: dict[str, Poly] = {}
 
     # ------------------------------------------------------------------------------------ learning
@@ -45,6 +50,13 @@ class Algebra:
     def add_fold(self, relation: FoldRelation) -> None:
         self.folds.append(relation)
         self.memory.clear()
+
+    def add_support(self, definition: Definition, poly: Poly) -> None:
+        """From the tensor's reduced sum: the conditions that all its terms have."""
+        support = replace(definition, poly=poly).support
+        if support:
+            self.supports[definition.tensor] = (definition.indices, support)
+            self.memory.clear()
 
     def describe(self) -> str:
         """All relations as one text: two algebras with the same do the same."""
@@ -63,6 +75,7 @@ class Algebra:
             *self.folds,
             ROOT,
             CANCEL,
+            SUPPORT,
         ]
 
     # ------------------------------------------------------------------------------------ rewriting
@@ -82,20 +95,26 @@ class Algebra:
 
     def step(self, poly: Poly, only: Rule | None = None) -> Poly:
         """One round of the first kind of rule that changes anything, or of one rule."""
+        if self.supports and only in (None, SUPPORT):
+            supported = self.supported(poly)
+            if supported is not poly:
+                return supported
         hit = False
 
-        def change(atom: Atom) -> Poly | None:
+        def change(atom: Atom, known: Conditions) -> Poly | None:
             nonlocal hit
             for relation in self.atoms.get(atom.shape, ()):
                 if only is None or only is relation:
                     for names in rel.match_atom(relation.pattern, atom, {}, relation.variables):
+                        if not relation.holds(known, names):
+                            continue
                         hit = True
                         return relation.value.renamed(names)
             if atom.kind == "sum" and atom.shape in self.named:
                 return nf.KEEP
             return None
 
-        changed = nf.map_atoms(poly, change)
+        changed = nf.map_under(poly, change)
         if hit:
             return changed
         for relation in self.sums:
@@ -116,6 +135,61 @@ class Algebra:
             if changed is not poly:
                 return changed
         return divided(poly) if only in (None, CANCEL) else poly
+
+    def supported(self, poly: Poly) -> Poly:
+        """With the conditions that say where the tensors that are factors of a term are not 0."""
+        parts, hit = [], False
+        for term, coefficient in poly.terms:
+            new = self._supported(term)
+            hit |= new is not None
+            parts.append(Poly({term: coefficient}) if new is None else nf.scaled(new, coefficient))
+        return nf.plus(*parts) if hit else poly
+
+    def _supported(self, term: Term) -> Poly | None:
+        if term.tensors.isdisjoint(self.supports):
+            return None
+        extents = {i: nf.extent_expression(e) for i, e in term.bound}
+        known = list(conditions_of(a for a, _ in term.atoms))
+        missing = [
+            condition
+            for atom, p in term.atoms
+            if atom.kind == "read" and p > 0
+            for condition in self.support(atom)
+            if not follows(condition, known, extents)
+        ]
+        if not missing:
+            return None
+        names: dict[str, nf.Subscript] = {i: nf.fresh_index() for i, _ in term.bound}
+        bound = tuple((str(names[i]), e) for i, e in term.bound)
+        powers = {a.renamed(names): p for a, p in term.atoms}
+        powers.update((c.renamed(names), 1) for c in missing)
+        new = nf.product(bound, powers)
+        return None if new == Poly({term: 1}) else new
+
+    def relaxed(self, poly: Poly, may: Callable[[Atom], bool]) -> Poly:
+        """Without those conditions that a factor says anyway, of those that may be left out."""
+        parts, hit = [], False
+        for term, coefficient in poly.terms:
+            bound, powers = term.opened() if term.conditional else ((), {})
+            said = {
+                condition
+                for atom, p in powers.items()
+                if atom.kind == "read" and p > 0
+                for condition in self.support(atom)
+            }
+            dropped = {c for c in conditions_of(powers) if c in said and may(c)}
+            hit |= bool(dropped)
+            left = {a: p for a, p in powers.items() if a not in dropped}
+            parts.append(
+                nf.product(bound, left, coefficient) if dropped else Poly({term: coefficient})
+            )
+        return nf.plus(*parts) if hit else poly
+
+    def support(self, read: Atom) -> Conditions:
+        """The conditions under which the tensor's element can be other than 0."""
+        indices, conditions = self.supports.get(read.name, ((), ()))
+        names: dict[str, nf.Subscript] = dict(zip(indices, read.parts, strict=False))  # type: ignore[arg-type]
+        return tuple(c.renamed(names) for c in conditions)
 
     def _sums(self, poly: Poly, relation: SumRelation) -> Poly:
         if not relation.tensors <= poly.tensors:
@@ -150,6 +224,9 @@ class Algebra:
                 continue
             outer = {i: n for i, n in names.items() if i in relation.variables}
             if any(str(n) in taken for n in outer.values()):
+                continue
+            known = conditions_of(rest)
+            if not relation.holds(known, outer):
                 continue
             ranges = tuple((i, e) for i, e in bound if i not in taken)
             return nf.multiplied(ranges, rest, 1, [(relation.value.renamed(outer), 1)])
@@ -310,34 +387,57 @@ def learn(definitions: Mapping[str, Definition], aliases: bool, folds: bool) -> 
         reduced = algebra.reduce(definition.poly)
         if is_nonnegative(definition.poly, frozenset()):
             algebra.nonnegative.add(definition.tensor)
-        solved = rel.solve_atom(definition, reduced, safe)
-        if solved is not None:
-            pattern, value = solved
-            algebra.add_atom(AtomRelation(pattern, value, definition.tensor, definition.fixed))
-            inner = rel.solve_exponential(pattern, value) if aliases else None
-            if inner is not None and algebra.reduce(nf.of_atom(inner[0])) == nf.of_atom(inner[0]):
-                algebra.add_atom(AtomRelation(*inner, definition.tensor, definition.fixed))
-            continue
-        product = rel.fold_product(definition, reduced)
-        if product is not None:
-            algebra.add_sum(product)
-            continue
-        if aliases and definition.tensor not in definition.poly.tensors:
-            solved = rel.solve_alias(definition, reduced) or rel.solve_product(
-                definition, reduced, safe
-            )
-            if solved is not None and algebra.reduce(nf.of_atom(solved[0])) == nf.of_atom(
-                solved[0]
-            ):
-                algebra.add_atom(AtomRelation(*solved, definition.tensor, definition.fixed))
-                continue
-        whole = rel.fold_sum(definition, reduced) or rel.fold_offset(definition, reduced)
-        if whole is not None:
-            algebra.add_fold(whole)
+        if definition.whole:
+            algebra.add_support(definition, reduced)
+        for conditions, piece in rel.pieces(reduced):
+            _learn_atom(algebra, definition, conditions, piece, safe, aliases)
     for _ in range(2):
         for definition in floats:
             _learn_sum(algebra, definition, safe, folds)
     return algebra
+
+
+def _learn_atom(
+    algebra: Algebra,
+    definition: Definition,
+    conditions: Conditions,
+    poly: Poly,
+    safe: rel.Divisors,
+    aliases: bool,
+) -> None:
+    """What the definition says where the conditions hold."""
+
+    def add(solved: rel.Solved) -> None:
+        holds = tuple(dict.fromkeys((*conditions, *solved.conditions)))
+        relation = AtomRelation(
+            solved.pattern, solved.value, definition.tensor, definition.fixed, holds
+        )
+        algebra.add_atom(relation)
+
+    solved = rel.solve_atom(definition, poly, safe)
+    if solved is not None:
+        add(solved)
+        inner = rel.solve_exponential(solved.pattern, solved.value) if aliases else None
+        if inner is not None and _is_new(algebra, inner[0]):
+            add(rel.Solved(*inner, solved.conditions))
+        return
+    product = rel.fold_product(definition, poly)
+    if product is not None:
+        algebra.add_sum(replace(product, conditions=conditions))
+        return
+    if aliases and definition.tensor not in poly.tensors:
+        solved = rel.solve_alias(definition, poly) or rel.solve_product(definition, poly, safe)
+        if solved is not None and _is_new(algebra, solved.pattern):
+            add(solved)
+            return
+    whole = rel.fold_sum(definition, poly) or rel.fold_offset(definition, poly)
+    if whole is not None and not conditions:
+        algebra.add_fold(whole)
+
+
+def _is_new(algebra: Algebra, pattern: Atom) -> bool:
+    """Is nothing said of it yet?"""
+    return algebra.reduce(nf.of_atom(pattern)) == nf.of_atom(pattern)
 
 
 def _learn_named(algebra: Algebra, atom: Atom) -> None:
@@ -352,7 +452,7 @@ def _learn_named(algebra: Algebra, atom: Atom) -> None:
         algebra.add_atom(AtomRelation(pattern, value, ""))
 
 
-def _learn_sum(algebra: Algebra, definition: Definition, safe: set[str], folds: bool) -> None:
+def _learn_sum(algebra: Algebra, definition: Definition, safe: rel.Divisors, folds: bool) -> None:
     assert definition.poly is not None
     if not any(t.bound for t, _ in definition.poly.terms):
         return
@@ -363,14 +463,19 @@ def _learn_sum(algebra: Algebra, definition: Definition, safe: set[str], folds: 
     solved = rel.solve_sum(own, reduced, safe, several=folds)
     if solved is None:
         return
-    _, bound, moving, value = solved
-    value = algebra.reduce(value)
+    bound, moving, conditions = solved.bound, solved.moving, solved.conditions
+    value = algebra.reduce(solved.value)
     inner = {i for i, _ in bound}
     variables = frozenset().union(*(a.free for a in moving)) - inner - definition.fixed
     # A sum over products of tensors folds to its result only where that is asked for.
-    if not folds and len(moving) > 1 and definition.tensor in value.tensors:
+    factors = [a for a in moving if a.kind != "indicator"]
+    if not folds and len(factors) > 1 and definition.tensor in value.tensors:
         return
     if not value.free <= variables | definition.fixed:
         return
-    pattern = tuple(sorted(moving.items(), key=lambda t: t[0].key))
-    algebra.add_sum(SumRelation(bound, pattern, variables, value, definition.tensor))
+    pattern = tuple(sorted(moving.items(), key=lambda t: (t[0].kind == "indicator", t[0].key)))
+    algebra.add_sum(
+        SumRelation(
+            bound, pattern, variables, value, definition.tensor, definition.fixed, conditions
+        )
+    )

@@ -77,6 +77,13 @@ RULES = (
     ),
     Rule("root", "sqrt(a**2) = a", "reals", "a >= 0 by its definition", "rewrite"),
     Rule("cancel", "a / (a + r) = 1 - r / (a + r)", "reals", "the forward has it", "rewrite"),
+    Rule(
+        "support",
+        "T * e = T * e if c else 0, where T is 0 unless c",
+        "reals",
+        "e is a number where c does not hold",
+        "rewrite",
+    ),
     Rule("rescale", "e = c * T is kept in the place of T", "reals", "c is in every use", "rescaling"),
     Rule("name", "a sum that hangs on fewer indices is a temporary", "reals", "", "extraction"),
     Rule(

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
 
 from loopgrad.analysis.infer import infer
-from loopgrad.ir.nodes import Accumulate, Local, Program, Reduction, Statement
+from loopgrad.ir.nodes import Accumulate, Index, Local, Program, Reduction, Statement
 from loopgrad.ir.walk import accumulates, computed_tensors, names_in, statement_reads
 from loopgrad.simplify import normal_form as nf
-from loopgrad.simplify.cost import cost_of
+from loopgrad.simplify.atoms import AT_LEAST
+from loopgrad.simplify.conditions import form_of
+from loopgrad.simplify.cost import cost_of, lengths_of
 from loopgrad.simplify.equations import equations
 from loopgrad.simplify.extraction import Extraction, Made
 from loopgrad.simplify.invariant import before_blocks
@@ -25,6 +29,7 @@ from loopgrad.simplify.sharing import share
 
 ROUNDS = 2
 CONFIGURATIONS = ((False, False), (True, False), (True, True), (False, True))
+REPEATED = 0.001  # of the cost, for an intermediate that is put in at several places
 Kept = frozenset[str]
 
 
@@ -72,6 +77,8 @@ class Work:
         self.candidates = [t for t in own.definitions if t in movable]
         self.positions = _positions(own, known)
         self.index_names = index_names(own, known)
+        self.lengths = lengths(own, known)
+        self.bounds = frozenset(own.bounds | (known.bounds if known is not None else set()))
         self.order = self._order()
         self.reserved = own.taken | (known.taken if known is not None else frozenset())
         self.names = names_in(program)
@@ -81,8 +88,22 @@ class Work:
         self.unfolded: dict[tuple[str, Kept, int, Kept], Poly | None] = {}
         self.made = made
         self.extractions: dict[Kept, Candidate] = {}
-        self.reduced = {k: p for k in own.definitions if (p := self._reduced(k)) is not None}
+        self.reduced: dict[str, Poly] = {}
+        for key, definition in own.definitions.items():
+            poly = self._reduced(key)
+            if poly is not None:
+                self.reduced[key] = poly
+                if definition.whole:
+                    for algebra in algebras.values():
+                        algebra.add_support(definition, poly)
         self.reachable = self._reachable()
+        # For each piece those that are read where they are 0, such as the gradient of a maximum.
+        self.dead: dict[str, frozenset[str]] = {}
+        for key in self.reduced:
+            if own.definitions[key].tensor not in self.given:
+                self._leave_out_dead(key)
+        self.reachable = self._reachable()
+        self.repeated = self._repeated()
 
     def _reduced(self, key: str) -> Poly | None:
         definition = self.own.definitions[key]
@@ -127,6 +148,58 @@ class Work:
             found[key] = frozenset(reached)
         return found
 
+    def _parts(self, key: str, kept: Kept) -> set[str]:
+        """The piece, and what is put into it."""
+        outside = set(self.candidates) - kept
+        found, stack = {key}, [key]
+        while stack:
+            inside = (self.reduced[stack.pop()].tensors & outside) - found
+            found |= inside
+            stack += inside
+        return found
+
+    def _relaxed(self, key: str, kept: Kept) -> Poly:
+        """The piece's form without guards that its statements did not have, and that only say where
+        a factor is 0."""
+        poly = self.form(key, kept)
+        literal = (self.own.definitions[k].poly for k in self._parts(key, kept))
+        shapes = {a.shape for p in literal if p is not None for a in nf.atoms_of(p)}
+        around = set(self.own.definitions[key].region.indices)
+        return self.algebra(key).relaxed(
+            poly, lambda c: c.shape not in shapes and not _of_loops(c, around)
+        )
+
+    def _repeated(self) -> set[str]:
+        """Element-wise intermediates that several sums read: put in, each computes them again."""
+        terms = [t for p in self.reduced.values() for t, _ in p.terms]
+        readers = Counter(name for t in terms if t.bound for name in t.tensors)
+        wise = {t for t, p in self.reduced.items() if not any(x.bound for x, _ in p.terms)}
+        return {t for t in self.candidates if t in wise and readers[t] > 1}
+
+    def _leave_out_dead(self, key: str) -> None:
+        """Without the terms under a condition that are 0 once all that they read is put in."""
+        whole, dead = self.reduced[key], set()
+        for term, coefficient in self.reduced[key].terms:
+            inside = {
+                t
+                for t in term.tensors & set(self.candidates)
+                if t in self.reduced and len(self.reduced[t].terms) > 1
+            }
+            if not term.conditional or not inside:
+                continue
+            put = term.tensors & set(self.candidates)
+            with suppress(nf.TooLarge):
+                part = self._with_all(Poly({term: 1}), put)
+                if not self.algebra(key).reduce(part).terms:
+                    whole = nf.plus(whole, Poly({term: -coefficient}))
+                    dead |= inside
+        if dead:
+            self.reduced[key], self.dead[key] = whole, frozenset(dead)
+            self.memory.clear()
+
+    def _with_all(self, poly: Poly, put: Iterable[str]) -> Poly:
+        return nf.map_atoms(poly, lambda a: self._put(a, put, frozenset()))
+
     def _put(self, atom: Atom, put: Iterable[str], kept: Kept) -> Poly | None:
         if atom.kind != "read" or atom.name not in put:
             return None
@@ -150,13 +223,14 @@ class Work:
             self.reserved,
             self.positions,
             self.own.extent,
+            self.bounds,
             lambda poly, region: self._unfolded(poly, kept, region, alive),
             self.made,
         )
         locals: dict[str, Local] = {}
         own = self.own
         present = {k: d for k, d in own.definitions.items() if d.tensor in alive}
-        forms = {k: self.form(k, kept) for k in present if k in self.reduced}
+        forms = {k: self._relaxed(k, kept) for k in present if k in self.reduced}
         movable = kept & set(self.candidates)
         fold_repeated(forms, own, self.given)
         rescaled = rescale(forms, own, movable, self.algebra, extraction.taken)
@@ -175,9 +249,10 @@ class Work:
                 extraction.statements += own.statements[key]
             elif forms[key].terms:
                 sets = [s.reduction for s in own.statements[key]] == [Reduction.SET]
+                most = sum(len(own.statements[k]) for k in self._parts(key, kept))
                 try:
                     with extraction.undone():
-                        extraction.piece(name, definition, forms[key], sets)
+                        extraction.piece(name, definition, forms[key], sets, most)
                 except nf.TooLarge:
                     if not self._as_written(key, alive, rescaled):
                         raise
@@ -196,6 +271,7 @@ class Work:
             for region in own.regions
             for s in extraction.regions.get(region.number, ())
         )
+        value *= 1 + REPEATED * len(self.repeated - kept)
         return Candidate(statements, declared, value, kept, self, extraction, rescaled, made)
 
     def _as_written(self, key: str, alive: set[str], rescaled: Mapping[str, Rescaled]) -> bool:
@@ -233,7 +309,8 @@ class Work:
     def _cost(self, statement: Accumulate, region: Region, temporaries: frozenset[str]) -> float:
         key = (id(statement), temporaries & self.made.reads_of(statement))
         if key not in self.made.costs:
-            self.made.costs[key] = cost_of([statement], temporaries, region.ranges).value
+            found = cost_of([statement], temporaries, region.ranges, self.lengths)
+            self.made.costs[key] = found.value
         return self.made.costs[key]
 
     def text(self, statement: Statement) -> str:
@@ -291,6 +368,12 @@ class Work:
         return taken
 
 
+def _of_loops(condition: Atom, around: set[str]) -> bool:
+    """Is it a bound of an index that is no block's?"""
+    parts = form_of(condition) if condition.name == AT_LEAST else {}
+    return any(isinstance(p, Index) and p.name not in around for p in parts)
+
+
 def _subscript_tensors(definition: Definition) -> set[str]:
     return {t for s in definition.subscripts if isinstance(s, Atom) for t in s.tensors}
 
@@ -337,11 +420,16 @@ def index_names(own: Reading, known: Reading | None) -> dict[str, list[str]]:
         if reading is not None:
             for _, statement in accumulates(reading.facts.program.statements):
                 for r in statement.ranges:
-                    if r.upper is not None:
-                        names = found.setdefault(reading.extent(r.upper), [])
+                    for extent in reading.extents_of(statement, r):
+                        names = found.setdefault(extent, [])
                         if r.index not in names:
                             names.append(r.index)
     return found
+
+
+def lengths(own: Reading, known: Reading | None) -> frozenset[str]:
+    found = lengths_of(own.facts.program.statements)
+    return found | lengths_of(known.facts.program.statements) if known is not None else found
 
 
 def _positions(own: Reading, known: Reading | None) -> dict[str, int]:
@@ -393,7 +481,7 @@ def cheaper(
             continue
     facts = infer(program)
     temporaries = {t.name for t in facts.tensors.values() if t.role == "temporary"}
-    literal = cost_of(facts.program.statements, temporaries).value
+    literal = cost_of(facts.program.statements, temporaries, lengths=lengths(own, known)).value
     return [c for c in sorted(found, key=lambda c: c.rank) if c.value < literal]
 
 
@@ -401,10 +489,11 @@ def _sharing(found: Candidate) -> Candidate:
     """The candidate with what its statements compute several times, or at each turn, computed once."""
     inner = {x.name for x in found.locals}
     taken = {*found.extraction.taken, *found.extraction.reserved}
-    shared = share(found.statements, inner, taken)
+    shared = share(found.statements, inner, taken, found.work.lengths)
     lifted = before_blocks(shared.statements, [*found.locals, *shared.locals], taken)
     locals = list(lifted.locals)
-    value = cost_of(lifted.statements, {x.name for x in locals}).value
+    names = {x.name for x in locals}
+    value = cost_of(lifted.statements, names, lengths=found.work.lengths).value
     if value >= found.value:
         return found
     return replace(found, statements=list(lifted.statements), locals=locals, value=value)

@@ -62,17 +62,22 @@ class Place:
     indices: tuple[str, ...]
     expression: Expression
     guard: Expression | None = None  # a condition on the turn of the blocks
+    always: bool = True  # is it evaluated whenever its statement runs?
 
 
 def share(
-    statements: Sequence[Statement], temporaries: Collection[str], taken: set[str]
+    statements: Sequence[Statement],
+    temporaries: Collection[str],
+    taken: set[str],
+    lengths: frozenset[str] = frozenset(),
 ) -> Sharing:
     """Costly expressions that occur more than once into tensors, where that costs less.
 
     temporaries: the computed tensors that are no results. taken: names in use; new ones are added.
+    lengths: extents with triangular loops.
     """
     writers = Counter(s.target.tensor for _, s in accumulates(statements))
-    return _region(list(statements), (), writers, set(temporaries), taken)
+    return _region(list(statements), (), writers, set(temporaries), taken, lengths)
 
 
 def _region(
@@ -81,17 +86,18 @@ def _region(
     writers: Mapping[str, int],
     temporaries: set[str],
     taken: set[str],
+    lengths: frozenset[str],
 ) -> Sharing:
     """What the statements of one block share, under its ranges and those of the blocks around it."""
     locals: list[Local] = []
     for at, statement in enumerate(statements):
         if isinstance(statement, Block):
             ranges = (*outer, *statement.ranges)
-            inside = _region(list(statement.body), ranges, writers, temporaries, taken)
+            inside = _region(list(statement.body), ranges, writers, temporaries, taken, lengths)
             locals += inside.locals
             statements[at] = replace(statement, body=inside.statements)
     for _ in range(MOST):
-        best = _best(statements, outer, writers, temporaries, taken)
+        best = _best(statements, outer, writers, temporaries, taken, lengths)
         if best is None:
             break
         statements, local = best
@@ -108,17 +114,21 @@ def _best(
     writers: Mapping[str, int],
     temporaries: set[str],
     taken: set[str],
+    lengths: frozenset[str],
 ) -> tuple[list[Statement], Local | None] | None:
     """The replacement that saves most, if one does."""
     groups: dict[str, list[Place]] = {}
     for place in _places(statements, outer):
         groups.setdefault(place.key, []).append(place)
-    before = cost_of(statements, temporaries).value
+    before = cost_of(statements, temporaries, lengths=lengths).value
     best: tuple[float, str, list[Statement], Local | None] | None = None
-    for key in sorted(k for k, places in groups.items() if len(places) > 1):
-        changed, local = _replacement(statements, outer, groups[key], writers, taken)
+    for key in sorted(groups):
+        places = _from_first_always(groups[key])
+        if len(places) < 2:
+            continue
+        changed, local = _replacement(statements, outer, places, writers, taken)
         inner = temporaries | ({local.name} if local is not None else set())
-        after = cost_of(changed, inner).value
+        after = cost_of(changed, inner, lengths=lengths).value
         if before - after > LEAST * before and (best is None or (after, key) < best[:2]):
             best = (after, key, changed, local)
     return None if best is None else best[2:]
@@ -197,11 +207,11 @@ def _replaced(
 
 
 def _places(statements: Sequence[Statement], outer: tuple[Range, ...]) -> Iterator[Place]:
-    """Every costly expression over whole ranges that is always evaluated, with repetitions."""
+    """Every costly expression over whole ranges, with repetitions."""
     for at, statement in enumerate(statements):
-        if isinstance(statement, Accumulate) and of_turns(statement.guard, outer):
-            for node in always(statement.value):
-                place = _place(at, node, statement, outer)
+        if isinstance(statement, Accumulate):
+            for node, always in _evaluated(statement.value, of_turns(statement.guard, outer)):
+                place = _place(at, node, statement, outer, always)
                 if place is not None:
                     yield place
 
@@ -215,14 +225,25 @@ def of_turns(guard: Expression | None, outer: tuple[Range, ...]) -> bool:
 
 def always(expression: Expression) -> Iterator[Expression]:
     """The subexpressions outside the branches of conditionals, which may not be evaluated."""
-    yield expression
-    if not isinstance(expression, Conditional):
-        for child in children(expression):
-            yield from always(child)
+    return (node for node, evaluated in _evaluated(expression, True) if evaluated)
+
+
+def _evaluated(expression: Expression, always: bool) -> Iterator[tuple[Expression, bool]]:
+    """The subexpressions, and whether each is always evaluated: not those in branches."""
+    yield expression, always
+    always = always and not isinstance(expression, Conditional)
+    for child in children(expression):
+        yield from _evaluated(child, always)
+
+
+def _from_first_always(places: list[Place]) -> list[Place]:
+    """From the first place on that is always evaluated: there it can be computed for all."""
+    first = next((p.at for p in places if p.always), None)
+    return [p for p in places if first is not None and p.at >= first]
 
 
 def _place(
-    at: int, node: Expression, statement: Accumulate, outer: tuple[Range, ...]
+    at: int, node: Expression, statement: Accumulate, outer: tuple[Range, ...], always: bool
 ) -> Place | None:
     if not isinstance(node, Apply) or not costly(node):
         return None
@@ -238,9 +259,10 @@ def _place(
     names = {index: Index(f"?{k}") for k, index in enumerate(own)}
     extents = ",".join(show_expression(ranges[i].upper, True) for i in own)  # type: ignore[arg-type]
     key = f"{show_expression(substitute(node, names))} over {extents}"
-    if statement.guard is not None:
-        key += f" if {show_expression(statement.guard)}"
-    return Place(at, key, indices, node, statement.guard)
+    guard = statement.guard if always else None
+    if guard is not None:
+        key += f" if {show_expression(guard)}"
+    return Place(at, key, indices, node, guard, always)
 
 
 def costly(node: Expression) -> bool:

@@ -25,10 +25,11 @@ from loopgrad.ir.walk import (
 )
 from loopgrad.simplify import normal_form as nf
 from loopgrad.simplify.certificate import Certifier
+from loopgrad.simplify.contributions import Unsupported
 from loopgrad.simplify.derivation import Derivation
 from loopgrad.simplify.edges import empty_axes
 from loopgrad.simplify.joint import completed
-from loopgrad.simplify.reading import Reading, Unsupported
+from loopgrad.simplify.reading import Reading
 from loopgrad.simplify.search import Candidate, cheaper
 from loopgrad.simplify.telling import Story
 from loopgrad.simplify.trial import agree

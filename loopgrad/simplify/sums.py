@@ -5,11 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from functools import cached_property, lru_cache
+from typing import NamedTuple
 
 from loopgrad.ir.nodes import Expression, Extent
 from loopgrad.ir.printer import show_expression
-from loopgrad.simplify.atoms import Atom, Keyed, Number, Subscript, exact, free_of, key_of
-from loopgrad.simplify.terms import Powers, Term, closed
+from loopgrad.simplify.atoms import (
+    Atom,
+    Keyed,
+    Number,
+    Subscript,
+    as_expression,
+    exact,
+    free_of,
+    key_of,
+)
+from loopgrad.simplify.conditions import CONDITIONAL, in_range, opposite
+from loopgrad.simplify.indices import conditioned, reindexed
+from loopgrad.simplify.integers import linear, not_negative
+from loopgrad.simplify.terms import Powers, Term, closed, fresh_index
 
 MOST_TERMS = 4_000
 
@@ -98,7 +111,31 @@ def product(bound: Iterable[tuple[str, str]], powers: Powers, coefficient: Numbe
     """The sum over opened indices of a product, in normal form."""
     if not coefficient:
         return ZERO
-    ranges, atoms = dict(bound), {a: p for a, p in powers.items() if p}
+    ranges, atoms = _without_deltas(dict(bound), {a: p for a, p in powers.items() if p})
+    coefficient *= _take_whole_powers(atoms)
+    if any(a.kind in CONDITIONAL for a in atoms):
+        kept = conditioned(ranges, atoms, extent_expression, extent_text)
+        if kept is None:
+            return ZERO
+        atoms = kept
+    if ranges and any("integer<" in a.key for a in atoms):
+        atoms = reindexed(ranges, atoms, extent_expression, extent_text)
+    sizes: list[str] = []
+    if ranges:
+        used = frozenset().union(*(a.free for a in atoms))
+        for index in [i for i in ranges if i not in used]:
+            if is_size(ranges[index]):
+                sizes.append(ranges.pop(index))
+    term = Poly({closed(ranges, atoms): exact(coefficient)})
+    for size in sorted(sizes):
+        term = times(term, extent_poly(size))
+    return term
+
+
+def _without_deltas(
+    ranges: dict[str, str], atoms: dict[Atom, Number]
+) -> tuple[dict[str, str], dict[Atom, Number]]:
+    """Each delta with a bound index put into the other factors."""
     delta = next((a for a in sorted(atoms, key=key_of) if a.kind == "delta"), None)
     while delta is not None:
         left, right = delta.parts
@@ -112,28 +149,18 @@ def product(bound: Iterable[tuple[str, str]], powers: Powers, coefficient: Numbe
         else:
             break
         del atoms[delta]
-        for index in names:
-            del ranges[index]
         again: dict[Atom, Number] = {}
+        for index, value in names.items():
+            extent = ranges.pop(index)
+            if extent != delta.name:  # the value is below the extent of the axis only
+                for atom in in_range(as_expression(value), None, extent_expression(extent)):
+                    again[atom] = 1
         for atom, power in atoms.items():
             new = atom.renamed(names)
             again[new] = again.get(new, 0) + power
         atoms = {a: p for a, p in again.items() if p}
         delta = next((a for a in sorted(atoms, key=key_of) if a.kind == "delta"), None)
-    atoms = _along_deltas(atoms)
-    coefficient *= _take_whole_powers(atoms)
-    for atom in atoms:
-        if atom.kind == "indicator":
-            atoms[atom] = 1
-    result_sizes: list[str] = []
-    if ranges:
-        used = frozenset().union(*(a.free for a in atoms))
-        for index in [i for i in ranges if i not in used]:
-            result_sizes.append(ranges.pop(index))
-    term = Poly({closed(ranges, atoms): exact(coefficient)})
-    for size in sorted(result_sizes):
-        term = times(term, extent_poly(size))
-    return term
+    return ranges, _along_deltas(atoms)
 
 
 def _along_deltas(atoms: dict[Atom, Number]) -> dict[Atom, Number]:
@@ -180,7 +207,46 @@ def plus(*polys: Poly) -> Poly:
     for poly in polys:
         for term, coefficient in poly.terms:
             total[term] = total.get(term, 0) + coefficient
-    return Poly({t: exact(c) for t, c in total.items() if c})
+    total = {t: exact(c) for t, c in total.items() if c}
+    if any(t.conditional for t in total):
+        total = _merged(total)
+    return Poly(total)
+
+
+def _merged(total: dict[Term, Number]) -> dict[Term, Number]:
+    """`f` where c and `f` where not c are `f`; `f` less `f` where c is `f` where not c."""
+    for term in sorted((t for t in total if t.conditional), key=key_of):
+        for condition in (a for a, _ in term.atoms if a.kind == "indicator"):
+            coefficient = total.get(term)
+            if coefficient is None:
+                break
+            whole, rest = _parted(term, condition)
+            if rest is not None and whole is not None and total.get(rest) == coefficient:
+                changes = {term: -coefficient, rest: -coefficient, whole: coefficient}
+            elif rest is not None and whole in total and total[whole] == -coefficient:
+                changes = {term: -coefficient, whole: coefficient, rest: -coefficient}
+            else:
+                continue
+            total = dict(total)
+            for changed, difference in changes.items():
+                total[changed] = exact(total.get(changed, 0) + difference)
+            return _merged({t: c for t, c in total.items() if c})
+    return total
+
+
+@lru_cache(maxsize=4096)
+def _parted(term: Term, condition: Atom) -> tuple[Term | None, Term | None]:
+    """The term without a condition, and with its opposite."""
+    names: dict[str, Subscript] = {i: fresh_index() for i, _ in term.bound}
+    bound = [(str(names[i]), e) for i, e in term.bound]
+    powers = {a.renamed(names): p for a, p in term.atoms if a is not condition}
+    other = opposite(condition).renamed(names)
+    one, two = product(bound, powers), product(bound, {**powers, other: 1})
+    return _only(one), _only(two)
+
+
+def _only(poly: Poly) -> Term | None:
+    return poly.terms[0][0] if len(poly.terms) == 1 and poly.terms[0][1] == 1 else None
 
 
 def scaled(poly: Poly, factor: Number) -> Poly:
@@ -259,12 +325,23 @@ def _shared(poly: Poly) -> dict[Atom, Number]:
 # ------------------------------------------------------------------------------- extents as numbers
 
 _EXTENTS: dict[str, Expression] = {}
+_AXES: set[str] = set()
 
 
 def extent_text(extent: Expression) -> str:
     text = show_expression(extent, True)
     _EXTENTS.setdefault(text, extent)
     return text
+
+
+def add_axis(text: str) -> None:
+    """An input has an axis of this extent: it is not negative."""
+    _AXES.add(text)
+
+
+def is_size(text: str) -> bool:
+    """Is the extent surely not negative, so that it is how many values the index takes?"""
+    return text in _AXES or not_negative(linear(_EXTENTS[text]), {})
 
 
 def extent_expression(text: str) -> Expression:
@@ -278,12 +355,23 @@ def extent_poly(text: str) -> Poly:
     return Reader({}).value(_EXTENTS[text])
 
 
-def known_extents() -> dict[str, Expression]:
-    return dict(_EXTENTS)
+class Sizes(NamedTuple):
+    """The extents by their texts, and which of them are those of inputs."""
+
+    extents: Mapping[str, Expression]
+    axes: frozenset[str]
 
 
-def forget_extents(known: Mapping[str, Expression] | None = None) -> None:
+def known_extents() -> Sizes:
+    return Sizes(dict(_EXTENTS), frozenset(_AXES))
+
+
+def forget_extents(known: Sizes | None = None) -> None:
     """All extents but the known ones."""
     _EXTENTS.clear()
-    _EXTENTS.update(known or {})
+    _AXES.clear()
+    if known is not None:
+        _EXTENTS.update(known.extents)
+        _AXES.update(known.axes)
     extent_poly.cache_clear()
+    _parted.cache_clear()

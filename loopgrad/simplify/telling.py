@@ -10,6 +10,7 @@ from loopgrad.ir.nodes import (
     Apply,
     Conditional,
     Expression,
+    Index,
     Number,
     Program,
     Range,
@@ -17,15 +18,17 @@ from loopgrad.ir.nodes import (
     Reduce,
     Reduction,
 )
-from loopgrad.ir.walk import ZERO
+from loopgrad.ir.walk import ZERO, conjunction
 from loopgrad.ir.walk import reads as expression_reads
 from loopgrad.simplify import normal_form as nf
 from loopgrad.simplify.bits import Stored, same_bits, stored
+from loopgrad.simplify.conditions import at_least, written
 from loopgrad.simplify.derivation import Chain, Derivation, Step, Words
-from loopgrad.simplify.normal_form import Poly
+from loopgrad.simplify.integers import Linear, combined, linear, shifted
+from loopgrad.simplify.normal_form import Atom, Poly
 from loopgrad.simplify.reading import Definition
 from loopgrad.simplify.relations import AtomRelation, FoldRelation, SumRelation
-from loopgrad.simplify.rewrite import CANCEL, Algebra
+from loopgrad.simplify.rewrite import CANCEL, SUPPORT, Algebra
 from loopgrad.simplify.rewrite import Rule as Relation
 from loopgrad.simplify.rules import BY_NAME
 from loopgrad.simplify.search import Candidate
@@ -159,7 +162,7 @@ class _Teller:
     def _written(self, lines: Lines, key: str, statements: Sequence[Accumulate]) -> None:
         """The last line: the sum as the statements write it."""
         definition, tensor = self.work.own.definitions[key], lines.target.tensor
-        whole = as_sum(self.made[key], lines.target, definition.indices)
+        whole = as_sum(self.made[key], lines.target, definition)
         if whole is None or whole == lines.last:
             return
         named = [s.target.tensor for s in statements if s.target.tensor != tensor]
@@ -182,7 +185,7 @@ class _Teller:
         """The piece's statements as one sum, as they were written where that can be said."""
         definition = self.work.own.definitions[key]
         assert definition.poly is not None
-        whole = as_sum(self.work.own.statements[key], target, definition.indices)
+        whole = as_sum(self.work.own.statements[key], target, definition)
         return whole if whole is not None else self.show(definition.poly)
 
     def show(self, poly: Poly) -> Expression:
@@ -192,13 +195,17 @@ class _Teller:
         """What is put into the piece, directly or not, the last computed first."""
         outside = set(self.work.candidates) - self.winner.kept
         found: set[str] = set()
-        stack = [key]
+        stack = [(key, False)]
         while stack:
-            poly = self.work.own.definitions[stack.pop()].poly
-            for name in sorted((poly.tensors if poly is not None else frozenset()) & outside):
-                if name not in found:
+            reader, dead = stack.pop()
+            poly = self.work.own.definitions[reader].poly
+            read = poly.tensors if poly is not None else frozenset()
+            for name in sorted(read & set(self.work.candidates)):
+                # What is 0 is shown with all that makes it so.
+                whole = dead or name in self.work.dead.get(reader, ())
+                if name not in found and (whole or name in outside):
                     found.add(name)
-                    stack.append(name)
+                    stack.append((name, whole))
         order = list(self.work.own.definitions)
         return sorted(found, key=order.index, reverse=True)
 
@@ -260,10 +267,13 @@ class _Teller:
                 left = self._writer(names).expression(nf.plus(*terms))
                 row = "fold"
             case _:
-                return (rule,), "cancel" if rule == CANCEL else "root"
+                return (rule,), {CANCEL: "cancel", SUPPORT: "support"}.get(rule, "root")
         whole = rule.value if isinstance(rule.value, Poly) else nf.of_atom(rule.value)
         right = self._writer(names).expression(whole)
-        return (left, " = ", right, ", by the definition of ", Read(rule.source, ())), row
+        conditions = () if isinstance(rule, FoldRelation) else rule.conditions
+        where = self._writer(names).conditions(c for c in conditions if c.free <= set(names))
+        says: Words = (left, " = ", right, *((" where ", where) if where is not None else ()))
+        return (*says, ", by the definition of ", Read(rule.source, ())), row
 
     def _difference(self, rule: AtomRelation, names: dict[str, str]) -> Expression:
         found = next(a for t, _ in rule.value.terms for a, _ in t.atoms if a.kind == "sum")
@@ -308,9 +318,11 @@ def _made(winner: Candidate) -> dict[str, list[Accumulate]]:
 
 
 def as_sum(
-    statements: Sequence[Accumulate], target: Read, indices: Sequence[str]
+    statements: Sequence[Accumulate], target: Read, definition: Definition
 ) -> Expression | None:
     """What the statements add up to, as one expression; None where their targets are others."""
+    indices = definition.indices
+    axes = {i: nf.extent_expression(e) for i, e in definition.loops.items()}
     whole: Expression | None = None
     for statement in statements:
         sign = SIGNS.get(statement.reduction)
@@ -320,6 +332,9 @@ def as_sum(
         if statement.guard is not None:
             value = Conditional(statement.guard, value, Number(0))
         inner = tuple(r for r in statement.ranges if r.index not in indices)
+        partial = conjunction(_bounds(r, axes[r.index]) for r in statement.ranges if r not in inner)
+        if partial is not None:
+            value = Conditional(partial, value, Number(0))
         if inner:
             value = Reduce("sum", inner, value)
         if whole is None:
@@ -327,3 +342,15 @@ def as_sum(
         else:
             whole = Apply("+" if sign > 0 else "-", (whole, value))
     return whole
+
+
+def _bounds(r: Range, axis: Expression) -> Expression | None:
+    """What the range says of an index beyond being on its axis."""
+    assert r.upper is not None
+    own: Linear = {Index(r.index): 1}
+    bounds: list[Atom] = []
+    if r.lower not in (None, ZERO):
+        bounds += at_least(combined(own, linear(r.lower), -1))
+    if r.upper != axis:
+        bounds += at_least(combined(shifted(linear(r.upper), -1), own, -1))
+    return conjunction(written(bounds))

@@ -23,6 +23,7 @@ class Term(Keyed):
         self.key = _text(bound, atoms)
         own = {i for i, _ in bound}
         self.free = frozenset().union(*[a.free for a, _ in atoms]) - own
+        self.conditional = any(a.kind == "indicator" for a, _ in atoms)
 
     @cached_property
     def tensors(self) -> frozenset[str]:

@@ -5,13 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from loopgrad.simplify.atoms import Atom, Number
+from loopgrad.simplify.conditions import conditions_of
 from loopgrad.simplify.functions import function, power
 from loopgrad.simplify.sums import KEEP, MOST_TERMS, Poly, TooLarge, factors_of, plus, product
 from loopgrad.simplify.terms import Bound, Powers
 
+Conditions = tuple[Atom, ...]
+Change = Callable[[Atom, Conditions], Poly | None]
+
 
 def map_atoms(poly: Poly, change: Callable[[Atom], Poly | None]) -> Poly:
     """The sum with atoms replaced, those inside functions first; None leaves an atom as it is."""
+    return map_under(poly, lambda atom, _: change(atom))
+
+
+def map_under(poly: Poly, change: Change, outer: Conditions = ()) -> Poly:
+    """The same, where the change is told under which conditions the atom stands."""
     parts: list[Poly] = []
     changed = False
     for term, coefficient in poly.terms:
@@ -20,12 +29,14 @@ def map_atoms(poly: Poly, change: Callable[[Atom], Poly | None]) -> Poly:
         bound: Bound = ()
         powers = dict(term.atoms)
         if term.bound:
-            if all(_same(a, change) for a, _ in term.atoms):
+            known = (*outer, *conditions_of(powers))
+            if all(map_atom(a, change, known) is None for a, _ in term.atoms):
                 parts.append(Poly({term: coefficient}))
                 continue
             bound, powers = term.opened()
+        known = (*outer, *conditions_of(powers))
         for atom, p in powers.items():
-            new = map_atom(atom, change)
+            new = map_atom(atom, change, known)
             if new is None:
                 kept[atom] = p
             else:
@@ -38,20 +49,16 @@ def map_atoms(poly: Poly, change: Callable[[Atom], Poly | None]) -> Poly:
     return plus(*parts) if changed else poly
 
 
-def _same(atom: Atom, change: Callable[[Atom], Poly | None]) -> bool:
-    return map_atom(atom, change) is None
-
-
-def map_atom(atom: Atom, change: Callable[[Atom], Poly | None]) -> Poly | None:
+def map_atom(atom: Atom, change: Change, known: Conditions) -> Poly | None:
     """What becomes of the atom; None where that is itself. `change` gives KEEP for one to leave."""
-    new = change(atom)
+    new = change(atom, known)
     if new is KEEP:
         return None
     if new is not None:
         return new
     if atom.kind in ("function", "sum"):
         arguments: tuple[Poly, ...] = atom.parts  # type: ignore[assignment]
-        mapped = tuple(map_atoms(a, change) for a in arguments)
+        mapped = tuple(map_under(a, change, known) for a in arguments)
         if any(a is not b for a, b in zip(mapped, arguments, strict=True)):
             return function(atom.name, *mapped) if atom.kind == "function" else mapped[0]
     return None

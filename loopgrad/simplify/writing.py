@@ -10,7 +10,17 @@ from math import gcd, lcm
 from loopgrad.ir.nodes import Apply, Conditional, Expression, Index, Number, Range, Read, Reduce
 from loopgrad.ir.operations import RESERVED
 from loopgrad.ir.walk import ZERO, apply, compare, conjunction, indices_of, substitute
+from loopgrad.simplify import integers
 from loopgrad.simplify import normal_form as nf
+from loopgrad.simplify.atoms import AT_LEAST, FAILS, NOT_ZERO
+from loopgrad.simplify.conditions import (
+    conditions_of,
+    evaluated,
+    expression_of,
+    opposite,
+    written,
+)
+from loopgrad.simplify.integers import linear
 from loopgrad.simplify.normal_form import Atom, Poly, Term
 
 Powers = dict[Atom, nf.Number]
@@ -26,6 +36,7 @@ class Writer:
     order: Mapping[str, int] = field(default_factory=dict)
     # Names for indices of sums inside: without them, such a sum cannot be written.
     index_names: Mapping[str, list[str]] | None = None
+    places: Mapping[str, int] | None = None  # of those internal indices in subscripts
     plain: bool = False  # every term for itself, nothing factored out
 
     # -------------------------------------------------------------------------------- expressions
@@ -34,10 +45,8 @@ class Writer:
         """The sum as a sign and an expression that does not start with a minus."""
         if len(poly.terms) == 1 and poly.terms[0][0].bound:
             return self._reduced(*poly.terms[0])
-        if self.plain and len(poly.terms) == 1:
-            guards = [a for a, _ in poly.terms[0][0].atoms if a.kind == "indicator"]
-            if guards:
-                return self._guarded(poly, guards)
+        if any(t.conditional and not t.bound for t, _ in poly.terms):
+            return self._in_cases(poly)
         sign, factors, rest = self._factored(poly)
         return sign, self._product(factors, rest)
 
@@ -45,14 +54,50 @@ class Writer:
         sign, value = self.signed(poly)
         return value if sign > 0 else Apply("neg", (value,))
 
-    def _guarded(self, poly: Poly, guards: list[Atom]) -> tuple[int, Expression]:
-        """A term with conditions as `a if c else 0`: what is not meant is not computed."""
-        ((term, coefficient),) = poly.terms
-        rest = {a: p for a, p in term.atoms if a not in guards}
-        sign, value = self.signed(nf.product((), rest, coefficient))
-        condition = conjunction(self.formula(a.parts[0]) for a in guards)  # type: ignore[arg-type]
-        assert condition is not None
-        return sign, Conditional(condition, value, Number(0))
+    def _in_cases(self, poly: Poly) -> tuple[int, Expression]:
+        """`f * (a if c else b) + rest`, for the condition that most terms hang on."""
+        counts: dict[Atom, int] = {}
+        for term, _ in poly.terms:
+            for atom in conditions_of(a for a, _ in term.atoms if not term.bound):
+                counts[atom] = counts.get(atom, 0) + 1
+        condition = min(
+            counts, key=lambda a: (-counts[a] - counts.get(opposite(a), 0), evaluated(a))
+        )
+        if condition.name in (FAILS, NOT_ZERO) and opposite(condition) in counts:
+            condition = opposite(condition)
+        other = opposite(condition)
+        then, rest = _under(poly, condition)
+        otherwise, rest = _under(rest, other)
+        if condition.name == AT_LEAST and _size(then) < _size(otherwise):
+            condition, other, then, otherwise = other, condition, otherwise, then
+        then, otherwise = _without(then, condition), _without(otherwise, other)
+        alone = self.plain or not (otherwise.terms or rest.terms)
+        content = nf.ONE if alone else _shared_content(then, otherwise, rest)
+        inverse = nf.power(content, -1)
+        then, otherwise, rest = (nf.times(inverse, p) for p in (then, otherwise, rest))
+        alone = self.plain or not otherwise.terms
+        inner = nf.ONE if alone else _shared_content(then, otherwise)
+        inverse = nf.power(inner, -1)
+        sign = -1 if all(c < 0 for p in (then, otherwise) for _, c in p.terms) else 1
+        one, two = (
+            self.expression(nf.scaled(nf.times(inverse, p), sign)) if p.terms else Number(0)
+            for p in (then, otherwise)
+        )
+        value: Expression = Conditional(self.condition(condition), one, two)
+        if inner != nf.ONE:
+            value = self._product(inner, (), (value,))
+        if rest.terms:
+            first, whole = self.signed(rest)
+            value = apply("+" if sign == first else "-", whole, value)
+            sign = first
+        return sign, value if content == nf.ONE else self._product(content, (), (value,))
+
+    def condition(self, atom: Atom) -> Expression:
+        return self.formula(expression_of(atom, self.places))
+
+    def conditions(self, atoms: Iterable[Atom]) -> Expression | None:
+        """All of them, in an order in which they can be tested; None for none."""
+        return conjunction(map(self.formula, written(atoms, self.places)))
 
     def _factored(self, poly: Poly) -> tuple[int, Poly, tuple[Poly, ...]]:
         """Sign, a single term, and sums: their product is the poly."""
@@ -120,12 +165,18 @@ class Writer:
             names[index] = choices[0] if choices else invented(extent, used)
             used.add(names[index])
         inside = nf.product((), {a: p for a, p in powers.items() if a.free & inner})
-        outside = nf.product(
-            (), {a: p for a, p in powers.items() if not a.free & inner}, coefficient
-        )
+        around = {a: p for a, p in powers.items() if not a.free & inner}
+        guards = sorted(conditions_of(around), key=evaluated)
+        if guards:
+            rest = nf.product(bound, {a: p for a, p in powers.items() if a not in guards})
+            sign, whole = self.signed(nf.scaled(rest, coefficient))
+            guard = self.conditions(guards)
+            assert guard is not None
+            return sign, Conditional(guard, whole, Number(0))
+        outside = nf.product((), around, coefficient)
         value = replace(self, names=names).expression(inside)
         ranges = tuple(Range(names[i], ZERO, nf.extent_expression(e)) for i, e in bound)
-        whole: Expression = Reduce("sum", ranges, value)
+        whole = Reduce("sum", ranges, value)
         sign, factor = self.signed(outside)
         if factor == Number(1):
             return sign, whole
@@ -156,8 +207,10 @@ class Writer:
         found = {a for t, _ in poly.terms for a, _ in t.atoms}
         return sorted(found, key=lambda a: (self._rank(a), a.key))
 
-    def _product(self, single: Poly, sums: tuple[Poly, ...]) -> Expression:
-        """A positive term times sums, as one fraction."""
+    def _product(
+        self, single: Poly, sums: tuple[Poly, ...], others: tuple[Expression, ...] = ()
+    ) -> Expression:
+        """A positive term times sums and other factors, as one fraction."""
         if not single.terms:
             return Number(0)
         term, coefficient = single.terms[0]
@@ -177,7 +230,7 @@ class Writer:
         for atom, p in ordered:
             base = self.atom(atom)
             (top if p > 0 else bottom).append(_power(base, max(p, -p)))
-        top += [self.sum(s) for s in sums]
+        top += [*map(self.sum, sums), *others]
         if bottom:
             return self._fraction(top, bottom)
         return _chain("*", top) if top else Number(1)
@@ -252,6 +305,8 @@ class Writer:
     # --------------------------------------------------------------------------------------- atoms
 
     def atom(self, atom: Atom) -> Expression:
+        if not all(p.terms for p in atom.parts if isinstance(p, Poly)) and atom.name in ("", "log"):
+            raise nf.TooLarge  # 1 / 0 or log(0): there is no telling what it is
         match atom.kind:
             case "read":
                 return Read(atom.name, tuple(self.subscript(p) for p in atom.parts))  # type: ignore[arg-type]
@@ -267,15 +322,59 @@ class Writer:
                 return compare("==", left, right)
             case "sum":
                 return self.sum(spread(atom.parts[0]))  # type: ignore[arg-type]
+            case "indicator" | "truth":
+                return Conditional(self.condition(atom), Number(1), Number(0))
         return self.formula(atom.parts[0])  # type: ignore[arg-type]
 
     def subscript(self, subscript: nf.Subscript) -> Expression:
         if isinstance(subscript, str):
             return Index(self.names.get(subscript, subscript))
-        return self.formula(nf.as_expression(subscript))
+        form = linear(nf.as_expression(subscript))
+        return self.formula(integers.expression_of(form, self.places))
 
     def formula(self, expression: Expression) -> Expression:
         return substitute(expression, {i: Index(n) for i, n in self.names.items()})
+
+
+def _range(index: str, extent: str) -> Range:
+    """Bare where the extent is a name, which the reads tell."""
+    return (
+        Range(index) if extent.isidentifier() else Range(index, ZERO, nf.extent_expression(extent))
+    )
+
+
+def _size(poly: Poly) -> int:
+    return sum(len(t.atoms) for t, _ in poly.terms)
+
+
+def _under(poly: Poly, condition: Atom) -> tuple[Poly, Poly]:
+    """The terms that stand under the condition, and the others; reductions are among these."""
+    with_it = {t: c for t, c in poly.terms if not t.bound and condition in dict(t.atoms)}
+    return Poly(with_it), Poly({t: c for t, c in poly.terms if t not in with_it})
+
+
+def _without(poly: Poly, condition: Atom) -> Poly:
+    return nf.plus(
+        *(nf.product((), {a: p for a, p in t.atoms if a != condition}, c) for t, c in poly.terms)
+    )
+
+
+def _shared_content(*polys: Poly) -> Poly:
+    """The atoms that all terms of all sums share, conditions apart."""
+    shared: Powers | None = None
+    for poly in polys:
+        for term, _ in poly.terms:
+            powers = {a: p for a, p in term.atoms if a.kind != "indicator"}
+            if shared is None:
+                shared = powers
+                continue
+            common: Powers = {}
+            for atom, p in shared.items():
+                q = powers.get(atom, 0)
+                if p * q > 0:
+                    common[atom] = min(p, q) if p > 0 else max(p, q)
+            shared = common
+    return nf.product((), shared or {})
 
 
 def weight(atom: Atom) -> int:

@@ -213,7 +213,7 @@ GOLDEN = {
         for j < J:
             for b:  y.before[b,j] = y.before[b,j-1] * (1 - x[b,j-1]**2) if j > 0 else 1
         for j < J descending:
-            for b:  y.after[b,j] = y.after[b,j+1] * (1 - x[b,j+1]**2) if j + 1 < J else 1
+            for b:  y.after[b,j] = y.after[b,j+1] * (1 - x[b,j+1]**2) if j < J - 1 else 1
         for b, k, j:  e2[b]       -= 2 * x[b,j] * W[j,k] * a.grad[b,k]
         for b, j:     x.grad[b,j] += x[b,j] * y.before[b,j] * y.after[b,j] * (e2[b] - 2 * y.grad[b])
         """,
