@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from loopgrad.analysis.infer import infer
-from loopgrad.ir.nodes import Accumulate, Program, Statement
+from loopgrad.ir.nodes import Accumulate, Local, Program, Statement
 from loopgrad.ir.walk import all_statements, computed_tensors
 
 
@@ -26,11 +26,15 @@ def completed(program: Program, forward: Program) -> Program | None:
     rest = [s for s in own.statements if not _targets(s) <= made]
     names = {argument.name for argument in own.arguments}
     declared = {x.name for x in own.locals} | {r.name for r in own.results}
+    tensors = (infer(forward).tensors[name] for name in computed_tensors(whole))
     return replace(
         own,
         arguments=(*own.arguments, *(a for a in whole.arguments if a.name not in names)),
         statements=(*whole.statements, *rest),
-        locals=(*own.locals, *(x for x in whole.locals if x.name not in declared)),
+        locals=(
+            *own.locals,
+            *(Local(t.name, t.extents, t.element) for t in tensors if t.name not in declared),
+        ),
         primal=program.primal,
     )
 

@@ -67,3 +67,13 @@ def test_it_stays_whole(name: str) -> None:
 def test_it_is_differentiated_again() -> None:
     literal, result = joint("softmax")
     assert lg.equal(literal.backward(recompute=True), result.backward(recompute=True))
+
+
+def test_a_result_of_given_extents_is_a_local_of_them() -> None:
+    forward = lg.program(
+        "unpool(x[B,M], int at[B,M], size N) -> y[B,N]:\n"
+        "    for b, m:  z[b,m]       += exp(x[b,m])\n"
+        "    for b, m:  y[b,at[b,m]] += z[b,m] * z[b,m]\n"
+    )
+    literal = forward.backward(recompute=True)
+    assert certify(literal, literal.simplify(), trials=3).kind == "agree"
