@@ -25,6 +25,7 @@ from loopgrad.simplify.bounds import is_bound, ranges_of
 from loopgrad.simplify.conditions import conditions_of, opposite
 from loopgrad.simplify.contraction import first_step
 from loopgrad.simplify.normal_form import Atom, Poly
+from loopgrad.simplify.products import connected, free_in, joined
 from loopgrad.simplify.reading import Definition
 from loopgrad.simplify.regions import Region
 from loopgrad.simplify.relations import match_product
@@ -244,7 +245,7 @@ class Extraction:
         if (
             not plain
             or any(a.free or a.tensors for a in rest)
-            or len(_connected([i for i, _ in bound], powers)) != 1
+            or len(connected([i for i, _ in bound], powers)) != 1
         ):
             return None
         factor = nf.product((), rest, coefficient)
@@ -257,7 +258,7 @@ class Extraction:
     ) -> list[Part]:
         """The term with each part that has fewer indices than the target read from a temporary."""
         inner = [i for i, _ in bound]
-        groups = _connected(inner, powers)
+        groups = connected(inner, powers)
         extents = dict(bound)
         kept_bound: list[tuple[str, str]] = []
         atoms = dict(powers)
@@ -268,7 +269,7 @@ class Extraction:
             touched = frozenset().union(*(a.free for a in own)) - set(inner)
             free = touched.union(self.around)
             scatters = any(a.kind == "delta" for a in own)
-            reaches = free >= (set(over) & powers_free(powers))
+            reaches = free >= (set(over) & free_in(powers))
             outside = [a for a in powers if a.kind == "indicator" and not a.free & set(inner)]
             carried = self._carried(own, outside, free)
             hanging = touched.union(*(a.free for a in carried))
@@ -327,8 +328,8 @@ class Extraction:
             read, factor = self._temporary(ranges, own, nf.ONE, step.free, every)
             ((inside, number),) = factor.terms
             bound = tuple((i, e) for i, e in bound if i != step.index)
-            powers = _joined({a: p for a, p in powers.items() if a not in step.atoms}, inside.atoms)
-            powers = {a: p for a, p in _joined(powers, [(read, 1)]).items() if p}
+            powers = joined({a: p for a, p in powers.items() if a not in step.atoms}, inside.atoms)
+            powers = {a: p for a, p in joined(powers, [(read, 1)]).items() if p}
             coefficient = nf.exact(coefficient * number)
             step = first_step(bound, powers, over, self.around)
         return bound, powers, coefficient
@@ -383,7 +384,7 @@ class Extraction:
             raise nf.TooLarge  # a block whose extent hangs on data: nothing can be kept of each turn
         self.locals.append(Local(name, tuple(nf.extent_expression(extents[i]) for i in indices)))
         terms = [
-            self._contracted(bound, _joined(atoms, t.atoms), c, extents) for t, c in factor.terms
+            self._contracted(bound, joined(atoms, t.atoms), c, extents) for t, c in factor.terms
         ]
         for group in self._groups(Target(name, indices), extents, terms):
             self._write(group)
@@ -526,25 +527,3 @@ def _needs(own: Powers, free: frozenset[str], around: Iterable[Atom]) -> bool:
     """Could it be out of range where a condition does not hold that it cannot be computed under?"""
     others = [a for a in around if a.free & free and not a.free <= free]
     return any("integer<" in a.key and a.free & c.free for a in own for c in others)
-
-
-def powers_free(powers: Powers) -> set[str]:
-    return {i for a in powers for i in a.free}
-
-
-def _joined(atoms: Powers, more: Iterable[tuple[Atom, nf.Number]]) -> Powers:
-    result = dict(atoms)
-    for atom, p in more:
-        result[atom] = result.get(atom, 0) + p
-    return result
-
-
-def _connected(indices: list[str], powers: Powers) -> list[list[str]]:
-    """Bound indices in groups that share atoms."""
-    groups = [{i} for i in indices]
-    for atom in powers:
-        touched = [g for g in groups if g & atom.free]
-        if len(touched) > 1:
-            merged = set().union(*touched)
-            groups = [g for g in groups if g not in touched] + [merged]
-    return [sorted(g) for g in sorted(groups, key=min)]

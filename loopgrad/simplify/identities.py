@@ -15,9 +15,9 @@ from loopgrad.simplify.contributions import Unsupported
 from loopgrad.simplify.derivation import Chain, Derivation, Words
 from loopgrad.simplify.forms import expanded, put_in
 from loopgrad.simplify.logs import Split, split_once
+from loopgrad.simplify.loop_names import index_names
 from loopgrad.simplify.normal_form import Poly
 from loopgrad.simplify.reading import Definition, Reading
-from loopgrad.simplify.search import index_names
 from loopgrad.simplify.steps import certified
 from loopgrad.simplify.telling import Lines, as_sum
 from loopgrad.simplify.writing import Writer

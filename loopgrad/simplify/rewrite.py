@@ -385,7 +385,7 @@ def learn(definitions: Mapping[str, Definition], aliases: bool, folds: bool) -> 
             if atom.kind == "sum" and atom.tensors and atom.shape not in algebra.named:
                 _learn_named(algebra, atom)
         reduced = algebra.reduce(definition.poly)
-        if is_nonnegative(definition.poly, frozenset()):
+        if definition.whole and is_nonnegative(definition.poly, frozenset()):
             algebra.nonnegative.add(definition.tensor)
         if definition.whole:
             algebra.add_support(definition, reduced)

@@ -15,12 +15,14 @@ from loopgrad.ir.walk import accumulates, computed_tensors, names_in, statement_
 from loopgrad.simplify import normal_form as nf
 from loopgrad.simplify.atoms import AT_LEAST
 from loopgrad.simplify.conditions import form_of
-from loopgrad.simplify.cost import cost_of, lengths_of
+from loopgrad.simplify.cost import cost_of
 from loopgrad.simplify.equations import equations
 from loopgrad.simplify.extraction import Extraction, Made
 from loopgrad.simplify.invariant import before_blocks
+from loopgrad.simplify.loop_names import index_names, lengths, positions
+from loopgrad.simplify.movable import movable_tensors, subscript_tensors
 from loopgrad.simplify.normal_form import Atom, Poly
-from loopgrad.simplify.reading import Definition, Reading
+from loopgrad.simplify.reading import Reading
 from loopgrad.simplify.regions import Region, rebuilt
 from loopgrad.simplify.repeats import fold_repeated, merge
 from loopgrad.simplify.rescaling import Rescaled, rescale
@@ -73,9 +75,9 @@ class Work:
         self.results = [r.name for r in program.results]
         # A forward that is computed here stays as it is: what it says is what is put to use.
         self.given = set(known.computed) if joint and known is not None else set[str]()
-        movable = _movable(own) - set(self.results) - self.given
+        movable = movable_tensors(own) - set(self.results) - self.given
         self.candidates = [t for t in own.definitions if t in movable]
-        self.positions = _positions(own, known)
+        self.positions = positions(own, known)
         self.index_names = index_names(own, known)
         self.lengths = lengths(own, known)
         self.bounds = frozenset(own.bounds | (known.bounds if known is not None else set()))
@@ -336,7 +338,7 @@ class Work:
             definition = self.own.definitions[key]
             needs = {r.tensor for b in definition.region.blocks for r in statement_reads(b)}
             if key in self.reduced:
-                needs |= self.form(key, kept).tensors | _subscript_tensors(definition)
+                needs |= self.form(key, kept).tensors | subscript_tensors(definition)
             else:
                 for statement in self.own.statements[key]:
                     needs |= {r.tensor for r in statement_reads(statement)}
@@ -372,83 +374,6 @@ def _of_loops(condition: Atom, around: set[str]) -> bool:
     """Is it a bound of an index that is no block's?"""
     parts = form_of(condition) if condition.name == AT_LEAST else {}
     return any(isinstance(p, Index) and p.name not in around for p in parts)
-
-
-def _subscript_tensors(definition: Definition) -> set[str]:
-    return {t for s in definition.subscripts if isinstance(s, Atom) for t in s.tensors}
-
-
-def _movable(own: Reading) -> set[str]:
-    """What may be put into its readers: whole sums that all readers read at the same turn of the
-    blocks, and of which neither subscripts, conditions nor opaque statements read an element."""
-    movable = {k for k, d in own.definitions.items() if d.whole and d.poly is not None}
-    for key, definition in own.definitions.items():
-        movable -= _subscript_tensors(definition)
-        if definition.poly is None:
-            for statement in own.statements[key]:
-                movable -= {r.tensor for r in statement_reads(statement)}
-            continue
-        for atom in nf.atoms_of(definition.poly):
-            if atom.kind not in ("read", "function", "sum"):
-                movable -= atom.tensors
-            for part in atom.parts:
-                if isinstance(part, Atom):
-                    movable -= part.tensors
-            read = own.definitions.get(atom.name) if atom.kind == "read" else None
-            if read is not None and read.whole and not _same_turn(atom, read, definition.region):
-                movable.discard(atom.name)
-    for block in {b for region in own.regions for b in region.blocks}:
-        movable -= {r.tensor for r in statement_reads(block)}
-    return movable
-
-
-def _same_turn(read: Atom, definition: Definition, reader: Region) -> bool:
-    """Is what is read made in the same turn of the blocks around its definition?"""
-    region = definition.region
-    around = region.indices
-    return reader.within(region) and all(
-        part == index
-        for part, index in zip(read.parts, definition.indices, strict=True)
-        if index in around or part in around
-    )
-
-
-def index_names(own: Reading, known: Reading | None) -> dict[str, list[str]]:
-    """For each extent the indices that the programs run over it, those of the program itself first."""
-    found: dict[str, list[str]] = {}
-    for reading in (own, known):
-        if reading is not None:
-            for _, statement in accumulates(reading.facts.program.statements):
-                for r in statement.ranges:
-                    for extent in reading.extents_of(statement, r):
-                        names = found.setdefault(extent, [])
-                        if r.index not in names:
-                            names.append(r.index)
-    return found
-
-
-def lengths(own: Reading, known: Reading | None) -> frozenset[str]:
-    found = lengths_of(own.facts.program.statements)
-    return found | lengths_of(known.facts.program.statements) if known is not None else found
-
-
-def _positions(own: Reading, known: Reading | None) -> dict[str, int]:
-    """Where each index stands among loops: after all that once stand before it, as first seen."""
-    names: list[str] = []
-    for reading in (known, own):
-        program = reading.facts.program if reading is not None else None
-        for blocks, statement in accumulates(program.statements) if program is not None else ():
-            turns = [r.index for b in blocks for r in b.ranges]
-            loops = [*turns, *(r.index for r in statement.ranges)]
-            at = -1
-            for index in loops:
-                if index not in names:
-                    # A block's index stands before the loops inside it.
-                    after = [names.index(i) for i in loops if i in names and index in turns]
-                    end = min(after, default=len(names))
-                    names.insert(at + 1 if at >= 0 else end, index)
-                at = names.index(index)
-    return {n: k for k, n in enumerate(names)}
 
 
 # -------------------------------------------------------------------------------------------- search
