@@ -12,6 +12,7 @@ from dataclasses import replace
 from loopgrad.ir.nodes import Expression, Index, Range, Reduction
 from loopgrad.ir.walk import ZERO, bounds, indices_of, substitute
 from loopgrad.simplify import normal_form as nf
+from loopgrad.simplify.atoms import free_of
 from loopgrad.simplify.reading import Definition, Reading
 from loopgrad.simplify.regions import Region, from_zero
 
@@ -20,7 +21,11 @@ def equations(known: Reading, own: Reading, region: Region) -> dict[str, Definit
     """The forward's definitions that hold for what the region of the other program reads."""
     found: dict[str, Definition] = {}
     for key, definition in known.definitions.items():
-        if definition.poly is not None and _is_equation(key, definition, known):
+        if definition.poly is None:
+            continue
+        if _is_shifted(key, definition, known):
+            found[key] = definition
+        elif _is_equation(key, definition, known):
             held = _held(definition, known, own, region)
             if held is not None:
                 found[key] = held
@@ -46,6 +51,47 @@ def _is_equation(key: str, definition: Definition, known: Reading) -> bool:
         and covers
         and all(r.index in around or from_zero(r) for r in own[0].ranges)
         and all(s.reduction is Reduction.SET for s in every)
+    )
+
+
+def _is_shifted(key: str, definition: Definition, known: Reading) -> bool:
+    """Is it `h[t+1,b] = tanh(a[t,b])`, which holds for every t that `a` has?
+
+    Only where each factor reads, by the bare index, a tensor that has as many elements along it as the
+    block has turns: then whatever element is read, its equation was computed.
+    """
+    bare = [free_of(s) for s in definition.subscripts]
+    free = definition.own.free
+    if all(isinstance(s, str) for s in definition.subscripts) or any(len(f) != 1 for f in bare):
+        return False
+    if len(free) != len(bare) or not set(definition.region.indices) <= free:
+        return False
+    every = [s for piece in known.pieces[definition.tensor] for s in known.statements[piece]]
+    own = known.statements[key]
+    if (
+        len(own) != 1
+        or own[0].guard is not None
+        or any(s.reduction is not Reduction.SET for s in every)
+    ):
+        return False
+    assert definition.poly is not None
+    atoms = [a for t, _ in definition.poly.terms for a, _ in t.atoms]
+    ranges = (*definition.region.ranges, *own[0].ranges)
+    return not any(a.kind in ("delta", "indicator") for a in atoms) and all(
+        _covers(r, atom, known) for r in ranges for atom in atoms if r.index in atom.free
+    )
+
+
+def _covers(r: Range, atom: nf.Atom, known: Reading) -> bool:
+    """Does the atom read an axis by the range's bare index that has no element beyond the range?"""
+    if not from_zero(r) or r.upper is None:
+        return False
+    extent = known.extent(r.upper)
+    return any(
+        part == r.index and known.extents(read.name)[axis] == extent
+        for read in nf.atoms_of(nf.of_atom(atom))
+        if read.kind == "read"
+        for axis, part in enumerate(read.parts)
     )
 
 

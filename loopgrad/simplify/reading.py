@@ -73,6 +73,16 @@ class Definition:
         """The axes' indices, in order; of a whole definition each axis has one."""
         return tuple(s for s in self.subscripts if isinstance(s, str))
 
+    @cached_property
+    def own(self) -> Atom:
+        """The element that is defined, as it is read."""
+        return nf.read(self.tensor, self.subscripts)
+
+    @property
+    def variables(self) -> frozenset[str]:
+        """The indices for all of whose values the definition holds."""
+        return self.own.free - self.fixed
+
     @property
     def loops(self) -> dict[str, str]:
         """The indices that are no block's, with the texts of their extents."""

@@ -302,7 +302,8 @@ def safe_divisors(definitions: Iterable[Definition]) -> Divisors:
 
     for definition in definitions:
         if definition.poly is not None:
-            axes = dict(zip(definition.indices, definition.extents, strict=True))
+            pairs = zip(definition.subscripts, definition.extents, strict=True)
+            axes = {s: extent for s, extent in pairs if isinstance(s, str)}
             visit(definition.poly, (), axes)
     return found
 
@@ -411,9 +412,9 @@ def solve_atom(definition: Definition, poly: Poly, safe: Divisors) -> Solved | N
     term, coefficient = poly.terms[0]
     if term.bound:
         return None
-    own = nf.read(definition.tensor, definition.indices)
+    own = definition.own
     for atom, power in term.atoms:
-        if atom.kind not in ("function", "sum") or atom.free != set(definition.indices):
+        if atom.kind not in ("function", "sum") or atom.free != definition.own.free:
             continue
         rest = {a: p for a, p in term.atoms if a is not atom}
         conditions = needed(rest, safe)
@@ -480,12 +481,12 @@ def solve_alias(definition: Definition, poly: Poly) -> Solved | None:
     """
     if len(poly.terms) < 2 or any(t.bound for t, _ in poly.terms):
         return None
-    own = nf.of_atom(nf.read(definition.tensor, definition.indices))
+    own = nf.of_atom(definition.own)
     for term, coefficient in poly.terms:
         if len(term.atoms) != 1 or coefficient not in (1, -1) or term.atoms[0][1] != 1:
             continue
         atom = term.atoms[0][0]
-        if atom.kind == "read" and atom.free == set(definition.indices) and _plain(atom):
+        if atom.kind == "read" and atom.free == definition.own.free and _plain(atom):
             rest = nf.plus(poly, Poly({term: -coefficient}))
             offset = all(t.free < atom.free for t, _ in rest.terms)
             if offset and atom.name not in rest.tensors:
@@ -499,13 +500,13 @@ def solve_product(definition: Definition, poly: Poly, safe: Divisors) -> Solved 
     if len(poly.terms) != 1 or poly.terms[0][0].bound or len(poly.terms[0][0].atoms) < 2:
         return None
     term, coefficient = poly.terms[0]
-    own = nf.read(definition.tensor, definition.indices)
+    own = definition.own
     for atom, power in term.atoms:
         if atom.kind != "read" or power != 1 or not _plain(atom):
             continue
         rest = {a: p for a, p in term.atoms if a is not atom}
         conditions = needed(rest, safe)
-        if atom.free == set(definition.indices) and conditions is not None:
+        if atom.free == definition.own.free and conditions is not None:
             inverse = nf.product((), {own: 1, **{a: -p for a, p in rest.items()}})
             return Solved(atom, nf.scaled(inverse, Fraction(1) / coefficient), conditions)
     return None
@@ -522,13 +523,13 @@ def fold_product(definition: Definition, poly: Poly) -> SumRelation | None:
     term, coefficient = poly.terms[0]
     atoms = {a: p for a, p in term.atoms if a.free or a.tensors}
     costly = [a for a in atoms if a.kind in ("function", "sum")]
-    if len(atoms) < 2 or not costly or term.free != set(definition.indices):
+    if len(atoms) < 2 or not costly or term.free != definition.own.free:
         return None
     sizes = {a: -p for a, p in term.atoms if a not in atoms}
-    own = nf.read(definition.tensor, definition.indices)
+    own = definition.own
     value = nf.product((), {own: 1, **sizes}, Fraction(1) / coefficient)
     pattern = tuple(sorted(atoms.items(), key=lambda t: t[0].key))
-    variables = frozenset(definition.indices) - definition.fixed
+    variables = definition.variables
     return SumRelation((), pattern, variables, value, definition.tensor, definition.fixed)
 
 
@@ -542,11 +543,11 @@ def fold_sum(definition: Definition, poly: Poly) -> FoldRelation | None:
         return None
     for term, _ in poly.terms:
         reads = [a for a, p in term.atoms if p == 1 and a.kind == "read" and _plain(a)]
-        if len(term.atoms) != 1 or not reads or reads[0].free != set(definition.indices):
+        if len(term.atoms) != 1 or not reads or reads[0].free != definition.own.free:
             return None
-    own = nf.read(definition.tensor, definition.indices)
+    own = definition.own
     terms = tuple((t.atoms, c) for t, c in poly.terms)
-    variables = frozenset(definition.indices) - definition.fixed
+    variables = definition.variables
     return FoldRelation(terms, variables, own, definition.tensor)
 
 
@@ -559,10 +560,10 @@ def fold_offset(definition: Definition, poly: Poly) -> FoldRelation | None:
     powers = one.atoms[0][1], other.atoms[0][1]
     if (function.kind, read.kind) != ("function", "read") or powers != (1, 1) or c != 1:
         return None
-    if not function.free == read.free == set(definition.indices) or not _plain(read):
+    if not function.free == read.free == definition.own.free or not _plain(read):
         return None
-    own = nf.read(definition.tensor, definition.indices)
-    variables = frozenset(definition.indices) - definition.fixed
+    own = definition.own
+    variables = definition.variables
     terms = ((((own, 1),), 1), (((read, 1),), -d))
     return FoldRelation(terms, variables, function, definition.tensor)
 

@@ -456,7 +456,7 @@ def _learn_sum(algebra: Algebra, definition: Definition, safe: rel.Divisors, fol
     assert definition.poly is not None
     if not any(t.bound for t, _ in definition.poly.terms):
         return
-    own = algebra.reduce(nf.of_atom(nf.read(definition.tensor, definition.indices)))
+    own = algebra.reduce(nf.of_atom(definition.own))
     reduced = algebra.reduce(definition.poly)
     if own == reduced:
         return

@@ -41,7 +41,7 @@ from loopgrad.ir.walk import (
 from loopgrad.simplify.cost import TRANSCENDENTAL, cost_of
 
 MOST = 24  # tensors that are made
-LEAST = 0.02  # of the cost is saved, or the statements stay as they are
+LEAST = 0.02  # of what the statements cost is saved, or they stay as they are
 COSTLY = TRANSCENDENTAL | {"/", "sqrt", "rsqrt"}
 
 
@@ -129,7 +129,9 @@ def _best(
         changed, local = _replacement(statements, outer, places, writers, taken)
         inner = temporaries | ({local.name} if local is not None else set())
         after = cost_of(changed, inner, lengths=lengths).value
-        if before - after > LEAST * before and (best is None or (after, key) < best[:2]):
+        concerned = [statements[at] for at in sorted({p.at for p in groups[key]})]
+        least = LEAST * cost_of(concerned, temporaries, lengths=lengths).value
+        if before - after > least and (best is None or (after, key) < best[:2]):
             best = (after, key, changed, local)
     return None if best is None else best[2:]
 

@@ -29,8 +29,9 @@ GOLDEN = {
     "attention": """
         for b, h, t, u, d:  s[b,h,t,u]      += q[b,h,t,d] * k[b,h,u,d] / sqrt(D)
         for b, h, t, u:     m[b,h,t]        max= s[b,h,t,u]
-        for b, h, t, u:     Z[b,h,t]        += exp(s[b,h,t,u] - m[b,h,t])
-        for b, h, t, u:     p[b,h,t,u]      += exp(s[b,h,t,u] - m[b,h,t]) / Z[b,h,t]
+        for b, h, t, u:     e3[b,h,t,u]     += exp(s[b,h,t,u] - m[b,h,t])
+        for b, h, t, u:     Z[b,h,t]        += e3[b,h,t,u]
+        for b, h, t, u:     p[b,h,t,u]      += e3[b,h,t,u] / Z[b,h,t]
         for b, h, t, u, e:  p.grad[b,h,t,u] += v[b,h,u,e] * y.grad[b,h,t,e]
         for b, h, t, u, e:  v.grad[b,h,u,e] += p[b,h,t,u] * y.grad[b,h,t,e]
         for b, h, t, u:     e2[b,h,t]       -= p[b,h,t,u] * p.grad[b,h,t,u]
