@@ -120,7 +120,9 @@ def _here(node: Expression, words: Vocabulary) -> Iterator[Change]:
             same = words.extents if isinstance(node, Extent) else words.constants
             for other in same:
                 if other != name:
-                    yield _change(3, "wrong number", node, replace(node, name=other, span=None))
+                    new = replace(node, name=other, span=None)
+                    lead = "the extent is wrong" if isinstance(node, Extent) else None
+                    yield _change(3, "wrong number", node, new, lead)
             if isinstance(node, Extent):
                 yield _change(3, "wrong number", node, apply("-", node, ONE))
 

@@ -12,11 +12,13 @@ from itertools import islice
 from loopgrad.checking.changes import Vocabulary, everywhere, of_read
 from loopgrad.checking.findings import Kind
 from loopgrad.diagnostics import Span
+from loopgrad.ir.limits import count_nodes
 from loopgrad.ir.nodes import Accumulate, Expression, Index, Range, Read, Reduction
 from loopgrad.ir.printer import show_expression, show_range
 from loopgrad.ir.walk import ONE, apply, indices_of, plus_one
 
-MOST = 4000  # edits of one statement
+MOST = 4000  # edits of one statement; of long ones, fewer
+LONG = 40  # names, numbers and operations
 OPPOSITE = {Reduction.ADD: Reduction.SUBTRACT, Reduction.SUBTRACT: Reduction.ADD}
 
 
@@ -34,7 +36,8 @@ class Edit:
 def edits(statement: Accumulate, words: Vocabulary) -> list[Edit]:
     """The edits of a statement, cheapest first, no two with one result."""
     found: dict[Accumulate, Edit] = {}
-    for edit in islice(_edits(statement, words), MOST):
+    most = MOST // (1 + count_nodes(statement.value) // LONG)
+    for edit in islice(_edits(statement, words), most):
         known = found.get(edit.statement)
         if known is None or edit.cost < known.cost:
             found[edit.statement] = edit

@@ -55,7 +55,7 @@ def factor(
         values = np.array([_value(formula, place) for place in places], float)
         for inverse in (False, True):
             wanted = 1 / values if inverse else values
-            if np.allclose(ratios, wanted, rtol=1e-7, atol=0):
+            if bool((np.abs(ratios - wanted) <= 1e-7 * np.abs(wanted)).all()):
                 return Factor(formula, inverse)
     return None
 
@@ -73,7 +73,7 @@ def _ratios(claimed: Vector, goal: Vector, sizes: Sequence[int], scale: float) -
         if not some.any() or not np.isfinite(mine[some]).all():
             return None
         ratio = mine[some] / right[some]
-        if not np.allclose(ratio, ratio[0], rtol=1e-7) or ratio[0] == 0:
+        if ratio[0] == 0 or (np.abs(ratio - ratio[0]) > 1e-7 * abs(ratio[0])).any():
             return None
         if np.abs(mine[~some & np.isfinite(right)]).max(initial=0.0) > 1e-5 * scale * abs(ratio[0]):
             return None

@@ -45,8 +45,10 @@ Kind: TypeAlias = Literal[
 
 # What is done with `right`: it stands in the place of the statement, on a line of its own behind or
 # before it; or the statement goes, or goes to another place, as `note` says; or `right` is one more
-# input of the header.
-How: TypeAlias = Literal["replace", "insert after", "insert before", "delete", "move", "input"]
+# input of the header; or it is the first line of the block around the statement.
+How: TypeAlias = Literal[
+    "replace", "replace block", "insert after", "insert before", "delete", "move", "input"
+]
 
 
 @dataclass(frozen=True)
@@ -148,6 +150,7 @@ def _mend(finding: Finding) -> str | None:
         return None
     verb = {
         "replace": "right is",
+        "replace block": "right is",
         "insert after": "put behind this statement",
         "insert before": "put before this statement",
         "move": "move it",

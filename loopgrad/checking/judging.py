@@ -6,29 +6,36 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
 from loopgrad.analysis.infer import infer
 from loopgrad.checking import counterexamples
+from loopgrad.checking.answers import Located
+from loopgrad.checking.bench import Bench
 from loopgrad.checking.claims import Claim, read_claim
 from loopgrad.checking.findings import Counterexample, Finding, Judgement
 from loopgrad.checking.floats import Floats, array
 from loopgrad.checking.headers import Task, certifiable, lendable, understand
-from loopgrad.checking.locating import Located, Locator
+from loopgrad.checking.locating import Locator
 from loopgrad.checking.mending import Patch, Translation, patched
-from loopgrad.checking.trials import KINDS, Trial, Trials, differing, run
-from loopgrad.diagnostics import ProgramError, ProgramWarning
+from loopgrad.checking.ordering import Reordered, reordered
+from loopgrad.checking.trials import KINDS, LEAST, Trial, Trials, differing, run
+from loopgrad.diagnostics import ProgramError, ProgramWarning, Span
 from loopgrad.ir.nodes import Program
 from loopgrad.ir.printer import show_statements
 from loopgrad.pipeline import as_program, verify
 from loopgrad.simplify.canonical import canonical
-from loopgrad.simplify.certificate import Verdict, certify
+from loopgrad.simplify.certificate import Certifier, Verdict
+from loopgrad.simplify.edges import beyond, empty_axes
 from loopgrad.simplify.evaluate import TooLarge, Undefined
 from loopgrad.simplify.forms import equal_forms
 
 SHOWING = 3  # trials on which faults are looked for
-DRAWN = 48  # until so many show a fault
+DRAWN = 48  # trials, until some show a fault
+PATIENCE = 2  # runs that take too long
+SMALL = 12  # sizes, where larger ones show none
 
 
 def check(
@@ -87,7 +94,47 @@ def judge(forward: Program, claim: Claim, wrt: Sequence[str] | None = None) -> J
     if task is None:
         findings = _sorted([*claim.findings, *faults])
         return Judgement(findings, mended=_mended_header(forward, claim, faults, wrt))
-    return _Judging(task).judgement()
+    in_order = _reordered(forward, claim, wrt)
+    return _Judging(task).judgement() if in_order is None else in_order
+
+
+def _reordered(forward: Program, claim: Claim, wrt: Sequence[str] | None) -> Judgement | None:
+    """The judgement of a claim that needs another order; None if that does not make it whole."""
+    early = {
+        start: number
+        for start, number in claim.faulty.items()
+        if claim.findings[number].kind in ("read before complete", "written twice")
+    }
+    if not early or len(early) < len(claim.findings) or claim.repaired or claim.lent:
+        return None
+    for start, number in early.items():
+        for other in reordered(claim, start):
+            try:
+                read = read_claim(other.text, claim.source.name)
+            except LookupError:
+                continue
+            if read.findings or read.program is None:
+                continue
+            answer = judge(forward, read, wrt)
+            if not answer and answer.mended is None:
+                continue
+            order = replace(
+                claim.findings[number], right=other.right, how=other.how, note=other.note
+            )
+            rest = [_as_it_was(f, other, claim) for f in answer.findings]
+            mended = answer.mended or other.text
+            return replace(answer, findings=_sorted([order, *rest]), mended=mended)
+    return None
+
+
+def _as_it_was(finding: Finding, other: Reordered, claim: Claim) -> Finding:
+    """A finding of the reordered text, at its place in the claim's."""
+    if finding.span is None or finding.line is None or finding.column is None:
+        return finding
+    line = other.lines[finding.line - 1]
+    start = claim.source.line_starts[line - 1] + finding.column - 1
+    width = finding.span.end - finding.span.start
+    return replace(finding, span=Span(claim.source, start, start + width))
 
 
 def understand_wrt(forward: Program, wrt: Sequence[str]) -> None:
@@ -120,6 +167,9 @@ class _Judging:
     def __init__(self, task: Task):
         self.task = task
         self.trials = Trials(task.forward, task.right)
+        self.ties = False  # whether ties count
+        self.too_large = 0  # runs given up
+        self.certifier = Certifier(task.right, task.forward if task.is_backward else None)
         self.lines = Floats()
 
     def judgement(self) -> Judgement:
@@ -133,8 +183,6 @@ class _Judging:
         located = [self._finding(fault, found) for fault in found]
         findings = self._joined(findings, found, located)
         mended = self._mended(found, [p for _, p in self._gradient_patches()])
-        if mended is None and len(found) == 1:
-            mended = None
         if not found and verdict is not None:
             findings.append(self._unlocated(verdict))
         return Judgement(
@@ -147,40 +195,47 @@ class _Judging:
 
     # ------------------------------------------------------------------------------- the verdict
 
-    def _verdict(self) -> Verdict:
-        task = self.task
-        primal = task.forward if task.is_backward else None
-        return certify(task.right, certifiable(task), primal, ties=False)
+    def _verdict(self, program: Program | None = None) -> Verdict:
+        """What running the claim, or a mended one, beside the right program shows."""
+        claimed = certifiable(self.task) if program is None else program
+        verdict = self.certifier.compare(claimed, ties=False)
+        if verdict.kind == "undecided" and not verdict.trials:
+            # Numbers that are compared with themselves are always tied.
+            self.ties = True
+            verdict = self.certifier.compare(claimed, kinks=False)
+        if verdict.kind == "agree" and canonical(self.task.right) != canonical(claimed):
+            draws = beyond(self.task.right, claimed)
+            example = self.certifier.counterexample(claimed, draws, ties=False)
+            if example is not None:
+                return replace(verdict, kind="differ", counterexample=example)
+        return verdict
 
     def _agreed(self, verdict: Verdict, missing: list[Finding]) -> Judgement:
         task = self.task
         findings = [*task.claim.findings, *missing]
         if verdict.kind == "undecided" and not verdict.trials:
-            findings.append(
-                Finding(
-                    "not judged", f"the claim cannot be judged: {verdict.reason}", task.program.span
-                )
-            )
-        method, reason = self._method(verdict)
-        mended = None
-        if missing:
-            mended = self._mended([], [p for _, p in self._gradient_patches()])
+            said = f"the claim cannot be judged: {verdict.reason}"
+            findings.append(Finding("not judged", said, task.program.span))
+        proved, reason = self._proved(verdict)
+        mended = self._mended([], [p for _, p in self._gradient_patches()]) if missing else None
+        method: Literal["proved", "tested"] = "proved" if proved else "tested"
         return Judgement(_sorted(findings), method, task.judged, task.not_given, reason, mended)
 
-    def _method(self, verdict: Verdict) -> tuple:  # type: ignore[type-arg]
-        task = self.task
-        claimed = certifiable(task)
+    def _proved(self, verdict: Verdict) -> tuple[bool, str]:
+        """Whether the two are equal for all sizes and inputs; if it is not known, why."""
+        task, claimed = self.task, certifiable(self.task)
+        if verdict.kind == "agree" and canonical(task.right) == canonical(claimed):
+            return True, ""
+        empty = self.certifier.counterexample(claimed, empty_axes(), ties=False)
+        if empty is not None:
+            sizes = ", ".join(f"{name} = {n}" for name, n in empty.sizes.items() if not n)
+            return False, f"with empty axes, {sizes}, the two differ"
         primal = task.forward if task.is_backward else None
-        if canonical(task.right) == canonical(claimed):
-            return "proved", ""
         if verdict.lines == "both" and equal_forms(task.right, claimed, primal):
-            return "proved", ""
+            return True, ""
         residues = sum(verdict.known.values())
-        reason = (
-            verdict.reason
-            or f"{verdict.trials} random inputs and {residues} residues in finite fields agree"
-        )
-        return "tested", reason
+        runs = f"{verdict.trials} random inputs and {residues} residues in finite fields agree"
+        return False, verdict.reason or runs
 
     # -------------------------------------------------------------------------------- the faults
 
@@ -188,24 +243,45 @@ class _Judging:
         trials = self._showing()
         if not trials:
             return []
-        locator = Locator(self.task, trials)
-        lent = [locator.lent(name) for name in self.task.claim.lent]
-        return [*locator.locate(), *(fault for fault in lent if fault is not None)]
+        return Locator(Bench(self.task, trials)).locate()
 
     def _showing(self) -> list[Trial]:
         """Trials on which the claim is wrong, of different kinds, one of them at least."""
-        showing: list[Trial] = []
-        others: list[Trial] = []
+        for small in (False, True):
+            showing: list[Trial] = []
+            others: list[Trial] = []
+            for trial in self._drawn(small):
+                if self.too_large > PATIENCE:
+                    return []
+                (showing if self._is_wrong(trial) else others).append(trial)
+                if len(showing) >= 2 * SHOWING or len(showing) + len(others) > DRAWN // 2:
+                    break
+            # Those that say the most, first: where gradients vanish, faults do not show.
+            showing.sort(key=self._silent)
+            if showing:
+                return [*showing[:SHOWING], *others[:1]]
+            if others and self.task.claim.findings:
+                return sorted(others, key=self._silent)[:SHOWING]
+            if small and not others and not self.ties:
+                self.ties = True
+                return self._showing()
+        return []
+
+    def _silent(self, trial: Trial) -> int:
+        """How many tensors vanish that a backward computes."""
+        names = infer(self.task.right).tensors
+        sizes = (np.abs(np.nan_to_num(array(trial.tensors[n]))).max(initial=0.0) for n in names)
+        return sum(bool(size < LEAST) for size in sizes)
+
+    def _drawn(self, small: bool) -> Iterator[Trial]:
+        """Trials of distinct sizes, or of the smallest ones, that say something of every result."""
+        sizes = list(self.trials.smallest())[:SMALL] if small else [None]
         for attempt in range(DRAWN):
-            trial = self.trials.draw(KINDS[attempt % len(KINDS)], attempt)
-            if trial is None or trial.tied or not self._speaks(trial):
-                continue
-            (showing if self._is_wrong(trial) else others).append(trial)
-            if len(showing) >= SHOWING or (showing and attempt > DRAWN // 2):
-                break
-        if not showing:
-            return others[:SHOWING] if self.task.claim.findings else []
-        return [*showing[:SHOWING], *others[:1]]
+            kind = KINDS[(attempt + attempt // len(KINDS)) % len(KINDS)]
+            extents = sizes[attempt % len(sizes)] if sizes else None
+            trial = self.trials.draw(kind, attempt, extents=extents)
+            if trial is not None and (self.ties or not trial.tied) and self._speaks(trial):
+                yield trial
 
     def _speaks(self, trial: Trial) -> bool:
         return all(
@@ -217,6 +293,7 @@ class _Judging:
         try:
             made = run(self.task.facts, trial, self.lines)
         except TooLarge:
+            self.too_large += 1
             return False
         except (Undefined, KeyError):
             return True
@@ -248,9 +325,9 @@ class _Judging:
         if others:
             mended = self._read(patched(self.task.claim, self.task.program, others))
             facts = infer(mended) if mended is not None else facts
-        example = counterexamples.smallest(self.task, facts, self.trials)
+        example = counterexamples.smallest(self.task, facts, self.trials, self.ties)
         if example is None and others:
-            example = counterexamples.smallest(self.task, self.task.facts, self.trials)
+            example = counterexamples.smallest(self.task, self.task.facts, self.trials, self.ties)
         return example
 
     def _joined(
@@ -313,14 +390,18 @@ class _Judging:
         task, faults = understand(self.task.forward, claim, None)
         if task is None or faults:
             return None
-        if whole and not self._right(task):
+        if whole and not (self._right(task) and self._certified(task)):
             return None
         return task.program if set(task.judged) >= set(self.task.judged) else None
 
+    def _certified(self, task: Task) -> bool:
+        return self._verdict(certifiable(task)).kind == "agree"
+
     def _right(self, task: Task) -> bool:
+        """Is a mended claim right, as far as floats tell?"""
         for attempt in range(8):
             trial = self.trials.draw(KINDS[attempt % len(KINDS)], attempt)
-            if trial is None or trial.tied:
+            if trial is None or (trial.tied and not self.ties):
                 continue
             try:
                 made = run(task.facts, trial, self.lines)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 
 from loopgrad.analysis.infer import infer
@@ -62,6 +63,12 @@ class Layout:
         self.stretches: Mapping[int, Stretch] = claim.stretches
         self.surface = {id(s): s for s in all_statements(program.statements)}
         self.unfolded = [s for _, s in accumulates(unfold(program).statements)]
+
+    def with_changed(self, old: Accumulate, new: Accumulate) -> Layout:
+        """The layout after one unfolded statement became another."""
+        changed = copy(self)
+        changed.unfolded = [new if s is old else s for s in self.unfolded]
+        return changed
 
     def start(self, statement: Statement) -> int | None:
         """Where the surface statement of an unfolded one starts; None where that cannot be told."""

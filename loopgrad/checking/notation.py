@@ -17,6 +17,7 @@ PHRASES: tuple[tuple[str, Kind], ...] = (
     (r"which has no subscripts", "wrong rank"),
     (r"is (read before it is complete|changed after it was read)", "read before complete"),
     (r"while this statement is still writing", "read before complete"),
+    (r"while later turns of `[^`]*` still change it", "read before complete"),
     (r"(reads|writes) axis \d+ of", "out of range"),
     (r"writes .* more than once", "written twice"),
     (r"has two extents", "wrong subscript"),

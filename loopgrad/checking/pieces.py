@@ -29,7 +29,16 @@ from loopgrad.ir.walk import (
     statement_reads,
     subexpressions,
 )
-from loopgrad.simplify.evaluate import ONE_TURN, Run, Setting, Tensor, TooLarge, Undefined
+from loopgrad.simplify.evaluate import (
+    GREATEST,
+    LEAST,
+    ONE_TURN,
+    Run,
+    Setting,
+    Tensor,
+    TooLarge,
+    Undefined,
+)
 from loopgrad.simplify.spaces import Space, spread
 
 Vector = NDArray[np.float64]
@@ -128,6 +137,8 @@ def whole(group: Sequence[Piece], place: Place) -> NDArray[Any]:
             flat[cells] = values
         else:
             UPDATES[piece.statement.reduction](flat, cells, values)
+    if isinstance(place.tensors[group[0].target], np.ndarray):  # the largest integer for infinity
+        np.clip(total, float(LEAST), float(GREATEST), out=total)
     return total
 
 

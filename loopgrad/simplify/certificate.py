@@ -147,11 +147,16 @@ class Certifier:
         return _Comparison(pairing, symmetric, kinks, ties).verdict(trials)
 
     def counterexample(
-        self, after: Program, draws: Iterable[Draw], *, symmetric: bool = False
+        self,
+        after: Program,
+        draws: Iterable[Draw],
+        *,
+        symmetric: bool = False,
+        ties: bool = True,
     ) -> Counterexample | None:
         """The first difference that these trials show."""
         pairing = Pairing(self.before, prepared(after), self.forward, self.memory)
-        comparison = _Comparison(pairing, symmetric, kinks=True, ties=True)
+        comparison = _Comparison(pairing, symmetric, kinks=True, ties=ties)
         with localcontext(CONTEXT), np.errstate(all="ignore"):
             for draw in draws:
                 comparison._compare(draw)

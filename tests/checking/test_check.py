@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import time
 
 import pytest
 
@@ -344,3 +345,126 @@ def test_how_a_finding_reads() -> None:
 def test_the_same_every_time() -> None:
     wrong = LITERAL.replace("Z[b]**2", "Z[b]")
     assert str(lg.check(SOFTMAX, wrong)) == str(lg.check(SOFTMAX, wrong))
+
+
+# ------------------------------------------------------------------------------------------- order
+
+RECURRENCE = "f(x[T], w) -> h[T]:\n    for t:\n        h[t] = x[t] + (w * h[t-1] if t > 0 else 0)"
+BACK_IN_TIME = """\
+g(h[T], w, h.grad[T]) -> x.grad[T], w.grad:
+    for t descending:
+        d[t] = h.grad[t] + (w * d[t+1] if t < T-1 else 0)
+        x.grad[t] = d[t]
+        w.grad += d[t] * h[t-1]   if t > 0
+"""
+
+
+def test_a_block_that_runs_the_wrong_way() -> None:
+    finding = fault(RECURRENCE, BACK_IN_TIME.replace(" descending", ""))
+    assert (finding.kind, finding.line) == ("read before complete", 3)
+    assert (finding.how, finding.right) == ("replace block", "for t descending:")
+
+
+def test_a_recurrence_on_one_line() -> None:
+    claimed = BACK_IN_TIME.replace("for t descending:\n        d[t] =", "for t:  d[t] =").replace(
+        "        x.grad[t]", "    for t:  x.grad[t]"
+    )
+    claimed = claimed.replace("        w.grad +=", "    for t:  w.grad +=")
+    finding = fault(RECURRENCE, claimed)
+    assert (finding.kind, finding.line, finding.how) == ("read before complete", 2, "replace")
+    assert finding.right is not None and finding.right.startswith("for t descending:\n    d[t] =")
+
+
+def test_statements_in_the_wrong_order() -> None:
+    first, *others = LITERAL.splitlines(keepends=True)
+    finding = fault(SOFTMAX, "".join([first, others[0], others[2], others[1]]))
+    assert (finding.kind, finding.line, finding.how) == ("read before complete", 3, "move")
+    assert finding.note == "to behind line 4"
+
+
+def test_order_and_another_fault() -> None:
+    first, *others = LITERAL.splitlines(keepends=True)
+    claimed = "".join([first, others[0], others[2], others[1].replace("**2", "")])
+    answer = lg.check(SOFTMAX, claimed)
+    assert [(f.line, f.kind) for f in answer.findings] == [
+        (3, "read before complete"),
+        (4, "wrong power"),
+    ]
+    assert answer.mended is not None and lg.check(SOFTMAX, answer.mended)
+
+
+# ----------------------------------------------------------------------------- own temporaries
+
+CENTRED = """\
+squash(x[B,J], param c[J]) batch B -> y[B,J]:
+    for b, j:  m[b]   += x[b,j] / J
+    for b, j:  y[b,j] += tanh(x[b,j] - m[b] + c[j])
+"""
+CENTRED_RIGHT = """\
+squash.backward(y[B,J], y.grad[B,J]) -> x.grad[B,J], c.grad[J]:
+    for b, j:  a[b,j]      += y.grad[b,j] * (1 - y[b,j]**2)
+    for b, j:  e[b]        += a[b,j] / J
+    for b, j:  x.grad[b,j] += a[b,j] - e[b]
+    for b, j:  c.grad[j]   += a[b,j] / B
+"""
+IN_TEMPORARIES = {
+    "in the first": [("(1 - y[b,j]**2)", "(1 - y[b,j])**2", 2)],
+    "in the second": [("a[b,j] / J", "a[b,j] / B", 3)],
+    "in two": [("(1 - y[b,j]**2)", "(1 + y[b,j]**2)", 2), ("a[b,j] / B", "a[b,j] / J", 5)],
+    "in three": [("y[b,j]**2", "y[b,j]**3", 2), ("a[b,j] / J", "a[b,j] / B", 3), ("a[b,j] / B", "a[b,j]", 5)],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", IN_TEMPORARIES)
+def test_faults_in_temporaries_that_the_forward_does_not_know(name: str) -> None:
+    assert lg.check(CENTRED, CENTRED_RIGHT).method == "proved"
+    lines = CENTRED_RIGHT.splitlines()
+    for right, wrong, line in IN_TEMPORARIES[name]:
+        assert right in lines[line - 1]
+        lines[line - 1] = lines[line - 1].replace(right, wrong)
+    answer = lg.check(CENTRED, "\n".join(lines))
+    assert [f.line for f in answer.findings] == [line for _, _, line in IN_TEMPORARIES[name]]
+    assert answer.mended is not None and lg.check(CENTRED, answer.mended)
+
+
+def test_equations_and_calls_are_judged_too() -> None:
+    forward = "f(W[J,I], x[B,I]) -> y[B,J]:\n    y[b,j] = tanh(W[j,I] * x[b,I])"
+    right = (
+        "g(W[J,I], x[B,I], y[B,J], y.grad[B,J]) -> W.grad[J,I], x.grad[B,I]:\n"
+        "    d[b,j] = y.grad[b,j] * (1 - y[b,j]**2)\n    W.grad[j,i] = d[B,j] * x[B,i]\n"
+        "    x.grad[b,i] = W[J,i] * d[b,J]"
+    )
+    assert lg.check(forward, right)
+    finding = fault(forward, right.replace("= d[B,j] * x[B,i]", "= d[B,j] * x[B,i] / B"))
+    assert finding.line == 3
+    assert lg.check("f(s[B,J]) -> p[B,J]:\n    p = softmax(s)", SHORT)
+
+
+# ----------------------------------------------------------------------------------------- hostile
+
+
+def deep_blocks() -> str:
+    lines = [f"{'    ' * (d + 1)}for i{d} < 3:" for d in range(20)]
+    return "g(x, y.grad) -> x.grad:\n" + "\n".join([*lines, f"{'    ' * 21}x.grad += y.grad * x"])
+
+
+HOSTILE = {
+    "blocks inside blocks": deep_blocks(),
+    "a range without end": "g(x, y.grad) -> x.grad:\n    for i < 9**9:  x.grad += y.grad * x",
+    "a tensor too large": "g(x, y.grad) -> x.grad:\n    for i < 9**7, j < 9**7:  t[i,j] = x\n    x.grad = t[0,0]",
+    "many terms": "g(x, y.grad) -> x.grad:\n    x.grad = " + " + ".join(["y.grad * x**3"] * 60),
+    "many statements": "g(x, y.grad) -> x.grad:\n" + "    x.grad += x * y.grad\n" * 120,
+    "many mistakes": "g(x, y.grad) -> x.grad:\n" + "    x.grad += q * )\n" * 120,
+    "deep brackets": "g(x, y.grad) -> x.grad:\n    x.grad = " + "(" * 90 + "x" + ")" * 90,
+    "no text at all": "\x00\x01",
+    "a huge power": "g(x, y.grad) -> x.grad:\n    x.grad = y.grad * x**999999999",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_claims_end(name: str) -> None:
+    start = time.process_time()
+    answer = lg.check("f(x) -> y:\n    y = x**2", HOSTILE[name])
+    assert not answer
+    str(answer)
+    assert time.process_time() - start < 20

@@ -1,0 +1,170 @@
+"""A claim on the workbench: its statements, the right ones, and the places where both are run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from loopgrad.checking.changes import Vocabulary
+from loopgrad.checking.edits import Edit, edits
+from loopgrad.checking.floats import Floats, array, numbers
+from loopgrad.checking.headers import Task
+from loopgrad.checking.likeness import settled
+from loopgrad.checking.mending import Layout, Translation
+from loopgrad.checking.pieces import Fault, Piece, Place, numeric, pieces, whole
+from loopgrad.checking.trials import Trial, bound, constants_of
+from loopgrad.frontend.unfold import unfold
+from loopgrad.ir.limits import count_nodes
+from loopgrad.ir.nodes import Accumulate, Block, Expression, Number, Statement
+from loopgrad.ir.operations import ElementType
+from loopgrad.ir.walk import statement_expressions, statement_reads
+from loopgrad.simplify.evaluate import TooLarge, Undefined, shape_of
+
+LARGEST_ORDERED = 80  # names, numbers and operations of a statement
+
+
+def size(piece: Piece) -> int:
+    """How many names, numbers and operations the statement has."""
+    return count_nodes(*statement_expressions(piece.statement))
+
+
+class Bench:
+    """One claim and the trials that show its faults.
+
+    claimed, right: the statements of either, unfolded; known: the claim's tensors that the forward or
+    its backward compute too; own: its others.
+    """
+
+    def __init__(self, task: Task, trials: Sequence[Trial]):
+        self.task, self.trials = task, trials
+        self.facts = task.facts
+        self.lines = Floats()
+        self.layout = Layout(task.claim, task.program)
+        self.translation = Translation(task)
+        # What was added to the claim so that it could be read is none of its own.
+        self.claimed = [
+            p
+            for p in pieces(unfold(task.program))
+            if p.target not in task.claim.added or self.layout.start(p.statement) is not None
+        ]
+        self.right = self.translation.explicit()
+        self.remembered: dict[int, tuple[Accumulate, list[Edit]]] = {}
+        program = self.facts.program
+        self.firm = frozenset(
+            [i.name for i in program.inputs]
+            + [r.name for r in program.results]
+            + [local.name for local in program.locals]
+        )
+        self.known = self._known()
+        self.own = [
+            t.name
+            for t in self.facts.tensors.values()
+            if t.role != "input" and t.name not in self.known
+        ]
+        self.places = [self.place(t, self.claimed) for t in trials]
+        self.right_places = [
+            Place(t, t.extents, t.constants, t.tensors, frozenset(t.tensors), self.lines)
+            for t in trials
+        ]
+
+    def _known(self) -> frozenset[str]:
+        """The claim's tensors that the forward or its backward know, by name and rank.
+
+        Their extents may be others: a wrong subscript changes what is inferred of them.
+        """
+        there = self.trials[0].tensors
+        return frozenset(
+            t.name
+            for t in self.facts.tensors.values()
+            if t.role != "input"
+            and t.name in there
+            and array(there[t.name]).ndim == t.rank
+            and isinstance(there[t.name], np.ndarray) != (t.element is ElementType.FLOAT)
+        )
+
+    def place(self, trial: Trial, claimed: Sequence[Piece]) -> Place:
+        """The trial's tensors, and the claim's own temporaries as it computes them from these."""
+        extents, constants = bound(self.facts, trial), constants_of(self.facts, trial)
+        place = Place(trial, extents, constants, trial.tensors, self.firm, self.lines)
+        for name in self.own:
+            tensor = self.facts.tensors[name]
+            try:
+                shape = shape_of(tensor.extents, {**extents, **constants})
+            except (Undefined, TooLarge, KeyError):
+                continue
+            floating = tensor.element is ElementType.FLOAT
+            empty = np.zeros(shape)
+            place = place.with_tensor(name, numbers(empty) if floating else empty.astype(np.int64))
+            try:
+                made = whole([p for p in claimed if p.target == name], place)
+            except (Fault, IndexError):
+                continue
+            place = place.with_tensor(name, numbers(made) if floating else made.astype(np.int64))
+        return place
+
+    def vocabulary(self, piece: Piece) -> Vocabulary:
+        place = self.places[0]
+        lengths: dict[str, int] = {}
+        for r in piece.ranges():
+            lengths[r.index] = self._length(r.index, piece, place)
+        mine = [n for n in place.tensors if n in self.facts.tensors and n != piece.target]
+        written = self.facts.tensors
+        inputs = [n for n in mine if written[n].role == "input"]
+        computed = [n for n in mine if written[n].role == "temporary"]
+        floating = [n for n in (*inputs, *computed) if not isinstance(place.tensors[n], np.ndarray)]
+        conditions = [
+            c for c in (self._condition(p, piece) for p in self.translation.right) if c is not None
+        ]
+        return Vocabulary(
+            lengths,
+            {n: array(place.tensors[n]).shape for n in floating},
+            tuple(self.places[0].extents),
+            tuple(c.name for c in self.task.program.constants),
+            tuple(dict.fromkeys(conditions)),
+        )
+
+    def _length(self, index: str, piece: Piece, place: Place) -> int:
+        """How many values the index takes; -1 where that hangs on others."""
+        try:
+            upper = next(r.upper for r in numeric(piece, place) if r.index == index)
+        except Fault:
+            return -1
+        return upper.value if isinstance(upper, Number) and isinstance(upper.value, int) else -1
+
+    def _condition(self, right: Piece, piece: Piece) -> Expression | None:
+        if right.target != piece.target or right.statement.guard is None:
+            return None
+        made = self.inner(right, piece)
+        return made.guard if isinstance(made, Accumulate) else None
+
+    def edits(self, piece: Piece) -> list[Edit]:
+        """The edits of the statement; those that give a statement of the backward come first."""
+        # By identity: equal statements stand at different places of the text.
+        known = self.remembered.get(id(piece.statement))
+        if known is None:
+            known = piece.statement, self._edits(piece)
+            self.remembered[id(piece.statement)] = known
+        return known[1]
+
+    def _edits(self, piece: Piece) -> list[Edit]:
+        found = edits(piece.statement, self.vocabulary(piece))
+        if size(piece) > LARGEST_ORDERED:
+            return found
+        right = {
+            settled(self.inner(other, piece))
+            for other in self.translation.right
+            if other.target == piece.target
+        }
+        return sorted(found, key=lambda e: (settled(e.statement) not in right, e.cost))
+
+    def inner(self, right: Piece, piece: Piece) -> Statement:
+        """A right statement, as it would stand where the piece stands."""
+        made = self.translation.statement(right, piece.statement, piece.blocks)
+        while isinstance(made, Block):
+            made = made.body[0]
+        return made
+
+    def reads_own(self, piece: Piece) -> bool:
+        """Does the statement read a temporary that the forward does not know?"""
+        return any(r.tensor in self.own for r in statement_reads(piece.statement))
