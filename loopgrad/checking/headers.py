@@ -14,8 +14,16 @@ from loopgrad.checking.trials import Misfit, Trial, Trials, bound
 from loopgrad.diagnostics import listing, suggestion
 from loopgrad.ir.nodes import Constant, Expression, Extent, Input, Program, Result
 from loopgrad.ir.operations import ElementType
-from loopgrad.ir.printer import show_expression
-from loopgrad.ir.walk import map_declared, map_statement, number, rebuild
+from loopgrad.ir.printer import show_expression, show_statement
+from loopgrad.ir.walk import (
+    accumulates,
+    all_statements,
+    map_declared,
+    map_statement,
+    number,
+    rebuild,
+    statement_reads,
+)
 
 SIZES = 4  # trials on which a header is tried
 
@@ -332,3 +340,49 @@ def certifiable(task: Task) -> Program:
         arguments=tuple(a for a in program.arguments if a.name not in own),
         statements=tuple(map_statement(s, change) for s in program.statements),
     )
+
+
+def hoisted(program: Program, forward: Program) -> Program:
+    """The claim with the tensors as inputs that it recomputes by the forward's own statements."""
+    mine, theirs = infer(program), infer(forward)
+    known = {i.name for i in theirs.program.inputs}
+    texts = {show_statement(s) for s in theirs.program.statements}
+    kept, taken = list(mine.program.statements), []
+    for statement in mine.program.statements:
+        targets = {s.target.tensor for _, s in accumulates((statement,))}
+        reads = {r.tensor for s in all_statements((statement,)) for r in statement_reads(s)}
+        if show_statement(statement) in texts and reads <= known | targets:
+            taken.append(statement)
+            known |= targets
+    while taken:
+        # A tensor that other statements write as well is the claim's own.
+        gone = {s.target.tensor for _, s in accumulates(taken)}
+        kept = [s for s in mine.program.statements if s not in taken]
+        own = {s.target.tensor for _, s in accumulates(kept)} | set(_results(program))
+        others = [
+            s
+            for s in theirs.program.statements
+            if show_statement(s) not in map(show_statement, taken)
+        ]
+        own |= {s.target.tensor for _, s in accumulates(others)}
+        if not gone & own:
+            break
+        taken = [s for s in taken if not {x.target.tensor for _, x in accumulates((s,))} & own]
+    if not taken:
+        return program
+    gone = {s.target.tensor for _, s in accumulates(taken)}
+    new = [
+        Input(t.name, t.extents, "input" if t.element is ElementType.FLOAT else "int")
+        for t in theirs.tensors.values()
+        if t.name in gone
+    ]
+    return replace(
+        mine.program,
+        arguments=(*mine.program.arguments, *new),
+        statements=tuple(s for s in mine.program.statements if s not in taken),
+        locals=tuple(local for local in mine.program.locals if local.name not in gone),
+    )
+
+
+def _results(program: Program) -> list[str]:
+    return [r.name for r in program.results]

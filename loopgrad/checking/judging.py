@@ -17,7 +17,7 @@ from loopgrad.checking.bench import Bench
 from loopgrad.checking.claims import Claim, read_claim
 from loopgrad.checking.findings import Counterexample, Finding, Judgement
 from loopgrad.checking.floats import Floats, array
-from loopgrad.checking.headers import Task, certifiable, lendable, understand
+from loopgrad.checking.headers import Task, certifiable, hoisted, lendable, understand
 from loopgrad.checking.locating import Locator
 from loopgrad.checking.mending import Patch, Translation, patched
 from loopgrad.checking.ordering import Reordered, reordered
@@ -34,6 +34,7 @@ from loopgrad.simplify.forms import equal_forms
 
 SHOWING = 3  # trials on which faults are looked for
 DRAWN = 48  # trials, until some show a fault
+WORK = 3_000  # terms made for a proof
 PATIENCE = 2  # runs that take too long
 SMALL = 12  # sizes, where larger ones show none
 
@@ -230,12 +231,22 @@ class _Judging:
         if empty is not None:
             sizes = ", ".join(f"{name} = {n}" for name, n in empty.sizes.items() if not n)
             return False, f"with empty axes, {sizes}, the two differ"
+        if task.is_backward:
+            claimed = self._hoisted(claimed)
+            if verdict.kind == "agree" and canonical(task.right) == canonical(claimed):
+                return True, ""
         primal = task.forward if task.is_backward else None
-        if verdict.lines == "both" and equal_forms(task.right, claimed, primal):
+        if verdict.lines == "both" and equal_forms(task.right, claimed, primal, work=WORK):
             return True, ""
         residues = sum(verdict.known.values())
         runs = f"{verdict.trials} random inputs and {residues} residues in finite fields agree"
         return False, verdict.reason or runs
+
+    def _hoisted(self, claimed: Program) -> Program:
+        try:
+            return hoisted(claimed, self.task.forward)
+        except ProgramError:
+            return claimed
 
     # -------------------------------------------------------------------------------- the faults
 
@@ -325,10 +336,14 @@ class _Judging:
         if others:
             mended = self._read(patched(self.task.claim, self.task.program, others))
             facts = infer(mended) if mended is not None else facts
-        example = counterexamples.smallest(self.task, facts, self.trials, self.ties)
+        example = counterexamples.smallest(self.task, facts, self._fresh(), self.ties)
         if example is None and others:
-            example = counterexamples.smallest(self.task, self.task.facts, self.trials, self.ties)
+            example = counterexamples.smallest(self.task, self.task.facts, self._fresh(), self.ties)
         return example
+
+    def _fresh(self) -> Trials:
+        """Trials that do not hang on what was drawn before."""
+        return Trials(self.task.forward, self.task.right)
 
     def _joined(
         self, findings: list[Finding], found: Sequence[Located], located: Sequence[Finding]

@@ -67,6 +67,7 @@ class Trials:
         self.sizes = Sizes([self.forward], {})
         self.inputs = Inputs([self.forward, self.right])
         self.rng = np.random.default_rng(seed)
+        self.chosen = np.random.default_rng(seed)  # apart, so that examples hang on nothing else
         self.lines = Floats()
 
     def draw(
@@ -152,7 +153,7 @@ class Trials:
     def _some(self, values: Sequence[float], shape: Shape) -> NDArray[Any]:
         """Elements of the values, no two alike where there are enough."""
         count = int(np.prod(shape))
-        return self.rng.choice(values, count, replace=count > len(values)).reshape(shape)
+        return self.chosen.choice(values, count, replace=count > len(values)).reshape(shape)
 
 
 def _setting(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from itertools import combinations
 
 from loopgrad.diagnostics import ProgramError
@@ -10,6 +11,7 @@ from loopgrad.ir.nodes import Block, Program
 from loopgrad.ir.operations import ElementType
 from loopgrad.simplify import normal_form as nf
 from loopgrad.simplify.alike import alike
+from loopgrad.simplify.budget import limited
 from loopgrad.simplify.contributions import Unsupported
 from loopgrad.simplify.domains import Domains
 from loopgrad.simplify.equations import equations
@@ -24,12 +26,15 @@ ROUNDS = 40
 MOST_GUARDS = 6
 
 
-def equal_forms(p: Program, q: Program, forward: Program | None = None) -> bool:
+def equal_forms(
+    p: Program, q: Program, forward: Program | None = None, *, work: int | None = None
+) -> bool:
     """True if the normal forms prove that both give the same results for all sizes, in real numbers.
 
     Inputs and results are matched by name. forward: the program whose tensors a backward reads, by
-    default the one that either was derived from; where it is no number, nothing is asked. False says
-    nothing: the programs may be equal in a way that normal forms do not show.
+    default the one that either was derived from; where it is no number, nothing is asked. work: how
+    many terms may be made before it gives up (`budget`). False says nothing: the programs may be equal
+    in a way that normal forms do not show.
 
     >>> import loopgrad as lg
     >>> from loopgrad.simplify.forms import equal_forms
@@ -45,7 +50,7 @@ def equal_forms(p: Program, q: Program, forward: Program | None = None) -> bool:
         both = alike(p, q, forward)
         if both is None:
             return False
-        with nf.WORKING:
+        with nf.WORKING, limited(work) if work is not None else nullcontext():
             return _equal(*both, forward)
     except (Unsupported, nf.TooLarge, ProgramError, RecursionError):
         return False

@@ -19,16 +19,13 @@ from loopgrad.simplify.atoms import (
     free_of,
     key_of,
 )
+from loopgrad.simplify.budget import TooLarge as TooLarge
 from loopgrad.simplify.conditions import CONDITIONAL, in_range, opposite
 from loopgrad.simplify.indices import conditioned, reindexed
 from loopgrad.simplify.integers import linear, not_negative
 from loopgrad.simplify.terms import Powers, Term, closed, fresh_index
 
 MOST_TERMS = 4_000
-
-
-class TooLarge(Exception):
-    """A form grew beyond what is worth working on."""
 
 
 class Poly(Keyed):

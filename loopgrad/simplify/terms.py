@@ -8,6 +8,7 @@ from itertools import count, permutations
 from itertools import product as combinations
 
 from loopgrad.simplify.atoms import Atom, Keyed, Number, Subscript
+from loopgrad.simplify.budget import spend
 
 MOST_ORDERS = 720  # of bound indices that look alike
 
@@ -69,6 +70,7 @@ def closed(ranges: Mapping[str, str], atoms: Mapping[Atom, Number]) -> Term:
     """The term with canonical names: of the orders of its bound indices, the one of least text."""
     if not ranges:
         return Term((), tuple(sorted(atoms.items(), key=lambda t: t[0].key)))
+    spend()
     height = 1 + max((a.height for a in atoms), default=0)
     if len(ranges) == 1:
         return _named(list(ranges), ranges, atoms, height)[1]
