@@ -24,7 +24,7 @@ NAMES = (
     "softmax stable_softmax batchnorm layer_norm gelu attention ugrnn_cell gru_cell lstm_cell ugrnn"
 )
 BARS = {"softmax": "30", "attention": "2000", "ugrnn": "500"}
-PARTS = {"best": "search", "certified": "certificate"}
+PARTS = {"cheaper": "search", "certified": "certificate"}
 LAYERS = (3, 6, 9, 15)
 
 

@@ -39,7 +39,6 @@ DOORS = {
     "analysis.infer": "frontend",  # unfolds what it is given
     "simplify.equality": "frontend",  # takes a text for a program
     "simplify.derivation": "printers",  # its other notation
-    "simplify.trial": "pipeline backends",  # runs what it compares
     "frontend.library": "pipeline",  # `lg.program` and `lg.load` check what they read
 }
 

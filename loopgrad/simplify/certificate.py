@@ -26,6 +26,7 @@ from loopgrad.simplify.fields import LONGEST
 from loopgrad.simplify.integer_arithmetic import Undefined
 from loopgrad.simplify.levels import depth
 from loopgrad.simplify.lines import NeedsReals, Numbers
+from loopgrad.simplify.rounding import keeps_digits
 from loopgrad.simplify.sampling import Kind, World
 from loopgrad.simplify.trials import AFTER, Draw, Memory, Pairing, Trial, elements
 
@@ -132,6 +133,13 @@ class Certifier:
         self.before = prepared(before)
         self.forward = prepared(forward) if forward is not None else None
         self.memory = Memory()
+        self.last: tuple[Program, Pairing] | None = None
+
+    def _pairing(self, after: Program) -> Pairing:
+        """Of the program that was asked for last, most often the same."""
+        if self.last is None or self.last[0] is not after:
+            self.last = after, Pairing(self.before, prepared(after), self.forward, self.memory)
+        return self.last[1]
 
     def compare(
         self,
@@ -143,8 +151,15 @@ class Certifier:
         ties: bool = True,
     ) -> Verdict:
         """As `certify`."""
-        pairing = Pairing(self.before, prepared(after), self.forward, self.memory)
+        pairing = self._pairing(after)
         return _Comparison(pairing, symmetric, kinks, ties).verdict(trials)
+
+    def keeps_digits(self, after: Program) -> bool:
+        """Is `after`, in float64, about as accurate, on the inputs of the first trial?"""
+        pairing = self._pairing(after)
+        comparison = _Comparison(pairing, symmetric=False, kinks=True, ties=True)
+        with localcontext(CONTEXT), np.errstate(all="ignore"):
+            return all(keeps_digits(pairing, t) for t in pairing.trials(comparison.first()))
 
     def counterexample(
         self,
@@ -155,7 +170,7 @@ class Certifier:
         ties: bool = True,
     ) -> Counterexample | None:
         """The first difference that these trials show."""
-        pairing = Pairing(self.before, prepared(after), self.forward, self.memory)
+        pairing = self._pairing(after)
         comparison = _Comparison(pairing, symmetric, kinks=True, ties=ties)
         with localcontext(CONTEXT), np.errstate(all="ignore"):
             for draw in draws:
@@ -186,6 +201,7 @@ class _Comparison:
 
     def __init__(self, pairing: Pairing, symmetric: bool, kinks: bool, ties: bool):
         self.pairing, self.symmetric, self.ties = pairing, symmetric, ties
+        pairing.too_large = 0
         self.levels = max(depth(program.facts) for program in pairing.programs)
         self.deep = self.levels > LONGEST  # residues alone cannot decide
         self.results = pairing.results
@@ -227,11 +243,11 @@ class _Comparison:
     def _attempt(self, attempt: int, trials: int) -> None:
         """The first trial on both lines, in a world of each kind. As long as reals have nothing to
         decide, further ones on residues alone; else on both, in one world."""
+        if attempt == 0:
+            self._compare(self.first())
+            return
         levels = min(self.levels + attempt // trials, LONGEST)
         every = tuple(map(World, self.kinds))
-        if attempt == 0:
-            self._compare(Draw(attempt, every, "both", levels, FEW))
-            return
         needed = "order" in self.beyond or self.infinite or self.tally.residues_differ or self.deep
         if not needed and (attempt < trials or attempt % 2):
             try:
@@ -241,6 +257,10 @@ class _Comparison:
                 self.infinite = True
         world = every[attempt % len(every)]
         self._compare(Draw(attempt, (world,), "both", levels, COPIES))
+
+    def first(self) -> Draw:
+        worlds = tuple(map(World, self.kinds))
+        return Draw(0, worlds, "both", min(self.levels, LONGEST), FEW)
 
     def _special(self) -> list[Draw]:
         """On the reals: each input zero in turn, where a rewriting that divides by it is undefined;

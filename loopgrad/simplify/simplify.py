@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from loopgrad.analysis.infer import infer
 from loopgrad.analysis.tidy import tidy
+from loopgrad.analysis.validity import validate
 from loopgrad.diagnostics import ProgramError
 from loopgrad.ir.limits import within_limits
 from loopgrad.ir.nodes import (
@@ -32,7 +33,6 @@ from loopgrad.simplify.joint import completed
 from loopgrad.simplify.reading import Reading
 from loopgrad.simplify.search import Candidate, cheaper
 from loopgrad.simplify.telling import Story
-from loopgrad.simplify.trial import agree
 
 
 def simplify(program: Program, forward: Program | None = None) -> Program:
@@ -70,7 +70,7 @@ def _simplified(program: Program, forward: Program | None) -> Program | None:
             continue
         if result in refused:
             continue
-        if certified(certifier, program, result, forward):
+        if certified(certifier, result):
             story = Story(program, result, forward, candidate, nf.naming())
             object.__setattr__(result, "_derivation", story)
             return result
@@ -78,17 +78,17 @@ def _simplified(program: Program, forward: Program | None) -> Program | None:
     return None
 
 
-def certified(
-    certifier: Certifier, program: Program, result: Program, forward: Program | None
-) -> bool:
-    """Do both lines say that the two are equal, with empty axes too?"""
+def certified(certifier: Certifier, result: Program) -> bool:
+    """Do both lines say that the two are equal, with empty axes too? Is the result a valid program, and
+    as accurate?"""
     try:
+        validate(result)
         verdict = certifier.compare(result)
         if verdict and certifier.counterexample(result, empty_axes(2)) is not None:
             return False
     except (ValueError, ProgramError):
         return False
-    return verdict.kind == "agree" and agree(program, result, forward)
+    return verdict.kind == "agree" and certifier.keeps_digits(result)
 
 
 def derivation(program: Program) -> Derivation:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import loopgrad as lg
-from loopgrad.simplify.certificate import Verdict, certify
+from loopgrad.ir.nodes import Accumulate, Apply, Block, Statement
+from loopgrad.ir.walk import reads
+from loopgrad.simplify.certificate import Certifier, Verdict, certify
 from loopgrad.simplify.trials import pairing
 from tests.simplify.mutations import mutations
 from tests.simplify.running import interpreted, trial
@@ -188,6 +191,59 @@ def test_mutated_backwards_are_caught(name: str) -> None:
         else:
             assert numerically_equal(literal, wrong, forward), f"{what}\n{wrong}"
     assert caught, "no mutation was a change"
+
+
+# Of random matrices few have a Cholesky factor: where the literal program is no number, the other may be any.
+@pytest.mark.parametrize("name", sorted(MUTATED.keys() - {"cholesky"}))
+def test_a_division_by_a_seed_is_caught(name: str) -> None:
+    """It changes nothing but where the seed is zero."""
+    literal = MUTATED[name].backward()
+    seeds = {i.name for i in literal.inputs if i.name.endswith(".grad")}
+
+    def divided(statement: Statement) -> Statement:
+        if isinstance(statement, Block):
+            return replace(statement, body=tuple(map(divided, statement.body)))
+        assert isinstance(statement, Accumulate)
+        found = [r for r in reads(statement.value) if r.tensor in seeds]
+        if not found:
+            return statement
+        return replace(
+            statement, value=Apply("/", (Apply("*", (statement.value, found[0])), found[0]))
+        )
+
+    wrong = replace(literal, statements=tuple(map(divided, literal.statements)))
+    assert wrong != literal
+    assert certify(literal, wrong, MUTATED[name]).kind == "differ"
+
+
+def test_one_program_compared_with_many() -> None:
+    literal = BATCHNORM.backward()
+    certifier = Certifier(literal, BATCHNORM)
+    short = lg.program(BACKWARDS["batch norm"][1])
+    for other in (literal, short, *(wrong for _, wrong in mutations(short)), short):
+        try:
+            found = certifier.compare(other)
+        except (lg.ProgramError, ValueError):
+            continue
+        assert (found.kind, found.known) == (certify(literal, other, BATCHNORM).kind, found.known)
+        assert str(found.counterexample) == str(certify(literal, other, BATCHNORM).counterexample)
+
+
+def test_sizes_at_which_the_second_does_not_run_refute_it() -> None:
+    """Subscripts out of range show in a trial of residues alone; the example has numbers."""
+    literal = lg.lib.depthwise_conv2d.backward()
+    swapped = lg.program(str(literal).replace("y.grad[b,c,m,n] * k", "y.grad[b,c,n,m] * k"))
+    found = certify(literal, swapped, lg.lib.depthwise_conv2d)
+    assert found.kind == "differ" and found.counterexample is not None
+
+
+def test_exponentials_deeper_than_the_chain_go_by_the_reals() -> None:
+    deep = "f(x0) -> x9:\n" + "".join(f"    x{k + 1} = tanh(x{k})\n" for k in range(9))
+    literal = lg.program(deep).backward()
+    found = certify(literal, literal.simplify())
+    assert found.kind == "agree" and found.lines == "reals" and found.trials < 8
+    wrong = next(w for what, w in mutations(literal) if what == "power off by one")
+    assert certify(literal, wrong).kind == "differ"
 
 
 def numerically_equal(p: lg.Program, q: lg.Program, forward: lg.Program) -> bool:
