@@ -339,6 +339,14 @@ def _without_bounds(r: Range) -> Range:
     return Range(r.index) if r.lower in (None, ZERO) and isinstance(r.upper, Extent) else r
 
 
+def summands(expression: Expression) -> list[tuple[bool, Expression]]:
+    """The terms of a sum, left to right, each with whether it is taken away."""
+    match expression:
+        case Apply("+" | "-" as operation, (left, right)):
+            return [*summands(left), (operation == "-", right)]
+    return [(False, expression)]
+
+
 def map_ranges(program: Program, change: Callable[[int, Range], Range]) -> Program:
     """The program with each range changed; they are numbered as `all_statements` meets them."""
     numbers = count()

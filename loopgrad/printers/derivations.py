@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from loopgrad.ir.nodes import Expression
-from loopgrad.ir.walk import without_bounds
+from loopgrad.ir.nodes import Apply, Expression, Number
+from loopgrad.ir.printer import show_expression
+from loopgrad.ir.walk import summands, without_bounds
 from loopgrad.printers.latex import expression, statements
 
 if TYPE_CHECKING:
     from loopgrad.simplify.derivation import Chain, Derivation, Step
+
+LONGEST = 116  # of a formula's text, where it stands in one row
 
 
 def latex(derivation: Derivation) -> str:
@@ -39,7 +42,8 @@ def notebook(derivation: Derivation) -> str:
 
 
 def _chain(chain: Chain) -> str:
-    rows = [f"{_show(chain.target)} &= {_show(chain.start)}"]
+    first, *more = _sum(chain.start)
+    rows = [f"{_show(chain.target)} &= {first}", *more]
     for step in chain.steps:
         rows += _step(step)
     rows.append(f"& \\quad {statements(chain.shown)}")
@@ -49,7 +53,21 @@ def _chain(chain: Chain) -> str:
 def _step(step: Step) -> Iterator[str]:
     mark = r"\text{; exact}" if step.exact else ""
     yield rf"& \qquad ({_sentence(step)}{mark})"
-    yield f"&= {_show(step.after)}"
+    first, *more = _sum(step.after)
+    yield f"&= {first}"
+    yield from more
+
+
+def _sum(e: Expression) -> list[str]:
+    """The formula; a long sum in rows, a term each."""
+    if len(show_expression(e)) <= LONGEST:
+        return [_show(e)]
+    (_, first), *others = summands(e)
+    rows = [_show(first)]
+    for minus, term in others:
+        signed = _show(Apply("-" if minus else "+", (Number(0), term)))
+        rows.append(rf"& \quad {signed.removeprefix('0 ')}")
+    return rows
 
 
 def _sentence(step: Step) -> str:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 from loopgrad.frontend.parser import parse
 from loopgrad.ir.nodes import Program
+from loopgrad.ir.printer import show_statement
 from loopgrad.problems import information, optimised
-from loopgrad.problems.answers import Part, Worked, statements_of
+from loopgrad.problems.answers import Evidence, Part, Worked, statements_of
 from loopgrad.problems.differences import check
+from loopgrad.simplify.equality import equal
 
 PROGRAMS = Path(__file__).with_name("problems.loops")
 SIZES = {"B": 5, "J": 4, "J'": 4, "I": 3, "K": 2, "T": 6}
@@ -53,17 +55,31 @@ def _softmax(programs: Mapping[str, Program]) -> Worked:
 
 def _batchnorm(programs: Mapping[str, Program]) -> Worked:
     batchnorm = programs["batchnorm"]
+    backward = batchnorm.backward()
+    simplified = backward.simplify()
     return Worked(
         "Problem 3. Backpropagation through batch normalisation",
         (batchnorm,),
         (
             Part(
                 "The loops for x.grad, μ.grad and s.grad from x'.grad, in the order to be executed",
-                batchnorm.backward(),
+                backward,
             ),
+            without_the_fifth(backward),
+            Part("Nor are three sums for each j needed, since", simplified.derivation),
+            Part("So x.grad is computed by", simplified),
         ),
         {batchnorm.name: check(batchnorm, SIZES)},
     )
+
+
+def without_the_fifth(backward: Program) -> Evidence:
+    """Going further than the problem asks."""
+    dropped = backward.statements[4]
+    others = tuple(s for s in backward.statements if s is not dropped)
+    verdict = equal(backward, replace(backward, statements=others)).verdict
+    lines = (show_statement(dropped), f"equal without it: {verdict}")
+    return Evidence("Going further: the fifth line adds nothing", lines, verdict == "proved")
 
 
 def _ugrnn(programs: Mapping[str, Program]) -> Worked:

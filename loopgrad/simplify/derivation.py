@@ -6,11 +6,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from loopgrad.ir.nodes import Accumulate, Expression, Range, Read, Reduction
+from loopgrad.ir.nodes import Accumulate, Apply, Expression, Number, Range, Read, Reduction
 from loopgrad.ir.printer import show_expression, show_statements
-from loopgrad.ir.walk import without_bounds
+from loopgrad.ir.walk import summands, without_bounds
 from loopgrad.simplify.rules import Mark, Rule
 
+LONGEST = 116  # of a line that is one
 Words = tuple[str | Expression, ...]  # a sentence, with formulas in it
 Lines = Literal["fields and reals", "reals", ""]
 
@@ -48,11 +49,12 @@ class Step:
 
     def __str__(self) -> str:
         target = show_expression(self.target)
-        return f"{target} = {show(self.before)}\n{self._line(' ' * len(target))}"
+        pad = " " * len(target)
+        return f"{target} = {lines_of(self.before, pad)}\n{self._line(pad)}"
 
     def _line(self, pad: str) -> str:
         mark = "; exact" if self.exact else ""
-        return f"{pad}     ({self.rule}{mark})\n{pad} = {show(self.after)}"
+        return f"{pad}     ({self.rule}{mark})\n{pad} = {lines_of(self.after, pad)}"
 
 
 def plain(words: Words) -> str:
@@ -61,6 +63,23 @@ def plain(words: Words) -> str:
 
 def show(expression: Expression) -> str:
     return show_expression(without_bounds(expression))
+
+
+def lines_of(expression: Expression, pad: str) -> str:
+    """The formula behind `pad = `; a long sum with each term on a line of its own."""
+    whole = show(expression)
+    terms = summands(expression)
+    if len(pad) + len(whole) <= LONGEST or len(terms) == 1:
+        return whole
+    shown = [show_operand(without_bounds(term), minus) for minus, term in terms]
+    shown[0] = shown[0].removeprefix("+ ")
+    return f"\n{pad}   ".join(shown)
+
+
+def show_operand(term: Expression, minus: bool) -> str:
+    """A term with the sign before it, as it stands in a sum."""
+    zero = Apply("-" if minus else "+", (Number(0), term))
+    return show_expression(zero).removeprefix("0 ")
 
 
 @dataclass(frozen=True)
@@ -88,8 +107,9 @@ class Chain:
 
     def __str__(self) -> str:
         target = show_expression(self.target)
-        lines = [f"{target} = {show(self.start)}"]
-        lines += [step._line(" " * len(target)) for step in self.steps]
+        pad = " " * len(target)
+        lines = [f"{target} = {lines_of(self.start, pad)}"]
+        lines += [step._line(pad) for step in self.steps]
         lines += [f"    {line}" for line in show_statements(self.shown)]
         return "\n".join(lines)
 

@@ -52,6 +52,10 @@ ANSWERS = {
         "for b, j:  x.grad[b,j] += 2 * s.grad[j] * (x[b,j] - μ[j]) / (B - 1)",
         "for b, j:  μ.grad[j]   -= 2 * s.grad[j] * (x[b,j] - μ[j]) / (B - 1)",
         "for b, j:  x.grad[b,j] += μ.grad[j] / B",
+        "for b, j:  μ.grad[j] -= 2 * s.grad[j] * (x[b,j] - μ[j]) / (B - 1)",
+        "equal without it: proved",
+        "(sum[b](x'[b,j]) = 0, by the definition of μ)",
+        "for b, j:  x.grad[b,j] += (x'.grad[b,j] + x'[b,j] * e[j] + e2[j]) / sqrt(s[j])",
     ],
     "4": [
         "for b, j, i:  Ra[b,j] += WhR[j,i] * h[b,i]",

@@ -36,3 +36,10 @@ def test_several_tensors_are_several_displays() -> None:
     derivation = lg.lib.ugrnn_cell.backward().simplify().derivation
     assert derivation.to("latex").count("\\[") == len(derivation.chains)
     assert derivation._repr_latex_().count("\\displaystyle") == len(derivation.chains)
+
+
+def test_a_long_sum_has_a_row_for_each_term() -> None:
+    derivation = lg.lib.batchnorm.backward().simplify().derivation
+    rows = derivation.to("latex").splitlines()
+    assert r"& \quad - \frac{\sum_{b'} {x'}^{\mathrm{grad}}_{b',j}}{B \, \sqrt{s_{j}}} \\" in rows
+    assert derivation.to("latex").count(r"\left") == derivation.to("latex").count(r"\right")

@@ -23,10 +23,11 @@ from loopgrad.simplify.sampling import World
 from loopgrad.simplify.steps import LAST, _Check, certified
 from loopgrad.simplify.trials import Draw
 
-CORPUS = lg.load(Path(__file__).parents[1] / "programs" / "corpus.loops")
+WRITTEN = Path(__file__).parents[1] / "programs"
+CORPUS, REFERENCES = (lg.load(WRITTEN / f"{n}.loops") for n in ("corpus", "references"))
 PROGRAMS = {
     f"{where}.{name}": program
-    for where, module in (("lib", lg.lib), ("corpus", CORPUS))
+    for where, module in (("lib", lg.lib), ("corpus", CORPUS), ("references", REFERENCES))
     for name in dir(module)
     if isinstance(program := getattr(module, name), lg.Program)
 }
@@ -168,6 +169,19 @@ def test_a_step_is_two_statements() -> None:
     assert (old.target, old.value, new.value) == (step.target, step.before, step.after)
     assert str(step).splitlines()[1].strip() == f"({step.rule})"
     assert step.mark == "reals" and not step.exact
+
+
+def test_a_long_sum_has_a_line_for_each_term() -> None:
+    chain = lg.lib.batchnorm.backward().simplify().derivation.chains[0]
+    lines = str(chain).splitlines()
+    assert max(map(len, lines)) <= 120
+    at = lines.index("                (put in μ.grad)")
+    assert lines[at + 1 : at + 5] == [
+        "            = x'.grad[b,j] / sqrt(s[j])",
+        "              + 2 * s.grad[j] / (B - 1) * (x[b,j] - μ[j])",
+        "              - sum[b'](x'.grad[b',j]) / (B * sqrt(s[j]))",
+        "              - 2 / (B * (B - 1)) * s.grad[j] * sum[b'](x[b',j] - μ[j])",
+    ]
 
 
 def test_another_notation() -> None:

@@ -93,6 +93,20 @@ ONLY_SOME = {
         "f(x[N]) -> y[N]:\n    for n:  y[n] += x[n] + x[n] * n * (n-1) * (n-2) * (n-3) * (n-4) * (n-5)",
     ),
     "small numbers": elementwise("x[n]", "x[n] if x[n] < 1000000 else 2 * x[n]"),
+    "small numbers, by abs": elementwise("abs(x[n] + 5000)", "x[n] + 5000"),
+    "small numbers, by a root": elementwise("((x[n] + 5000)**4)**0.25", "x[n] + 5000"),
+    "small numbers, by max=": (
+        "f(x[N]) -> m:\n    for n:  m max= x[n]",
+        "f(x[N]) -> m:\n    for n:  m max= x[n] if x[n] > -99999 else 0",
+    ),
+    "small sizes, in a recurrence": (
+        "f(x[N]) -> y[N]:\n    for n:\n        y[n] = x[n] + (y[n-1] if n > 0 else 0)",
+        "f(x[N]) -> y[N]:\n    for n:\n        y[n] = x[n] + (y[n-1] if n > 0 and n != 17 else 0)",
+    ),
+    "small sizes, in a product": (
+        "f(x[N]) -> y:\n    for n:  y *= x[n]",
+        "f(x[N]) -> y:\n    for n:  y *= x[n] if n < 21 else 1",
+    ),
     "small integers": (
         "f(int k[N]) -> y[N]:\n    y[n] = (k[n] % 1000) * 1.0",
         "f(int k[N]) -> y[N]:\n    y[n] = k[n] * 1.0",
