@@ -24,11 +24,11 @@ from loopgrad.simplify import normal_form as nf
 from loopgrad.simplify.bounds import is_bound, ranges_of
 from loopgrad.simplify.conditions import conditions_of, opposite
 from loopgrad.simplify.contraction import first_step
+from loopgrad.simplify.matching import match_product
 from loopgrad.simplify.normal_form import Atom, Poly
 from loopgrad.simplify.products import connected, free_in, joined
 from loopgrad.simplify.reading import Definition
 from loopgrad.simplify.regions import Region
-from loopgrad.simplify.relations import match_product
 from loopgrad.simplify.writing import Powers, Writer, invented
 
 

@@ -9,12 +9,15 @@ from itertools import combinations
 from loopgrad.diagnostics import ProgramError
 from loopgrad.ir.nodes import Block, Program
 from loopgrad.ir.operations import ElementType
+from loopgrad.simplify import atoms
 from loopgrad.simplify import normal_form as nf
 from loopgrad.simplify.alike import alike
 from loopgrad.simplify.budget import limited
+from loopgrad.simplify.conditions import at_least, conditions_of, form_of, opposite
 from loopgrad.simplify.contributions import Unsupported
 from loopgrad.simplify.domains import Domains
 from loopgrad.simplify.equations import equations
+from loopgrad.simplify.integers import UNIT, combined
 from loopgrad.simplify.labels import label, labelled
 from loopgrad.simplify.logs import split_logs
 from loopgrad.simplify.normal_form import Atom, Poly
@@ -71,7 +74,7 @@ def _equal(p: Program, q: Program, forward: Program | None) -> bool:
     if known is not None:
         definitions = equations(known, one.reading, one.reading.regions[0])
     for poly in pairs:
-        if poly is None or not any(not form.terms for form in _forms(poly, definitions, given)):
+        if poly is None or not any(map(_is_zero, _forms(poly, definitions, given))):
             return False
     return all(_same_domain(one, other, given, r.name) for r in p.results)
 
@@ -196,6 +199,40 @@ def _forms(
     for aliases, folds in ((False, True), (True, True), (False, False), (True, False)):
         yield expanded(learn(definitions, aliases, folds).reduce(poly))
     yield expanded(forward.whole(poly))
+
+
+def _is_zero(poly: Poly) -> bool:
+    return not poly.terms or not decided(poly).terms
+
+
+def decided(poly: Poly) -> Poly:
+    """Conditions as factors 0 and 1, with one of each condition and its opposite: `1 - [u <= t]`."""
+    parts = []
+    for term, coefficient in poly.terms:
+        bound, powers = term.opened()
+        conditions = list(conditions_of(powers))
+        if len(conditions) > MOST_GUARDS:
+            raise nf.TooLarge
+        rest = {a: p for a, p in powers.items() if a not in conditions}
+        factors = [(truth(condition), 1) for condition in conditions]
+        parts.append(nf.multiplied(bound, rest, coefficient, factors))
+    return nf.plus(*parts)
+
+
+def truth(condition: Atom) -> Poly:
+    """The condition as a number."""
+    match condition.name:
+        case atoms.IS_ZERO:
+            form = form_of(condition)
+            both = (*at_least(form), *at_least(combined({}, form, -1)))  # one of them holds anyway
+            return nf.plus(*map(truth, both), nf.number(-1))
+        case atoms.AT_LEAST:  # of `e >= 0` and `-e - 1 >= 0` one has a number below 0
+            plain = form_of(condition).get(UNIT, 0) >= 0
+        case name:
+            plain = name == atoms.HOLDS
+    if plain:
+        return nf.of_atom(Atom("truth", condition.name, condition.parts))
+    return nf.plus(nf.ONE, nf.scaled(truth(opposite(condition)), -1))
 
 
 def expanded(poly: Poly) -> Poly:

@@ -13,6 +13,7 @@ from loopgrad.simplify import normal_form as nf
 from loopgrad.simplify import relations as rel
 from loopgrad.simplify.conditions import conditions_of, follows
 from loopgrad.simplify.domains import is_nonnegative, is_positive_atom
+from loopgrad.simplify.matching import Names, match_atom, match_product
 from loopgrad.simplify.normal_form import Atom, Poly, Term
 from loopgrad.simplify.reading import Definition
 from loopgrad.simplify.relations import AtomRelation, Conditions, FoldRelation, SumRelation
@@ -105,7 +106,7 @@ class Algebra:
             nonlocal hit
             for relation in self.atoms.get(atom.shape, ()):
                 if only is None or only is relation:
-                    for names in rel.match_atom(relation.pattern, atom, {}, relation.variables):
+                    for names in match_atom(relation.pattern, atom, {}, relation.variables):
                         if not relation.holds(known, names):
                             continue
                         hit = True
@@ -212,7 +213,7 @@ class Algebra:
         pattern = {i for i, _ in relation.bound}
         variables = relation.variables | pattern
         fold = not relation.bound
-        for names in rel.match_product(relation.atoms, powers, {}, variables, within=fold):
+        for names in match_product(relation.atoms, powers, {}, variables, within=fold):
             taken = [names[i] for i, _ in relation.bound]
             if len(set(map(str, taken))) != len(taken) or not all(
                 isinstance(i, str) and extents.get(i) == e
@@ -267,7 +268,7 @@ def folded(poly: Poly, relation: FoldRelation) -> Poly:
     anchor, first = relation.terms[0]
     for term, coefficient in poly.terms:
         bound, powers = term.opened()
-        for names in rel.match_product(anchor, powers, {}, relation.variables, within=True):
+        for names in match_product(anchor, powers, {}, relation.variables, within=True):
             rest = _without(powers, anchor, names)
             scale = Fraction(coefficient) / first
             there = nf.plus(
@@ -287,7 +288,7 @@ def folded(poly: Poly, relation: FoldRelation) -> Poly:
 def _without(
     powers: Mapping[Atom, nf.Number],
     atoms: tuple[tuple[Atom, nf.Number], ...],
-    names: rel.Names,
+    names: Names,
     sign: int = 1,
 ) -> dict[Atom, nf.Number]:
     """The product divided by the atoms, under these names; with the sign -1, multiplied by them."""

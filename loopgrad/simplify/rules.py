@@ -41,7 +41,7 @@ RULES = (
         "j is not in a",
         "extraction",
     ),
-    Rule("count", "sum[j](1) = J", "reals", "", "terms"),
+    Rule("count", "sum[j](1) = J", "reals", "J is not negative", "sums"),
     Rule("delta", "sum[j](f[j] * (j == e)) = f[e]", "reals", "e is in range", "terms"),
     Rule("powers", "a**r * a**s = a**(r + s)", "reals", "both sides are numbers", "functions"),
     Rule("exp", "exp(a) * exp(b) = exp(a + b), exp(log(a)) = a", "reals", "a > 0", "functions"),

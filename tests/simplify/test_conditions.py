@@ -10,6 +10,7 @@ import pytest
 import loopgrad as lg
 from loopgrad.simplify.certificate import certify
 from loopgrad.simplify.cost import cost
+from loopgrad.simplify.forms import equal_forms
 from tests.simplify.test_golden import lines, simplified
 
 CAUSAL = """
@@ -284,3 +285,110 @@ def test_a_length_is_not_taken_for_positive() -> None:
     program = lg.program("f(x[N], a) -> y:\n    for i < N-1:  y += a\n    for i < N-1:  y += a")
     for size in (0, 1, 4):
         assert program.simplify()(np.zeros(size), 1.0) == program(np.zeros(size), 1.0)
+
+
+EQUAL = {
+    "a cross entropy is an entropy and a divergence": (
+        "f(P[N], Q[N]) -> H:\n    for n:  H -= P[n] * log(Q[n])   if P[n] > 0",
+        "f(P[N], Q[N]) -> H:\n    for n:  H -= P[n] * log(P[n])   if P[n] > 0\n"
+        "    for n:  H += P[n] * log(P[n] / Q[n])   if P[n] > 0",
+    ),
+    "a guard and a range": (
+        "f(x[T,T]) -> y[T]:\n    for t, u <= t:  y[t] += x[t,u]",
+        "f(x[T,T]) -> y[T]:\n    for t, u:  y[t] += x[t,u]   if u < t + 1",
+    ),
+    "a conditional and a range": (
+        "f(x[T,T]) -> y[T]:\n    for t, u <= t:  y[t] += x[t,u]",
+        "f(x[T,T]) -> y[T]:\n    for t, u:  y[t] += x[t,u] if not u > t else 0",
+    ),
+    "two triangles are a square": (
+        "f(x[T,T]) -> y[T]:\n    for t, u <= t:  y[t] += x[t,u]\n    for t, t < u < T:  y[t] += x[t,u]",
+        "f(x[T,T]) -> y[T]:\n    for t, u:  y[t] += x[t,u]",
+    ),
+    "a square less a triangle": (
+        "f(x[T,T]) -> y[T]:\n    for t, u:  y[t] += x[t,u]\n    for t, t < u < T:  y[t] -= x[t,u]",
+        "f(x[T,T]) -> y[T]:\n    for t, u <= t:  y[t] += x[t,u]",
+    ),
+    "all but the diagonal": (
+        "f(x[N,N]) -> y:\n    for i, j:  y += x[i,j] if i != j else 0",
+        "f(x[N,N]) -> y:\n    for i, j:  y += x[i,j] if i < j else 0\n    for i, j:  y += x[i,j]   if j < i",
+    ),
+    "counted from 0 and from 1": (
+        "f(x[N]) -> y:\n    for i < N-1:  y += x[i+1]",
+        "f(x[N]) -> y:\n    for 1 <= i < N:  y += x[i]",
+    ),
+    "a target counted from 1": (
+        "f(x[N]) -> y[N]:\n    for i < N-1:  y[i+1] += x[i]",
+        "f(x[N]) -> y[N]:\n    for 1 <= i < N:  y[i] += x[i-1]",
+    ),
+    "counted backwards": (
+        "f(x[N]) -> y:\n    for i < N:  y += x[N-1-i]**2",
+        "f(x[N]) -> y:\n    for i:  y += x[i]**2",
+    ),
+    "a piece and the whole": (
+        "f(x[N]) -> y[N]:\n    for n:  y[n] += x[n] if x[n] > 0 else 0.1 * x[n]",
+        "f(x[N]) -> y[N]:\n    for n:  y[n] += 0.1 * x[n]\n    for n:  y[n] += 0.9 * x[n]   if x[n] > 0",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", EQUAL)
+def test_is_proved_to_be_equal(name: str) -> None:
+    one, other = map(lg.program, EQUAL[name])
+    assert equal_forms(one, other)
+    assert lg.equal(one, other).verdict == "proved"
+
+
+DIFFERENT = {
+    "a length that may be below 0": (
+        "f(x[N], a) -> y:\n    for i < N-1:  y += a",
+        "f(x[N], a) -> y:\n    y += a * (N - 1)",
+    ),
+    "more taps than samples": (
+        "f(x[I], w[K]) -> y:\n    for i < I-K+1, k:  y += w[k]",
+        "f(x[I], w[K]) -> y:\n    for k:  y += w[k] * (I - K + 1)",
+    ),
+    "with and without the diagonal": (
+        "f(x[T,T]) -> y[T]:\n    for t, u <= t:  y[t] += x[t,u]",
+        "f(x[T,T]) -> y[T]:\n    for t, u < t:  y[t] += x[t,u]",
+    ),
+    "a row that may be masked whole": (
+        "f(s[B,J], bool m[B,J]) -> y[B]:\n    for b, j:  Z[b] += exp(s[b,j])   if m[b,j]\n"
+        "    for b, j:  y[b] += exp(s[b,j]) / Z[b]   if m[b,j]",
+        "f(s[B,J], bool m[B,J]) -> y[B]:\n    for b, j:  y[b] += (1 + 0 * s[b,j]) / J   if m[b,j] or not m[b,j]",
+    ),
+    "a condition that hides a division": (
+        "f(x[N]) -> y[N]:\n    for n:  y[n] += x[n] / x[n]   if x[n] > 0",
+        "f(x[N]) -> y[N]:\n    for n:  y[n] += x[n] / x[n]   if x[n] >= 0",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", DIFFERENT)
+def test_is_never_proved_to_be_equal(name: str) -> None:
+    one, other = map(lg.program, DIFFERENT[name])
+    assert not equal_forms(one, other)
+    assert lg.equal(one, other).verdict != "proved"
+
+
+def test_the_theorem_of_a_masked_softmax_needs_its_mask() -> None:
+    """`sum[j](p[b,j]) = 1` where one is not masked: a backward that reads the sum keeps it."""
+    forward = lg.program("""\
+f(s[B,J], bool m[B,J], a[B]) -> y[B]:
+    for b, j:  Z[b]   += exp(s[b,j])   if m[b,j]
+    for b, j:  p[b,j] += exp(s[b,j]) / Z[b]   if m[b,j]
+    for b, j:  y[b]   += a[b] * p[b,j]
+""")
+    literal = forward.backward(wrt="a")
+    result = literal.simplify()
+    g, p = np.ones(2), np.array([[0.25, 0.75], [0.0, 0.0]])
+    given = {
+        "y.grad": g,
+        "p": p,
+        "m": p > 0,
+        "s": np.zeros((2, 2)),
+        "a": g,
+        "Z": np.array([1, 0.0]),
+    }
+    for program in (literal, result):
+        np.testing.assert_allclose(program(*[given[i.name] for i in program.inputs]), [1, 0])
