@@ -189,7 +189,7 @@ GOLDEN = {
         """,
         """
         for b, i:     a.grad[b,i]      += y.grad[b,i] * (1 - y[b,i]**2)
-        for b, i:     c.grad[i]        += y.grad[b,i] * (1 - y[b,i]**2)
+        for b, i:     c.grad[i]        += a.grad[b,i]
         for b, i, d:  w.grad[d]        += x[b, i+d-1] * a.grad[b,i]   if 0 <= i + d - 1 < I
         for b, i, d:  x.grad[b, i+d-1] += w[d] * a.grad[b,i]   if 0 <= i + d - 1 < I
         """,
