@@ -46,6 +46,30 @@ def _folded(poly: Poly, earlier: Definition, value: Poly) -> Poly:
     return nf.plus(Poly(rest), nf.of_atom(nf.read(earlier.tensor, earlier.indices)))
 
 
+def drop_copies(forms: dict[str, Poly], own: Reading, movable: Collection[str]) -> None:
+    """Intermediates that only repeat another tensor: what reads them reads that.
+
+    Changes the forms in place: those of the copies are dropped.
+    """
+    for tensor in [t for t in forms if t in movable]:
+        source = _repeated(forms[tensor])
+        indices = own.definitions[tensor].indices
+        if source and forms[tensor] == nf.of_atom(nf.read(source, indices)):
+            del forms[tensor]
+            _rename(forms, tensor, source)
+
+
+def _rename(forms: dict[str, Poly], old: str, new: str) -> None:
+    def renamed(atom: Atom) -> Poly | None:
+        if atom.kind != "read" or atom.name != old:
+            return None
+        return nf.of_atom(nf.read(new, atom.parts))  # type: ignore[arg-type]
+
+    for reader, poly in forms.items():
+        if old in poly.tensors:
+            forms[reader] = nf.map_atoms(poly, renamed)
+
+
 def merge(
     forms: dict[str, Poly], own: Reading, movable: Collection[str], results: Collection[str]
 ) -> dict[str, Rescaled]:
@@ -68,15 +92,7 @@ def merge(
         if other.region.blocks != definition.region.blocks:
             continue
         del forms[result]
-
-        def renamed(atom: Atom, tensor: str = tensor, result: str = result) -> Poly | None:
-            if atom.kind != "read" or atom.name != tensor:
-                return None
-            return nf.of_atom(nf.read(result, atom.parts))  # type: ignore[arg-type]
-
-        for reader, poly in forms.items():
-            if tensor in poly.tensors:
-                forms[reader] = nf.map_atoms(poly, renamed)
+        _rename(forms, tensor, result)
         found[tensor] = Rescaled(result, tensor, nf.ONE)
     return found
 

@@ -24,7 +24,7 @@ from loopgrad.simplify.movable import movable_tensors, subscript_tensors
 from loopgrad.simplify.normal_form import Atom, Poly
 from loopgrad.simplify.reading import Reading
 from loopgrad.simplify.regions import Region, rebuilt
-from loopgrad.simplify.repeats import fold_repeated, merge
+from loopgrad.simplify.repeats import drop_copies, fold_repeated, merge
 from loopgrad.simplify.rescaling import Rescaled, rescale
 from loopgrad.simplify.rewrite import Algebra, learn
 from loopgrad.simplify.sharing import share
@@ -235,18 +235,19 @@ class Work:
         forms = {k: self._relaxed(k, kept) for k in present if k in self.reduced}
         movable = kept & set(self.candidates)
         fold_repeated(forms, own, self.given)
+        drop_copies(forms, own, movable)
         rescaled = rescale(forms, own, movable, self.algebra, extraction.taken)
         rescaled |= merge(forms, own, movable - set(rescaled), self.results)
         made: dict[str, list[Accumulate]] = {}
         for key, definition in present.items():
             tensor = definition.tensor
             name = rescaled[tensor].name if tensor in rescaled else tensor
+            if key in self.reduced and key not in forms:
+                continue  # another tensor has its place
             if name not in self.results:
                 locals.setdefault(tensor, replace(self._local(tensor), name=name))
             extraction.enter(definition.region)
             before = len(extraction.statements)
-            if key in self.reduced and key not in forms:
-                continue  # another tensor has its name
             if key not in forms:
                 extraction.statements += own.statements[key]
             elif forms[key].terms:
@@ -256,7 +257,7 @@ class Work:
                     with extraction.undone():
                         extraction.piece(name, definition, forms[key], sets, most)
                 except nf.TooLarge:
-                    if not self._as_written(key, alive, rescaled):
+                    if not self._as_written(key, alive, rescaled, forms):
                         raise
                     extraction.statements += own.statements[key]
             elif key == tensor and all(
@@ -276,9 +277,19 @@ class Work:
         value *= 1 + REPEATED * len(self.repeated - kept)
         return Candidate(statements, declared, value, kept, self, extraction, rescaled, made)
 
-    def _as_written(self, key: str, alive: set[str], rescaled: Mapping[str, Rescaled]) -> bool:
+    def _as_written(
+        self,
+        key: str,
+        alive: set[str],
+        rescaled: Mapping[str, Rescaled],
+        forms: Mapping[str, Poly],
+    ) -> bool:
         """Are the piece's statements right as they are, beside what the others have become?"""
         read = {r.tensor for s in self.own.statements[key] for r in statement_reads(s)}
+        if any(
+            k in self.reduced and k not in forms for t in read for k in self.own.pieces.get(t, ())
+        ):
+            return False
         changed = {key, *read} & {*rescaled, *(r.name for r in rescaled.values())}
         return not changed and read & set(self.own.computed) <= alive
 

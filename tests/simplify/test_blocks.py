@@ -128,6 +128,16 @@ PROGRAMS = {
                 for b, j:        h[t,b,j] += exp(A[j]) * x[t,b,j]
                 for b, j, i, k:  h[t,b,j] += W[j,k] * V[k,i] * h[t-1,b,i]   if t > 0
         """,
+    "a soft minimum over paths": """
+        paths(d[N,M], a) -> L:
+            for n < N:
+                for m < M:
+                    u[n,m] = exp(-r[n-1,m] / a) if n > 0 else 0
+                    l[n,m] = exp(-r[n,m-1] / a) if m > 0 else 0
+                    c[n,m] = exp(-r[n-1,m-1] / a) if n > 0 and m > 0 else 1
+                    r[n,m] = d[n,m] - a * log(u[n,m] + l[n,m] + c[n,m])
+            L = r[N-1,M-1]
+        """,
     "a selective scan": """
         scan(x[B,T,D], d[B,T,D], A[D,N], C[B,T,N], E[B,T,N]) -> y[B,T,D]:
             for t:
@@ -274,6 +284,21 @@ GOLDEN = {
             for b, j, i:  h.grad'[t-1,b,i] += h.grad'[t,b,j] * e3[j,i]   if t > 0
             for b, j:     A.grad[j]        += x[t,b,j] * h.grad'[t,b,j] * e4[j]
             for b, j:     x.grad[t,b,j]    += h.grad'[t,b,j] * e4[j]
+        """,
+    "a soft minimum over paths": """
+        r.grad[N-1,M-1] += L.grad
+        e               += a**2
+        for n descending:
+            for m descending:
+                d.grad[n,m]     += r.grad[n,m]
+                u.grad[n,m]     -= a * r.grad[n,m] / (u[n,m] + l[n,m] + c[n,m])
+                r.grad[n-1,m-1] -= c[n,m] * u.grad[n,m] / a   if m > 0 and n > 0
+                r.grad[n,m-1]   -= l[n,m] * u.grad[n,m] / a   if m > 0
+                r.grad[n-1,m]   -= u[n,m] * u.grad[n,m] / a   if n > 0
+                a.grad          -= r.grad[n,m] * log(u[n,m] + l[n,m] + c[n,m])
+                a.grad          += l[n,m] * r[n,m-1] * u.grad[n,m] / e   if m > 0
+                a.grad          += u[n,m] * r[n-1,m] * u.grad[n,m] / e   if n > 0
+                a.grad          += c[n,m] * r[n-1,m-1] * u.grad[n,m] / e   if m > 0 and n > 0
         """,
     "a selective scan": """
         for k, n:  e2[k,n] += exp(A[k,n])
