@@ -124,7 +124,7 @@ class Atom(Keyed):
         made.kind, made.name, made.parts, made.node = "read", self.name, indices, None
         made.height, made.free = 0, frozenset(indices)
         made.key = f"{self.name}[{','.join(indices)}]"
-        if all(map(_plain, self.parts)):
+        if _plain(self.parts):
             made.shape, made.tensors = self.shape, self.tensors
         else:
             made.shape = f"{self.name}[{','.join(['?'] * len(indices))}]"
@@ -144,7 +144,7 @@ class Atom(Keyed):
         match self.kind:
             case "read" | "delta":
                 parts = tuple([rename(p, names) for p in self.parts])  # type: ignore[arg-type]
-                if self.kind == "read" and all(map(_plain, parts)):
+                if self.kind == "read" and _plain(parts):
                     return self._read(parts)  # type: ignore[arg-type]
                 return Atom(self.kind, self.name, parts)
             case "index":
@@ -176,8 +176,12 @@ def negated(expression: Expression) -> Expression:
     return expression_of(combined({}, linear(expression), -1))
 
 
-def _plain(part: object) -> bool:
-    return isinstance(part, str)
+_TEXT = frozenset({str})
+
+
+def _plain(parts: tuple[object, ...]) -> bool:
+    """Are all of them indices?"""
+    return _TEXT.issuperset(map(type, parts))
 
 
 def rename(subscript: Subscript, names: Mapping[str, Subscript]) -> Subscript:

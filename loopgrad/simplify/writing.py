@@ -460,8 +460,13 @@ def content_of(poly: Poly) -> tuple[Poly, Poly]:
     if not shared and number == 1:
         return nf.ONE, poly
     content = nf.product((), shared, number)
-    inverse = nf.product((), {a: -p for a, p in shared.items()}, Fraction(1) / number)
-    return content, nf.plus(*(nf.times(Poly({t: c}), inverse) for t, c in poly.terms))
+    rest = []
+    for term, coefficient in poly.terms:
+        bound, powers = term.opened()
+        for atom, p in shared.items():
+            powers[atom] = powers.get(atom, 0) - p
+        rest.append(nf.product(bound, powers, Fraction(coefficient) / number))
+    return content, nf.plus(*rest)
 
 
 def _common(coefficients: list[Fraction]) -> nf.Number:
