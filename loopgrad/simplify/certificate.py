@@ -24,7 +24,6 @@ from loopgrad.simplify.differences import STRICT, difference, elements_at, finit
 from loopgrad.simplify.evaluate import Tensor, TooLarge, prepared
 from loopgrad.simplify.fields import LONGEST
 from loopgrad.simplify.integer_arithmetic import Undefined
-from loopgrad.simplify.levels import depth
 from loopgrad.simplify.lines import NeedsReals, Numbers
 from loopgrad.simplify.rounding import keeps_digits
 from loopgrad.simplify.sampling import Kind, World
@@ -202,7 +201,7 @@ class _Comparison:
     def __init__(self, pairing: Pairing, symmetric: bool, kinks: bool, ties: bool):
         self.pairing, self.symmetric, self.ties = pairing, symmetric, ties
         pairing.too_large = 0
-        self.levels = max(depth(program.facts) for program in pairing.programs)
+        self.levels = max(program.levels for program in pairing.programs)
         self.deep = self.levels > LONGEST  # residues alone cannot decide
         self.results = pairing.results
         self.kinks = kinks

@@ -11,7 +11,7 @@ import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from math import prod
 from typing import TypeAlias
 
@@ -43,6 +43,7 @@ from loopgrad.ir.walk import accumulates, all_statements, statement_reads
 from loopgrad.simplify.fields import UNKNOWN
 from loopgrad.simplify.integer_arithmetic import COMPARE, INTEGER, UPDATES, integer_power
 from loopgrad.simplify.integer_arithmetic import Undefined as Undefined
+from loopgrad.simplify.levels import depth
 from loopgrad.simplify.lines import Lines, Numbers
 from loopgrad.simplify.spaces import WORLD, Integers, Loop, Mask, Space, spread, worlds
 
@@ -85,6 +86,11 @@ class Prepared:
         self.facts = facts
         self.identities = _identities(facts)
         self.watched = _watched(facts)
+
+    @cached_property
+    def levels(self) -> int:
+        """Of the chain of finite fields; see `levels.depth`."""
+        return depth(self.facts)
 
 
 @once_per_program
