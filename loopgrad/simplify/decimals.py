@@ -19,6 +19,7 @@ Reals: TypeAlias = NDArray[np.object_]  # of Decimals
 
 DIGITS = 50
 CONTEXT = Context(prec=DIGITS, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[])
+FINER = Context(prec=DIGITS + 10, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[])  # is it rounding alone?
 
 ZERO, ONE, TWO = Decimal(0), Decimal(1), Decimal(2)
 NAN, INFINITY = Decimal("NaN"), Decimal("Infinity")
