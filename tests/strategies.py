@@ -9,6 +9,7 @@ probability zero by the random inputs, and are tested by hand elsewhere.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -377,6 +378,14 @@ STEPS = [
     step_call_slices,
     step_counts,
 ]
+Step = Callable[[Draft], None]
+BLOCKS = [
+    step_recurrence,
+    step_regions,
+    step_nested_blocks,
+    step_block_reductions,
+    step_product,  # blocks of running products, in its backward
+]
 
 
 @dataclass(frozen=True)
@@ -401,11 +410,13 @@ class Drawn:
 
 
 @st.composite
-def programs(draw: st.DrawFn, steps: int = 4, smallest: int = 1) -> Drawn:
+def programs(
+    draw: st.DrawFn, steps: int = 4, smallest: int = 1, among: Sequence[Step] = STEPS
+) -> Drawn:
     """A program of up to that many steps; its results are all floating tensors made on the way."""
     draft = Draft(draw)
     given_names = set(draft.tensors)
-    for step in draw(st.lists(st.sampled_from(STEPS), min_size=1, max_size=steps)):
+    for step in draw(st.lists(st.sampled_from(among), min_size=1, max_size=steps)):
         step(draft)
     computed = {n: axes for n, axes in draft.tensors.items() if n not in given_names}
     results = list(computed)[-draw(st.integers(1, 3)) :]

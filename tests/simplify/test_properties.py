@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 
 import loopgrad as lg
 from tests.derivatives import as_tuple
-from tests.strategies import Drawn, programs
+from tests.strategies import BLOCKS, Drawn, programs
 
 EFFORT = int(os.environ.get("LOOPGRAD_EFFORT", "1"))
 usual = settings(max_examples=25 * EFFORT, deadline=None, suppress_health_check=list(HealthCheck))
@@ -26,6 +26,16 @@ def run(program: lg.Program, values: dict[str, Any], sizes: dict[str, int]) -> t
 @given(programs(steps=3))
 @usual
 def test_simplified_is_literal(drawn: Drawn) -> None:
+    check(drawn)
+
+
+@given(programs(steps=2, among=BLOCKS))
+@settings(usual, max_examples=8 * EFFORT)
+def test_simplified_is_literal_with_blocks(drawn: Drawn) -> None:
+    check(drawn)
+
+
+def check(drawn: Drawn) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", lg.ProgramWarning)
         program = lg.program(drawn.text)
