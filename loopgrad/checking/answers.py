@@ -162,12 +162,16 @@ class Answers:
         needed = self.translation.closure(wanted) if wanted else []
         self.provided |= {p.target for p in needed}
         needed = [p for p in needed if p not in translated]
+        # What a block needs and stands in none goes before it.
+        outside = [p for p in needed if blocks and not p.blocks]
+        needed = [p for p in needed if p not in outside]
         everything = statements
-        if any(p.blocks[len(blocks) :] for p in needed):
+        if any(p.blocks for p in needed):
             everything = self.translation.together([*needed, *translated], like, blocks)
         elif needed:
             everything = [*self.translation.together(needed, None, blocks), *statements]
-        arguments, _ = self.translation.needs(everything)
+        before = self.translation.together(outside, None, ())
+        arguments, _ = self.translation.needs([*before, *everything])
         texts = show_statements(everything)
         said = [show_statement(s) for s in statements]
         if start is None:
@@ -176,8 +180,11 @@ class Answers:
         if how == "replace" and len(group) > 1:
             kept = [s for s in group if s is not like]
             texts = [*show_statements(kept), *texts]
-        declarations = self.translation.locals_for(everything)
-        return said, Patch(start, how, "\n".join(texts), tuple(arguments), (), declarations)
+        declarations = self.translation.locals_for([*before, *everything])
+        block = self.layout.start(blocks[0]) if blocks else None
+        first = (block, "\n".join(show_statements(before))) if before and block else None
+        text = "\n".join(texts)
+        return said, Patch(start, how, text, tuple(arguments), (), declarations, first)
 
     def replaced(self, b: Balance) -> list[Located]:
         """Where no edit is found: the right statements in the place of those that are left."""

@@ -104,7 +104,9 @@ def understand(
     )
     known = None if is_rewriting else gradients(forward)
     faults = [*_unknown_results(program, forward, computed, known)]
-    possible = computed if known is None else [*known.of_inputs.values(), *known.computed]
+    possible = (
+        computed if known is None else [*known.of_inputs.values(), *known.computed, *computed]
+    )
     judged = [n for n in names if n in possible]
     missing: list[str] = []
     if known is not None:
@@ -161,8 +163,27 @@ def _right(forward: Program, known: Gradients | None, judged: Sequence[str]) -> 
         derived = forward.backward([inputs[n] for n in judged])
         if {r.name for r in derived.results} == set(judged):
             return derived
-    derived = returning(known.full, judged)
-    return replace(derived, primal=forward)
+    full = known.full
+    if any(n not in known.computed and n not in inputs for n in judged):  # the forward's as well
+        full = _joint(forward, full)
+    return replace(returning(full, judged), primal=forward)
+
+
+def _joint(forward: Program, backward: Program) -> Program:
+    """Forward and backward as one program, whose results are those of both."""
+    first, second = infer(forward), infer(backward).program
+    names = {*first.tensors, *(a.name for a in first.program.arguments)}
+    return replace(
+        first.program,
+        name=backward.name,
+        arguments=(
+            *first.program.arguments,
+            *(a for a in second.arguments if a.name not in names),
+        ),
+        results=(*first.program.results, *second.results),
+        statements=(*first.program.statements, *second.statements),
+        locals=(*first.program.locals, *second.locals),
+    )
 
 
 # -------------------------------------------------------------------------------- names and ranks
@@ -189,7 +210,7 @@ def _unknown_results(
                 )
             continue
         possible = [*known.of_inputs.values(), *known.computed]
-        if name in possible:
+        if name in possible or name in computed:
             continue
         of = name.removesuffix(".grad")
         integer = next((i for i in forward.inputs if i.name == of and not i.differentiable), None)

@@ -183,7 +183,17 @@ class _Judging:
         findings = [*task.claim.findings, *missing]
         located = [self._finding(fault, found) for fault in found]
         findings = self._joined(findings, found, located)
-        mended = self._mended(found, [p for _, p in self._gradient_patches()])
+        more = [p for _, p in self._gradient_patches()]
+        mended = self._mended(found, more)
+        if mended is None and found and not more:
+            # What nothing reads any more may go, where it breaks a rule.
+            at = {fault.patch.at for fault in found if fault.patch is not None}
+            idle = [start for start in task.claim.faulty if start not in at]
+            gone = [Patch(start, "delete", None) for start in idle]
+            mended = self._mended(found, gone, whole=True) if gone else None
+            for start in idle if mended is not None else ():
+                number = task.claim.faulty[start]
+                findings[number] = replace(findings[number], how="delete", note=None)
         if not found and verdict is not None:
             findings.append(self._unlocated(verdict))
         return Judgement(
@@ -386,7 +396,13 @@ class _Judging:
 
     # -------------------------------------------------------------------------------- the mends
 
-    def _mended(self, found: Sequence[Located], more: Sequence[Patch]) -> str | None:
+    def _mended(
+        self, found: Sequence[Located], more: Sequence[Patch], whole: bool | None = None
+    ) -> str | None:
+        """The text with all mends made; None where that is not right.
+
+        whole: whether it has to be right, by default unless gradients are added that were not judged.
+        """
         patches = [f.patch for f in found if f.patch is not None]
         if len(patches) < len(found):
             return None
@@ -395,7 +411,8 @@ class _Judging:
             if start not in mended and repair.text is not None:
                 patches.append(Patch(start, "replace", repair.text))
         text = patched(self.task.claim, self.task.program, [*patches, *more])
-        return text if self._read(text, whole=not more) is not None else None
+        whole = not more if whole is None else whole
+        return text if self._read(text, whole=whole) is not None else None
 
     def _read(self, text: str, whole: bool = False) -> Program | None:
         """The program of a mended text, if it is one, and if it is right where `whole`."""
@@ -467,13 +484,14 @@ class _Judging:
 
 
 def _note(patch: Patch | None) -> str | None:
-    if patch is None or not (patch.header or patch.locals):
+    if patch is None:
         return None
     said = []
-    if patch.header:
-        said.append(
-            f"it reads {', '.join(f'`{h}`' for h in patch.header)}, to be added to the header"
-        )
+    if patch.before is not None:
+        said.append(f"before the block it needs `{patch.before[1]}`")
+    if patch.header and patch.how != "input":
+        listed = ", ".join(f"`{h}`" for h in patch.header)
+        said.append(f"it reads {listed}, to be added to the header")
     if patch.locals:
         said.append(f"it needs {', '.join(f'`local {x}`' for x in patch.locals)}")
-    return "; ".join(said)
+    return "; ".join(said) or None

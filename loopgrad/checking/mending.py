@@ -41,7 +41,8 @@ class Patch:
     """One mend: statements (a text, a line each) and where they go.
 
     at: the surface statement, by where it starts in the text. header: inputs and sizes that the
-    mend needs besides, results that it adds; locals: declarations.
+    mend needs besides, results that it adds; locals: declarations; before: statements to put before
+    another one, which starts there.
     """
 
     at: int
@@ -50,6 +51,7 @@ class Patch:
     header: tuple[str, ...] = ()
     results: tuple[str, ...] = ()
     locals: tuple[str, ...] = ()
+    before: tuple[int, str] | None = None
 
 
 # ------------------------------------------------------------------------------ statements and text
@@ -96,6 +98,10 @@ def patched(claim: Claim, program: Program, patches: Sequence[Patch]) -> str:
     text = claim.source.text
     changes: list[tuple[int, int, str]] = []
     for patch in dict.fromkeys(patches):
+        if patch.before is not None:
+            at, first = patch.before
+            indent = _indent(text, at)
+            changes.append((at, at, _indented(first, indent) + "\n" + indent))
         stretch = claim.stretches[patch.at]
         indent = _indent(text, stretch.start)
         match patch.how:

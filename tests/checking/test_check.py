@@ -468,3 +468,40 @@ def test_hostile_claims_end(name: str) -> None:
     assert not answer
     str(answer)
     assert time.process_time() - start < 20
+
+
+def test_where_no_small_change_helps_the_derived_statements_are_shown() -> None:
+    claimed = BACK_IN_TIME.replace("(w * d[t+1] if t < T-1 else 0)", "(w * d[t-1] if t > 0 else 0)")
+    answer = lg.check(RECURRENCE, claimed)
+    assert answer.findings[0].kind == "read before complete" and answer.findings[0].line == 3
+    assert {f.kind for f in answer.findings[1:]} == {"wrong value"}
+    assert answer.mended is not None and lg.check(RECURRENCE, answer.mended)
+
+
+def test_forward_and_backward_in_one() -> None:
+    fused = (
+        "fused(s[B,J], p.grad[B,J]) -> p[B,J], s.grad[B,J]:\n    for b, j:  Z[b] += exp(s[b,j])\n"
+        "    for b, j:  p[b,j] += exp(s[b,j]) / Z[b]\n    for b, j:  e[b] += p[b,j] * p.grad[b,j]\n"
+        "    for b, j:  s.grad[b,j] += p[b,j] * (p.grad[b,j] - e[b])"
+    )
+    assert lg.check(SOFTMAX, fused).judged == ("p", "s.grad")
+    finding = fault(SOFTMAX, fused.replace("/ Z[b]", "* Z[b]"))
+    assert finding.line == 3 and finding.kind == "wrong operation"
+
+
+def test_integer_results_are_judged() -> None:
+    forward = "f(x[N]) -> i:\n    for n:  m max= x[n]\n    for n:  i min= n   if x[n] == m"
+    assert lg.check(forward, forward.replace("m max=", "a max=").replace("== m", ">= a"))
+    assert not lg.check(forward, forward.replace("min= n", "min= n + 1"))
+
+
+def test_programs_made_by_python_functions() -> None:
+    @lg.program
+    def double(x: "N"):  # type: ignore[no-untyped-def, name-defined]  # noqa: F821
+        y, n = lg.tensor(), lg.index("n")
+        y[n] += 2 * x[n]
+        return y
+
+    assert lg.check(double, double.backward()).method == "proved"
+    finding = lg.check("f(x[N]) -> y[N]:\n    y[n] = 3 * x[n]", double).findings[0]
+    assert finding.line == 2 and finding.right == "for n:  y[n] += 3 * x[n]"
