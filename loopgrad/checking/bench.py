@@ -16,9 +16,9 @@ from loopgrad.checking.pieces import Fault, Piece, Place, numeric, pieces, whole
 from loopgrad.checking.trials import Trial, bound, constants_of
 from loopgrad.frontend.unfold import unfold
 from loopgrad.ir.limits import count_nodes
-from loopgrad.ir.nodes import Accumulate, Block, Expression, Number, Statement
+from loopgrad.ir.nodes import Accumulate, Block, Number, Statement
 from loopgrad.ir.operations import ElementType
-from loopgrad.ir.walk import statement_expressions, statement_reads
+from loopgrad.ir.walk import indices_of, statement_expressions, statement_reads
 from loopgrad.simplify.evaluate import TooLarge, Undefined, shape_of
 
 LARGEST_ORDERED = 80  # names, numbers and operations of a statement
@@ -113,15 +113,21 @@ class Bench:
         inputs = [n for n in mine if written[n].role == "input"]
         computed = [n for n in mine if written[n].role == "temporary"]
         floating = [n for n in (*inputs, *computed) if not isinstance(place.tensors[n], np.ndarray)]
-        conditions = [
-            c for c in (self._condition(p, piece) for p in self.translation.right) if c is not None
+        made = [self.inner(p, piece) for p in self.translation.right if p.target == piece.target]
+        right = [s for s in made if isinstance(s, Accumulate)]
+        reads = [
+            read
+            for s in right
+            for read in statement_reads(s)
+            if read.tensor in floating and indices_of(read) <= set(lengths)
         ]
         return Vocabulary(
             lengths,
             {n: array(place.tensors[n]).shape for n in floating},
             tuple(self.places[0].extents),
             tuple(c.name for c in self.task.program.constants),
-            tuple(dict.fromkeys(conditions)),
+            tuple(dict.fromkeys(s.guard for s in right if s.guard is not None)),
+            tuple(dict.fromkeys(reads)),
         )
 
     def _length(self, index: str, piece: Piece, place: Place) -> int:
@@ -131,12 +137,6 @@ class Bench:
         except Fault:
             return -1
         return upper.value if isinstance(upper, Number) and isinstance(upper.value, int) else -1
-
-    def _condition(self, right: Piece, piece: Piece) -> Expression | None:
-        if right.target != piece.target or right.statement.guard is None:
-            return None
-        made = self.inner(right, piece)
-        return made.guard if isinstance(made, Accumulate) else None
 
     def edits(self, piece: Piece) -> list[Edit]:
         """The edits of the statement; those that give a statement of the backward come first."""

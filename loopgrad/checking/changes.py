@@ -48,9 +48,12 @@ class Vocabulary:
     extents: Sequence[str]
     constants: Sequence[str]
     conditions: Sequence[Expression] = ()
+    reads: Sequence[Read] = ()
 
     def elements(self) -> Iterator[Read]:
-        """Elements of tensors that the indices reach, in any order of indices that fits."""
+        """What right statements read; then elements of tensors that the indices reach, in any order of
+        indices that fits."""
+        yield from self.reads
         for name, shape in self.shapes.items():
             choices = [[i for i, n in self.lengths.items() if n == extent] for extent in shape]
             ways = (w for w in product(*choices) if len(set(w)) == len(w))

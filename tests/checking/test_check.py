@@ -497,7 +497,7 @@ def test_integer_results_are_judged() -> None:
 
 def test_programs_made_by_python_functions() -> None:
     @lg.program
-    def double(x: "N"):  # type: ignore[no-untyped-def, name-defined]  # noqa: F821
+    def double(x: N):  # type: ignore[no-untyped-def, name-defined]  # noqa: F821
         y, n = lg.tensor(), lg.index("n")
         y[n] += 2 * x[n]
         return y

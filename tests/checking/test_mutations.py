@@ -53,9 +53,7 @@ def test_faults_are_caught_and_mended(name: str) -> None:
             continue
         assert answer.findings[0].line is not None
         assert answer.mended is not None, f"{what}\n{wrong}\n{answer}"
-        assert lg.check(forward, answer.mended), (
-            f"{what}\n{wrong}\n{answer.mended}"
-        )
+        assert lg.check(forward, answer.mended), f"{what}\n{wrong}\n{answer.mended}"
 
 
 @pytest.mark.parametrize("name", SAMPLE[1::2])
