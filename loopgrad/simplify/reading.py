@@ -233,6 +233,9 @@ def number_of(subscript: nf.Subscript) -> Poly:
                 parts.append(nf.scaled(number_of(name), multiple))
             case Extent(name) | Constant(name):
                 parts.append(nf.scaled(nf.of_atom(Atom("name", name, (), part)), multiple))
+            case Read(tensor, subscripts):
+                read = nf.read(tensor, [subscript_of(s) for s in subscripts])
+                parts.append(nf.scaled(nf.of_atom(read), multiple))
             case _:
                 parts.append(nf.scaled(nf.of_atom(Atom("opaque", "", (part,))), multiple))
     return nf.plus(*parts)

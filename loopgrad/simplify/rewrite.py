@@ -12,6 +12,7 @@ from loopgrad.ir.operations import ElementType
 from loopgrad.simplify import normal_form as nf
 from loopgrad.simplify import relations as rel
 from loopgrad.simplify.conditions import conditions_of, follows
+from loopgrad.simplify.counting import counted
 from loopgrad.simplify.domains import is_nonnegative, is_positive_atom
 from loopgrad.simplify.matching import Names, match_atom, match_product
 from loopgrad.simplify.normal_form import Atom, Poly, Term
@@ -20,6 +21,7 @@ from loopgrad.simplify.relations import AtomRelation, Conditions, FoldRelation, 
 
 MOST_ROUNDS = 60
 CANCEL = "cancel g against g + r: g / (g + r) = 1 - r / (g + r)"
+COUNT = "how often the loop runs"
 ROOT = "the root of a square: sqrt(s**2) = s, where s is a root itself"
 SUPPORT = "leave out what is multiplied by 0"
 Rule = AtomRelation | SumRelation | FoldRelation | str
@@ -33,6 +35,7 @@ class Algebra:
         self.sums: list[SumRelation] = []
         self.folds: list[FoldRelation] = []
         self.named: dict[str, Atom] = {}  # shapes of sums that stay one factor
+        self.bounds: frozenset[str] = frozenset()  # shapes of conditions that end within the axis
         self.nonnegative: set[str] = set()  # tensors that are so by their definition
         # Where tensors can be other than 0: their indices, and the conditions on those.
         self.supports: dict[str, tuple[tuple[str, ...], Conditions]] = {}
@@ -74,6 +77,7 @@ class Algebra:
             *(r for same in self.atoms.values() for r in same),
             *self.sums,
             *self.folds,
+            COUNT,
             ROOT,
             CANCEL,
             SUPPORT,
@@ -131,6 +135,10 @@ class Algebra:
                 changed = nf.map_atoms(poly, partial(_folded_inside, relation=fold))
                 if changed is not poly:
                     return changed
+        if only in (None, COUNT):
+            changed = counted(poly, self.bounds)
+            if changed is not poly:
+                return changed
         if only in (None, ROOT):
             changed = rooted(poly, self.nonnegative)
             if changed is not poly:
@@ -373,9 +381,18 @@ def _renaming(term: Term, opened: nf.Bound) -> dict[str, nf.Subscript]:
 # ------------------------------------------------------------------------------- from definitions
 
 
-def learn(definitions: Mapping[str, Definition], aliases: bool, folds: bool) -> Algebra:
-    """What the definitions of a forward say, each later tensor preferred to what it is made of."""
+def learn(
+    definitions: Mapping[str, Definition],
+    aliases: bool,
+    folds: bool,
+    bounds: frozenset[str] = frozenset(),
+) -> Algebra:
+    """What the definitions of a forward say, each later tensor preferred to what it is made of.
+
+    bounds: the shapes of conditions that are bounds of ranges.
+    """
     algebra = Algebra()
+    algebra.bounds = bounds
     floats = [
         d for d in definitions.values() if d.poly is not None and d.element is ElementType.FLOAT
     ]

@@ -442,6 +442,7 @@ def _algebras(
     that is the same share it."""
     found: dict[int, Algebra] = {}
     learnt: dict[tuple[object, ...], Algebra] = {}
+    bounds = frozenset(own.bounds | (known.bounds if known is not None else set()))
     for region in own.regions:
         holding = equations(known, own, region) if known is not None else {}
         holding = {k: d for k, d in holding.items() if d.tensor in source}
@@ -449,7 +450,7 @@ def _algebras(
             (k, tuple(sorted(d.fixed)), d.indices if d.fixed else ()) for k, d in holding.items()
         )
         if key not in learnt:
-            learnt[key] = learn(holding, aliases, folds)
+            learnt[key] = learn(holding, aliases, folds, bounds)
         found[region.number] = learnt[key]
     return found
 

@@ -28,7 +28,7 @@ from loopgrad.simplify.integers import Linear, combined, linear, shifted
 from loopgrad.simplify.normal_form import Atom, Poly
 from loopgrad.simplify.reading import Definition
 from loopgrad.simplify.relations import AtomRelation, FoldRelation, SumRelation
-from loopgrad.simplify.rewrite import CANCEL, SUPPORT, Algebra
+from loopgrad.simplify.rewrite import CANCEL, COUNT, SUPPORT, Algebra
 from loopgrad.simplify.rewrite import Rule as Relation
 from loopgrad.simplify.rules import BY_NAME
 from loopgrad.simplify.search import Candidate
@@ -267,7 +267,9 @@ class _Teller:
                 left = self._writer(names).expression(nf.plus(*terms))
                 row = "fold"
             case _:
-                return (rule,), {CANCEL: "cancel", SUPPORT: "support"}.get(rule, "root")
+                return (rule,), {CANCEL: "cancel", SUPPORT: "support", COUNT: "count"}.get(
+                    rule, "root"
+                )
         whole = rule.value if isinstance(rule.value, Poly) else nf.of_atom(rule.value)
         right = self._writer(names).expression(whole)
         conditions = () if isinstance(rule, FoldRelation) else rule.conditions

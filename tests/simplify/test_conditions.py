@@ -117,6 +117,20 @@ GOLDEN = {
         for b, t < n[b]:  s.grad[b,t] += p[b,t] * (p.grad[b,t] + e[b])
         """,
     ),
+    # A row has n[b] elements, where it has any: so its offsets add up to 0.
+    "layer norm over lengths": (
+        """
+        ragged(x[B,T], int n[B], eps = 1e-5) -> y[B,T]:
+            for b, t < n[b]:  m[b]   += x[b,t] / n[b]
+            for b, t < n[b]:  v[b]   += (x[b,t] - m[b])**2 / n[b]
+            for b, t < n[b]:  y[b,t] += (x[b,t] - m[b]) / sqrt(v[b] + eps)
+        """,
+        """
+        for b, t < n[b]:  e[b]        -= y.grad[b,t]
+        for b, t < n[b]:  e2[b]       -= y[b,t] * y.grad[b,t]
+        for b, t < n[b]:  x.grad[b,t] += (y.grad[b,t] + (y[b,t] * e2[b] + e[b]) / n[b]) / sqrt(v[b] + eps)
+        """,
+    ),
     "cross entropy where there is a class": (
         """
         loss(s[B,J], int y[B]) -> L[B]:
