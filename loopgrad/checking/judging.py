@@ -15,7 +15,7 @@ from loopgrad.checking import counterexamples
 from loopgrad.checking.answers import Located
 from loopgrad.checking.bench import Bench
 from loopgrad.checking.claims import Claim, read_claim
-from loopgrad.checking.findings import Counterexample, Finding, Judgement
+from loopgrad.checking.findings import Counterexample, Finding, How, Judgement
 from loopgrad.checking.floats import Floats, array
 from loopgrad.checking.headers import Task, certifiable, hoisted, lendable, understand
 from loopgrad.checking.locating import Locator
@@ -35,6 +35,7 @@ from loopgrad.simplify.forms import equal_forms
 SHOWING = 3  # trials on which faults are looked for
 DRAWN = 48  # trials, until some show a fault
 WORK = 3_000  # terms made for a proof
+HOWS: tuple[How, ...] = ("insert after", "insert before")
 PATIENCE = 2  # runs that take too long
 SMALL = 12  # sizes, where larger ones show none
 
@@ -179,7 +180,7 @@ class _Judging:
         verdict = None if task.claim.findings else self._verdict()
         if verdict is not None and verdict.kind != "differ":
             return self._agreed(verdict, missing)
-        found = self._found(verdict)
+        found = self._placed(self._found(verdict))
         findings = [*task.claim.findings, *missing]
         located = [self._finding(fault, found) for fault in found]
         findings = self._joined(findings, found, located)
@@ -265,6 +266,29 @@ class _Judging:
         if not trials:
             return []
         return Locator(Bench(self.task, trials)).locate()
+
+    def _placed(self, found: list[Located]) -> list[Located]:
+        """With a statement that is put in at another place, where the first one breaks the order."""
+        put_in = [f for f in found if f.patch is not None and f.patch.how == "insert after"]
+        if len(put_in) != 1 or self._mended(found, [], whole=True) is not None:
+            return found
+        fault, claim = put_in[0], self.task.claim
+        assert fault.patch is not None
+        depth = _depth(claim, fault.patch.at)
+        for start in claim.stretches:
+            if _depth(claim, start) != depth:
+                continue
+            for how in HOWS:
+                moved = replace(
+                    fault,
+                    patch=replace(fault.patch, at=start, how=how),
+                    statement=start,
+                    span=claim.stretch_span(start),
+                )
+                others = [moved if f is fault else f for f in found]
+                if self._mended(others, [], whole=True) is not None:
+                    return others
+        return found
 
     def _showing(self) -> list[Trial]:
         """Trials on which the claim is wrong, of different kinds, one of them at least."""
@@ -481,6 +505,11 @@ class _Judging:
             "insert after",
             f"and `{patch.results[0]}` is a result",
         )
+
+
+def _depth(claim: Claim, start: int) -> int:
+    """How far the statement is indented."""
+    return start - claim.source.line_starts[claim.source.line_of(start) - 1]
 
 
 def _note(patch: Patch | None) -> str | None:

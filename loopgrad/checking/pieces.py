@@ -190,7 +190,9 @@ def _extent(index: str, piece: Piece, place: Place) -> int:
     for block in piece.blocks:  # a block's index is used by all that stands in it
         if any(r.index == index for r in block.ranges):
             uses += list(_uses_inside(index, block))
-    firm = [u for u in uses if u[0].tensor in place.firm] or uses
+    # A computed target may be larger than what one of its statements writes.
+    firm = [u for u in uses if u[0].tensor in place.firm]
+    firm = firm or [u for u in uses if u[0] is not piece.statement.target] or uses
     extents: dict[int, Read] = {}
     for read, axis in firm:
         shape = place.shape(read.tensor)
