@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import reduce
 
 from loopgrad.ir.nodes import (
     Apply,
@@ -20,7 +21,7 @@ from loopgrad.ir.nodes import (
     Number,
     Read,
 )
-from loopgrad.ir.walk import apply, rebuild, substitute
+from loopgrad.ir.walk import apply, compare, reads, rebuild, substitute
 from loopgrad.stable import logistic
 from loopgrad.stable.forms import (
     UNIT,
@@ -42,6 +43,7 @@ from loopgrad.stable.writer import of_linear, of_product, of_terms
 
 MINUS, HALF = Fraction(-1), Fraction(1, 2)
 LARGEST_POWER = 16
+LARGEST_PEAK = 4  # exponents whose largest is written out
 
 
 @dataclass(frozen=True)
@@ -74,12 +76,20 @@ class Reader:
     scales: dict[str, Scale] = field(default_factory=dict)
     tops: list[Top] = field(default_factory=list)
     gains: int = 0
+    crossings: int = 0  # gains between factors of a product
+    opaque: bool = False  # whether tensors are not looked into
     useful: set[str] = field(default_factory=set)  # rescaled tensors whose scale met its inverse
 
     # ------------------------------------------------------------------------------ rewriting
 
     def value(self, expression: Expression) -> Expression:
         """The expression as it is best computed; itself where nothing is gained."""
+        outer, self.opaque = self.opaque, False
+        new = self._value(expression)
+        self.opaque = outer
+        return new
+
+    def _value(self, expression: Expression) -> Expression:
         before = self.gains
         match expression:
             case Apply("+" | "-", _):
@@ -90,7 +100,7 @@ class Reader:
             case Read(name):
                 return of_product(self.product(expression)) if name in self.scales else expression
             case Apply("*" | "/" | "neg" | "exp" | "sigmoid" | "sqrt" | "rsqrt" | "**"):
-                product = logistic_settled(self, self.product(expression))
+                product = self.best(expression)
                 return of_product(product) if self.gains > before else expression
             case Apply("log" | "log1p"):
                 linear = self.linear(expression)
@@ -115,6 +125,21 @@ class Reader:
         return change(expression)
 
     # ------------------------------------------------------------------------------ products
+
+    def best(self, expression: Expression) -> Product:
+        """The product, with tensors looked into only where something in them cancels, or overflows."""
+        start = self.crossings
+        through = logistic_settled(self, self.product(expression))
+        if not self.bounded(through.exponent) or not self._looks_into(expression):
+            return through
+        between = self.crossings
+        outer, self.opaque = self.opaque, True
+        closed = logistic_settled(self, self.product(expression))
+        self.opaque = outer
+        return through if between - start > self.crossings - between else closed
+
+    def _looks_into(self, expression: Expression) -> bool:
+        return any(r.tensor in self.products for r in reads(expression))
 
     def product(self, expression: Expression) -> Product:
         """The expression as a product; one factor where it is none."""
@@ -145,10 +170,16 @@ class Reader:
                         return found
             case Apply("+" | "-", _):
                 return self._sum(expression)
-            case Conditional(condition, then, Number(0 | 0.0)):
+            case Apply("log" | "log1p"):
+                linear = self.linear(expression)
+                if len(linear) == 1:
+                    ((atom, multiple),) = linear.items()
+                    return _multiple(atom, multiple)
+                return factor(of_linear(linear))
+            case Conditional(condition, then, Number(0)):
                 inner = self.product(then)
                 return replace(inner, guards=(self.stored(condition), *inner.guards))
-            case Number(0 | 0.0):
+            case Number(0):
                 return factor(expression)
         rewritten = self._inside(expression)
         return factor(rewritten)
@@ -169,7 +200,7 @@ class Reader:
             return replace(
                 stored.map(lambda e: substitute(e, binding)), sources=scale.sources | {name}
             )
-        if name in self.products:
+        if name in self.products and not self.opaque:
             return self.products[name].map(lambda e: substitute(e, binding))
         return factor(read)
 
@@ -186,21 +217,28 @@ class Reader:
                 self._gained(result)
             result = replace(result, exponent=exponent)
         if any(
-            isinstance(base, Apply) and base.operation == "sigmoid" and (power > 0) != (other > 0)
+            self._may_vanish(base) and (power > 0) != (other > 0)
             for base, power in a.factors.items()
             if (other := b.factors.get(base)) is not None
         ):
-            self.gains += 1
+            self._gained(result)
         return result
+
+    def _may_vanish(self, base: Expression) -> bool:
+        """Is it made of exponentials, so that `base / base` is 1 in the reals alone?"""
+        if isinstance(base, Read):
+            return base.tensor in self.products
+        return isinstance(base, Apply) and base.operation == "sigmoid"
 
     def _gained(self, product: Product) -> None:
         self.gains += 1
+        self.crossings += 1
         self.useful |= product.sources
 
     def powered(self, a: Product, power: Fraction) -> Product | None:
         result = powered(a, power)
         if result is not None and result.soft and power < 0:
-            self.gains += 1
+            self._gained(result)
             result = replace(result, soft=False)
         return result
 
@@ -220,6 +258,8 @@ class Reader:
         match atom:
             case Apply("-", (_, Read(name))):
                 return any(unify(t.difference, atom, {}) is not None for t in self._tops_of(name))
+            case Apply("-", (one, Conditional(_, Apply("max") as largest, Number(0)) as peak)):
+                return peak == finite(largest) and one in _operands(largest)
         return False
 
     def _tops_of(self, name: str) -> Iterator[Top]:
@@ -236,25 +276,22 @@ class Reader:
 
     def _sum(self, expression: Expression) -> Product:
         """A sum as one product, where it is the sum of exponentials or sigmoids; else one factor."""
-        before = self.gains
-        terms = [(negative, term) for negative, term in _flattened(expression, False)]
-        products = [negated(self.product(t)) if n else self.product(t) for n, t in terms]
+        products = self.terms(expression)
         found = self.summed(products)
-        if found is not None:
-            return found
-        if self.gains == before:
-            return factor(self.value(expression))
-        return factor(of_terms(logistic_settled(self, p) for p in products))
+        return factor(self.value(expression)) if found is None else found
 
-    def summed(self, products: list[Product]) -> Product | None:
-        """Their sum as a product, or None. Without guards."""
+    def summed(self, products: list[Product], any_exponent: bool = False) -> Product | None:
+        """Their sum as a product, or None. Without guards.
+
+        any_exponent: a common exponential is taken out even where it does not overflow.
+        """
         if any(p.guards for p in products):
             return None
         if len(products) == 2:
             found = self._of_two(*products)
             if found is not None:
                 return found
-        return self._with_common_factor(products)
+        return self._with_common_factor(products, any_exponent)
 
     def _of_two(self, a: Product, b: Product) -> Product | None:
         """`C + C * exp(u)`, `C - C * exp(u)`, `C - C * sigmoid(u)`."""
@@ -278,25 +315,49 @@ class Reader:
                 return replace(multiplied(one, factor(opposite)), soft=True)
         return None
 
-    def _with_common_factor(self, products: list[Product]) -> Product | None:
+    def _with_common_factor(self, products: list[Product], any_exponent: bool) -> Product | None:
         """What would overflow in each term, taken out of all."""
         taken = logistic.common(products, self.flat)
         exponents = [p.exponent for p in products]
-        alike = all(e == exponents[0] for e in exponents)
-        if alike and exponents[0] and not self.bounded(exponents[0]):
-            taken = multiplied(taken, exponential(exponents[0]))
+        if any(exponents):
+            exponent = self.largest(exponents)
+            if exponent is None:
+                return self._with_peak(products)
+            if any_exponent or not self.bounded(exponent):
+                taken = multiplied(taken, exponential(exponent))
         if not taken.factors and not taken.exponent:
             return None
         inverse = powered(taken, MINUS)
         assert inverse is not None
         rest = [logistic_settled(self, multiplied(p, inverse)) for p in products]
-        if any(p.exponent and not self.bounded(p.exponent) for p in rest):
+        if not all(self.bounded(p.exponent) for p in rest):
             return None
-        return replace(
-            multiplied(taken, factor(of_terms(rest))),
-            soft=True,
-            sources=frozenset().union(*(p.sources for p in products)),
-        )
+        return self._common(taken, rest, products)
+
+    def largest(self, exponents: list[Linear]) -> Linear | None:
+        """The one among them below which all others stay."""
+        for one in exponents:
+            others = [self.joined(plus(other, one, MINUS)) for other in exponents]
+            if all(self.bounded(other) for other in others):
+                return one
+        return None
+
+    def _with_peak(self, products: list[Product]) -> Product | None:
+        """The largest of several exponents, as an expression, taken out of a sum."""
+        whole = [of_linear(p.exponent) if p.exponent else Number(0) for p in products]
+        if len(set(whole)) > LARGEST_PEAK:
+            return None
+        largest = reduce(lambda a, b: apply("max", a, b), dict.fromkeys(whole))
+        peak = finite(largest)
+        rest = [
+            replace(p, exponent={apply("-", one, peak): Fraction(1)})
+            for p, one in zip(products, whole, strict=True)
+        ]
+        return self._common(exponential({peak: Fraction(1)}), rest, products)
+
+    def _common(self, taken: Product, rest: list[Product], whole: list[Product]) -> Product:
+        sources = frozenset[str]().union(*(p.sources for p in whole))
+        return replace(multiplied(taken, factor(of_terms(rest))), soft=True, sources=sources)
 
     # ------------------------------------------------------------------------------ linear forms
 
@@ -373,6 +434,9 @@ class Reader:
         if product.guards or not (product.exponent or _has_sigmoid(product)):
             return {rebuild(whole, self.value): Fraction(1)}
         self._gained(product)
+        pair = self._log_of_pair(product)
+        if pair is not None:
+            return pair
         result = product.exponent
         rest = replace(product, exponent=ZERO, soft=False)
         for base, power in product.factors.items():
@@ -381,6 +445,20 @@ class Reader:
                 result = plus(result, {apply("softplus", opposite): -power})
                 rest = replace(rest, factors={b: p for b, p in rest.factors.items() if b != base})
         return self.joined(plus(result, _log_of_rest(rest)))
+
+    def _log_of_pair(self, product: Product) -> Linear | None:
+        """log of `exp(a) + exp(b)`; not as `a + softplus(b - a)`, where a may be -inf."""
+        base = _sigmoid_in(product)
+        if base is None or len(product.factors) > 1 or product.factors[base] != MINUS:
+            return None
+        if not product.exponent or product.negative:
+            return None
+        first = exponential(product.exponent)
+        step = times(self.flat(base.operands[0]), MINUS)
+        second = exponential(self.joined(plus(product.exponent, step)))
+        found = self._with_peak([first, second])
+        assert found is not None
+        return plus(found.exponent, _log_of_rest(replace(found, exponent=ZERO)))
 
     def _is_top(self, atom: Expression) -> bool:
         return isinstance(atom, Read) and any(t.top.tensor == atom.tensor for t in self.tops)
@@ -446,6 +524,27 @@ class Reader:
                 if complete is not None:
                     return complete
         return None
+
+
+def _multiple(atom: Expression, multiple: Fraction) -> Product:
+    found = factor(atom)
+    if abs(multiple) != 1:
+        found = multiplied(factor(Number(abs(multiple).numerator)), found)
+        if multiple.denominator > 1:
+            found = multiplied(found, factor(Number(multiple.denominator), MINUS))
+    return negated(found) if multiple < 0 else found
+
+
+def finite(value: Expression) -> Expression:
+    """The value, or 0 where it is no finite number: what is taken off and put back cancels then."""
+    return Conditional(compare("<", apply("abs", value), Number(float("inf"))), value, Number(0.0))
+
+
+def _operands(largest: Expression) -> list[Expression]:
+    match largest:
+        case Apply("max", (left, right)):
+            return [*_operands(left), *_operands(right)]
+    return [largest]
 
 
 def logistic_settled(reader: Reader, product: Product) -> Product:

@@ -17,8 +17,8 @@ from loopgrad.analysis.facts import Facts
 from loopgrad.grad.assembly import needed
 from loopgrad.ir.nodes import (
     Accumulate,
+    Apply,
     Block,
-    Conditional,
     Expression,
     Index,
     Local,
@@ -35,7 +35,6 @@ from loopgrad.ir.walk import (
 )
 from loopgrad.ir.walk import (
     accumulates,
-    apply,
     compare,
     computed_tensors,
     conjunction,
@@ -55,7 +54,7 @@ from loopgrad.stable.forms import (
     plus,
     replaced,
 )
-from loopgrad.stable.reader import Reader, Scale, Top, logistic_settled
+from loopgrad.stable.reader import Reader, Scale, Top, finite, logistic_settled
 from loopgrad.stable.writer import of_linear, of_terms
 
 SIGNS = {Reduction.ADD: False, Reduction.SET: False, Reduction.SUBTRACT: True}
@@ -74,14 +73,18 @@ class Place:
         return (*(r for block in self.blocks for r in block.ranges), *self.statement.ranges)
 
 
-def scaled(facts: Facts) -> Program | None:
-    """The program with its exponentials shifted and put together; None where nothing is gained."""
-    return _Scaling(facts).program()
+def scaled(facts: Facts, tops: Sequence[Top] = ()) -> Program | None:
+    """The program with its exponentials shifted and put together; None where nothing is gained.
+
+    tops: maxima that are known beside those that `max=` statements make.
+    """
+    return _Scaling(facts, tuple(tops)).program()
 
 
 @dataclass
 class _Scaling:
     facts: Facts
+    tops: tuple[Top, ...] = ()
     refused: set[str] = field(default_factory=set)  # tensors that are not worth a scale
     reader: Reader = field(default_factory=Reader)
     inserted: dict[int, list[Statement]] = field(default_factory=dict)
@@ -141,7 +144,7 @@ class _Scaling:
             value = reader.value(statement.value)
             if reader.gains == before:
                 return statement
-            return replace(statement, value=value, guard=guard, ranges=ranges)
+            return _signed(replace(statement, value=value, guard=guard, ranges=ranges))
         subscripts = statement.target.subscripts
         binding = {f"${axis}": s for axis, s in enumerate(subscripts)}
         own = {substitute(a, binding): c for a, c in scale.exponent.items()}
@@ -149,12 +152,14 @@ class _Scaling:
         for term in reader.terms(statement.value):
             exponent = plus(reader.split(term.exponent), own, -1)  # type: ignore[arg-type]
             terms.append(logistic_settled(reader, replace(term, exponent=reader.joined(exponent))))
-        return replace(
-            statement,
-            target=Read(scale.stored, subscripts),
-            value=of_terms(terms),
-            guard=guard,
-            ranges=ranges,
+        return _signed(
+            replace(
+                statement,
+                target=Read(scale.stored, subscripts),
+                value=of_terms(terms),
+                guard=guard,
+                ranges=ranges,
+            )
         )
 
     def _restored(self, name: str) -> Accumulate:
@@ -177,7 +182,7 @@ class _Scaling:
 
     def _learn(self) -> None:
         """What each tensor is made of, in the order of the program."""
-        self.reader, self.inserted, self.locals = Reader(), {}, []
+        self.reader, self.inserted, self.locals = Reader(tops=list(self.tops)), {}, []
         self.taken = names_in(self.facts.program)
         for name, places in self.places.items():
             if self.facts.tensors[name].element is not ElementType.FLOAT:
@@ -259,7 +264,7 @@ class _Scaling:
             for p in places
             for t in self._terms(p)
         ]
-        whole = terms[0] if len(terms) == 1 else reader.summed(terms)
+        whole = terms[0] if len(terms) == 1 else reader.summed(terms, any_exponent=True)
         if whole is not None:
             whole = logistic_settled(reader, whole)
             if whole.exponent or any(
@@ -292,9 +297,10 @@ class _Scaling:
                 self._learn_shifted(name, terms)
                 return
             kept.append(own)
-        if kept[0] and all(k == kept[0] for k in kept):
-            sources = frozenset().union(*(t.sources for _, t in terms))
-            self.reader.scales[name] = Scale(self._stored(name), kept[0], sources)
+        exponent = self.reader.largest(kept)
+        if exponent:
+            sources = frozenset[str]().union(*(t.sources for _, t in terms))
+            self.reader.scales[name] = Scale(self._stored(name), exponent, sources)
 
     def _stored(self, name: str) -> str:
         stored = name
@@ -396,9 +402,16 @@ class _Scaling:
             for s, extent in zip(subscripts, extents, strict=True)
             if isinstance(s, Index) and s.name not in around
         )
-        finite = compare("<", apply("abs", maximum), Number(float("inf")))
-        value = Conditional(finite, maximum, Number(0.0))
-        return Accumulate(Read(top, subscripts), Reduction.SET, value, ranges)
+        return Accumulate(Read(top, subscripts), Reduction.SET, finite(maximum), ranges)
+
+
+def _signed(statement: Accumulate) -> Accumulate:
+    """`T -= e` for `T += -e`."""
+    other = {Reduction.ADD: Reduction.SUBTRACT, Reduction.SUBTRACT: Reduction.ADD}
+    match statement.value:
+        case Apply("neg", (operand,)) if statement.reduction in other:
+            return replace(statement, reduction=other[statement.reduction], value=operand)
+    return statement
 
 
 def assembled(facts: Facts, statements: Sequence[Statement], locals: Sequence[Local]) -> Program:

@@ -62,6 +62,18 @@ class Singles(Lines):
     def pi(self) -> Numbers:
         return self.number(math.pi)
 
+    def add(self, a: Numbers, b: Numbers) -> Numbers:
+        return _numbers(_array(a) + _array(b))
+
+    def subtract(self, a: Numbers, b: Numbers) -> Numbers:
+        return _numbers(_array(a) - _array(b))
+
+    def multiply(self, a: Numbers, b: Numbers) -> Numbers:
+        return _numbers(_array(a) * _array(b))
+
+    def negate(self, a: Numbers) -> Numbers:
+        return _numbers(-_array(a))
+
     def divide(self, a: Numbers, b: Numbers) -> Numbers:
         return _numbers(_array(a) / _array(b))
 
@@ -94,8 +106,9 @@ class Singles(Lines):
 
 
 def _array(a: Numbers) -> Array:
+    """Where some are chosen among others, they come as objects."""
     assert a.reals is not None
-    return a.reals
+    return a.reals.astype(SINGLE, copy=False)
 
 
 def _numbers(values: Array) -> Numbers:

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from decimal import localcontext
+
+import numpy as np
+
+from loopgrad.analysis.facts import Facts
 from loopgrad.analysis.infer import infer
 from loopgrad.analysis.tidy import tidy
 from loopgrad.analysis.validity import validate
@@ -10,8 +16,11 @@ from loopgrad.ir.limits import within_limits
 from loopgrad.ir.memo import once_per_program
 from loopgrad.ir.nodes import Apply, Program
 from loopgrad.ir.walk import all_statements, statement_expressions, subexpressions
+from loopgrad.simplify.decimals import CONTEXT
 from loopgrad.stable.gate import Gate
+from loopgrad.stable.reader import Top
 from loopgrad.stable.scaling import scaled
+from loopgrad.stable.shifting import Shift, candidates, moves, shifted
 
 KEPT = f"_{__name__}.stabilized"  # where `once_per_program` keeps the answer
 EXPONENTIALS = frozenset(("exp", "sigmoid"))
@@ -39,16 +48,70 @@ def stabilize(program: Program) -> Program:
 def stabilized(program: Program) -> Program | None:
     """The program as `compile` runs it, with every range written; None for the program itself."""
     facts = infer(program)
-    if not may_gain(facts.program):
+    shifts = candidates(facts)
+    if not shifts and not has_exponentials(facts.program):
         return None
     try:
-        found = scaled(facts)
-        if found is None:
-            return None
-        validate(within_limits(found))
-        return found if Gate(facts).passes(found) else None
-    except (ProgramError, RecursionError):
+        with localcontext(CONTEXT), np.errstate(all="ignore"):
+            return _Search(facts).best(shifts)
+    except RecursionError:
         return None
+
+
+class _Search:
+    """The forms of one program. Works in the decimals' context."""
+
+    def __init__(self, facts: Facts):
+        self.facts = facts
+        self.gate = Gate(facts)
+
+    def best(self, shifts: Sequence[Shift]) -> Program | None:
+        found = self._accepted(self.facts, (), None)
+        base, tops = self.facts, list[Top]()
+        for shift in shifts:
+            if self.gate.bears_offsets(found):
+                break
+            moved = self._shifted(base, shift)
+            if moved is None:
+                continue
+            new, top = moved
+            more = [*tops, *([top] if top is not None else [])]
+            better = self._accepted(new, more, found)
+            if better is not None:
+                found, base, tops = better, new, more
+        return found
+
+    def _accepted(self, base: Facts, tops: Sequence[Top], old: Program | None) -> Program | None:
+        """The base with its exponentials put together, if it passes."""
+        try:
+            new = scaled(base, tops) if has_exponentials(base.program) else None
+            if new is None and base is not self.facts:
+                new = base.program
+            if new is None:
+                return None
+            validate(within_limits(new))
+        except ProgramError:
+            return None
+        return new if self.gate.passes(new, old) else None
+
+    def _shifted(self, base: Facts, shift: Shift) -> tuple[Facts, Top | None] | None:
+        """The base with an input less a constant, if its results allow that."""
+        try:
+            candidate = shifted(base, shift)
+            opened = infer(candidate.open())
+            # At other sizes the same: three rows move their sum by 3 * c, and two do not.
+            ways = [
+                moves(candidate, opened, case.extents, case.constants, case.inputs, self.gate.rng)
+                for case in self.gate.cases
+            ]
+            moved = ways[0] if ways else None
+            if moved is None or any(way != moved for way in ways):
+                return None
+            if len(ways) < 2 and any(how.multiple for how in moved.values()):
+                return None
+            return infer(candidate.closed(moved)), candidate.top()
+        except ProgramError:
+            return None
 
 
 def settled(program: Program) -> Program:
@@ -58,7 +121,11 @@ def settled(program: Program) -> Program:
 
 
 def may_gain(program: Program) -> bool:
-    """Whether something in the program overflows, as far as one sees at once."""
+    """Whether something in the program overflows or cancels, as far as one sees at once."""
+    return has_exponentials(program) or bool(candidates(infer(program)))
+
+
+def has_exponentials(program: Program) -> bool:
     return any(
         isinstance(node, Apply) and node.operation in EXPONENTIALS
         for statement in all_statements(program.statements)
