@@ -50,6 +50,7 @@ ACCURATE = 1e-6  # of the largest value: as good as float32 gets
 WORSE = 2.0  # how many times the literal error is still no loss
 BETTER = 4.0  # how many times smaller an error has to be somewhere
 EQUAL = Decimal("1e-20")
+NO_DIFFERENCE = Decimal("1e-35")  # rounding, where numbers near 1 cancel
 LARGE = 1e4
 SIZES = ((3, 4, 5), (2,))  # of the first case, and of the second
 SATURATING = frozenset("exp sigmoid softplus tanh".split())
@@ -190,7 +191,10 @@ class Gate:
 
 
 def draw(literal: Facts, rng: np.random.Generator, sizes: tuple[int, ...]) -> Case | None:
-    """A case of such sizes, if the program takes them, in which the forward-computed inputs of a backward are what its forward computes."""
+    """A case, of such sizes if the program takes them.
+
+    The forward-computed inputs of a backward are what its forward computes.
+    """
     among = [literal]
     primal = literal.program.primal
     if primal is not None:
@@ -334,8 +338,11 @@ def in_worlds(tensor: Tensor) -> list[Tensor]:
     return [tensor[world : world + 1] for world in range(tensor.shape[0])]
 
 
-def error_of(found: Array, exact: Array) -> float:
-    """The largest difference, relative to the largest value; what float32 cannot hold is infinite."""
+def error_of(found: Array, exact: Array, nothing: float = 1e-37) -> float:
+    """The largest difference, relative to the largest value; what float32 cannot hold is infinite.
+
+    nothing: what is taken for no difference at all.
+    """
     with np.errstate(all="ignore"):
         expected = exact.astype(np.float32).astype(np.float64)
         finite = np.isfinite(expected)
@@ -349,7 +356,7 @@ def error_of(found: Array, exact: Array) -> float:
         if np.isnan(differences).any():
             return float("inf")
         largest = float(np.max(differences, initial=0.0))
-        if largest <= 1e-37:  # nothing that float32 could tell from 0
+        if largest <= nothing:
             return 0.0
         return largest / scale if scale else float("inf")
 
@@ -363,7 +370,7 @@ def equal(one: Tensor, other: Tensor) -> bool:
     after: list[Decimal] = list(other.reals.flat)  # type: ignore[arg-type]
     scale = max((abs(x) for x in before if x.is_finite()), default=Decimal(0))
     return all(
-        y.is_finite() and abs(x - y) <= EQUAL * scale
+        y.is_finite() and abs(x - y) <= max(EQUAL * scale, NO_DIFFERENCE)
         for x, y in zip(before, after, strict=True)
         if x.is_finite()
     )

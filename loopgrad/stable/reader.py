@@ -16,6 +16,7 @@ from functools import reduce
 
 from loopgrad.ir.nodes import (
     Apply,
+    Compare,
     Conditional,
     Expression,
     Number,
@@ -117,10 +118,14 @@ class Reader:
         """The expression with nothing changed but reads of tensors that are stored otherwise."""
 
         def change(node: Expression) -> Expression:
-            node = rebuild(node, change)
-            if isinstance(node, Read) and node.tensor in self.scales:
-                return of_product(self.product(node))
-            return node
+            match node:
+                case Compare((_,), (Read(name, subscripts), Number(0) as zero)):
+                    if name in self.scales:  # of the sign the scale says nothing
+                        stored = Read(self.scales[name].stored, tuple(map(change, subscripts)))
+                        return replace(node, operands=(stored, zero))
+                case Read(name) if name in self.scales:
+                    return of_product(self.product(node))
+            return rebuild(node, change)
 
         return change(expression)
 

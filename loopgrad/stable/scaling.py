@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from loopgrad.analysis.facts import Facts
+from loopgrad.analysis.infer import infer
 from loopgrad.grad.assembly import needed
 from loopgrad.ir.nodes import (
     Accumulate,
@@ -54,11 +55,16 @@ from loopgrad.stable.forms import (
     plus,
     replaced,
 )
+from loopgrad.stable.loops import loops_over
+from loopgrad.stable.parting import parted
 from loopgrad.stable.reader import Reader, Scale, Top, finite, logistic_settled
 from loopgrad.stable.writer import of_linear, of_terms
 
 SIGNS = {Reduction.ADD: False, Reduction.SET: False, Reduction.SUBTRACT: True}
 WATCHED = frozenset(("exp", "sigmoid", "log", "log1p"))
+
+
+PARTINGS = 3  # tensors that are taken apart at most, and one
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,15 @@ def scaled(facts: Facts, tops: Sequence[Top] = ()) -> Program | None:
 
     tops: maxima that are known beside those that `max=` statements make.
     """
-    return _Scaling(facts, tuple(tops)).program()
+    for _ in range(PARTINGS):
+        scaling = _Scaling(facts, tuple(tops))
+        found = scaling.program()
+        apart = next(iter(scaling.mixed.items()), None)
+        parts = None if apart is None else parted(facts, *apart)
+        if parts is None:
+            return found
+        facts = infer(parts)
+    return found
 
 
 @dataclass
@@ -89,6 +103,9 @@ class _Scaling:
     reader: Reader = field(default_factory=Reader)
     inserted: dict[int, list[Statement]] = field(default_factory=dict)
     locals: list[Local] = field(default_factory=list)
+
+    # Tensors whose statements have different scales, and the statements of the first.
+    mixed: dict[str, list[Accumulate]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.places: dict[str, list[Place]] = {}
@@ -164,18 +181,14 @@ class _Scaling:
 
     def _restored(self, name: str) -> Accumulate:
         """A result that is stored without its scale, with it."""
-        extents = self.facts.tensors[name].extents
-        taken = {*self.facts.tensors, *self.facts.extents, *self.facts.constants}
-        indices: list[str] = []
-        for axis in range(len(extents)):
-            indices.append(fresh_name(f"i{axis}", taken))
-        subscripts = tuple(map(Index, indices))
+        ranges = loops_over(self.facts, self.facts.tensors[name].extents)
+        subscripts = tuple(Index(r.index) for r in ranges)
         stored = self.reader._read(Read(name, subscripts), name, subscripts)
         return Accumulate(
             Read(name, subscripts),
             Reduction.SET,
             of_terms([stored]),
-            tuple(Range(i, NO_RANGE, e) for i, e in zip(indices, extents, strict=True)),
+            ranges,
         )
 
     # ------------------------------------------------------------------------------ learning
@@ -298,6 +311,10 @@ class _Scaling:
                 return
             kept.append(own)
         exponent = self.reader.largest(kept)
+        if exponent is None:
+            first = [p.statement for (p, _), k in zip(terms, kept, strict=True) if k == kept[0]]
+            if name not in self.results:
+                self.mixed[name] = first
         if exponent:
             sources = frozenset[str]().union(*(t.sources for _, t in terms))
             self.reader.scales[name] = Scale(self._stored(name), exponent, sources)

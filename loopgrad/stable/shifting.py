@@ -7,7 +7,7 @@ decimals. A result may also move by a multiple of the constant, as a log of a su
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
@@ -25,14 +25,12 @@ from loopgrad.ir.nodes import (
     Input,
     Local,
     Program,
-    Range,
     Read,
     Reduction,
     Statement,
 )
 from loopgrad.ir.operations import ElementType
 from loopgrad.ir.walk import (
-    ZERO,
     accumulates,
     apply,
     children,
@@ -60,10 +58,12 @@ from loopgrad.simplify.evaluate import (
 from loopgrad.simplify.lines import Lines, Numbers
 from loopgrad.simplify.spaces import worlds
 from loopgrad.stable.forms import Linear
+from loopgrad.stable.loops import loops_over
 from loopgrad.stable.reader import Top, finite
 
 PAIRED = (0, 0, 1, 1, 2, 2)  # worlds whose inputs are run without and with a constant
 EQUAL = Decimal("1e-20")
+NO_DIFFERENCE = Decimal("1e-35")  # rounding, where numbers near 1 cancel
 LARGEST_MULTIPLE = 4
 
 DEEPEST = 3  # tensors between an exponent and an input
@@ -250,7 +250,7 @@ class Shifted:
         """The maximum or the mean, or 0 where that is no finite number."""
         shift = self.shift
         extents = self.facts.tensors[shift.tensor].extents
-        ranges = self._loops(extents)
+        ranges = loops_over(self.facts, extents)
         subscripts = tuple(Index(r.index) for r in ranges)
         kept = tuple(subscripts[axis] for axis in shift.kept)
         value: Expression = Read(shift.tensor, subscripts)
@@ -271,22 +271,12 @@ class Shifted:
             tuple(ranges[axis] for axis in shift.kept),
         )
 
-    def _loops(
-        self, extents: Sequence[Expression], others: Set[str] = frozenset()
-    ) -> tuple[Range, ...]:
-        taken = names_in(self.facts.program) | {self.constant} | others
-        found = []
-        for axis, extent in enumerate(extents):
-            name = fresh_name(f"i{axis}", taken)
-            taken.add(name)
-            found.append(Range(name, ZERO, extent))
-        return tuple(found)
-
     def _restored(self, name: str, stored: str, how: Moved) -> Iterator[Accumulate]:
-        ranges = self._loops(self.facts.tensors[name].extents)
+        ranges = loops_over(self.facts, self.facts.tensors[name].extents)
         subscripts = tuple(Index(r.index) for r in ranges)
         extents = self.facts.tensors[self.shift.tensor].extents
-        own = self._loops([extents[axis] for axis in self.shift.kept], {r.index for r in ranges})
+        kept = [extents[axis] for axis in self.shift.kept]
+        own = loops_over(self.facts, kept, {r.index for r in ranges})
         at: list[Expression] = [
             Index(r.index) if axis is None else subscripts[axis]
             for r, axis in zip(own, how.axes, strict=True)
@@ -420,7 +410,7 @@ def _move(
     scale = max((abs(x) for x, _ in numbers), default=Decimal(0))
     if not numbers:
         return None
-    if all(y.is_finite() and abs(x - y) <= EQUAL * scale for x, y in numbers):
+    if all(y.is_finite() and abs(x - y) <= max(EQUAL * scale, NO_DIFFERENCE) for x, y in numbers):
         return STILL
     axes = _embedded(kept, own)
     summed = tuple(1 + axis for axis, at in enumerate(axes) if at is None)

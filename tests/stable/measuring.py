@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from decimal import localcontext
 from typing import Any
 
@@ -12,25 +13,98 @@ import loopgrad as lg
 from loopgrad.analysis.infer import infer
 from loopgrad.ir.nodes import Program
 from loopgrad.simplify.decimals import CONTEXT
-from loopgrad.simplify.evaluate import Setting, evaluate
-from loopgrad.simplify.lines import Lines
+from loopgrad.simplify.evaluate import Prepared, Setting, Tensor, computed
+from loopgrad.simplify.lines import Lines, Numbers
+from loopgrad.simplify.spaces import worlds
+from loopgrad.stable.gate import KINDS, as_decimals, as_floats, error_of
+from loopgrad.stable.singles import Singles
+from loopgrad.stable.stabilize import stabilized
 from tests.stable.corpus import Case
 
 Arrays = Mapping[str, np.ndarray]
 
 SIZES = {"B": 3, "J": 5, "N": 8, "T": 4, "U": 6, "E": 2, "K": 3}
 VARIED = {"s", "r", "x"}
-from loopgrad.stable.gate import KINDS, as_decimals, as_floats, error_of  # noqa: E402
+DRAWS = 16  # of each kind
+# What is taken for no error: of values, what float64 makes of numbers near 1; of derivatives, half a unit in
+# the last place of the seeds, which are near 1 and may cancel (a softmax that is sure has no gradient).
+NOTHING = {"value": 1e-15, "gradient": 6e-8, "tangent": 6e-8}
+PARTS = ("value", "gradient", "tangent")
 
 
-def inputs_of(program: Program, kind: str, seed: int, sizes: Mapping[str, int] = SIZES) -> Arrays:
-    """Inputs of a kind (a key of `KINDS`), in float32."""
+@dataclass(frozen=True)
+class Errors:
+    """Over the draws of a kind, of the loops as they are written and of what runs: the largest, and the
+    root mean square."""
+
+    literal: float
+    stable: float
+    literal_mean: float
+    stable_mean: float
+
+
+def variants(case: Case, part: str) -> tuple[Program, Program]:
+    """What is measured, and what says what is right: the program, its backward, its forward mode."""
+    program, reference = case.program, case.reference
+    if part == "gradient":
+        pair = (p.backward(case.wrt, recompute=True) for p in (program, reference))
+    elif part == "tangent":
+        pair = (p.forward_mode(case.wrt) for p in (program, reference))
+    else:
+        return program, reference
+    first, second = pair
+    return first, second
+
+
+def errors(case: Case, part: str) -> dict[str, Errors]:
+    """Of each kind."""
+    program, reference = variants(case, part)
+    drawn = [inputs_of((program, reference), kind, seed) for kind in KINDS for seed in range(DRAWS)]
+    inputs = {name: np.stack([one[name] for one in drawn]) for name in drawn[0]}
+    stable = stabilized(program) or program
+    with localcontext(CONTEXT), np.errstate(all="ignore"):
+        exact = run(reference, inputs, Lines(None))
+        literal = run(program, inputs, Singles())
+        found = run(stable, inputs, Singles())
+    result: dict[str, Errors] = {}
+    for number, kind in enumerate(KINDS):
+        places = range(number * DRAWS, (number + 1) * DRAWS)
+        each = [
+            [max(error_of(got[n][w], exact[n][w], NOTHING[part]) for n in exact) for w in places]
+            for got in (literal, found)
+        ]
+        means = [float(np.sqrt(np.mean(np.square(one)))) for one in each]
+        result[kind] = Errors(max(each[0]), max(each[1]), *means)
+    return result
+
+
+def run(program: Program, inputs: Arrays, lines: Lines) -> dict[str, np.ndarray]:
+    """The results in all worlds, which are axis 0, as float64."""
+    facts = infer(program)
+    extents = {name: SIZES[name] for name in facts.extents if name in SIZES}
+    constants = {c.name: c.value for c in facts.program.constants}
+    given: dict[str, Tensor] = {}
+    for i in facts.program.inputs:
+        values = inputs[i.name]
+        if not i.differentiable:
+            given[i.name] = values.astype(np.int64)
+        elif isinstance(lines, Singles):
+            given[i.name] = Numbers(None, values)
+        else:
+            given[i.name] = as_decimals(values)
+    count = len(next(iter(inputs.values())))
+    found = computed(Prepared(facts), Setting(extents, constants, given), lines, worlds(count))
+    return {r.name: as_floats(found[r.name]) for r in program.results}
+
+
+def inputs_of(programs: tuple[Program, ...], kind: str, seed: int) -> dict[str, np.ndarray]:
+    """Inputs of a kind, in float32. Those of one name are the same in all programs."""
     rng = np.random.default_rng(seed)
     found: dict[str, np.ndarray] = {}
-    for i in program.inputs:
-        shape = tuple(sizes[e.name] for e in i.extents)  # type: ignore[union-attr]
+    for i in sorted({i.name: i for p in programs for i in p.inputs}.values(), key=lambda i: i.name):
+        shape = tuple(SIZES[e.name] for e in i.extents)  # type: ignore[union-attr]
         if i.kind == "int":
-            found[i.name] = rng.integers(0, sizes["J"], shape)
+            found[i.name] = rng.integers(0, SIZES["J"], shape)
         elif i.kind == "bool":
             found[i.name] = rng.random(shape) < 0.6
             found[i.name][..., 0] = True
@@ -39,97 +113,46 @@ def inputs_of(program: Program, kind: str, seed: int, sizes: Mapping[str, int] =
             found[i.name] = drawn / drawn.sum(-1, keepdims=True)
         elif i.name in VARIED:
             found[i.name] = np.asarray(KINDS[kind](rng, shape)).astype(np.float32)
+        elif i.name.endswith((".grad", ".dot")):
+            found[i.name] = np.asarray(rng.normal(size=shape)).astype(np.float32)
         else:
-            found[i.name] = rng.uniform(0.1, 1, size=shape).astype(np.float32)
+            found[i.name] = np.asarray(rng.uniform(0.1, 1, size=shape)).astype(np.float32)
     return found
 
 
-def exact(program: Program, inputs: Arrays, results: Any = None) -> Arrays:
-    """The results in 50 digits, rounded to float64."""
-    facts = infer(program)
-    extents: dict[str, int] = {}
-    for i in facts.program.inputs:
-        for extent, size in zip(i.extents, np.shape(inputs[i.name]), strict=True):
-            if hasattr(extent, "name"):
-                extents[extent.name] = size
-    constants = {c.name: c.value for c in facts.program.constants}
-    given = {
-        i.name: inputs[i.name].astype(np.int64)
-        if i.kind in ("int", "bool")
-        else as_decimals(np.asarray(inputs[i.name]))
-        for i in facts.program.inputs
-    }
-    with localcontext(CONTEXT), np.errstate(all="ignore"):
-        found = evaluate(facts, Setting(extents, constants, given), Lines(None))
-        return {r.name: as_floats(found[r.name]) for r in program.results}
+# ---------------------------------------------------------------------------------- compiled
 
 
-def largest(found: Arrays, expected: Arrays) -> float:
-    return max((error_of(np.asarray(found[n]), expected[n]) for n in expected), default=0.0)
-
-
-def named(program: Program, values: Any) -> Arrays:
-    values = values if isinstance(values, tuple) else (values,)
-    return dict(zip([r.name for r in program.results], values, strict=True))
-
-
-def forward_errors(case: Case, kind: str, seed: int) -> tuple[float, float]:
-    """Of the literal loops and of what `compile` runs."""
+def compiled_errors(case: Case, kind: str, seed: int) -> dict[str, float]:
+    """Of a call, of the gradients of `vjp` and of the tangents of `jvp`."""
     program = case.program
-    inputs = inputs_of(program, kind, seed)
-    expected = exact(case.reference, inputs)
-    with np.errstate(all="ignore"):
-        literal = named(program, lg.compile(program, optimize=False)(**inputs))
-        stable = named(program, program(**inputs))
-    return largest(literal, expected), largest(stable, expected)
-
-
-def seeds_of(program: Program, expected: Arrays, seed: int) -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(seed + 1)
+    derived = [variants(case, part)[1] for part in PARTS]
+    drawn = inputs_of((program, *derived), kind, seed)
+    worlds_of_one = {name: values[None] for name, values in drawn.items()}
+    with localcontext(CONTEXT), np.errstate(all="ignore"):
+        value, gradient, tangent = (run(p, worlds_of_one, Lines(None)) for p in derived)
+    inputs = {i.name: drawn[i.name] for i in program.inputs}
+    results = [r.name for r in program.results]
+    wanted = [i.name for i in program.inputs if f"{i.name}.grad" in gradient]
+    _, pullback = lg.vjp(program, **inputs)
+    gradients = pullback(*(drawn[f"{name}.grad"] for name in results))
+    primals = [inputs[i.name] for i in program.inputs]
+    dots = [drawn[f"{i.name}.dot"] if i.name in wanted else None for i in program.inputs]
+    by_input = dict(zip([i.name for i in program.inputs], gradients, strict=True))
     return {
-        r.name: np.asarray(rng.normal(size=expected[r.name].shape)).astype(np.float32)
-        for r in program.results
+        "value": largest(named(results, program(**inputs)), value, "value"),
+        "gradient": largest({f"{n}.grad": by_input[n] for n in wanted}, gradient, "gradient"),
+        "tangent": largest(
+            named([f"{r}.dot" for r in results], lg.jvp(program, primals, dots)[1]),
+            tangent,
+            "tangent",
+        ),
     }
 
 
-def gradient_errors(case: Case, kind: str, seed: int) -> tuple[float, float, float]:
-    """Of the literal backward, of `vjp`, and of the compiled backward that recomputes."""
-    program, reference = case.program, case.reference
-    inputs = inputs_of(program, kind, seed)
-    seeds = seeds_of(program, exact(reference, inputs), seed)
-    given = {**inputs, **{f"{n}.grad": g for n, g in seeds.items()}}
-    back = program.backward(case.wrt, recompute=True)
-    expected = exact(reference.backward(case.wrt, recompute=True), given)
-    needed = {i.name: given[i.name] for i in back.inputs}
-    with np.errstate(all="ignore"):
-        literal = named(back, lg.compile(back, optimize=False)(**needed))
-        recomputed = named(back, back(**needed))
-        _, pullback = lg.vjp(program, **inputs)
-        gradients = pullback(*(seeds[r.name] for r in program.results))
-    by_input = dict(zip([i.name for i in program.inputs], gradients, strict=True))
-    found = {f"{n}.grad": g for n, g in by_input.items() if f"{n}.grad" in expected}
-    return largest(literal, expected), largest(found, expected), largest(recomputed, expected)
+def named(names: list[str], values: Any) -> Arrays:
+    return dict(zip(names, values if isinstance(values, tuple) else (values,), strict=True))
 
 
-def tangent_errors(case: Case, kind: str, seed: int) -> tuple[float, float]:
-    """Of the literal forward mode, and of `jvp`."""
-    program, reference = case.program, case.reference
-    inputs = inputs_of(program, kind, seed)
-    rng = np.random.default_rng(seed + 2)
-    moved = tuple(
-        i.name
-        for i in program.inputs
-        if i.differentiable and (case.wrt is None or i.name in case.wrt)
-    )
-    dots = {n: np.asarray(rng.normal(size=inputs[n].shape)).astype(np.float32) for n in moved}
-    given = {**inputs, **{f"{n}.dot": d for n, d in dots.items()}}
-    forward = program.forward_mode(moved)
-    expected = exact(reference.forward_mode(moved), given)
-    needed = {i.name: given[i.name] for i in forward.inputs}
-    with np.errstate(all="ignore"):
-        literal = named(forward, lg.compile(forward, optimize=False)(**needed))
-        primals = [inputs[i.name] for i in program.inputs]
-        tangents = [dots.get(i.name) for i in program.inputs]
-        _, found = lg.jvp(program, primals, tangents)
-    found = {f"{n}.dot": f for n, f in named(program, found).items() if f"{n}.dot" in expected}
-    return largest(literal, expected), largest(found, expected)
+def largest(found: Arrays, expected: Arrays, part: str) -> float:
+    return max(error_of(np.asarray(found[n]), expected[n][0], NOTHING[part]) for n in expected)

@@ -1,0 +1,122 @@
+"""Infinities, NaN, masks, empty and single extents: what they mean stays as it is written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+import loopgrad as lg
+
+SOFTMAX = lg.lib.softmax
+LOGSUMEXP = lg.program("""f(s[B,J]) -> L[B]:
+    for b, j:  Z[b] += exp(s[b,j])
+    for b:     L[b] = log(Z[b])""")
+BOTH = lg.program("""f(s[B,J]) -> p[B,J], Z[B]:
+    for b, j:  Z[b]   += exp(s[b,j])
+    for b, j:  p[b,j] += exp(s[b,j]) / Z[b]""")
+VARIANCE = lg.program("""f(x[B,J]) -> v[J]:
+    for b, j:  μ[j] += x[b,j] / B
+    for b, j:  v[j] += x[b,j]**2 / B
+    for j:     v[j] -= μ[j]**2""")
+INF, NAN = np.inf, np.nan
+
+
+def results(values: Any) -> tuple[Any, ...]:
+    return values if isinstance(values, tuple) else (values,)
+
+
+def literal(program: Any, *arrays: Any) -> Any:
+    return lg.compile(program, optimize=False)(*arrays)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_entries_masked_by_minus_infinity_get_nothing(dtype: type) -> None:
+    s = np.array([[1e4, -INF, 1e4 + 1], [-INF, -1e4, -INF]], dtype)
+    e = np.exp(-1.0)
+    expected = [[e / (1 + e), 0, 1 / (1 + e)], [0, 1, 0]]
+    p, pullback = lg.vjp(SOFTMAX, s)
+    assert_allclose(p, expected, rtol=1e-6)
+    (ds,) = pullback(np.array([[1, 5, 3], [7, 8, 9]], dtype))
+    slope = 2 * e / (1 + e) ** 2
+    assert_allclose(ds, [[-slope, 0, slope], [0, 0, 0]], atol=1e-6)
+    assert_allclose(LOGSUMEXP(s), [1e4 + np.log1p(np.exp(1.0)), -1e4], rtol=1e-7)
+
+
+@pytest.mark.parametrize("row", [[-INF, -INF], [INF, 1.0], [NAN, 0.0], [INF, INF], [-INF, NAN]])
+@pytest.mark.parametrize("program", [SOFTMAX, LOGSUMEXP, BOTH, VARIANCE], ids=str)
+def test_what_is_no_number_is_as_it_is_written(program: Any, row: list[float]) -> None:
+    s = np.array([row, [1.0, 2.0]], np.float32)
+    for got, expected in zip(results(program(s)), results(literal(program, s)), strict=True):
+        assert_allclose(got, expected, rtol=1e-6)
+
+
+def test_a_row_of_minus_infinities_has_the_log_of_nothing() -> None:
+    assert_array_equal(LOGSUMEXP(np.full((1, 3), -INF)), [-INF])
+    two = lg.program("f(x[N], y[N]) -> z[N]:\n    z[n] = log(exp(x[n]) + exp(y[n]))")
+    x, y = np.array([-INF, -INF, 1e4, -INF, INF]), np.array([-INF, 3.0, -INF, -1e4, 0.0])
+    assert_allclose(two(x, y), [-INF, 3, 1e4, -1e4, INF])
+
+
+@pytest.mark.parametrize("shape", [(0, 3), (2, 0), (1, 1), (0, 0), (3, 1)])
+@pytest.mark.parametrize("program", [SOFTMAX, LOGSUMEXP, BOTH, VARIANCE], ids=str)
+def test_empty_and_single_extents(program: Any, shape: tuple[int, int]) -> None:
+    s = np.arange(float(np.prod(shape))).reshape(shape)
+    got = results(program(s))
+    for one, other in zip(got, results(literal(program, s)), strict=True):
+        assert_allclose(one, other, atol=1e-12)
+    _, pullback = lg.vjp(program, s)
+    seeds = [np.ones_like(r) for r in got]
+    assert pullback(*seeds)[0].shape == shape
+
+
+def test_a_sum_that_is_asked_for_overflows_and_the_rest_is_right() -> None:
+    s = np.array([[1e4, 1e4 - 1], [-1e4, -1e4], [0.0, 1.0]], np.float32)
+    p, Z = BOTH(s)
+    assert_array_equal(Z[:2], [INF, 0])
+    assert_allclose(Z[2], 1 + np.e, rtol=1e-6)
+    e = np.exp(-1.0)
+    assert_allclose(
+        p, [[1 / (1 + e), e / (1 + e)], [0.5, 0.5], [e / (1 + e), 1 / (1 + e)]], rtol=1e-6
+    )
+    _, pullback = lg.vjp(BOTH, s)
+    seed = np.array([[1.0, 0.0]] * 3)
+    (ds,) = pullback(seed, np.zeros(3))  # 0 * inf is no number; nothing is asked of Z
+    slopes = e / (1 + e) ** 2
+    assert_allclose(ds, [[slopes, -slopes], [0.25, -0.25], [slopes, -slopes]], rtol=1e-5)
+    (ds,) = pullback(0 * seed, np.array([0.0, 0.0, 1.0]))
+    assert_allclose(ds[2], np.exp(s[2]), rtol=1e-6)
+
+
+def test_frozen_residuals() -> None:
+    s = np.array([[1e4, 1e4 - 1]])
+    p, pullback = lg.vjp(SOFTMAX, s)
+    first = pullback(np.array([[1.0, 0.0]]))[0].copy()
+    p[:], s[:] = 0, 0
+    assert_array_equal(pullback(np.array([[1.0, 0.0]]))[0], first)
+
+
+def test_optimize_false_and_the_interpreter_run_what_is_written() -> None:
+    s = np.array([[1e4, 0.0]])
+    with np.errstate(all="ignore"):
+        assert np.isnan(lg.compile(SOFTMAX, optimize=False)(s)[0, 0])
+        assert np.isnan(lg.compile(SOFTMAX, backend="interpret")(s)[0, 0])
+    assert_array_equal(SOFTMAX(s), [[1, 0]])
+
+
+def test_value_and_grad_and_second_derivatives() -> None:
+    loss = lg.program("""loss(s[J], int y) -> L:
+    for j:  Z += exp(s[j])
+    L = log(Z) - s[y]""")
+    s = np.array([1e4, 1e4 + 1, 1e4 - 1], np.float32)
+    value, gradient = lg.value_and_grad(loss, wrt="s")(s, 0)
+    p = np.exp([0.0, 1, -1]) / np.exp([0.0, 1, -1]).sum()
+    assert_allclose(value, -np.log(p[0]), rtol=1e-6)
+    assert_allclose(gradient, p - [1, 0, 0], rtol=1e-5, atol=1e-7)
+    back = loss.backward("s", recompute=True)
+    _, pullback = lg.vjp(back, s, 0, np.float32(1.0))
+    v = np.array([1.0, 0.0, 0.0], np.float32)
+    (second, _, _) = pullback(v)
+    assert_allclose(second, p * (v - p @ v), rtol=1e-5, atol=1e-7)
