@@ -11,12 +11,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from loopgrad.analysis.facts import Facts
+from loopgrad.analysis.infer import infer
 from loopgrad.ir.nodes import (
     Accumulate,
     Apply,
@@ -46,7 +47,6 @@ from loopgrad.ir.walk import (
     substitute,
 )
 from loopgrad.simplify.evaluate import (
-    Known,
     Prepared,
     Setting,
     Tensor,
@@ -60,6 +60,9 @@ from loopgrad.simplify.spaces import worlds
 from loopgrad.stable.forms import Linear
 from loopgrad.stable.loops import loops_over
 from loopgrad.stable.reader import Top, finite
+
+if TYPE_CHECKING:
+    from loopgrad.stable.gate import Case
 
 PAIRED = (0, 0, 1, 1, 2, 2)  # worlds whose inputs are run without and with a constant
 EQUAL = Decimal("1e-20")
@@ -107,7 +110,7 @@ class _Candidates:
             for statement in statements:
                 if statement.reduction not in (Reduction.ADD, Reduction.SUBTRACT):
                     continue
-                kept = {n for s in statement.target.subscripts for n in indices_of(s)}
+                kept = {s.name for s in statement.target.subscripts if isinstance(s, Index)}
                 if kept >= {r.index for r in statement.ranges}:
                     continue
                 for by, read in self._linear_reads(statement):
@@ -358,18 +361,13 @@ class Moved:
 STILL = Moved("adds", Fraction(0))
 
 
-def moves(
-    candidate: Shifted,
-    opened: Facts,
-    extents: Mapping[str, int],
-    constants: Known,
-    inputs: Mapping[str, Tensor],
-    rng: np.random.Generator,
-) -> dict[str, Moved] | None:
-    """What a constant does to each result; None where that is nothing simple.
+def moves(candidate: Shifted, case: Case, rng: np.random.Generator) -> dict[str, Moved] | None:
+    """What a constant does to each result, in a case; None where that is nothing simple.
 
-    inputs: of the program, of which axis 0 is the world's.
+    At other sizes it may do something else: whether it does, the certificate says.
     """
+    opened = infer(candidate.open())
+    extents, constants, inputs = case.extents, case.constants, case.inputs
     kept = shape_of(opened.tensors[candidate.constant].extents, {**extents, **constants})
     drawn = np.round(rng.uniform(-2, 2, (len(PAIRED), *kept)), 6)
     drawn[::2] = 0
