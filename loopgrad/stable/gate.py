@@ -152,7 +152,7 @@ class Gate:
         except (Undefined, TooLarge):
             return True
         each = zip(list(MEASURED) * len(self.results), errors, strict=True)
-        return all(error <= ACCURATE for kind, error in each if "offset" in kind)
+        return all(error <= ACCURATE / 3 for kind, error in each if "offset" in kind)
 
     def errors(self, case: Case, exact: Facts, programs: Sequence[Facts]) -> list[list[float]]:
         """Of each program: one error for each result and kind of inputs, against `exact` in decimals."""
@@ -251,7 +251,7 @@ class Drawing:
         if name.endswith((".grad", ".dot")):
             return self.rng.normal(size=shape)
         if name in self.positive:
-            return self.rng.uniform(0.05, 1, size=shape)
+            return self.rng.uniform(0.3, 1, size=shape)
         return kind(self.rng, shape) if name in self.varied else self.rng.normal(size=shape)
 
 

@@ -74,7 +74,9 @@ def _parted(
 ) -> tuple[Program, Program]:
     """The statements that no seed reaches, and those that one does."""
     statements = infer(joint).program.statements
-    late = _reached(statements, {s.name for s in seeds})
+    # A gradient that no seed reaches is all zeros, and the backward's own.
+    own = {r.name for r in backward.results}
+    late = _reached(statements, own | {s.name for s in seeds})
     before = tuple(_only(statements, late, wanted=False))
     after = tuple(_only(statements, late, wanted=True))
     after = needed(after, [r.name for r in backward.results])

@@ -41,9 +41,12 @@ ADDING = (Reduction.ADD, Reduction.SUBTRACT)
 def parted(facts: Facts, name: str, first: Sequence[Accumulate]) -> Program | None:
     """The program with two tensors for `name`, the first made by these statements.
 
-    None where a statement reads it otherwise than as a factor of what it adds.
+    None where a statement reads it otherwise than as a factor of what it adds, or it is made in a block.
     """
-    own = [s for _, s in accumulates(facts.program.statements) if s.target.tensor == name]
+    places = [p for p in accumulates(facts.program.statements) if p[1].target.tensor == name]
+    if any(blocks for blocks, _ in places):
+        return None
+    own = [statement for _, statement in places]
     apart = {id(s) for s in first}
     if not 0 < len(apart) < len(own) or any(s.reduction is Reduction.SET for s in own[1:]):
         return None
