@@ -93,14 +93,6 @@ SOFTMAX = [
         ),
     ),
     Case(
-        "softmax with a temperature that is learnt",
-        loops(
-            "f(s[B,J], w) -> p[B,J]",
-            "for b, j:  Z[b] += exp(s[b,j] / w)",
-            "for b, j:  p[b,j] = exp(s[b,j] / w) / Z[b]",
-        ),
-    ),
-    Case(
         "softmax, scores in a temporary",
         loops(
             "f(s[B,J], w[J]) -> p[B,J]",
@@ -538,6 +530,14 @@ MOMENTS = [
 ]
 
 FURTHER = [
+    Case(
+        "softmax with a temperature that is learnt",
+        loops(
+            "f(s[B,J], w) -> p[B,J]",
+            "for b, j:  Z[b] += exp(s[b,j] / w)",
+            "for b, j:  p[b,j] = exp(s[b,j] / w) / Z[b]",
+        ),
+    ),
     Case(
         "mixture of two",
         loops(
