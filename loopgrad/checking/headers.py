@@ -117,20 +117,20 @@ def understand(
     everything = [r.name for r in forward.results] if known is None else known.of_inputs.values()
     others = tuple(n for n in everything if n not in names and n not in missing)
     faults += _inputs(program, forward, known, claim.lent)
-    if not judged:
+    if not judged and not missing:
         return None, faults
-    right = _right(forward, known, judged)
+    right = _right(forward, known, judged or missing)
     task = Task(
         forward,
         right,
         claim,
-        returning(program, judged),
+        returning(program, judged) if judged else program,
         tuple(judged),
         others,
         tuple(missing),
         known is not None,
     )
-    if not faults:
+    if not faults and judged:
         faults = [*_constants(program, forward), *_elements(task), *_extents(task)]
     return (None if faults else task), faults
 

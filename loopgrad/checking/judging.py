@@ -96,6 +96,8 @@ def judge(forward: Program, claim: Claim, wrt: Sequence[str] | None = None) -> J
     if task is None:
         findings = _sorted([*claim.findings, *faults])
         return Judgement(findings, mended=_mended_header(forward, claim, faults, wrt))
+    if not task.judged:  # nothing that was asked for is there
+        return _Judging(task).nothing_given()
     in_order = _reordered(forward, claim, wrt)
     return _Judging(task).judgement() if in_order is None else in_order
 
@@ -494,6 +496,11 @@ class _Judging:
             )
             found.append((name, patch))
         return found
+
+    def nothing_given(self) -> Judgement:
+        """The judgement of a claim that returns none of the gradients asked for."""
+        missing = tuple(map(self._missing_gradient, self.task.missing))
+        return Judgement((*self.task.claim.findings, *missing), not_given=self.task.not_given)
 
     def _missing_gradient(self, name: str) -> Finding:
         patch = next(p for n, p in self._gradient_patches() if n == name)

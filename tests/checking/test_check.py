@@ -140,6 +140,15 @@ def test_what_is_not_given_is_named() -> None:
     assert str(answer).endswith("not given: `W.grad` and `c.grad`")
 
 
+def test_of_what_is_asked_for_nothing_is_given() -> None:
+    product = "mul(x[N], y[N]) -> z[N]:\n    z[n] = x[n] * y[n]\n"
+    claim = "g(y[N], z.grad[N]) -> x.grad[N]:\n    for n:  x.grad[n] += z.grad[n] * y[n]\n"
+    answer = lg.check(product, claim, wrt="y")
+    (finding,) = answer.findings
+    assert finding.kind == "missing gradient"
+    assert finding.right == "for n:  y.grad[n] += z.grad[n] * x[n]"
+
+
 def test_wrt_says_what_has_to_be_given() -> None:
     assert lg.check(AFFINE, AFFINE_RIGHT, wrt=["W", "c"])
     assert lg.check(AFFINE, AFFINE_RIGHT.replace("* W[j,i]", ""), wrt=("W", "c")), (
