@@ -188,6 +188,8 @@ class Answers:
 
     def replaced(self, b: Balance) -> list[Located]:
         """Where no edit is found: the right statements in the place of those that are left."""
+        if b.is_sum and b.missing and not b.left:
+            return self.missing(b, b.missing)
         left = list(b.left) or list(b.claimed)
         missing = [e.piece for e in b.missing]
         if not b.is_sum or not missing:

@@ -514,3 +514,16 @@ def test_programs_made_by_python_functions() -> None:
     assert lg.check(double, double.backward()).method == "proved"
     finding = lg.check("f(x[N]) -> y[N]:\n    y[n] = 3 * x[n]", double).findings[0]
     assert finding.line == 2 and finding.right == "for n:  y[n] += 3 * x[n]"
+
+
+def test_terms_missing_beside_one_that_is_right() -> None:
+    """What is there stays; the simplified form of layer normalisation with two of its terms lost."""
+    forward = lg.lib.layer_norm
+    claimed = """\
+layer_norm.backward(x[B,J], γ[J], v[B], y.grad[B,J], eps = 1e-5) -> x.grad[B,J]:
+    for b, j:  e[b]        -= γ[j] / J * y.grad[b,j]
+    for b, j:  x.grad[b,j] += e[b] / sqrt(v[b] + eps)
+"""
+    finding = fault(forward, claimed)
+    assert (finding.kind, finding.line, finding.how) == ("missing term", 3, "insert after")
+    assert "2 terms are missing of `x.grad`" in finding.message
