@@ -324,19 +324,26 @@ def _misfit(task: Task, misfit: Misfit, trial: Trial) -> Finding:
     name, axis = misfit.tensor, misfit.axis
     declared: dict[str, Input | Result] = {i.name: i for i in task.program.inputs}
     declared |= {r.name: r for r in task.program.results}
-    true = {**infer(task.forward).tensors, **infer(task.right).tensors}[name].extents
-    mine, there = declared[name].extents, f"`{show_expression(true[axis], True)}`"
-    here = f"`{show_expression(mine[axis], True)}`"
-    said = f"axis {axis} of `{name}` has the extent {there} in `{task.forward.name}`, here {here}"
-    if isinstance(mine[axis], Extent):
-        others = [
-            f"`{show_expression(extent, True)}`, axis {k} of `{other}`"
-            for other, tensor in declared.items()
-            for k, extent in enumerate(tensor.extents)
-            if extent == mine[axis] and trial.shape(other)[k] != trial.shape(name)[axis]
-        ]
-        if others:
-            said += f", as {others[0].split(', ')[1]}, which is another extent"
+    tensors = {**infer(task.forward).tensors, **infer(task.right).tensors}
+    true, mine = tensors[name].extents, declared[name].extents
+
+    def shown(extent: Expression) -> str:
+        return f"`{show_expression(extent, True)}`"
+
+    said = (
+        f"axis {axis} of `{name}` has the extent {shown(true[axis])} in `{task.forward.name}`, "
+        f"here {shown(mine[axis])}"
+    )
+    for other, tensor in declared.items():
+        for k, extent in enumerate(tensor.extents):
+            same = isinstance(extent, Extent) and extent == mine[axis]
+            if same and trial.shape(other)[k] != trial.shape(name)[axis]:
+                said = (
+                    f"two extents of `{task.forward.name}` are one here, {shown(extent)}: "
+                    f"{shown(true[axis])}, axis {axis} of `{name}`, and "
+                    f"{shown(tensors[other].extents[k])}, axis {k} of `{other}`"
+                )
+                return Finding("wrong extent", said, declared[name].span, declaration(name, true))
     return Finding("wrong extent", said, declared[name].span, declaration(name, true))
 
 

@@ -37,6 +37,7 @@ DRAWN = 48  # trials, until some show a fault
 WORK = 3_000  # terms made for a proof
 HOWS: tuple[How, ...] = ("insert after", "insert before")
 PATIENCE = 2  # runs that take too long
+MENDS = 4  # of a header, one after the other
 SMALL = 12  # sizes, where larger ones show none
 
 
@@ -86,8 +87,10 @@ def _names(wrt: str | Sequence[str] | None) -> tuple[str, ...] | None:
     return None if wrt is None else (wrt,) if isinstance(wrt, str) else tuple(wrt)
 
 
-def judge(forward: Program, claim: Claim, wrt: Sequence[str] | None = None) -> Judgement:
-    """The judgement of a claim that has been read; see `check`."""
+def judge(
+    forward: Program, claim: Claim, wrt: Sequence[str] | None = None, mends: int = MENDS
+) -> Judgement:
+    """The judgement of a claim that has been read; see `check`. mends: how often its header is mended."""
     if claim.program is None:
         if wrt is not None:
             understand_wrt(forward, wrt)
@@ -95,7 +98,8 @@ def judge(forward: Program, claim: Claim, wrt: Sequence[str] | None = None) -> J
     task, faults = understand(forward, claim, wrt)
     if task is None:
         findings = _sorted([*claim.findings, *faults])
-        return Judgement(findings, mended=_mended_header(forward, claim, faults, wrt))
+        mended = _mended_header(forward, claim, faults, wrt, mends - 1) if mends else None
+        return Judgement(findings, mended=mended)
     if not task.judged:  # nothing that was asked for is there
         return _Judging(task).nothing_given()
     in_order = _reordered(forward, claim, wrt)
@@ -150,9 +154,16 @@ def _sorted(findings: Sequence[Finding]) -> tuple[Finding, ...]:
 
 
 def _mended_header(
-    forward: Program, claim: Claim, faults: Sequence[Finding], wrt: Sequence[str] | None
+    forward: Program,
+    claim: Claim,
+    faults: Sequence[Finding],
+    wrt: Sequence[str] | None,
+    mends: int,
 ) -> str | None:
-    """The text with each part of the header replaced by what is right, if that makes all right."""
+    """The text with each part of the header replaced by what is right, if that makes all right.
+
+    What is mended may show the next fault, so it goes on, `mends` times.
+    """
     if claim.findings or not faults or any(f.right is None or f.span is None for f in faults):
         return None
     text = claim.source.text
@@ -160,9 +171,10 @@ def _mended_header(
         assert fault.span is not None and fault.right is not None
         text = text[: fault.span.start] + fault.right + text[fault.span.end :]
     try:
-        return text if judge(forward, read_claim(text), wrt) else None
+        answer = judge(forward, read_claim(text), wrt, mends)
     except ProgramError:
         return None
+    return text if answer else answer.mended
 
 
 class _Judging:
