@@ -263,7 +263,8 @@ def test_equal_extents_of_the_claim_alone_are_wrong() -> None:
     wrong = AFFINE_RIGHT.replace("W[J,I], y.grad", "W[J,J], y.grad")
     finding = fault(AFFINE, wrong)
     assert (finding.kind, finding.line, finding.column) == ("wrong extent", 1, 25)
-    assert "axis 1 of `W` has the extent `I`" in finding.message and finding.right == "W[J,I]"
+    assert "are one here, `J`: `I`, axis 1 of `W`, and `J`, axis 0 of `W`" in finding.message
+    assert finding.right == "W[J,I]"
 
 
 def test_a_division_by_zero_where_the_right_one_has_none() -> None:
