@@ -8,7 +8,6 @@ import numpy as np
 
 from loopgrad.checking.changes import Vocabulary
 from loopgrad.checking.edits import Edit, edits
-from loopgrad.checking.floats import Floats, array, numbers
 from loopgrad.checking.headers import Task
 from loopgrad.checking.likeness import settled
 from loopgrad.checking.mending import Layout, Translation
@@ -20,6 +19,7 @@ from loopgrad.ir.nodes import Accumulate, Block, Number, Statement
 from loopgrad.ir.operations import ElementType
 from loopgrad.ir.walk import indices_of, statement_expressions, statement_reads
 from loopgrad.simplify.evaluate import TooLarge, Undefined, shape_of
+from loopgrad.simplify.floats import Floats, array, numbers
 
 LARGEST_ORDERED = 80  # names, numbers and operations of a statement
 

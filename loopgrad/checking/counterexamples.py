@@ -8,10 +8,10 @@ import numpy as np
 
 from loopgrad.analysis.facts import Facts
 from loopgrad.checking.findings import Counterexample
-from loopgrad.checking.floats import Floats, array
 from loopgrad.checking.headers import Task
 from loopgrad.checking.trials import Trial, Trials, constants_of, differing, run
 from loopgrad.simplify.evaluate import TooLarge, Undefined
+from loopgrad.simplify.floats import Floats, array
 from loopgrad.simplify.sampling import Kind
 
 SIZES_TRIED = 24

@@ -16,7 +16,6 @@ from loopgrad.checking.answers import Located
 from loopgrad.checking.bench import Bench
 from loopgrad.checking.claims import Claim, read_claim
 from loopgrad.checking.findings import Counterexample, Finding, How, Judgement
-from loopgrad.checking.floats import Floats, array
 from loopgrad.checking.headers import Task, certifiable, hoisted, lendable, understand
 from loopgrad.checking.locating import Locator
 from loopgrad.checking.mending import Patch, Translation, patched
@@ -30,6 +29,7 @@ from loopgrad.simplify.canonical import canonical
 from loopgrad.simplify.certificate import Certifier, Verdict
 from loopgrad.simplify.edges import beyond, empty_axes
 from loopgrad.simplify.evaluate import TooLarge, Undefined
+from loopgrad.simplify.floats import Floats, array
 from loopgrad.simplify.forms import equal_forms
 
 SHOWING = 3  # trials on which faults are looked for

@@ -16,11 +16,11 @@ from loopgrad.checking.answers import Answers, Located
 from loopgrad.checking.bench import Bench, size
 from loopgrad.checking.edits import Edit
 from loopgrad.checking.factors import Factor, factor
-from loopgrad.checking.floats import array
 from loopgrad.checking.matching import Balance, Entry, balance
 from loopgrad.checking.pieces import Fault, Piece, Place, Vector, contribution, whole
 from loopgrad.checking.searching import Search
 from loopgrad.checking.trials import differing
+from loopgrad.simplify.floats import array
 
 MOST_TRIED = 6_000  # edits of small statements tried on one claim
 LIKELY = 4  # the cost of edits that are likelier than that a factor is missing

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loopgrad.checking.floats import array
 from loopgrad.checking.pieces import ADDITIVE, Fault, Piece, Place, Vector, contribution, whole
 from loopgrad.checking.trials import LEAST, differing
+from loopgrad.simplify.floats import array
 
 MOST_SUMMED = 8  # statements of which sums are tried
 

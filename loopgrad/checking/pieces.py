@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from loopgrad.checking.floats import Floats, array
 from loopgrad.checking.trials import Known, Shape, Trial
 from loopgrad.ir.nodes import (
     Accumulate,
@@ -39,6 +38,7 @@ from loopgrad.simplify.evaluate import (
     TooLarge,
     Undefined,
 )
+from loopgrad.simplify.floats import Floats, array
 from loopgrad.simplify.spaces import Space, spread
 
 Vector = NDArray[np.float64]

@@ -17,7 +17,6 @@ from loopgrad.analysis.infer import infer
 from loopgrad.checking.bench import Bench, size
 from loopgrad.checking.edits import Edit
 from loopgrad.checking.factors import factor
-from loopgrad.checking.floats import array
 from loopgrad.checking.matching import entry
 from loopgrad.checking.pieces import ADDITIVE, Fault, Piece, Place, Vector, contribution
 from loopgrad.checking.trials import LEAST, differing, run
@@ -26,6 +25,7 @@ from loopgrad.frontend.unfold import unfold
 from loopgrad.ir.nodes import Accumulate, Apply, Block, Expression, Program, Statement
 from loopgrad.ir.walk import apply
 from loopgrad.simplify.evaluate import TooLarge, Undefined
+from loopgrad.simplify.floats import array
 
 MOST_RUNS = 700  # edits measured
 DEEPEST = 4  # edits one after another

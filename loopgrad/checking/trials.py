@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from loopgrad.analysis.facts import Facts
 from loopgrad.analysis.infer import infer
-from loopgrad.checking.floats import Floats, array, numbers
 from loopgrad.ir.nodes import Expression, Extent, Program
 from loopgrad.simplify.evaluate import (
     Setting,
@@ -23,6 +22,7 @@ from loopgrad.simplify.evaluate import (
     integer,
     shape_of,
 )
+from loopgrad.simplify.floats import Floats, array, numbers
 from loopgrad.simplify.lines import Numbers
 from loopgrad.simplify.sampling import Inputs, Kind, Sizes, draw_constants
 

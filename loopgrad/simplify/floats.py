@@ -1,4 +1,4 @@
-"""Programs run in float64, for looking for faults: fast, and nothing is concluded from it alone."""
+"""Programs run in floating point, for looking for faults: fast, and nothing is concluded from it alone."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
     "sqrt": np.sqrt,
     "rsqrt": lambda a: 1 / np.sqrt(a),
     "tanh": np.tanh,
-    "sigmoid": lambda a: 0.5 * (1 + np.tanh(a / 2)),
-    "softplus": lambda a: np.logaddexp(a, 0),
+    "sigmoid": lambda a: np.where(a >= 0, 1, raised := np.exp(-np.abs(a))) / (1 + raised),
+    "softplus": lambda a: np.maximum(a, 0) + np.log1p(np.exp(-np.abs(a))),
     "erf": lambda a: _erf(a) if a.size else a,
     "sin": np.sin,
     "cos": np.cos,
@@ -38,56 +38,64 @@ FUNCTIONS: dict[str, Callable[[Any], Any]] = {
 class Floats(Lines):
     """The arithmetic of `Numbers` that have no residues, and floats for reals."""
 
+    dtype: type[np.floating[Any]] = np.float64
+
     def __init__(self) -> None:
         super().__init__(None)
 
+    def _floats(self, a: Numbers) -> NDArray[Any]:
+        return np.asarray(a.reals, self.dtype)
+
+    def _of(self, values: Any) -> Numbers:
+        return numbers(np.asarray(values, self.dtype))
+
     def _number(self, value: int | float | Fraction) -> Numbers:
-        return numbers(np.array([float(value)]))
+        return self._of(np.array([float(value)]))
 
     def of_integers(self, values: Integers) -> Numbers:
-        return numbers(values.astype(np.float64))
+        return self._of(values)
 
     def pi(self) -> Numbers:
-        return numbers(np.array([np.pi]))
+        return self._of(np.array([np.pi]))
 
     def add(self, a: Numbers, b: Numbers) -> Numbers:
-        return numbers(floats(a) + floats(b))
+        return self._of(self._floats(a) + self._floats(b))
 
     def subtract(self, a: Numbers, b: Numbers) -> Numbers:
-        return numbers(floats(a) - floats(b))
+        return self._of(self._floats(a) - self._floats(b))
 
     def multiply(self, a: Numbers, b: Numbers) -> Numbers:
-        return numbers(floats(a) * floats(b))
+        return self._of(self._floats(a) * self._floats(b))
 
     def divide(self, a: Numbers, b: Numbers) -> Numbers:
-        return numbers(floats(a) / floats(b))
+        return self._of(self._floats(a) / self._floats(b))
 
     def negate(self, a: Numbers) -> Numbers:
-        return numbers(-floats(a))
+        return self._of(-self._floats(a))
 
     def total(self, a: Numbers, axes: tuple[int, ...]) -> Numbers:
-        return numbers(np.add.reduce(floats(a), axis=axes, keepdims=True))
+        return self._of(np.add.reduce(self._floats(a), axis=axes, keepdims=True))
 
     def integer_power(self, a: Numbers, exponents: Integers) -> Numbers:
-        return numbers(floats(a) ** exponents.astype(np.float64))
+        return self._of(self._floats(a) ** exponents.astype(self.dtype))
 
     def rational_power(self, a: Numbers, exponent: Fraction) -> Numbers:
-        return numbers(floats(a) ** float(exponent))
+        return self._of(self._floats(a) ** self.dtype(float(exponent)))
 
     def power(self, a: Numbers, b: Numbers) -> Numbers:
-        return numbers(floats(a) ** floats(b))
+        return self._of(self._floats(a) ** self._floats(b))
 
     def function(self, name: str, a: Numbers) -> Numbers:
         if name in ("relu", "sign", "abs"):
             self.order(a, self._zero(a))
         if name == "sign":
-            return numbers(np.sign(floats(a)))
+            return self._of(np.sign(self._floats(a)))
         if name == "relu":
-            return numbers(np.where(floats(a) < 0, 0.0, floats(a)))
-        return numbers(FUNCTIONS[name](floats(a)))
+            return self._of(np.where(self._floats(a) < 0, 0.0, self._floats(a)))
+        return self._of(FUNCTIONS[name](self._floats(a)))
 
     def _order(self, a: Numbers, b: Numbers) -> Integers:
-        left, right = floats(a), floats(b)
+        left, right = self._floats(a), self._floats(b)
         order = np.sign(left - right)
         order = np.where(left == right, 0, order)  # infinities
         return np.where(np.isnan(order), 2, order).astype(np.int64)
@@ -95,16 +103,17 @@ class Floats(Lines):
     def order(self, a: Numbers, b: Numbers) -> Integers:
         order = self._order(a, b)
         if not self.tied:
-            self.tied = bool(((order == 0) & np.isfinite(floats(a))).any())
+            self.tied = bool(((order == 0) & np.isfinite(self._floats(a))).any())
         return order
 
     def floor(self, a: Numbers) -> Integers | None:
-        reals = floats(a)
+        reals = self._floats(a)
         if not np.isfinite(reals).all():
             return None
         whole = np.floor(reals)
         self.tied |= bool((whole == reals).any())
-        return whole.astype(np.int64)
+        found: Integers = whole.astype(np.int64)
+        return found
 
     @staticmethod
     def _nan(a: Numbers) -> Mask:
