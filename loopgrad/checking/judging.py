@@ -108,14 +108,10 @@ def judge(
 
 def _reordered(forward: Program, claim: Claim, wrt: Sequence[str] | None) -> Judgement | None:
     """The judgement of a claim that needs another order; None if that does not make it whole."""
-    early = {
-        start: number
-        for start, number in claim.faulty.items()
-        if claim.findings[number].kind in ("read before complete", "written twice")
-    }
-    if not early or len(early) < len(claim.findings) or claim.repaired or claim.lent:
+    misplaced = all(f.kind in ("read before complete", "written twice") for f in claim.findings)
+    if not misplaced or claim.repaired or claim.lent:
         return None
-    for start, number in early.items():
+    for start, number in claim.faulty.items():
         for other in reordered(claim, start):
             try:
                 read = read_claim(other.text, claim.source.name)

@@ -140,6 +140,20 @@ def test_what_is_not_given_is_named() -> None:
     assert str(answer).endswith("not given: `W.grad` and `c.grad`")
 
 
+def test_a_statement_that_reads_two_tensors_too_early_is_moved_once() -> None:
+    forward = "f(x[N], y[N]) -> z[N]:\n    for n:  z[n] += x[n] * y[n]\n"
+    claim = (
+        "g(x[N], y[N], z.grad[N]) -> x.grad[N]:\n"
+        "    for n:  x.grad[n] += a[n] + b[n]\n"
+        "    for n:  a[n] += z.grad[n] * y[n] / 2\n"
+        "    for n:  b[n] += z.grad[n] * y[n] / 2\n"
+    )
+    answer = lg.check(forward, claim)
+    (finding,) = answer.findings
+    assert (finding.kind, finding.line, finding.how) == ("read before complete", 2, "move")
+    assert answer.mended is not None and lg.check(forward, answer.mended)
+
+
 def test_of_what_is_asked_for_nothing_is_given() -> None:
     product = "mul(x[N], y[N]) -> z[N]:\n    z[n] = x[n] * y[n]\n"
     claim = "g(y[N], z.grad[N]) -> x.grad[N]:\n    for n:  x.grad[n] += z.grad[n] * y[n]\n"
