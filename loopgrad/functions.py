@@ -19,7 +19,6 @@ from loopgrad.ir.nodes import Extent, Input, Program
 from loopgrad.ir.operations import ElementType
 from loopgrad.ir.printer import show_expression
 from loopgrad.pipeline import BUILDING, as_program, compile, compile_returning
-from loopgrad.stable.joint import stable_pair
 
 Array = NDArray[Any]
 Batch = str | Literal[False] | None
@@ -153,6 +152,8 @@ class Reverse:
         self.backward_program = program.backward(wrt, batch) if self._has_gradients() else None
         if self.backward_program is not None:
             # Stable together: the backward reads what the forward may hold, such as `Z'` for `Z`.
+            from loopgrad.stable.joint import stable_pair  # loaded by those who differentiate
+
             pair = stable_pair(program, self.backward_program)
             program, self.backward_program = pair or (program, self.backward_program)
         facts = infer(program)

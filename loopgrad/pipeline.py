@@ -24,7 +24,6 @@ from loopgrad.backends.kernel import Backend, Kernel, Task
 from loopgrad.diagnostics import ProgramWarning, listing, render, suggestion
 from loopgrad.frontend.unfold import unfold
 from loopgrad.ir.nodes import Program
-from loopgrad.stable.stabilize import stabilized
 
 
 @dataclass(frozen=True)
@@ -114,6 +113,8 @@ def compile(program: Program | str, backend: str = "llvm", optimize: bool = True
 
 def stable(program: Program) -> Program:
     """The program that runs in its stead: equal in real numbers, and neither overflows nor cancels."""
+    from loopgrad.stable.stabilize import stabilized  # not needed to read a program
+
     found = stabilized(program)
     return program if found is None else found
 
