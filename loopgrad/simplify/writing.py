@@ -12,6 +12,7 @@ from loopgrad.ir.operations import RESERVED
 from loopgrad.ir.walk import ZERO, apply, compare, conjunction, indices_of, substitute
 from loopgrad.simplify import integers
 from loopgrad.simplify import normal_form as nf
+from loopgrad.simplify.domains import is_nonnegative
 from loopgrad.simplify.atoms import AT_LEAST, FAILS, NOT_ZERO
 from loopgrad.simplify.conditions import (
     conditions_of,
@@ -497,6 +498,9 @@ def _is_part(part: Powers, whole: Powers) -> bool:
     if len(more) != 1 or not whole.keys() <= part.keys():
         return False
     ((atom, power),) = more.items()
+    if atom.kind == "sum" and power == -1:  # 1 / (1 + exp(-x))
+        rest = nf.plus(atom.parts[0], nf.number(-1))  # type: ignore[arg-type]
+        return len(rest.terms) < len(atom.parts[0].terms) and is_nonnegative(rest, frozenset())  # type: ignore[attr-defined]
     return atom.kind == "function" and (atom.name, power) in BOUNDED
 
 

@@ -55,6 +55,16 @@ BACKWARD = {
         for n:  x.grad[n] += y.grad[n] * (y[n] * (1 - e[n]) + e[n])
         """,
     ),
+    "swish, its sigmoid written out": (
+        """
+        swish(x[N]) -> y[N]:
+            y[n] = x[n] / (1 + exp(-x[n]))
+        """,
+        """
+        for n:  e[n]      += 1 / (1 + exp(-x[n]))
+        for n:  x.grad[n] += y.grad[n] * (y[n] * (1 - e[n]) + e[n])
+        """,
+    ),
     "gelu, by tanh, which is called once": (
         """
         gelu(x[N]) -> y[N]:
