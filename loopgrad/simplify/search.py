@@ -264,6 +264,10 @@ class Work:
                 k in forms and not forms[k].terms for k in own.pieces[tensor]
             ):
                 extraction.zero(name, own.extents(tensor))
+            if self._told_otherwise(key, name, extraction.statements[before:]) and self._as_written(
+                key, alive, rescaled, forms
+            ):
+                extraction.statements[before:] = own.statements[key]
             added = extraction.statements[before:]
             made[key] = [s for s in added if s.target.tensor == name]
         statements = rebuilt(own.layout, extraction.regions)
@@ -276,6 +280,16 @@ class Work:
         )
         value *= 1 + REPEATED * len(self.repeated - kept)
         return Candidate(statements, declared, value, kept, self, extraction, rescaled, made)
+
+    def _told_otherwise(self, key: str, name: str, made: list[Accumulate]) -> bool:
+        """Is one statement told as another of other subscripts, `h[i] += x[i-1]` for `h[t+1] += x[t]`,
+        which costs no less?"""
+        literal = self.own.statements[key]
+        if len(made) != 1 or len(literal) != 1 or name != literal[0].target.tensor:
+            return False
+        return made[0].target != literal[0].target and (
+            cost_of(literal, ()).value <= cost_of(made, ()).value
+        )
 
     def _as_written(
         self,

@@ -12,7 +12,6 @@ from loopgrad.ir.operations import RESERVED
 from loopgrad.ir.walk import ZERO, apply, compare, conjunction, indices_of, substitute
 from loopgrad.simplify import integers
 from loopgrad.simplify import normal_form as nf
-from loopgrad.simplify.domains import is_nonnegative
 from loopgrad.simplify.atoms import AT_LEAST, FAILS, NOT_ZERO
 from loopgrad.simplify.conditions import (
     conditions_of,
@@ -21,6 +20,7 @@ from loopgrad.simplify.conditions import (
     opposite,
     written,
 )
+from loopgrad.simplify.domains import is_nonnegative
 from loopgrad.simplify.integers import linear
 from loopgrad.simplify.normal_form import Atom, Poly, Term
 
