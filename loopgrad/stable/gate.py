@@ -52,6 +52,7 @@ BETTER = 4.0  # how many times smaller an error has to be somewhere
 LARGE = 1e4
 SIZES = (3, 4, 5)
 SATURATING = frozenset("exp sigmoid softplus tanh".split())
+DRAWS = 11  # more of them, where one finds a form worse
 AGAIN = 3  # draws of inputs, where the program does not run on the first
 
 Kind = Callable[[np.random.Generator, tuple[int, ...]], Array]
@@ -136,12 +137,23 @@ class Gate:
 
     def _is_better(self, case: Case, new: Facts, old: Facts) -> bool:
         programs = [new, old, *([self.literal] if old is not self.literal else [])]
-        better = False
-        for found, *others in zip(*self.errors(case, new, programs), strict=True):
-            if any(found > max(ACCURATE, WORSE * other) for other in others):
-                return False
-            better = better or others[0] > max(ACCURATE, BETTER * found)
-        return better
+        measured = self.errors(case, new, programs)
+        if not _improves(measured):
+            return False
+        return not _worsens(measured) or not _worsens(self._many(new, programs, measured))
+
+    def _many(
+        self, new: Facts, programs: Sequence[Facts], first: list[list[float]]
+    ) -> list[list[float]]:
+        """The root mean squares of the errors over several draws: rounding may be kind to one form in
+        one of them, where both have lost their digits alike."""
+        squares = [np.square(np.array(first))]
+        for _ in range(DRAWS):
+            case = draw(self.literal, self.rng)
+            if case is not None:
+                squares.append(np.square(np.array(self.errors(case, new, programs))))
+        found: list[list[float]] = np.sqrt(np.mean(squares, axis=0)).tolist()
+        return found
 
     def bears_offsets(self, program: Program | None) -> bool:
         """Is the program (the literal one, if there is none) as good as float32 gets where inputs have
@@ -178,6 +190,20 @@ class Gate:
             lines = Singles() if arithmetic is Singles else Lines(None)
             self.runs[key] = case, facts, case.run(facts, lines, slice(len(MODERATE), None))
         return self.runs[key][2]
+
+
+def _improves(measured: list[list[float]]) -> bool:
+    """Is the first program's error somewhere much smaller than the second's?"""
+    found, other = measured[:2]
+    return any(o > max(ACCURATE, BETTER * f) for f, o in zip(found, other, strict=True))
+
+
+def _worsens(measured: list[list[float]]) -> bool:
+    """Is the first program's error anywhere larger than another's may be?"""
+    found, *others = measured
+    return any(
+        f > max(ACCURATE, WORSE * o) for other in others for f, o in zip(found, other, strict=True)
+    )
 
 
 # ------------------------------------------------------------------------------------ inputs

@@ -277,6 +277,18 @@ LOGS = [
         cancels=True,
     ),
     Case(
+        "KL divergence, of all rows",
+        loops(
+            "f(s[B,J], r[B,J]) -> D",
+            Z,
+            P,
+            R,
+            Q,
+            "for b, j:  D += p[b,j] * log(p[b,j] / q[b,j])",
+        ),
+        cancels=True,
+    ),
+    Case(
         "KL divergence, difference of logs",
         loops(
             "f(s[B,J], r[B,J]) -> D[B]",
