@@ -145,14 +145,20 @@ class Gate:
     def _many(
         self, new: Facts, programs: Sequence[Facts], first: list[list[float]]
     ) -> list[list[float]]:
-        """The root mean squares of the errors over several draws: rounding may be kind to one form in
-        one of them, where both have lost their digits alike."""
-        squares = [np.square(np.array(first))]
+        """The medians of the errors over several draws; infinite where more draws have none in the
+        first program than in another. One draw may be kind to one form: where a result nearly cancels,
+        its last digits are left to chance.
+        """
+        draws = [first]
         for _ in range(DRAWS):
             case = draw(self.literal, self.rng)
             if case is not None:
-                squares.append(np.square(np.array(self.errors(case, new, programs))))
-        found: list[list[float]] = np.sqrt(np.mean(squares, axis=0)).tolist()
+                draws.append(self.errors(case, new, programs))
+        errors = np.array(draws)  # draw, program, result and kind
+        median = np.median(errors, axis=0)
+        lost = np.isinf(errors).sum(axis=0)
+        median[0][(lost[0] > lost[1:]).any(axis=0)] = np.inf
+        found: list[list[float]] = median.tolist()
         return found
 
     def bears_offsets(self, program: Program | None) -> bool:

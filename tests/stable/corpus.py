@@ -277,6 +277,15 @@ LOGS = [
         cancels=True,
     ),
     Case(
+        "cross entropy with a distribution, of all rows",
+        loops(
+            "f(s[B,J], y[B,J]) -> L",
+            Z,
+            "for b, j:  L -= y[b,j] * log(exp(s[b,j]) / Z[b]) / B",
+        ),
+        cancels=True,
+    ),
+    Case(
         "KL divergence, of all rows",
         loops(
             "f(s[B,J], r[B,J]) -> D",
