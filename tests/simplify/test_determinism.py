@@ -10,17 +10,20 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 NAMES = (
     "softmax stable_softmax log_softmax softmax_cross_entropy batchnorm layer_norm gelu swish attention "
-    "causal_attention ugrnn_cell gru_cell lstm_cell ugrnn mlp conv1d cosine_similarity"
+    "causal_attention ugrnn_cell gru_cell lstm_cell ugrnn mlp conv1d swiglu"
 )
 SCRIPT = """
 import sys
 import loopgrad as lg
+from tests.simplify.test_blocks import forward_of
 
-names = [n for n in sys.argv[1].split() if hasattr(lg.lib, n)]
+programs = {n: getattr(lg.lib, n) for n in sys.argv[1].split()}
+programs |= {n: forward_of(n) for n in ("a GRU", "a selective scan")}
+names = list(programs)
 order = names[::-1] if sys.argv[2] == "backwards" else names
 texts = {}
 for name in order:
-    program = getattr(lg.lib, name)
+    program = programs[name]
     fast = program.backward().simplify()
     texts[name] = f"{fast}\\n{fast.derivation}\\n{program.simplify()}"
 print("\\n".join(texts[name] for name in names))
@@ -38,3 +41,4 @@ def test_the_same_for_every_hash_seed_and_order() -> None:
     first = simplified(0, "forwards")
     assert first.count("softmax.backward(") >= 2
     assert simplified(1, "backwards") == first
+    assert simplified(2, "forwards") == first
