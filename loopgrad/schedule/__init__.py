@@ -1,19 +1,20 @@
 """The place between a program and its code: which loops run, in which order.
 
 A `Scheduled` program is what a backend that generates code walks, without decisions of its own.
-Schedules (`schedule.default`) are functions from `Facts` and `Safety` to one. Marks on loops, for
-threads, vectors and tiles, belong on `Loop`.
+Schedules (`schedule.default`) are functions from `Facts` and `Safety` to one. What a schedule does
+not understand stays a `Nest` or a `Sequence`, as written; the rest is `Fused`, a tree of marked loops.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from loopgrad.analysis.facts import Facts, Safety
+from loopgrad.analysis.facts import Facts, Safety, TensorFacts
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Accumulate, Expression
+from loopgrad.schedule.tree import Blocks, Fused, Node, Over, Product, Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,20 +50,28 @@ class Sequence:
     body: tuple[Phase, ...]
 
 
-Phase: TypeAlias = Nest | Sequence
+Phase: TypeAlias = Nest | Sequence | Fused
 
 
 @dataclass(frozen=True)
 class Scheduled:
-    """A program's phases in the order in which they run, each finished before the next begins."""
+    """A program's phases in the order in which they run, each finished before the next begins.
+
+    `tensors` holds those of `facts` and the schedule's own. `started`: computed tensors in memory
+    that need no identity underneath, since a phase writes all of each before anything reads it.
+    """
 
     facts: Facts
     safety: Safety
     phases: tuple[Phase, ...]
+    tensors: Mapping[str, TensorFacts] = field(default_factory=dict)
+    started: frozenset[str] = frozenset()
 
 
 def tensors_of(phase: Phase) -> frozenset[str]:
     """The tensors that a phase reads or writes."""
+    if isinstance(phase, Fused):
+        return frozenset().union(*map(_tensors_of_node, phase.body))
     bounds = (bound for loop in phase.loops for bound in (loop.lower, loop.upper))
     found = {read.tensor for bound in bounds for read in walk.reads(bound)}
     match phase:
@@ -72,6 +81,21 @@ def tensors_of(phase: Phase) -> frozenset[str]:
         case Sequence(_, _, body):
             found.update(*map(tensors_of, body))
     return frozenset(found)
+
+
+def _tensors_of_node(node: Node) -> frozenset[str]:
+    """The tensors that a tree reads or writes, those in registers included."""
+    match node:
+        case Step(statement):
+            reads = (statement.target, *walk.statement_reads(statement))
+            return frozenset(read.tensor for read in reads)
+        case Product(target, left, right):
+            reads = (target, *walk.reads(left), *walk.reads(right))
+            return frozenset(read.tensor for read in reads)
+        case Over(_, lower, upper, body) | Blocks(_, lower, upper, _, body):
+            bounds = (*walk.reads(lower), *walk.reads(upper))
+            own = frozenset(read.tensor for read in bounds)
+            return own.union(*map(_tensors_of_node, body))
 
 
 def nests(phases: tuple[Phase, ...]) -> Iterator[Nest]:

@@ -1,0 +1,189 @@
+"""The trees of a scheduled program: statements under marked loops, and where each tensor lives.
+
+    for b parallel:
+        for j vector:  m[b]   max= s[b,j]
+        for j vector:  e[b,j]  = exp(s[b,j] - m[b]);  Z[b] += e[b,j]
+        for j vector:  p[b,j]  = e[b,j] / Z[b]
+
+is one `Fused` phase: an `Over` whose body holds three more, each with its `Step`s. Code generation
+(`backends/llvm`) walks it without decisions of its own; whatever can be decided is decided here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from typing import TypeAlias
+
+from loopgrad.ir.nodes import Accumulate, Expression, Index, Number, Read
+from loopgrad.ir.operations import ElementType
+
+ZERO = Number(0)
+
+
+class Mark(Enum):
+    """How a loop's iterations run; the value is the word that `explain` prints.
+
+    PARALLEL: each thread takes a contiguous part of them, the same for the same number of threads.
+    VECTOR: several at once, one in each lane of a register; the last ones under a mask.
+    """
+
+    SEQUENTIAL = ""
+    PARALLEL = "parallel"
+    VECTOR = "vector"
+
+
+class Scope(Enum):
+    """Where a tensor's elements are.
+
+    REGISTER: in registers. All uses are in one iteration of the loops that enclose them.
+    ROW: in memory of the thread's own, used again by each iteration of the loops outside.
+    PARTIAL: each thread has its own copy, which starts at the identity; after the phase they are
+        combined, in the order of the threads, into the tensor's own memory.
+    PROGRAM: in memory that all phases of a call share.
+    """
+
+    REGISTER = "register"
+    ROW = "row"
+    PARTIAL = "partial"
+    PROGRAM = "memory"
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """An axis that a buffer keeps: the subscript at `position` less `origin`, below `extent`."""
+
+    position: int
+    extent: Expression
+    origin: Expression = ZERO
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """The memory of a computed tensor within a phase, in C order of the axes that are left.
+
+    `lanes`: of a REGISTER buffer, whether it holds an element for each lane of the vector loop
+    around it, or one for all. `first`: of a PARTIAL buffer, whether what the threads computed is
+    stored in the tensor's own memory; otherwise it is combined with what that holds. `reduction`
+    combines them.
+    """
+
+    tensor: str
+    element: ElementType
+    scope: Scope
+    axes: tuple[Axis, ...] = ()
+    lanes: bool = False
+    first: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One execution of a statement, at the indices of the loops around it (its own ranges are empty).
+
+    `first`: nothing has been written to the element: the value is stored, not combined. Where the
+    loop directly around it reduces (its index is not in the target), that is true of the loop as a
+    whole, which is the only one that reduces: the loop starts from the identity.
+    `unproved`: reads, or the target, whose subscripts have to be checked; where one is out of range
+    nothing is read or written, and the phase fails.
+    """
+
+    statement: Accumulate
+    first: bool = False
+    unproved: tuple[Read, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Over:
+    """`for lower <= index < upper`, with a mark, around its body."""
+
+    index: str
+    lower: Expression
+    upper: Expression
+    body: tuple[Node, ...]
+    mark: Mark = Mark.SEQUENTIAL
+    descending: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Blocks:
+    """An index in blocks: the body runs with `block_from(index)` and `block_to(index)` as integers.
+
+    `size` None, with PARALLEL: a block is what one thread gets, and each thread runs the body once
+    (if its block is not empty).
+    """
+
+    index: str
+    lower: Expression
+    upper: Expression
+    size: int | None
+    body: tuple[Node, ...]
+    mark: Mark = Mark.SEQUENTIAL
+
+
+@dataclass(frozen=True, slots=True)
+class Dimension:
+    """One of a product's three: an index (or several that count as one) and the values it takes."""
+
+    index: str
+    lower: Expression
+    upper: Expression
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """`target[m,n] += left[m,k] * right[k,n]`, over blocks of indices, by the micro-kernel.
+
+    The reads' other subscripts hang on the loops around. `n` is the contiguous axis of the target.
+    `first` as for a step: the sum over all k is stored. `negative` subtracts.
+    """
+
+    target: Read
+    left: Expression
+    right: Expression
+    m: tuple[Dimension, ...]
+    n: tuple[Dimension, ...]
+    k: tuple[Dimension, ...]
+    first: bool = False
+    negative: bool = False
+
+
+Node: TypeAlias = Step | Over | Blocks | Product
+
+
+@dataclass(frozen=True, slots=True)
+class Fused:
+    """A phase: trees that run one after the other, and the buffers of what they compute.
+
+    A tensor without a buffer here is in memory as it is: an input, a result, or of scope PROGRAM.
+    Where a loop is parallel, it is the only node of `body`. `work` estimates a call's duration, in
+    nanoseconds of one thread, as an integer expression in extents: small work stays on one thread.
+    """
+
+    body: tuple[Node, ...]
+    buffers: tuple[Buffer, ...] = ()
+    work: Expression = ZERO
+
+
+def block_from(index: str) -> Index:
+    """The first value of the index in the block at hand."""
+    return Index(f"{index}.from")
+
+
+def block_to(index: str) -> Index:
+    """The value behind the last of the index in the block at hand."""
+    return Index(f"{index}.to")
+
+
+def steps(nodes: tuple[Node, ...]) -> Iterator[Step | Product]:
+    """All steps and products, in order."""
+    for node in nodes:
+        match node:
+            case Step() | Product():
+                yield node
+            case Over() | Blocks():
+                yield from steps(node.body)
+
+
+def is_parallel(phase: Fused) -> bool:
+    return any(isinstance(n, Over | Blocks) and n.mark is Mark.PARALLEL for n in phase.body)
