@@ -13,7 +13,7 @@ import pytest
 from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
 from loopgrad.backends.kernel import Task
-from loopgrad.backends.llvm import LLVMBackend, engine
+from loopgrad.backends.llvm import LLVMBackend, engine, machine
 from loopgrad.backends.llvm.emit import emit
 from loopgrad.backends.llvm.layout import Layout, Variant
 from loopgrad.backends.llvm.text import Module
@@ -438,8 +438,8 @@ def test_a_second_scattered_set_is_refused() -> None:
 @pytest.mark.parametrize("has_fma", [True, False])
 def test_a_processor_without_wide_vectors(has_fma: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without fused multiply-add, the functions are the C library's."""
-    lesser = replace(engine._machine(), has_fma=has_fma, wide_vectors=False)
-    monkeypatch.setattr(engine, "_machine", lambda: lesser)
+    lesser = replace(machine.this_machine(), has_fma=has_fma, wide_vectors=False)
+    monkeypatch.setattr(engine, "this_machine", lambda: lesser)
     parsed = parse("functions")
     runner = LLVMBackend().prepare(Task(infer(parsed), validate(parsed), True))
     assert ("@loopgrad_c_exp(" in runner.text()) is not has_fma

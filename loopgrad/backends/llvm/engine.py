@@ -1,23 +1,37 @@
-"""LLVM itself, through llvmlite: this machine's processor, optimisation, code in memory."""
+"""LLVM itself, through llvmlite: text to code in memory."""
 
 from __future__ import annotations
 
 import ctypes
-import sys
 import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any
 
-import llvmlite
 import llvmlite.binding as llvm
 
-from loopgrad.backends.llvm.functions import C_LIBRARY, C_PREFIX, c_symbol
+from loopgrad.backends.llvm import symbols
+from loopgrad.backends.llvm.machine import this_machine
+from loopgrad.backends.llvm.passes import LITERAL, Passes, optimize
 from loopgrad.backends.llvm.text import Module
 
-LEVEL = 2  # of optimisation: 3 takes up to twice as long, for code no faster
+_lock = threading.Lock()  # LLVM's global context is for one thread at a time
+_libraries: dict[tuple[str, Passes], Loaded] = {}  # for good: others hold their addresses
 
-_lock = threading.Lock()
+
+@dataclass(frozen=True)
+class Loaded:
+    """A module's code in memory, for as long as this object lives."""
+
+    engine: Any
+
+    def address(self, name: str) -> int:
+        """Where a function begins."""
+        found = int(self.engine.get_function_address(name))
+        if not found:
+            raise LookupError(f"the compiled module has no function `{name}`")
+        return found
 
 
 @dataclass(frozen=True)
@@ -34,123 +48,81 @@ class Code:
 def new_module(real: str) -> Module:
     """An empty module for this machine, computing in "double" or "float"."""
     version = llvm.llvm_version_info[0]
-    machine = _machine()
+    machine = this_machine()
     return Module(real, version, version >= 17, machine.has_fma, machine.attributes)
 
 
 @lru_cache(maxsize=256)
-def compile_text(text: str, entry: str) -> Code:
+def compile_text(text: str, entry: str, passes: Passes = LITERAL) -> Code:
     """Machine code of a module's text. `entry` is `i32 (arrays, integers, reals, record)`.
 
     Kept, since the same program is often made again, and many differ in names alone.
     """
-    with _lock:
-        if C_PREFIX in text:
-            _find_c_functions()
-        machine = _machine().create()
-        module = optimized(text, machine)
-        engine = llvm.create_mcjit_compiler(module, machine)
-        engine.finalize_object()
-        address = engine.get_function_address(entry)
+    loaded = load(text, passes)
     kind = ctypes.CFUNCTYPE(
         ctypes.c_int32, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p
     )
-    return Code(kind(address), engine)
+    return Code(kind(loaded.address(entry)), loaded)
 
 
-def optimized(text: str, machine: Any | None = None) -> Any:
+def library(text: str, names: Sequence[str], passes: Passes = LITERAL) -> Mapping[str, int]:
+    """Compiles functions that other modules call by name, once for a process; their addresses.
+
+    text: a whole module, as `Module.text()` writes it, in which the functions named are defined
+        with external linkage.
+
+    Modules that are loaded afterwards may `declare` and call them. They stay in memory. Write a
+    module with a function `provide()` that calls this, and put the beginning of the names and that
+    module into `symbols.PROVIDERS`: it is then called when first a module is loaded that needs it.
+    The code is kept on disk like all code.
+
+    >>> import ctypes
+    >>> from loopgrad.backends.llvm import engine
+    >>> text = "define i64 @loopgrad_doc_twice(i64 %n) { %m = add i64 %n, %n\\n ret i64 %m }"
+    >>> found = engine.library(text, ["loopgrad_doc_twice"])
+    >>> ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(found["loopgrad_doc_twice"])(21)
+    42
+    """
+    key = (text, passes)
+    if key not in _libraries:
+        loaded = load(text, passes)
+        _libraries.setdefault(key, loaded)  # another thread may have been first
+    addresses = {name: _libraries[key].address(name) for name in names}
+    for name, address in addresses.items():
+        llvm.add_symbol(name, address)
+    return addresses
+
+
+def load(text: str, passes: Passes = LITERAL) -> Loaded:
+    """The code of a module's text in memory, with all that it calls."""
+    symbols.require(symbols.declared(text))
+    with _lock:
+        return _in_memory(_object_code(text, passes))
+
+
+def optimized(text: str, passes: Passes = LITERAL) -> Any:
     """The module after LLVM's passes."""
-    machine = machine or _machine().create()
+    return _optimized(text, this_machine().create(passes.level), passes)
+
+
+def _object_code(text: str, passes: Passes) -> bytes:
+    machine = this_machine().create(passes.level)
+    code: bytes = machine.emit_object(_optimized(text, machine, passes))
+    return code
+
+
+def _optimized(text: str, machine: Any, passes: Passes) -> Any:
     module = llvm.parse_assembly(text)
     module.triple = machine.triple
     module.data_layout = str(machine.target_data)
-    if hasattr(llvm, "create_pass_builder"):
-        _run_passes(module, machine)
-    else:
-        _run_old_passes(module, machine)
+    optimize(module, machine, passes)
     return module
 
 
-def _run_passes(module: Any, machine: Any) -> None:
-    options = llvm.create_pipeline_tuning_options(speed_level=LEVEL)
-    options.loop_vectorization = True
-    options.loop_interleaving = True
-    options.loop_unrolling = True
-    options.slp_vectorization = False
-    builder = llvm.create_pass_builder(machine, options)
-    builder.getModulePassManager().run(module, builder)
-
-
-def _run_old_passes(module: Any, machine: Any) -> None:
-    """llvmlite 0.43 has LLVM's former pass manager only."""
-    builder = llvm.create_pass_manager_builder()
-    builder.opt_level = LEVEL
-    builder.loop_vectorize = True
-    builder.inlining_threshold = 225
-    passes = llvm.create_module_pass_manager()
-    machine.add_analysis_passes(passes)
-    builder.populate(passes)
-    passes.run(module)
-
-
-@dataclass(frozen=True)
-class Machine:
-    """The processor that this process runs on."""
-
-    cpu: str
-    features: str
-    has_fma: bool
-    wide_vectors: bool
-
-    def create(self) -> Any:
-        target = llvm.Target.from_default_triple()
-        # Features beside the name: virtual machines misname their processors.
-        return target.create_target_machine(
-            cpu=self.cpu, features=self.features, opt=LEVEL, jit=True
-        )
-
-    @property
-    def attributes(self) -> str:
-        """Of every function."""
-        return "nounwind" + (' "prefer-vector-width"="512"' if self.wide_vectors else "")
-
-
-@cache
-def _machine() -> Machine:
-    if tuple(map(int, llvmlite.__version__.split(".")[:2])) < (0, 45):
-        llvm.initialize()  # later versions do it themselves, and refuse to be asked
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    try:
-        features = llvm.get_host_cpu_features()
-    except RuntimeError:  # not known for this kind of processor
-        features = llvm.FeatureMap()
-    arm = llvm.get_default_triple().partition("-")[0] in ("aarch64", "arm64")
-    return Machine(
-        cpu=llvm.get_host_cpu_name(),
-        features=features.flatten(),
-        has_fma=arm or bool(features.get("fma")),
-        wide_vectors=bool(features.get("avx512f")),
-    )
-
-
-@cache
-def _find_c_functions() -> None:
-    """Gives LLVM the addresses of the C library's functions, under names of our own."""
-    library = _c_library()
-    for operation in C_LIBRARY:
-        for real, name in (("double", operation), ("float", operation + "f")):
-            function = getattr(library, name)
-            address = ctypes.cast(function, ctypes.c_void_p).value
-            llvm.add_symbol(c_symbol(operation, real), address)
-
-
-def _c_library() -> ctypes.CDLL:
-    if sys.platform == "win32":
-        return ctypes.CDLL("ucrtbase")
-    process = ctypes.CDLL(None)
-    if all(hasattr(process, name) for name in C_LIBRARY):
-        return process
-    from ctypes.util import find_library  # slow: may start a compiler to ask it
-
-    return ctypes.CDLL(find_library("m"))
+def _in_memory(code: bytes) -> Loaded:
+    """Object code, linked to what it calls. Nothing is compiled: the engine's module is empty."""
+    machine = this_machine().create(LITERAL.level)
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+    engine.finalize_object()
+    return Loaded(engine)

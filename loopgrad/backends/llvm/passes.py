@@ -1,0 +1,55 @@
+"""LLVM's optimisation of a module: which passes run, by what kind of code it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import llvmlite.binding as llvm
+
+
+@dataclass(frozen=True)
+class Passes:
+    """level: of optimisation and of code generation, 0 to 3.
+    vectorize: whether LLVM looks for vectors itself.
+    """
+
+    level: int
+    vectorize: bool
+
+
+# Scalar loops, of which LLVM makes vectors. Level 3 takes up to twice as long, for code no faster.
+LITERAL = Passes(level=2, vectorize=True)
+# Vectors are written out, loops are in their final form.
+EXPLICIT = Passes(level=1, vectorize=False)
+
+
+def optimize(module: Any, machine: Any, passes: Passes) -> None:
+    """Runs the passes over a parsed module, in place. `machine` is LLVM's target machine."""
+    if hasattr(llvm, "create_pass_builder"):
+        _optimize(module, machine, passes)
+    else:
+        _optimize_by_old_manager(module, machine, passes)
+
+
+def _optimize(module: Any, machine: Any, passes: Passes) -> None:
+    options = llvm.create_pipeline_tuning_options(speed_level=passes.level)
+    options.loop_vectorization = passes.vectorize
+    options.loop_interleaving = passes.vectorize
+    options.loop_unrolling = passes.vectorize
+    options.slp_vectorization = False
+    builder = llvm.create_pass_builder(machine, options)
+    builder.getModulePassManager().run(module, builder)
+
+
+def _optimize_by_old_manager(module: Any, machine: Any, passes: Passes) -> None:
+    """llvmlite 0.43 has LLVM's former pass manager only."""
+    builder = llvm.create_pass_manager_builder()
+    builder.opt_level = passes.level
+    builder.loop_vectorize = passes.vectorize
+    builder.disable_unroll_loops = not passes.vectorize
+    builder.inlining_threshold = 225
+    manager = llvm.create_module_pass_manager()
+    machine.add_analysis_passes(manager)
+    builder.populate(manager)
+    manager.run(module)

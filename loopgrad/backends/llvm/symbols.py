@@ -1,0 +1,41 @@
+"""Functions that compiled modules call and do not define: who makes each known to LLVM.
+
+A module's text says `declare void @loopgrad_...(...)`. Before its code is loaded, the provider of that
+name runs: a module of this package with a function `provide()`, which gives LLVM the addresses, as
+`engine.library` does for code of ours.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Iterable
+from functools import cache
+
+from loopgrad.backends.llvm.functions import C_PREFIX
+
+# What a name begins with -> the module whose `provide()` makes all such names known.
+PROVIDERS = {
+    C_PREFIX: "loopgrad.backends.llvm.c_library",
+}
+
+_DECLARED = re.compile(r"^declare [^@\n]*@([\w.$]+)\(", re.MULTILINE)
+
+
+def declared(text: str) -> tuple[str, ...]:
+    """The functions that a module's text declares, but for LLVM's own."""
+    return tuple(n for n in dict.fromkeys(_DECLARED.findall(text)) if not n.startswith("llvm."))
+
+
+def require(names: Iterable[str]) -> None:
+    """Makes the names known to LLVM. Raises LookupError for one that nobody provides."""
+    for name in names:
+        provider = next((p for start, p in PROVIDERS.items() if name.startswith(start)), None)
+        if provider is None:
+            raise LookupError(f"no part of loopgrad provides `{name}` to compiled code")
+        _provide(provider)
+
+
+@cache
+def _provide(provider: str) -> None:
+    importlib.import_module(provider).provide()

@@ -1,0 +1,73 @@
+"""Text to code: functions shared by modules, and what each kind of code is compiled with."""
+
+from __future__ import annotations
+
+import ctypes
+from types import SimpleNamespace
+
+import pytest
+
+from loopgrad.backends.llvm import engine, symbols
+from loopgrad.backends.llvm.passes import EXPLICIT, LITERAL, Passes
+
+THRICE = "define i64 @loopgrad_test_thrice(i64 %n) { %m = mul i64 %n, 3\n ret i64 %m }"
+CALLER = """declare i64 @loopgrad_test_thrice(i64)
+define i64 @more(i64 %n) { %m = call i64 @loopgrad_test_thrice(i64 %n)
+ %r = add i64 %m, 1
+ ret i64 %r }"""
+ENTRY = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
+
+
+def test_a_module_calls_a_library_that_is_provided_when_needed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made = []
+
+    def provide() -> None:
+        made.append(engine.library(THRICE, ["loopgrad_test_thrice"]))
+
+    monkeypatch.setitem(symbols.PROVIDERS, "loopgrad_test_", "loopgrad_test_provider")
+    monkeypatch.setattr(
+        symbols.importlib, "import_module", lambda name: SimpleNamespace(provide=provide)
+    )
+    for _ in range(2):
+        loaded = engine.load(CALLER)
+        assert ENTRY(loaded.address("more"))(13) == 40
+    assert len(made) == 1
+    assert engine.library(THRICE, ["loopgrad_test_thrice"]) == made[0]  # compiled once
+
+
+def test_a_name_that_nobody_provides_is_refused() -> None:
+    with pytest.raises(LookupError, match="`nobody_has_this`"):
+        engine.load("declare void @nobody_has_this()\ndefine void @f() { ret void }")
+
+
+def test_what_a_module_declares() -> None:
+    text = """declare double @llvm.fma.f64(double, double, double)
+declare double @loopgrad_c_exp(double) nounwind
+declare noalias ptr @second.one(ptr)
+define void @own() { ret void }"""
+    assert symbols.declared(text) == ("loopgrad_c_exp", "second.one")
+
+
+LOOP = """define double @sum(ptr %x, i64 %n) {
+entry:
+  br label %loop
+loop:
+  %i = phi i64 [ 0, %entry ], [ %i1, %loop ]
+  %s = phi double [ 0.0, %entry ], [ %s1, %loop ]
+  %p = getelementptr inbounds double, ptr %x, i64 %i
+  %v = load double, ptr %p
+  %s1 = fadd reassoc double %s, %v
+  %i1 = add i64 %i, 1
+  %more = icmp slt i64 %i1, %n
+  br i1 %more, label %loop, label %end
+end:
+  ret double %s1
+}"""
+
+
+@pytest.mark.parametrize(("passes", "vectors"), [(LITERAL, True), (EXPLICIT, False)])
+def test_only_literal_code_is_vectorised_by_llvm(passes: Passes, vectors: bool) -> None:
+    text = LOOP.replace("ptr", engine.new_module("double").pointer("double"))
+    assert ("vector.body" in str(engine.optimized(text, passes))) is vectors
