@@ -8,6 +8,7 @@ from typing import assert_never
 from loopgrad.analysis.types import element_type, join
 from loopgrad.backends.llvm import functions, integers, places
 from loopgrad.backends.llvm.function import ALL_BITS, PhaseFunction, Value
+from loopgrad.backends.llvm.lanes import Lanes
 from loopgrad.backends.llvm.text import I64
 from loopgrad.ir.nodes import (
     Apply,
@@ -26,8 +27,6 @@ from loopgrad.ir.operations import OPERATIONS, ElementType, Typing
 BOOL, INT, FLOAT = ElementType.BOOL, ElementType.INT, ElementType.FLOAT
 
 _INTEGER_ORDER = {"==": "eq", "!=": "ne", "<": "slt", "<=": "sle", ">": "sgt", ">=": "sge"}
-_REAL_ORDER = {"==": "oeq", "!=": "une", "<": "olt", "<=": "ole", ">": "ogt", ">=": "oge"}
-_REAL_INSTRUCTION = {"+": "fadd", "-": "fsub", "*": "fmul", "/": "fdiv"}
 # Safe to evaluate in vain, on floats always, on integers where they cannot overflow.
 _CHEAP = frozenset(
     ["+", "-", "*", "/", "neg", "abs", "max", "min", "relu", "not", "and", "or", "pi"]
@@ -40,6 +39,7 @@ class Expressions:
     def __init__(self, function: PhaseFunction):
         self.function = function
         self.body = function.body
+        self.reals = Lanes(function.body)
         self.layout = function.layout
 
     def type_of(self, expression: Expression) -> ElementType:
@@ -164,8 +164,7 @@ class Expressions:
         common = join(INT, left.element, right.element)
         a, b = self.convert(left, common).text, self.convert(right, common).text
         if common is FLOAT:
-            real = self.function.module.real
-            return self.body.value(f"fcmp {_REAL_ORDER[operator]} {real} {a}, {b}")
+            return functions.compare(self.reals, operator, a, b)
         return self.body.value(f"icmp {_INTEGER_ORDER[operator]} i64 {a}, {b}")
 
     def _both(self, first: str, second: Callable[[], str], cheap: bool) -> str:
@@ -282,13 +281,7 @@ class Expressions:
     def _real_operation(self, operation: str, operands: tuple[Expression, ...]) -> str:
         if operation == "**":
             return self._power(*operands)
-        values = [self.real(o) for o in operands]
-        if operation in _REAL_INSTRUCTION:
-            kind = self.function.module.real
-            return self.body.value(
-                f"{_REAL_INSTRUCTION[operation]} {kind} {values[0]}, {values[1]}"
-            )
-        return functions.call(self.body, operation, *values)
+        return functions.call(self.reals, operation, *[self.real(o) for o in operands])
 
     def _power(self, base: Expression, exponent: Expression) -> str:
         x = self.real(base)
@@ -300,10 +293,10 @@ class Expressions:
             case _:
                 literal = None
         if literal is not None:
-            short = functions.literal_power(self.body, x, literal)
+            short = functions.literal_power(self.reals, x, literal)
             if short is not None:
                 return short
-        return functions.call(self.body, "pow", x, self.real(exponent))
+        return functions.call(self.reals, "**", x, self.real(exponent))
 
     def _integer_operation(self, operation: str, values: list[Value]) -> Value:
         function = self.function

@@ -1,8 +1,12 @@
-"""Functions on floats: a few instructions, a function of our own, or the C library's.
+"""Operations on floats, of any width: instructions, a function of our own, or the C library's.
+
+`call(w, operation, *operands)` is every floating operation of the language on the lanes of `w`, and
+`compare` its comparisons; `literal_power` is asked first about `**`. Their tables are INLINE (a few
+instructions), COMPOSED and OWN (functions, made once a module and width, that LLVM inlines).
 
 Our own (exp, log, tanh and what is made of them) are straight-line code with explicit fused
-multiply-adds, so that LLVM's vectoriser can run them on whole registers, and no fast-math flags,
-so that vector and scalar code give the same bits.
+multiply-adds and no fast-math flags, so that every width gives the same bits. What the C library
+does is called lane by lane.
 """
 
 from __future__ import annotations
@@ -10,6 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from loopgrad.backends.llvm.lanes import ORDER, Lanes
 from loopgrad.backends.llvm.text import Body
 from loopgrad.backends.llvm.transcendental import OWN
 
@@ -19,22 +24,24 @@ C_PREFIX = "loopgrad_c_"
 C_LIBRARY = frozenset(["exp", "log", "log1p", "expm1", "tanh", "erf", "sin", "cos", "pow"])
 
 
-def call(body: Body, operation: str, *operands: str) -> str:
-    """The operation on values of the module's floating type."""
+def call(w: Lanes, operation: str, *operands: str) -> str:
+    """The operation on every lane. `floor` stays a float here; `**` is the C library's `pow`."""
     if operation in INLINE:
-        return INLINE[operation](body, *operands)
+        return INLINE[operation](w, *operands)
     formula = COMPOSED.get(operation)
-    if formula is None and body.module.has_fma:
+    if formula is None and w.body.module.has_fma:
         formula = OWN.get(operation)
     if formula is not None:
-        name = _define(body, operation, formula)
-        body.long_calls += 1
-    else:
-        name = c_symbol(operation, body.module.real)
-        _declare(body, name, len(operands))
-    real = body.module.real
-    arguments = ", ".join(f"{real} {o}" for o in operands)
-    return body.value(f"call {real} @{name}({arguments})")
+        w.body.long_calls += 1
+        return w.call(_define(w, operation, formula), *operands)
+    name = c_symbol("pow" if operation == "**" else operation, w.element)
+    _declare(w.body, name, len(operands))
+    return w.call_each(name, *operands)
+
+
+def compare(w: Lanes, operator: str, a: str, b: str) -> str:
+    """`==`, `<` and the like, false where one is NaN; `!=`, true there."""
+    return w.compare(ORDER[operator], a, b)
 
 
 def c_symbol(operation: str, real: str) -> str:
@@ -49,138 +56,113 @@ def _declare(body: Body, name: str, arity: int) -> None:
     )
 
 
-def _define(body: Body, operation: str, formula: Function) -> str:
-    module, name = body.module, f"own_{operation}"
+def _define(w: Lanes, operation: str, formula: Function) -> str:
+    module = w.body.module
+    name = f"own_{operation}" + (f"_{w.count}" if w.count > 1 else "")
     if name not in module.functions:
         module.functions[name] = ""  # its place; functions that it calls come behind
-        real = module.real
-        head = f"internal {real} @{name}({real} %x) alwaysinline nounwind readnone willreturn"
-        inner = Body(module, name, head)
-        inner.do(f"ret {real} {formula(inner, '%x')}")
-        inner.finish()
+        head = f"internal {w.real} @{name}({w.real} %x) alwaysinline nounwind readnone willreturn"
+        inner = w.on(Body(module, name, head))
+        inner.body.do(f"ret {w.real} {formula(inner, '%x')}")
+        inner.body.finish()
     return name
 
 
 # ---------------------------------------------------------------------------------- instructions
 
 
-def _operate(body: Body, instruction: str, *operands: str) -> str:
-    return body.value(f"{instruction} {body.module.real} {', '.join(operands)}")
-
-
-def _number(body: Body, value: float) -> str:
-    return body.module.number(value)
-
-
-def _compare(body: Body, order: str, a: str, b: str) -> str:
-    return body.value(f"fcmp {order} {body.module.real} {a}, {b}")
-
-
-def _select(body: Body, condition: str, then: str, otherwise: str) -> str:
-    return body.select(condition, body.module.real, then, otherwise)
-
-
-def _absolute(body: Body, x: str) -> str:
-    return body.intrinsic("fabs", body.module.real, x)
-
-
-def _square_root(body: Body, x: str) -> str:
-    return body.intrinsic("sqrt", body.module.real, x)
-
-
-def _reciprocal(body: Body, x: str) -> str:
-    return _operate(body, "fdiv", _number(body, 1.0), x)
-
-
-def extremum(body: Body, name: str, a: str, b: str) -> str:
+def extremum(w: Lanes, name: str, a: str, b: str) -> str:
     """NaN if either is NaN, as `np.maximum` and `np.minimum`."""
-    if body.module.llvm_version >= 20:
-        intrinsic = "maximum" if name == "max" else "minimum"
-        return body.intrinsic(intrinsic, body.module.real, a, b)
-    wins = _compare(body, "oge" if name == "max" else "ole", a, b)
-    nan = _compare(body, "uno", a, a)
-    first = body.value(f"or i1 {wins}, {nan}")
-    return _select(body, first, a, b)
+    if w.body.module.llvm_version >= 20:
+        return w.intrinsic("maximum" if name == "max" else "minimum", a, b)
+    wins = w.compare("oge" if name == "max" else "ole", a, b)
+    return w.select(w.either(wins, w.compare("uno", a, a)), a, b)
 
 
-def _relu(body: Body, x: str) -> str:
-    zero = _number(body, 0.0)
-    return _select(body, _compare(body, "ole", x, zero), zero, x)
+def _reciprocal(w: Lanes, x: str) -> str:
+    return w.divide(w.number(1.0), x)
 
 
-def _sign(body: Body, x: str) -> str:
-    zero = _number(body, 0.0)
-    below = _select(body, _compare(body, "olt", x, zero), _number(body, -1.0), x)
-    return _select(body, _compare(body, "ogt", x, zero), _number(body, 1.0), below)
+def _relu(w: Lanes, x: str) -> str:
+    zero = w.number(0.0)
+    return w.select(w.compare("ole", x, zero), zero, x)
+
+
+def _sign(w: Lanes, x: str) -> str:
+    zero = w.number(0.0)
+    below = w.select(w.compare("olt", x, zero), w.number(-1.0), x)
+    return w.select(w.compare("ogt", x, zero), w.number(1.0), below)
 
 
 INLINE: dict[str, Function] = {
-    "pi": lambda body: _number(body, math.pi),
-    "neg": lambda body, x: body.value(f"fneg {body.module.real} {x}"),
-    "abs": _absolute,
-    "sqrt": _square_root,
-    "rsqrt": lambda body, x: _reciprocal(body, _square_root(body, x)),
-    "max": lambda body, a, b: extremum(body, "max", a, b),
-    "min": lambda body, a, b: extremum(body, "min", a, b),
+    "+": lambda w, a, b: w.operate("+", a, b),
+    "-": lambda w, a, b: w.operate("-", a, b),
+    "*": lambda w, a, b: w.operate("*", a, b),
+    "/": lambda w, a, b: w.operate("/", a, b),
+    "pi": lambda w: w.number(math.pi),
+    "neg": Lanes.negative,
+    "abs": Lanes.absolute,
+    "floor": lambda w, x: w.intrinsic("floor", x),
+    "sqrt": Lanes.square_root,
+    "rsqrt": lambda w, x: _reciprocal(w, w.square_root(x)),
+    "max": lambda w, a, b: extremum(w, "max", a, b),
+    "min": lambda w, a, b: extremum(w, "min", a, b),
     "relu": _relu,
     "sign": _sign,
-    "stop_gradient": lambda body, x: x,
+    "stop_gradient": lambda w, x: x,
 }
 
 
 # ---------------------------------------------------------------------------------------- powers
 
 
-def literal_power(body: Body, x: str, exponent: float) -> str | None:
+def literal_power(w: Lanes, x: str, exponent: float) -> str | None:
     """`x ** exponent` without a call, for small whole exponents and halves; None for others."""
     if exponent == 0:
-        return _number(body, 1.0)
+        return w.number(1.0)
     if exponent in (1, 2, 3, 4):
-        square = x if exponent == 1 else _operate(body, "fmul", x, x)
+        square = x if exponent == 1 else w.multiply(x, x)
         match exponent:
             case 3:
-                return _operate(body, "fmul", square, x)
+                return w.multiply(square, x)
             case 4:
-                return _operate(body, "fmul", square, square)
+                return w.multiply(square, square)
         return square
     if exponent in (-1, -2):
         # The square of the reciprocal, not the other way: x*x would overflow before it need.
-        inverse = _reciprocal(body, x)
-        return inverse if exponent == -1 else _operate(body, "fmul", inverse, inverse)
+        inverse = _reciprocal(w, x)
+        return inverse if exponent == -1 else w.multiply(inverse, inverse)
     if exponent in (0.5, 1.5, -0.5):
-        return _half_power(body, x, exponent)
+        return _half_power(w, x, exponent)
     return None
 
 
-def _half_power(body: Body, x: str, exponent: float) -> str:
+def _half_power(w: Lanes, x: str, exponent: float) -> str:
     """As `pow`, which differs from `sqrt` at -0 (+0) and at -inf (inf, or 0 to the power -0.5)."""
-    root = _operate(body, "fadd", _square_root(body, x), _number(body, 0.0))
+    root = w.add(w.square_root(x), w.number(0.0))
     if exponent == 1.5:
-        root = _operate(body, "fmul", x, root)
-        root = _operate(body, "fadd", root, _number(body, 0.0))
+        root = w.add(w.multiply(x, root), w.number(0.0))
     elif exponent == -0.5:
-        root = _reciprocal(body, root)
-    at_minus_infinity = _number(body, 0.0 if exponent < 0 else math.inf)
-    special = _compare(body, "oeq", x, _number(body, -math.inf))
-    return _select(body, special, at_minus_infinity, root)
+        root = _reciprocal(w, root)
+    at_minus_infinity = w.number(0.0 if exponent < 0 else math.inf)
+    return w.select(w.compare("oeq", x, w.number(-math.inf)), at_minus_infinity, root)
 
 
 # ------------------------------------------------------------------------------------ composed
 
 
-def _sigmoid(body: Body, x: str) -> str:
+def _sigmoid(w: Lanes, x: str) -> str:
     """1 / (1 + e) or e / (1 + e), e = exp(-|x|): no overflow, accurate in both tails."""
-    one = _number(body, 1.0)
-    minus = body.value(f"fneg {body.module.real} {_absolute(body, x)}")
-    e = call(body, "exp", minus)
-    numerator = _select(body, _compare(body, "olt", x, _number(body, 0.0)), e, one)
-    return _operate(body, "fdiv", numerator, _operate(body, "fadd", one, e))
+    one = w.number(1.0)
+    e = call(w, "exp", w.negative(w.absolute(x)))
+    numerator = w.select(w.compare("olt", x, w.number(0.0)), e, one)
+    return w.divide(numerator, w.add(one, e))
 
 
-def _softplus(body: Body, x: str) -> str:
+def _softplus(w: Lanes, x: str) -> str:
     """max(x, 0) + log1p(exp(-|x|))."""
-    minus = body.value(f"fneg {body.module.real} {_absolute(body, x)}")
-    return _operate(body, "fadd", _relu(body, x), call(body, "log1p", call(body, "exp", minus)))
+    e = call(w, "exp", w.negative(w.absolute(x)))
+    return w.add(_relu(w, x), call(w, "log1p", e))
 
 
 COMPOSED: dict[str, Function] = {"sigmoid": _sigmoid, "softplus": _softplus}

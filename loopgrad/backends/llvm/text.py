@@ -37,11 +37,6 @@ class Module:
     functions: dict[str, str] = field(default_factory=dict)
     shared: dict[str, str] = field(default_factory=dict)  # text without a name -> function's name
 
-    @property
-    def suffix(self) -> str:
-        """What names of intrinsics end in."""
-        return "f64" if self.real == "double" else "f32"
-
     def pointer(self, element: str) -> str:
         return "ptr" if self.opaque_pointers else f"{element}*"
 
@@ -57,6 +52,27 @@ class Module:
         if self.real == "float":
             value = to_float32(value)
         return "0x" + struct.pack(">d", value).hex().upper()
+
+
+def vector(kind: str, lanes: int) -> str:
+    """The type of `lanes` values of one kind; one value is not made a vector.
+
+    >>> vector("float", 16), vector("float", 1)
+    ('<16 x float>', 'float')
+    """
+    return kind if lanes == 1 else f"<{lanes} x {kind}>"
+
+
+def suffix(kind: str) -> str:
+    """What the names of intrinsics on a type end in.
+
+    >>> suffix("double"), suffix("<16 x float>")
+    ('f64', 'v16f32')
+    """
+    if kind.startswith("<"):
+        lanes, _, element = kind[1:-1].partition(" x ")
+        return f"v{lanes}{suffix(element)}"
+    return {"double": "f64", "float": "f32"}.get(kind, kind)
 
 
 def to_float32(value: float) -> float:
@@ -155,8 +171,7 @@ class Body:
 
     def intrinsic(self, name: str, kind: str, *operands: str) -> str:
         """A call of `llvm.NAME` on operands of one type, which is also the result's."""
-        suffix = self.module.suffix if kind == self.module.real else kind
-        full = f"@llvm.{name}.{suffix}"
+        full = f"@llvm.{name}.{suffix(kind)}"
         self.module.declare(f"declare {kind} {full}({', '.join([kind] * len(operands))})")
         return self.value(f"call {kind} {full}({', '.join(f'{kind} {o}' for o in operands)})")
 

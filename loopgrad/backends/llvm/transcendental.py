@@ -1,7 +1,7 @@
-"""Our own exp, expm1, log, log1p and tanh: straight-line code that LLVM's vectoriser can widen.
+"""Our own exp, expm1, log, log1p and tanh: straight-line code, of any width.
 
-No tables, no branches, no fast-math flags; fused multiply-adds are written out. So vector code and
-the scalar code of a loop's last iterations give the same bits, and special values come out right.
+No tables, no branches, no fast-math flags; fused multiply-adds are written out. So vectors and
+single values give the same bits, and special values come out right.
 Errors are below 2 units in the last place (exp: 1, tanh: 3), measured by
 tests/backends/test_llvm_functions.py.
 """
@@ -9,17 +9,16 @@ tests/backends/test_llvm_functions.py.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from loopgrad.backends.llvm.text import Body
+from loopgrad.backends.llvm.lanes import Lanes
 
 
 @dataclass(frozen=True)
 class Format:
     """A floating type: its numbers, and the coefficients that its precision needs."""
 
-    integer: str
     mantissa: int  # stored bits
     bias: int
     magic: float  # adding it rounds to a whole number, kept in the low bits
@@ -34,7 +33,6 @@ class Format:
 
 
 DOUBLE = Format(
-    integer="i64",
     mantissa=52,
     bias=1023,
     magic=1.5 * 2.0**52,
@@ -68,7 +66,6 @@ DOUBLE = Format(
 )
 
 SINGLE = Format(
-    integer="i32",
     mantissa=23,
     bias=127,
     magic=1.5 * 2.0**23,
@@ -89,124 +86,65 @@ SINGLE = Format(
 )
 
 
-class Writer:
-    """Instructions on values of the module's floating type, one method each."""
-
-    def __init__(self, body: Body):
-        self.body = body
-        self.real = body.module.real
-        self.format = DOUBLE if self.real == "double" else SINGLE
-
-    def number(self, value: float) -> str:
-        return self.body.module.number(value)
-
-    def add(self, a: str, b: str) -> str:
-        return self.body.value(f"fadd {self.real} {a}, {b}")
-
-    def subtract(self, a: str, b: str) -> str:
-        return self.body.value(f"fsub {self.real} {a}, {b}")
-
-    def multiply(self, a: str, b: str) -> str:
-        return self.body.value(f"fmul {self.real} {a}, {b}")
-
-    def divide(self, a: str, b: str) -> str:
-        return self.body.value(f"fdiv {self.real} {a}, {b}")
-
-    def fused(self, a: str, b: str, c: str) -> str:
-        """a * b + c, rounded once."""
-        return self.body.intrinsic("fma", self.real, a, b, c)
-
-    def absolute(self, x: str) -> str:
-        return self.body.intrinsic("fabs", self.real, x)
-
-    def compare(self, order: str, a: str, b: str) -> str:
-        return self.body.value(f"fcmp {order} {self.real} {a}, {b}")
-
-    def select(self, condition: str, then: str, otherwise: str) -> str:
-        return self.body.select(condition, self.real, then, otherwise)
-
-    def clamp(self, x: str, low: float | None, high: float | None) -> str:
-        """Of NaN: NaN."""
-        for order, limit in (("olt", low), ("ogt", high)):
-            if limit is not None:
-                bound = self.number(limit)
-                x = self.select(self.compare(order, x, bound), bound, x)
-        return x
-
-    def polynomial(self, x: str, coefficients: Sequence[float]) -> str:
-        """The constant term first. Horner's rule."""
-        result = self.number(coefficients[-1])
-        for c in reversed(coefficients[:-1]):
-            result = self.fused(result, x, self.number(c))
-        return result
-
-    def whole(self, operation: str, a: str, b: str | int) -> str:
-        """An operation on integers as wide as the floating type."""
-        return self.body.value(f"{operation} {self.format.integer} {a}, {b}")
-
-    def bits(self, x: str) -> str:
-        return self.body.value(f"bitcast {self.real} {x} to {self.format.integer}")
-
-    def from_bits(self, bits: str) -> str:
-        return self.body.value(f"bitcast {self.format.integer} {bits} to {self.real}")
-
-    def power_of_two(self, n: str) -> str:
-        biased = self.whole("add", n, self.format.bias)
-        return self.from_bits(self.whole("shl", biased, self.format.mantissa))
-
-    def rounded(self, x: str, factor: float) -> tuple[str, str]:
-        """x * factor, rounded to a whole number: as a float and as an integer."""
-        magic = self.number(self.format.magic)
-        shifted = self.fused(x, self.number(factor), magic)
-        as_integer = self.whole("sub", self.bits(shifted), self.bits(magic))
-        return self.subtract(shifted, magic), as_integer
-
-    def reduced(self, x: str) -> tuple[str, str]:
-        """n and r with x = n ln(2) + r, |r| <= ln(2) / 2."""
-        n_real, n = self.rounded(x, math.log2(math.e))
-        leading, rest = self.format.ln2
-        r = self.fused(n_real, self.number(-leading), x)
-        return n, self.fused(n_real, self.number(-rest), r)
+def format_of(w: Lanes) -> Format:
+    return DOUBLE if w.element == "double" else SINGLE
 
 
-def exp(body: Body, x: str) -> str:
-    w = Writer(body)
-    x = w.clamp(x, *w.format.exp_range)
-    n, r = w.reduced(x)
-    q = w.polynomial(r, (1.0, *w.format.exp_coefficients))
+def _power_of_two(w: Lanes, n: str) -> str:
+    f = format_of(w)
+    return w.from_bits(w.whole("shl", w.whole("add", n, f.bias), f.mantissa))
+
+
+def _rounded(w: Lanes, x: str, factor: float) -> tuple[str, str]:
+    """x * factor, rounded to a whole number: as a float and as an integer."""
+    magic = w.number(format_of(w).magic)
+    shifted = w.fused(x, w.number(factor), magic)
+    as_integer = w.whole("sub", w.bits(shifted), w.bits(magic))
+    return w.subtract(shifted, magic), as_integer
+
+
+def _reduced(w: Lanes, x: str) -> tuple[str, str]:
+    """n and r with x = n ln(2) + r, |r| <= ln(2) / 2."""
+    n_real, n = _rounded(w, x, math.log2(math.e))
+    leading, rest = format_of(w).ln2
+    r = w.fused(n_real, w.number(-leading), x)
+    return n, w.fused(n_real, w.number(-rest), r)
+
+
+def exp(w: Lanes, x: str) -> str:
+    x = w.clamp(x, *format_of(w).exp_range)
+    n, r = _reduced(w, x)
+    q = w.polynomial(r, (1.0, *format_of(w).exp_coefficients))
     p = w.fused(q, r, w.number(1.0))
     # Two factors: 2**n itself may be too large or too small where the product is not.
-    _, half = w.rounded(x, math.log2(math.e) / 2)
-    p = w.multiply(p, w.power_of_two(half))
-    return w.multiply(p, w.power_of_two(w.whole("sub", n, half)))
+    _, half = _rounded(w, x, math.log2(math.e) / 2)
+    p = w.multiply(p, _power_of_two(w, half))
+    return w.multiply(p, _power_of_two(w, w.whole("sub", n, half)))
 
 
-def expm1(body: Body, x: str) -> str:
-    w = Writer(body)
-    n, r = w.reduced(w.clamp(x, w.format.expm1_least, w.format.exp_range[1]))
-    q = w.polynomial(r, w.format.exp_coefficients)
+def expm1(w: Lanes, x: str) -> str:
+    n, r = _reduced(w, w.clamp(x, format_of(w).expm1_least, format_of(w).exp_range[1]))
+    q = w.polynomial(r, format_of(w).exp_coefficients)
     p = w.fused(w.multiply(r, r), q, r)  # expm1(r)
     # 2**n p + (2**n - 1), halved, because 2**n may be too large where the sum is not.
-    scale = w.power_of_two(w.whole("sub", n, 1))
+    scale = _power_of_two(w, w.whole("sub", n, 1))
     half = w.fused(scale, p, w.subtract(scale, w.number(0.5)))
     result = w.add(half, half)
-    tiny = w.compare("olt", w.absolute(x), w.number(2.0 ** -(w.format.mantissa + 2)))
+    tiny = w.compare("olt", w.absolute(x), w.number(2.0 ** -(format_of(w).mantissa + 2)))
     return w.select(tiny, x, result)
 
 
-def tanh(body: Body, x: str) -> str:
+def tanh(w: Lanes, x: str) -> str:
     """e / (e + 2), e = expm1(2|x|)."""
-    w = Writer(body)
     magnitude = w.absolute(x)
-    twice = w.clamp(w.add(magnitude, magnitude), None, w.format.tanh_greatest)
-    e = expm1(body, twice)
+    twice = w.clamp(w.add(magnitude, magnitude), None, format_of(w).tanh_greatest)
+    e = expm1(w, twice)
     result = w.divide(e, w.add(e, w.number(2.0)))
-    return body.intrinsic("copysign", w.real, result, x)
+    return w.with_sign(result, x)
 
 
-def log(body: Body, x: str) -> str:
-    w = Writer(body)
-    f = w.format
+def log(w: Lanes, x: str) -> str:
+    f = format_of(w)
     small = w.compare("olt", x, w.number(f.least_normal))
     scaled = w.multiply(x, w.number(2.0 ** (f.mantissa + 2)))
     # x = 2**k m, m from sqrt(1/2) to sqrt(2)
@@ -214,48 +152,41 @@ def log(body: Body, x: str) -> str:
     above = w.whole("sub", bits, w.bits(w.number(math.sqrt(0.5))))
     exponent = w.whole("ashr", above, f.mantissa)
     m = w.from_bits(w.whole("sub", bits, w.whole("shl", exponent, f.mantissa)))
-    shift = body.select(small, f.integer, str(f.mantissa + 2), "0")
-    k = _small_to_real(w, w.whole("sub", exponent, shift))
+    shift = w.select_whole(small, w.whole_number(f.mantissa + 2), w.whole_number(0))
+    k = w.small_to_real(w.whole("sub", exponent, shift))
     result = _log_of_product(w, k, w.subtract(m, w.number(1.0)))
     result = w.select(w.compare("oeq", x, w.number(math.inf)), x, result)
     result = w.select(w.compare("ult", x, w.number(0.0)), w.number(math.nan), result)
     return w.select(w.compare("oeq", x, w.number(0.0)), w.number(-math.inf), result)
 
 
-def _small_to_real(w: Writer, n: str) -> str:
-    if w.format.integer == "i64":  # processors convert 32 bits at a time
-        n = w.body.value(f"trunc i64 {n} to i32")
-    return w.body.value(f"sitofp i32 {n} to {w.real}")
-
-
-def _log_of_product(w: Writer, k: str, m1: str) -> str:
+def _log_of_product(w: Lanes, k: str, m1: str) -> str:
     """log(2**k (1 + m1)), as in fdlibm's e_log.c."""
     s = w.divide(m1, w.add(m1, w.number(2.0)))
     z = w.multiply(s, s)
-    r = w.multiply(z, w.polynomial(z, w.format.log_coefficients))
+    r = w.multiply(z, w.polynomial(z, format_of(w).log_coefficients))
     half_square = w.multiply(w.multiply(w.number(0.5), m1), m1)
-    leading, rest = map(w.number, w.format.log_ln2)
+    leading, rest = map(w.number, format_of(w).log_ln2)
     correction = w.fused(k, rest, w.multiply(s, w.add(half_square, r)))
     inner = w.subtract(w.subtract(half_square, correction), m1)
     return w.subtract(w.multiply(k, leading), inner)
 
 
-def log1p(body: Body, x: str) -> str:
+def log1p(w: Lanes, x: str) -> str:
     """log(u) + (x - (u - 1)) / u, u = 1 + x rounded: the second term mends the rounding."""
-    w = Writer(body)
     one = w.number(1.0)
     u = w.add(x, one)
     lost = w.subtract(x, w.subtract(u, one))
-    logarithm = log(body, u)
+    logarithm = log(w, u)
     mended = w.add(logarithm, w.divide(lost, u))
     # At u = 0 and inf the quotient is NaN; below 2**-54 x itself is right, of either sign.
     ordinary = w.compare("one", w.absolute(logarithm), w.number(math.inf))
     result = w.select(ordinary, mended, logarithm)
-    tiny = w.compare("olt", w.absolute(x), w.number(2.0 ** -(w.format.mantissa + 2)))
+    tiny = w.compare("olt", w.absolute(x), w.number(2.0 ** -(format_of(w).mantissa + 2)))
     return w.select(tiny, x, result)
 
 
-OWN: dict[str, Callable[[Body, str], str]] = {
+OWN: dict[str, Callable[[Lanes, str], str]] = {
     "exp": exp,
     "expm1": expm1,
     "tanh": tanh,

@@ -57,7 +57,9 @@ class Updates:
                 return integers.extremum(self.function, _EXTREMUM[reduction], old, value).text
             return integers.arithmetic(self.function, _INTEGER[reduction], old, value).text
         if reduction in _EXTREMUM:
-            return functions.extremum(self.body, _EXTREMUM[reduction], before, value.text)
+            return functions.extremum(
+                self.expressions.reals, _EXTREMUM[reduction], before, value.text
+            )
         instruction = f"{_REAL[reduction]}{self._flags(nest)} {self.function.module.real}"
         return self.body.value(f"{instruction} {before}, {value.text}")
 
