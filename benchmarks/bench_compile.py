@@ -70,7 +70,7 @@ def layers() -> None:
     from loopgrad.backends.llvm import emit, engine
 
     lib = lg.lib
-    engine.compile_text("define void @nothing() { ret void }", "nothing")  # LLVM gets ready
+    engine.load("define void @nothing() { ret void }")  # LLVM gets ready
     print(f"\n{'processor time of LLVM':24} {'forward':>13} {'backward':>13}")
     for program in (lib.softmax, lib.batchnorm, lib.lstm_cell, lib.attention, lib.ugrnn):
         taken = []

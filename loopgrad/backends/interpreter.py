@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -27,6 +27,7 @@ from loopgrad.backends.arithmetic import (
     REAL,
     REAL_UPDATES,
 )
+from loopgrad.backends.binding import element_dtype
 from loopgrad.backends.kernel import BoundCall, Runner, Task
 from loopgrad.ir.nodes import (
     Accumulate,
@@ -72,16 +73,25 @@ class Interpreter:
     def __init__(self, facts: Facts):
         self.facts = facts
         self.identities = _identities(facts)
+        self.returned = {r.name for r in facts.program.results}
         self.statements = [_statement(s, facts) for s in facts.program.statements]
 
     def run(self, call: BoundCall) -> None:
+        arrays = dict(call.arrays)
         for name, identity in self.identities.items():
-            call.arrays[name].fill(identity)
+            if name not in self.returned:
+                dtype = element_dtype(self.facts.tensors[name].element, call.dtype)
+                arrays[name] = np.empty(call.shapes[name], dtype)
+            arrays[name].fill(identity)
+        call = replace(call, arrays=arrays)
         states = {name: np.zeros(call.shapes[name], np.int64) for name in self.identities}
         frame = Frame(call, call.dtype.type, states)
         with np.errstate(all="ignore"):
             for statement in self.statements:
                 statement(frame)
+
+    def scratch(self, call: BoundCall) -> None:
+        """Every temporary is kept whole."""
 
 
 def _identities(facts: Facts) -> dict[str, float | int]:

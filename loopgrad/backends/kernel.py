@@ -8,6 +8,7 @@ same way for every backend; a backend only ever sees arrays that fit.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations, repeat
@@ -41,11 +42,11 @@ class BoundCall:
 
     `dtype` is the floating type of the call, float32 or float64. `extents` has the value of every
     name of `facts.extents`, sizes and the defined ones too; none is negative. `constants` has an
-    `int` (that fits int64) or a `float` for every constant. `shapes` and `arrays` hold every tensor
-    of `facts.tensors`: all arrays are C-contiguous, aligned and of native byte order; floating ones
-    of `dtype`, integer ones int64, `bool` inputs np.bool_. A tensor with a zero extent has no
-    element to point at. Inputs must not be written. Computed tensors, results and temporaries, are
-    allocated but not initialised: the runner begins by filling each with its identity.
+    `int` (that fits int64) or a `float` for every constant. `shapes` holds every tensor of
+    `facts.tensors`, `arrays` the inputs and results: all arrays are C-contiguous, aligned and of
+    native byte order; floating ones of `dtype`, integer ones int64, `bool` inputs np.bool_. A tensor
+    with a zero extent has no element to point at. Inputs must not be written. Results are allocated
+    but not initialised; where temporaries are is the runner's affair.
     `kept` is for the runner: what it keeps there it finds again in calls that differ from this one
     in the contents of their arrays alone.
     `checked` is True where a constant breaks `safety.positive`: then nothing is proved, every
@@ -65,10 +66,14 @@ class Runner(Protocol):
     """A program, compiled. May be run by several threads at once."""
 
     def run(self, call: BoundCall) -> None:
-        """Fills the computed tensors of `call.arrays`.
+        """Fills the results of `call.arrays`.
 
         Raises the errors of `backends/errors.py`; what the arrays then hold is of no interest.
         """
+
+    def scratch(self, call: BoundCall) -> int | None:
+        """The bytes that `run` takes beside the call's arrays; None where every temporary is kept
+        whole, or they are too many to count."""
 
 
 class Backend(Protocol):
@@ -143,27 +148,14 @@ class Kernel:
         named: Mapping[str, Any],
         destinations: Sequence[NDArray[Any] | None],
     ) -> BoundCall:
-        """The call, ready to run: arguments checked and converted, computed tensors allocated.
+        """The call, ready to run: arguments checked and converted, results allocated.
 
         A destination, one for each result, is computed into directly where its layout allows.
         """
         bound, inputs = self._binder.bind(arguments, named)
         dtypes = self._dtypes(bound.dtype)
         arrays = dict(inputs)
-        for name, out in zip(self._results, destinations, strict=True):
-            if out is not None:
-                self._check_destination(name, out, bound.shapes[name], dtypes[name])
-                if _is_plain(out, dtypes[name]) and not _overlaps(out, arrays.values()):
-                    arrays[name] = out
-        missing = {n: s for n, s in bound.shapes.items() if n not in arrays}
-        if bound.small:
-            for name, shape in missing.items():
-                arrays[name] = np.empty(shape, dtypes[name])
-        else:
-            watched = self._computed if bound.checked else self.task.safety.tracked
-            purpose = f"{self.program.name}: what it computes"
-            arrays.update(memory.allocate(purpose, missing, dtypes, watched))
-        return BoundCall(
+        call = BoundCall(
             bound.dtype,
             bound.extents,
             bound.constants,
@@ -172,6 +164,31 @@ class Kernel:
             bound.checked,
             bound.kept,
         )
+        for name, out in zip(self._results, destinations, strict=True):
+            if out is not None:
+                self._check_destination(name, out, bound.shapes[name], dtypes[name])
+                if _is_plain(out, dtypes[name]) and not _overlaps(out, arrays.values()):
+                    arrays[name] = out
+        if not bound.small:
+            self._refuse_what_cannot_fit(call, dtypes)
+        missing = {n: bound.shapes[n] for n in self._results if n not in arrays}
+        purpose = f"{self.program.name}: what it returns"
+        arrays.update(memory.allocate(purpose, missing, dtypes))
+        return call
+
+    def _refuse_what_cannot_fit(self, call: BoundCall, dtypes: Mapping[str, np.dtype[Any]]) -> None:
+        watched = self._computed if call.checked else self.task.safety.tracked
+        shapes = {n: s for n, s in call.shapes.items() if n not in call.arrays}
+        sizes = {n: dtypes[n].itemsize + 8 * (n in watched) for n in shapes}
+
+        def needed() -> int | None:
+            scratch = self.runner.scratch(call)
+            returned = (n for n in self._results if n in shapes)
+            whole = sum(dtypes[n].itemsize * math.prod(shapes[n]) for n in returned)
+            return None if scratch is None else whole + scratch
+
+        purpose = f"{self.program.name}: what it computes"
+        memory.refuse_what_cannot_fit(purpose, shapes, sizes, needed)
 
     def _dtypes(self, floating: np.dtype[Any]) -> dict[str, np.dtype[Any]]:
         """Of the computed tensors."""

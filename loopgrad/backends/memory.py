@@ -1,13 +1,15 @@
-"""The arrays of a call's computed tensors, refused before they are made where they cannot fit."""
+"""The arrays that a call returns, and the refusal, before anything is computed, of what cannot fit."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from loopgrad.backends import recycling
 
 # Below this many bytes nobody is asked how much there is.
 ALWAYS_FITS = 1 << 26
@@ -19,42 +21,52 @@ def allocate(
     purpose: str,
     shapes: Mapping[str, tuple[int, ...]],
     dtypes: Mapping[str, np.dtype[Any]],
-    watched: Container[str] = (),
 ) -> dict[str, NDArray[Any]]:
     """Arrays, not initialised, of the shapes and types given by name.
 
-    watched: tensors for which a backend keeps a state of 8 bytes an element beside (decision 0001).
-    Raises MemoryError, naming the largest tensor and the bytes needed, where they cannot fit.
+    Large ones are in recycled memory. purpose: what they are for, in words.
+    Raises MemoryError, naming the largest tensor and the bytes needed, where they cannot be had.
     """
-    sizes = {name: dtypes[name].itemsize + 8 * (name in watched) for name in shapes}
-    refuse_what_cannot_fit(purpose, shapes, sizes)
     try:
-        return {name: np.empty(shape, dtypes[name]) for name, shape in shapes.items()}
+        return {name: recycling.empty(shape, dtypes[name]) for name, shape in shapes.items()}
     except (MemoryError, ValueError):
+        sizes = {name: dtypes[name].itemsize for name in shapes}
         raise _too_much(purpose, shapes, sizes) from None
 
 
 def refuse_what_cannot_fit(
-    purpose: str, shapes: Mapping[str, tuple[int, ...]], sizes: Mapping[str, int]
+    purpose: str,
+    shapes: Mapping[str, tuple[int, ...]],
+    sizes: Mapping[str, int],
+    needed: Callable[[], int | None] = lambda: None,
 ) -> None:
     """Raises MemoryError where the tensors need more bytes than there are.
 
     purpose: what they are for, in words. sizes: the bytes of an element.
+    needed: asked only where they would not fit: the bytes that are really taken, since not every
+        tensor may be kept whole; None where each is.
     """
     total = sum(_bytes(shape, sizes[name]) for name, shape in shapes.items())
-    giant = any(extent > LARGEST_AXIS for shape in shapes.values() for extent in shape)
-    if giant or (total > ALWAYS_FITS and total > available()):
+    if any(extent > LARGEST_AXIS for shape in shapes.values() for extent in shape):
         raise _too_much(purpose, shapes, sizes)
+    if total > ALWAYS_FITS and total > available():
+        really = needed()
+        if really is None or really > available():
+            raise _too_much(purpose, shapes, sizes, really)
 
 
 def _too_much(
-    purpose: str, shapes: Mapping[str, tuple[int, ...]], sizes: Mapping[str, int]
+    purpose: str,
+    shapes: Mapping[str, tuple[int, ...]],
+    sizes: Mapping[str, int],
+    really: int | None = None,
 ) -> MemoryError:
     needed = {name: _bytes(shape, sizes[name]) for name, shape in shapes.items()}
+    total = sum(needed.values()) if really is None else really
     largest = max(needed, key=lambda name: (needed[name], max(shapes[name], default=0)))
     shape = ", ".join(map(_plain, shapes[largest])) + ("," if len(shapes[largest]) == 1 else "")
     return MemoryError(
-        f"{purpose} takes {_shown(sum(needed.values()))} bytes, and {available():,} are available; "
+        f"{purpose} takes {_shown(total)} bytes, and {available():,} are available; "
         f"the largest tensor is `{largest}`, of shape ({shape}), with {_shown(needed[largest])}"
     )
 
@@ -80,7 +92,8 @@ def available() -> int:
     Where the system does not say, all there is of it; where it says nothing, no limit.
     """
     limits = [_system(), _container()]
-    return min((limit for limit in limits if limit is not None), default=LARGEST_AXIS)
+    known = [limit + recycling.idle_bytes() for limit in limits if limit is not None]
+    return min(known, default=LARGEST_AXIS)
 
 
 def _system() -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import struct
 from collections.abc import Callable
 from typing import Any
@@ -41,11 +42,13 @@ def elementwise(operation: str, dtype: Any, lanes: int, arity: int = 1) -> Calla
     body.start("end")
     body.do("ret i32 0")
     body.finish()
-    code = engine.compile_text(module.text(), ENTRY)
+    loaded = engine.load(module.text())
+    kind = ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_char_p] * 3, ctypes.c_void_p)
+    code = kind(loaded.address(ENTRY))
 
-    def run(*arrays: Any) -> None:
+    def run(*arrays: Any, keep: Any = loaded) -> None:
         addresses = struct.pack(f"{len(arrays)}P", *(a.ctypes.data for a in arrays))
-        code.run(addresses, struct.pack("=q", arrays[0].size // lanes), b"", None)
+        code(addresses, struct.pack("=q", arrays[0].size // lanes), b"", None)
 
     return run
 

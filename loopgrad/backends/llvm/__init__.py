@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
+from dataclasses import dataclass
 from struct import Struct
 from typing import TYPE_CHECKING
 
@@ -22,9 +23,13 @@ from loopgrad.backends.llvm.layout import (
     Layout,
     Variant,
 )
+from loopgrad.backends.llvm.scratch import TOO_LARGE
+from loopgrad.backends.recycling import Scratch
 
 if TYPE_CHECKING:
     from loopgrad.backends.llvm.engine import Code
+
+THREADS = 1  # that a call may use
 
 
 class LLVMBackend:
@@ -42,16 +47,26 @@ class Compiled:
 
     def __init__(self, layout: Layout, code: Code):
         self.layout, self.code = layout, code
-        self.arrays = Struct(f"{len(layout.tensor_types) + len(layout.tracked)}P")
+        self.arrays = Struct(f"{len(layout.passed)}P")
         self.integers = Struct(f"={len(layout.integers)}q")
         self.reals = Struct(f"={len(layout.real_constants)}d")
         self.record = ctypes.c_int64 * layout.record_length
 
-    def numbers(self, call: BoundCall) -> tuple[bytes, bytes]:
-        """The integers and reals of a call."""
+    def prepared(self, call: BoundCall) -> Prepared:
         layout = self.layout
         integers = self.integers.pack(*[value(call) for value in layout.integers])
-        return integers, self.reals.pack(*[call.constants[c] for c in layout.real_constants])
+        reals = self.reals.pack(*[call.constants[c] for c in layout.real_constants])
+        return Prepared(self, integers, reals, self.code.scratch(integers, THREADS))
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What calls have in common that differ in the contents of their arrays alone."""
+
+    compiled: Compiled
+    integers: bytes
+    reals: bytes
+    scratch: int  # bytes
 
 
 class LLVMRunner:
@@ -61,21 +76,33 @@ class LLVMRunner:
         self.task = task
         self._compiled: dict[Variant, Compiled] = {}
         self._lock = threading.Lock()
+        self._scratch = Scratch()
 
     def run(self, call: BoundCall) -> None:
-        """Fills the computed tensors of `call`; raises the errors of `backends/errors.py`."""
-        known = call.kept.get(self)
-        if known is None:
-            compiled = self._variant(_variant_of(call))
-            known = call.kept[self] = (compiled, *compiled.numbers(call))
-        compiled, integers, reals = known
-        layout = compiled.layout
-        arrays = [call.arrays[t] for t in layout.tensor_types]
-        arrays += [np.zeros(call.shapes[name], np.int64) for name in layout.tracked]
-        record = compiled.record()
-        if compiled.code.run(compiled.arrays.pack(*map(id, arrays)), integers, reals, record):
+        """Fills the results of `call`; raises the errors of `backends/errors.py`."""
+        known = self._prepared(call)
+        compiled = known.compiled
+        layout, record = compiled.layout, compiled.record()
+        arrays = compiled.arrays.pack(*[id(call.arrays[name]) for name in layout.passed])
+        with self._scratch.of(known.scratch) as scratch:
+            failed = compiled.code.run(
+                arrays, known.integers, known.reals, record, scratch, THREADS
+            )
+        if failed:
             details = np.array(record, np.int64)
             raise layout.sites[details[0] - 1](details[RECORD_HEAD:])
+
+    def scratch(self, call: BoundCall) -> int | None:
+        """The bytes that `run` takes beside the call's arrays; None for too many to count."""
+        size = self._prepared(call).scratch
+        return size if size < TOO_LARGE else None
+
+    def _prepared(self, call: BoundCall) -> Prepared:
+        known: Prepared | None = call.kept.get(self)
+        if known is None:
+            known = self._variant(_variant_of(call)).prepared(call)
+            call.kept[self] = known
+        return known
 
     def _variant(self, variant: Variant) -> Compiled:
         found = self._compiled.get(variant)

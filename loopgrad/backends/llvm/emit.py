@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from loopgrad.backends.llvm.function import PhaseFunction
 from loopgrad.backends.llvm.identities import fill, identity
 from loopgrad.backends.llvm.layout import ARRAY_HEAD, Layout
+from loopgrad.backends.llvm.scratch import Placed, offsets, size_function
 from loopgrad.backends.llvm.statements import PhaseWriter
 from loopgrad.backends.llvm.text import I64, Body, Module
 from loopgrad.ir.nodes import Expression, Number
@@ -31,7 +34,10 @@ def emit(scheduled: Scheduled, layout: Layout, module: Module) -> str:
 
 
 class _Entry:
-    """`i32 (arrays, integers, reals, record)`: fills the computed tensors, runs the phases."""
+    """`i32 (arrays, integers, reals, record, scratch, threads)`, as layout.py has it.
+
+    Fills the computed tensors, runs the phases; returns 0, or 1 with the record filled.
+    """
 
     def __init__(self, layout: Layout, module: Module):
         self.layout, self.module = layout, module
@@ -39,19 +45,37 @@ class _Entry:
         byte = pointer("i8")
         head = (
             f"i32 @{ENTRY}({pointer(byte)} %arrays, {pointer(I64)} %integers, "
-            f"{pointer('double')} %reals, {pointer(I64)} %record) nounwind"
+            f"{pointer('double')} %reals, {pointer(I64)} %record, {byte} %scratch, i64 %threads) "
+            "nounwind"
         )
         self.body = Body(module, ENTRY, head)
         self._integers: dict[int, str] = {}
         self._reals: dict[int, str] = {}
         self._pointers: dict[tuple[str, str], str] = {}
-        kinds = [("tensor", t, layout.element(t)) for t in layout.tensor_types]
-        kinds += [("state", t, I64) for t in layout.tracked]
-        for i, (role, tensor, kind) in enumerate(kinds):
+        for i, tensor in enumerate(layout.passed):
             array = self.body.load(byte, self.body.element(byte, "%arrays", i))
             raw = self.body.load(byte, self._field(byte, array))
-            typed = self.body.value(f"bitcast {byte} {raw} to {pointer(kind)}")
-            self._pointers[role, tensor] = f"{pointer(kind)} {typed}"
+            self._points("tensor", tensor, layout.element(tensor), raw)
+        self._place_scratch()
+
+    def _points(self, role: str, tensor: str, kind: str, raw: str) -> None:
+        pointer = self.module.pointer
+        typed = self.body.value(f"bitcast {pointer('i8')} {raw} to {pointer(kind)}")
+        self._pointers[role, tensor] = f"{pointer(kind)} {typed}"
+
+    def _place_scratch(self) -> None:
+        """Divides the scratch block; the states begin as zeros."""
+        layout, body = self.layout, self.body
+        wanted = [Placed("tensor", t, layout.element(t)) for t in layout.temporaries]
+        wanted += [Placed("state", t, I64) for t in layout.tracked]
+        size_function(self.module, layout, wanted)
+        places, _ = offsets(body, layout, wanted, self._extent)
+        for each, offset in zip(wanted, places, strict=True):
+            self._points(each.role, each.tensor, each.kind, body.element("i8", "%scratch", offset))
+        for tensor in layout.tracked:
+            count = self._count(layout.task.facts.tensors[tensor].extents)
+            states = self._pointers["state", tensor]
+            body.do(f"call void @{fill(self.module, I64)}({states}, i64 {count}, i64 0)")
 
     def _field(self, kind: str, array: str) -> str:
         """The address of the field of an array object that points at its elements."""
@@ -65,9 +89,7 @@ class _Entry:
         for tensor in layout.task.facts.tensors.values():
             if tensor.role == "input" or tensor.name in started:
                 continue
-            count = "1"
-            for extent in tensor.extents:
-                count = body.value(f"mul i64 {count}, {self._extent(extent)}")
+            count = self._count(tensor.extents)
             element = layout.element(tensor.name)
             value = f"{element} {identity(layout, tensor.name, self.module)}"
             destination = self._pointers["tensor", tensor.name]
@@ -92,6 +114,12 @@ class _Entry:
         self.body.do("ret i32 0")
         self.body.at_end("failed", ["ret i32 1"])
         self.body.finish()
+
+    def _count(self, extents: Iterable[Expression]) -> str:
+        count = "1"
+        for extent in extents:
+            count = self.body.value(f"mul i64 {count}, {self._extent(extent)}")
+        return count
 
     def _extent(self, extent: Expression) -> str:
         if isinstance(extent, Number):

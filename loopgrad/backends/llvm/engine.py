@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -14,6 +14,7 @@ import llvmlite.binding as llvm
 from loopgrad.backends.llvm import symbols
 from loopgrad.backends.llvm.machine import this_machine
 from loopgrad.backends.llvm.passes import LITERAL, Passes, optimize
+from loopgrad.backends.llvm.scratch import SIZE
 from loopgrad.backends.llvm.text import Module
 
 _lock = threading.Lock()  # LLVM's global context is for one thread at a time
@@ -36,13 +37,14 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Code:
-    """A compiled entry function, which takes three packed arrays and the record.
+    """A compiled entry function: `run` takes what layout.py says, `scratch` says how much of it.
 
     Calling it releases the GIL. `keep` owns the memory that its code is in.
     """
 
     run: Any
-    keep: Any
+    scratch: Callable[[bytes, int], int]
+    keep: Loaded
 
 
 def new_module(real: str) -> Module:
@@ -54,15 +56,17 @@ def new_module(real: str) -> Module:
 
 @lru_cache(maxsize=256)
 def compile_text(text: str, entry: str, passes: Passes = LITERAL) -> Code:
-    """Machine code of a module's text. `entry` is `i32 (arrays, integers, reals, record)`.
+    """Machine code of a program's module, whose entry function has that name.
 
     Kept, since the same program is often made again, and many differ in names alone.
     """
     loaded = load(text, passes)
-    kind = ctypes.CFUNCTYPE(
-        ctypes.c_int32, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_char_p, ctypes.c_void_p
+    numbers, address, count = ctypes.c_char_p, ctypes.c_void_p, ctypes.c_int64
+    run = ctypes.CFUNCTYPE(ctypes.c_int32, numbers, numbers, numbers, address, address, count)(
+        loaded.address(entry)
     )
-    return Code(kind(loaded.address(entry)), loaded)
+    scratch = ctypes.CFUNCTYPE(count, numbers, count)(loaded.address(SIZE))
+    return Code(run, scratch, loaded)
 
 
 def library(text: str, names: Sequence[str], passes: Passes = LITERAL) -> Mapping[str, int]:

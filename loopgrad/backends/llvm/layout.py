@@ -1,9 +1,12 @@
-"""What compiled code is told at a call, and where: the argument arrays of the entry function.
+"""What compiled code is told at a call, and where: the arguments of the entry function.
 
-arrays    the array object of each tensor of `facts.tensors`, then the state of each tracked tensor
+arrays    the array object of each input, then of each result (`Layout.passed`)
 integers  the values of `Layout.integers`: extents, integer constants, extents that are formulas
 reals     the floating constants
 record    [site, executed statements, details...]: the site of an error, 0 for none
+scratch   a block, aligned to 64 bytes, as large as `loopgrad_scratch(integers, threads)` says:
+          what is computed on the way, and the state of each tracked tensor
+threads   how many threads may run
 """
 
 from __future__ import annotations
@@ -80,7 +83,10 @@ class Layout:
             for axis, extent in enumerate(tensor.extents):
                 if not isinstance(extent, Extent | Number):
                     self._slot(("formula", extent), _axis(tensor.name, axis))
+        inputs = [t.name for t in facts.tensors.values() if t.role == "input"]
+        self.passed = [*inputs, *(r.name for r in facts.program.results)]
         computed = [t.name for t in facts.tensors.values() if t.role != "input"]
+        self.temporaries = [name for name in computed if name not in self.passed]
         tracked = computed if self.variant.checked else self.task.safety.tracked
         self.tracked = [name for name in computed if name in tracked]
         self.tensor_types = {t.name: t.element for t in facts.tensors.values()}

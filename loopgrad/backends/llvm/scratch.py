@@ -1,0 +1,82 @@
+"""The scratch block of a call: what is kept in it, where, and how large it has to be.
+
+Both are computed by compiled code, from the integers of a call: by the entry, which divides the
+block, and by `loopgrad_scratch`, which is asked before it is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from loopgrad.backends.llvm.layout import Layout
+from loopgrad.backends.llvm.text import I64, Body, Module
+from loopgrad.ir.nodes import Expression, Number
+
+SIZE = "loopgrad_scratch"
+ALIGNMENT = 64
+TOO_LARGE = 1 << 62  # stands for all that is larger
+
+BYTES = {"double": 8, "float": 4, "i64": 8, "i8": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A tensor's elements or its states, of an LLVM type, in the block."""
+
+    role: Literal["tensor", "state"]
+    tensor: str
+    kind: str
+
+
+def offsets(
+    body: Body, layout: Layout, wanted: Sequence[Placed], extent: Callable[[Expression], str]
+) -> tuple[list[str], str]:
+    """Where each begins, and the bytes of all. `extent` gives the value of an axis' extent."""
+    starts, end = [], "0"
+    for each in wanted:
+        starts.append(end)
+        size = str(BYTES[each.kind])
+        for axis in layout.task.facts.tensors[each.tensor].extents:
+            size = _product(body, size, extent(axis))
+        size = _aligned(body, size)
+        end = body.value(f"add i64 {end}, {size}") if end != "0" else size
+        end = _limited(body, end)
+    return starts, end
+
+
+def size_function(module: Module, layout: Layout, wanted: Sequence[Placed]) -> None:
+    """Adds `i64 loopgrad_scratch(integers, threads)`."""
+    body = Body(
+        module, SIZE, f"i64 @{SIZE}({module.pointer(I64)} %integers, i64 %threads) nounwind"
+    )
+
+    def extent(axis: Expression) -> str:
+        if isinstance(axis, Number):
+            return str(axis.value)
+        slot = layout.slots[layout.axis_key(axis)]
+        return body.load(I64, body.element(I64, "%integers", slot))
+
+    _, size = offsets(body, layout, wanted, extent)
+    body.do(f"ret i64 {size}")
+    body.finish()
+
+
+def _product(body: Body, a: str, b: str) -> str:
+    """Of two integers that are not negative; TOO_LARGE where it does not fit."""
+    body.module.declare("declare {i64, i1} @llvm.umul.with.overflow.i64(i64, i64)")
+    both = body.value(f"call {{i64, i1}} @llvm.umul.with.overflow.i64(i64 {a}, i64 {b})")
+    product = body.value(f"extractvalue {{i64, i1}} {both}, 0")
+    overflows = body.value(f"extractvalue {{i64, i1}} {both}, 1")
+    return _limited(body, body.select(overflows, I64, str(TOO_LARGE), product))
+
+
+def _limited(body: Body, size: str) -> str:
+    small = body.value(f"icmp ult i64 {size}, {TOO_LARGE}")
+    return body.select(small, I64, size, str(TOO_LARGE))
+
+
+def _aligned(body: Body, size: str) -> str:
+    more = body.value(f"add i64 {size}, {ALIGNMENT - 1}")
+    return body.value(f"and i64 {more}, {-ALIGNMENT}")
