@@ -8,6 +8,7 @@ from itertools import count
 from loopgrad.analysis.facts import Facts, Safety
 from loopgrad.ir.nodes import Accumulate, Block, Call, Range, Statement
 from loopgrad.schedule import Loop, Nest, Phase, Scheduled, Sequence
+from loopgrad.schedule.fusing import fused
 from loopgrad.schedule.starting import mark_starting
 
 
@@ -16,6 +17,11 @@ def literal(facts: Facts, safety: Safety) -> Scheduled:
     extents = {tensor.name: tensor.extents for tensor in facts.tensors.values()}
     phases = _phases(facts.program.statements, count())
     return Scheduled(facts, safety, tuple(mark_starting(phases, extents)))
+
+
+def optimized(facts: Facts, safety: Safety) -> Scheduled:
+    """Statements in common loops, over threads and lanes, with values kept in registers and rows."""
+    return fused(literal(facts, safety))
 
 
 def _phases(statements: Iterable[Statement], numbers: Iterator[int]) -> Iterator[Phase]:

@@ -1,0 +1,125 @@
+"""Where computed tensors live: in registers or rows of one nest, or in memory."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from loopgrad.ir import walk
+from loopgrad.ir.nodes import Index, Read
+from loopgrad.schedule.lines import Tensors
+from loopgrad.schedule.phases import Tree
+from loopgrad.schedule.tree import (
+    Axis,
+    Blocks,
+    Buffer,
+    Mark,
+    Node,
+    Over,
+    Product,
+    Scope,
+    Step,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A read or a write of a tensor, and the places of the nodes around it, outermost first."""
+
+    read: Read
+    path: tuple[tuple[int, Over | Blocks], ...]
+
+
+def uses(nodes: Sequence[Node]) -> dict[str, list[Use]]:
+    """Every use in the trees of a phase, by tensor."""
+    found: dict[str, list[Use]] = defaultdict(list)
+    for place, node in enumerate(nodes):
+        for read, path in _visit(node, (), place):
+            found[read.tensor].append(Use(read, path))
+    return found
+
+
+def _visit(
+    node: Node, path: tuple[tuple[int, Over | Blocks], ...], place: int
+) -> Iterator[tuple[Read, tuple[tuple[int, Over | Blocks], ...]]]:
+    match node:
+        case Step(statement):
+            for read in (statement.target, *walk.statement_reads(statement)):
+                yield read, path
+        case Product(target, left, right):
+            for read in (target, *walk.reads(left), *walk.reads(right)):
+                yield read, path
+        case Over() | Blocks():
+            for bound in (node.lower, node.upper):
+                for read in walk.reads(bound):
+                    yield read, path
+            for i, child in enumerate(node.body):
+                yield from _visit(child, (*path, (place, node)), i)
+
+
+def buffers_of(trees: Sequence[Tree], tensors: Tensors, kept: frozenset[str]) -> list[list[Buffer]]:
+    """The buffers of each tree; what has none is in memory.
+
+    kept: computed tensors that others than these trees see, such as results.
+    """
+    used = [uses(tree.nodes) for tree in trees]
+    phases_with: dict[str, int] = defaultdict(int)
+    for one in used:
+        for tensor in one:
+            phases_with[tensor] += 1
+    found: list[list[Buffer]] = []
+    for tree, one in zip(trees, used, strict=True):
+        own = []
+        for tensor, places in one.items():
+            if tensors[tensor].role == "input":
+                continue
+            if tensor in tree.copied:
+                own.append(_copy(tensor, tensors))
+            elif tensor not in kept and phases_with[tensor] == 1:
+                own += _within(tensor, places, tensors)
+        found.append(own)
+    return found
+
+
+def _copy(tensor: str, tensors: Tensors) -> Buffer:
+    facts = tensors[tensor]
+    axes = tuple(Axis(i, extent) for i, extent in enumerate(facts.extents))
+    return Buffer(tensor, facts.element, Scope.PARTIAL, axes)
+
+
+def _within(tensor: str, places: Sequence[Use], tensors: Tensors) -> Iterator[Buffer]:
+    """A buffer in registers, or in a row, of a tensor that one phase alone uses, if it can have one."""
+    facts = tensors[tensor]
+    common = _common([use.path for use in places])
+    indices = {node.index for node in common if isinstance(node, Over)}
+    left = tuple(
+        Axis(i, extent)
+        for i, extent in enumerate(facts.extents)
+        if not _vanishes(i, places, indices)
+    )
+    lanes = any(isinstance(n, Over) and n.mark is Mark.VECTOR for n in common)
+    if not left:
+        yield Buffer(tensor, facts.element, Scope.REGISTER, lanes=lanes)
+    elif not lanes:
+        yield Buffer(tensor, facts.element, Scope.ROW, left)
+
+
+def _common(paths: Sequence[tuple[tuple[int, Over | Blocks], ...]]) -> list[Over | Blocks]:
+    """The loops that enclose every use."""
+    common: list[Over | Blocks] = []
+    for steps in zip(*paths, strict=False):
+        places = {(place, id(node)) for place, node in steps}
+        if len(places) > 1:
+            break
+        common.append(steps[0][1])
+    return common
+
+
+def _vanishes(axis: int, places: Sequence[Use], indices: set[str]) -> bool:
+    """Does each use have the same of these indices, alone, for a subscript of the axis?"""
+    subscripts = {use.read.subscripts[axis] for use in places}
+    if len(subscripts) != 1:
+        return False
+    (subscript,) = subscripts
+    return isinstance(subscript, Index) and subscript.name in indices

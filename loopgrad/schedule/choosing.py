@@ -1,0 +1,161 @@
+"""Which index runs over threads, which over lanes, and in which order the others stand around."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import prod
+
+from loopgrad.ir.nodes import Expression, Number, Reduction
+from loopgrad.schedule.lines import Access, Line
+
+# What an extent that is not known before a call counts as.
+USUAL = 64
+
+
+def weight(line: Line) -> int:
+    """How many times the line runs, at the usual extents."""
+    return iterations(line, line.indices)
+
+
+def iterations(line: Line, indices: Iterable[str]) -> int:
+    return prod(_length(*line.bounds[index]) for index in indices if index in line.bounds)
+
+
+def _length(lower: Expression, upper: Expression) -> int:
+    match lower, upper:
+        case Number(int(low)), Number(int(high)):
+            return max(high - low, 1)
+    return USUAL
+
+
+# ------------------------------------------------------------------------------------- threads
+
+
+def parallel_index(lines: Sequence[Line]) -> str | None:
+    """The index by which most of the work can be shared out: the outermost in memory of several.
+
+    None where there is none.
+    """
+    shares: dict[str, tuple[float, float]] = {}
+    for index in dict.fromkeys(i for line in lines for i in line.indices):
+        able = [line for line in lines if may_share(line, index)]
+        if able and not any(line.bound_by.get(index) for line in lines):
+            shares[index] = (_shared_work(able, index), depth(able, index))
+    most = max((work for work, _ in shares.values()), default=0.0)
+    good = [index for index, (work, _) in shares.items() if work >= 0.8 * most]
+    return min(good, key=lambda i: shares[i][1], default=None)
+
+
+def _shared_work(lines: Sequence[Line], index: str) -> float:
+    """Of what the threads do, that which runs in lanes counts in full."""
+    vector = vector_index(lines, (index,))
+    lanes = (vector in x.indices or set(x.indices) == {index} for x in lines)
+    return sum(weight(x) * (1 if fast else 0.1) for x, fast in zip(lines, lanes, strict=True))
+
+
+def may_share(line: Line, index: str) -> bool:
+    """May threads run the line for different values of the index at the same time?
+
+    Either each value has elements of the target for its own, or each thread adds to a copy of the
+    target, if that is small beside what it reads.
+    """
+    if index not in line.indices:
+        return False
+    if line.written.axis_of(index) is not None:
+        return True
+    if index in line.kept or line.statement.reduction is Reduction.SET:
+        return False
+    return is_small_beside(line, index)
+
+
+def is_small_beside(line: Line, index: str) -> bool:
+    """Is a copy of the target for each thread cheap: does the line read more for each value?"""
+    if None in line.written.bare:
+        return False
+    needed = line.kept | {index}
+    return not line.kept or any(needed <= one.affine for one in line.read)
+
+
+def depth(lines: Iterable[Line], index: str) -> float:
+    """The axis that the index goes over, on average over the lines' tensors: 0 is the outermost."""
+    total = count = 0.0
+    for line in lines:
+        for one in (line.written, *line.read):
+            if index in one.affine:
+                place = max(i for i, indices in enumerate(one.axes) if index in indices)
+                size = iterations(line, one.indices)
+                total += size * (place + 1) / len(one.axes)
+                count += size
+    return total / count if count else 1.0
+
+
+# --------------------------------------------------------------------------------------- lanes
+
+
+def vector_index(lines: Sequence[Line], outside: Iterable[str]) -> str | None:
+    """The index over which most of the memory is contiguous, of those not `outside`."""
+    around = set(outside).union(*(line.bounding for line in lines))
+    scores: dict[str, float] = {}
+    for index in dict.fromkeys(i for line in lines for i in line.indices):
+        if index not in around:
+            score = sum(_gain(line, index) for line in lines if index in line.indices)
+            if score > 0:
+                scores[index] = score
+    return max(scores, key=lambda i: scores[i], default=None)
+
+
+def _gain(line: Line, index: str) -> float:
+    """Elements that are read or written next to each other, less those that are not."""
+    size, stored = weight(line), iterations(line, line.kept)
+    total = sum(_runs(one, index) * size for one in line.read)
+    if index in line.written.indices:
+        total += 2 * stored if index in line.written.along else -4 * stored
+    return total
+
+
+def _runs(one: Access, index: str) -> float:
+    if index not in one.indices:
+        return 0.0
+    return 1.0 if index in one.along else -1.0
+
+
+# --------------------------------------------------------------------------------------- order
+
+
+def loop_order(lines: Sequence[Line], outside: Iterable[str]) -> tuple[str, ...]:
+    """The indices that are not `outside`, outermost first; the vector index stands last but for
+    small reductions, which run in the lanes' registers.
+    """
+    around = list(outside)
+    indices = [i for i in dict.fromkeys(i for x in lines for i in x.indices) if i not in around]
+    vector = vector_index(lines, around)
+    depths = {i: depth(lines, i) for i in indices}
+    rest = sorted((i for i in indices if i != vector), key=lambda i: depths[i])
+    inner = [i for i in rest if vector is not None and _runs_inside(lines, i, vector)]
+    ordered = [i for i in rest if i not in inner]
+    return _after_bounds(lines, [*ordered, *([vector] if vector else []), *inner])
+
+
+def _runs_inside(lines: Sequence[Line], index: str, vector: str) -> bool:
+    """Is it reduced by every line that has it, into what the lanes hold?"""
+    having = [line for line in lines if index in line.indices]
+    return all(
+        index in line.reduced and vector in line.kept and index not in line.bounding
+        for line in having
+    )
+
+
+def _after_bounds(lines: Sequence[Line], order: list[str]) -> tuple[str, ...]:
+    """The order, changed where an index's bounds hang on one that comes later."""
+    needs: dict[str, frozenset[str]] = {index: frozenset() for index in order}
+    for line in lines:
+        for index, others in line.bound_by.items():
+            if index in needs:
+                needs[index] |= others
+    placed: list[str] = []
+    waiting = list(order)
+    while waiting:
+        ready = next(i for i in waiting if not needs[i] & (set(waiting) - {i}))
+        placed.append(ready)
+        waiting.remove(ready)
+    return tuple(placed)

@@ -1,0 +1,222 @@
+"""A program's statements as a schedule sees them: lines, whose indices have one meaning throughout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from loopgrad.analysis.facts import TensorFacts
+from loopgrad.ir import walk
+from loopgrad.ir.nodes import Accumulate, Apply, Expression, Index, Number, Range, Read, Reduction
+
+Tensors = Mapping[str, TensorFacts]
+Bounds = tuple[Expression, Expression]
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How a read, or a target, goes over its tensor.
+
+    `axes`: the indices in each subscript, and `bare` the one that is all of it. `affine`: the
+    indices outside of gathers. `along`: those over which its elements are contiguous.
+    """
+
+    tensor: str
+    axes: tuple[frozenset[str], ...]
+    bare: tuple[str | None, ...]
+    affine: frozenset[str]
+    along: frozenset[str]
+
+    @property
+    def indices(self) -> frozenset[str]:
+        return frozenset().union(*self.axes)
+
+    def axis_of(self, index: str) -> int | None:
+        """The axis that the index alone subscripts; None where there is none, or two."""
+        return self.bare.index(index) if self.bare.count(index) == 1 else None
+
+
+def access(read: Read) -> Access:
+    axes = tuple(map(walk.indices_of, read.subscripts))
+    bare = tuple(s.name if isinstance(s, Index) else None for s in read.subscripts)
+    affine = frozenset().union(*map(affine_indices, read.subscripts))
+    outer = frozenset().union(*axes[:-1])
+    along = {i for i in axes[-1] - outer if _is_shifted(read.subscripts[-1], i)} if axes else ()
+    return Access(read.tensor, axes, bare, affine, frozenset(along))
+
+
+@dataclass(frozen=True)
+class Line:
+    """A statement with both bounds of every range.
+
+    `unproved`: its reads, and its target, whose subscripts may be out of range. `first`: it writes
+    every element of its target, and nothing has touched the target before.
+    """
+
+    statement: Accumulate
+    unproved: tuple[Read, ...] = ()
+    first: bool = False
+
+    @property
+    def target(self) -> Read:
+        return self.statement.target
+
+    @cached_property
+    def indices(self) -> tuple[str, ...]:
+        return tuple(r.index for r in self.statement.ranges)
+
+    @cached_property
+    def written(self) -> Access:
+        return access(self.target)
+
+    @cached_property
+    def read(self) -> tuple[Access, ...]:
+        return tuple(map(access, self.reads()))
+
+    @property
+    def kept(self) -> frozenset[str]:
+        """The indices that a subscript of the target holds, those inside of a gather left out."""
+        return self.written.affine
+
+    @cached_property
+    def reduced(self) -> frozenset[str]:
+        return frozenset(self.indices) - self.kept
+
+    def reads(self) -> Iterator[Read]:
+        return walk.statement_reads(self.statement)
+
+    @cached_property
+    def bounds(self) -> Mapping[str, Bounds]:
+        return {r.index: bounds_of(r) for r in self.statement.ranges}
+
+    @cached_property
+    def bound_by(self) -> Mapping[str, frozenset[str]]:
+        """For each index, those that its bounds hang on."""
+        pairs = self.bounds.items()
+        return {i: frozenset().union(*map(walk.indices_of, bounds)) for i, bounds in pairs}
+
+    @cached_property
+    def bounding(self) -> frozenset[str]:
+        """The indices that another's bounds hang on."""
+        return frozenset().union(*self.bound_by.values())
+
+
+def bounds_of(r: Range) -> Bounds:
+    if r.lower is None or r.upper is None:
+        raise TypeError(f"the range of {r.index} has to be inferred before it is scheduled")
+    return r.lower, r.upper
+
+
+def affine_indices(subscript: Expression) -> frozenset[str]:
+    """The indices in it that no read hangs on: those of `i + w[b]` are {i}."""
+    match subscript:
+        case Index(name):
+            return frozenset((name,))
+        case Read():
+            return frozenset()
+    return frozenset().union(*map(affine_indices, walk.children(subscript)))
+
+
+def _is_shifted(subscript: Expression, index: str) -> bool:
+    """`j`, `j + di - 1`: one more where the index is one more."""
+    match subscript:
+        case Index(name):
+            return name == index
+        case Apply("+", (left, right)):
+            in_left, in_right = (index in walk.indices_of(side) for side in (left, right))
+            return in_left != in_right and _is_shifted(left if in_left else right, index)
+        case Apply("-", (left, right)):
+            return index not in walk.indices_of(right) and _is_shifted(left, index)
+    return False
+
+
+# -------------------------------------------------------------------------------- first writes
+
+
+def mark_first(lines: Iterable[Line], tensors: Tensors, touched: Iterable[str]) -> tuple[Line, ...]:
+    """The lines, with `first` set where it is true. `touched`: tensors that hold something before."""
+    seen, marked = set(touched), []
+    for line in lines:
+        name = line.target.tensor
+        first = name not in seen and covers(line, tensors[name].extents)
+        marked.append(replace(line, first=first))
+        seen.update(read.tensor for read in (line.target, *line.reads()))
+    return tuple(marked)
+
+
+def covers(line: Line, extents: Sequence[Expression]) -> bool:
+    """Does the line write every element of its target? `for b, j, i:  T[j,b] += ...`, T being [J,B]."""
+    bounds = line.bounds
+    subscripts = [s.name for s in line.target.subscripts if isinstance(s, Index)]
+    if line.statement.guard is not None or len(set(subscripts)) < len(extents):
+        return False
+    if line.statement.reduction is Reduction.SET and line.reduced:
+        return False
+    return all(
+        bounds[index] == (Number(0), extent)
+        for index, extent in zip(subscripts, extents, strict=True)
+    )
+
+
+# ---------------------------------------------------------------------------------- one meaning
+
+
+def aligned(lines: Iterable[Line]) -> tuple[Line, ...]:
+    """The lines with indices renamed: two of one name have one range, and where two lines go over
+    the same axis of the same tensor alike, their indices for it have one name.
+    """
+    alignment = _Alignment()
+    return tuple(map(alignment.renamed, lines))
+
+
+class _Alignment:
+    def __init__(self) -> None:
+        self.bounds: dict[str, Bounds] = {}
+        self.axes: dict[tuple[str, int], str] = {}  # the index that first went over an axis
+
+    def renamed(self, line: Line) -> Line:
+        names: dict[str, str] = {}
+        ranges = []
+        for r in line.statement.ranges:
+            renaming = {old: Index(new) for old, new in names.items()}
+            lower, upper = (walk.substitute(bound, renaming) for bound in bounds_of(r))
+            name = self._name(r.index, (lower, upper), line, set(names.values()))
+            names[r.index] = name
+            self.bounds[name] = (lower, upper)
+            ranges.append(replace(r, index=name, lower=lower, upper=upper, descending=False))
+        line = _with_names(line, names, tuple(ranges))
+        for axis, index in _bare_axes(line):
+            self.axes.setdefault(axis, index)
+        return line
+
+    def _name(self, index: str, bounds: Bounds, line: Line, taken: set[str]) -> str:
+        over = [self.axes[axis] for axis, i in _bare_axes(line) if i == index and axis in self.axes]
+        fitting = [n for n in over if self.bounds[n] == bounds and n not in taken]
+        if index in fitting:
+            return index
+        if fitting:
+            return fitting[0]
+        known = {n for n, own in self.bounds.items() if own != bounds}
+        return walk.fresh_name(index, known | taken | (set(line.indices) - {index}))
+
+
+def _bare_axes(line: Line) -> Iterator[tuple[tuple[str, int], str]]:
+    for read in (line.target, *line.reads()):
+        for axis, subscript in enumerate(read.subscripts):
+            if isinstance(subscript, Index):
+                yield (read.tensor, axis), subscript.name
+
+
+def _with_names(line: Line, names: Mapping[str, str], ranges: tuple[Range, ...]) -> Line:
+    changed = {old: Index(new) for old, new in names.items() if old != new}
+    if not changed:
+        return replace(line, statement=replace(line.statement, ranges=ranges))
+
+    def renamed(expression: Expression) -> Expression:
+        return walk.substitute(expression, changed)
+
+    statement = walk.map_statement(replace(line.statement, ranges=()), renamed)
+    assert isinstance(statement, Accumulate)
+    unproved = tuple(read for read in map(renamed, line.unproved) if isinstance(read, Read))
+    return replace(line, statement=replace(statement, ranges=ranges), unproved=unproved)

@@ -1,0 +1,84 @@
+"""A scheduled program in words: the notation, with its loops marked and its buffers named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+
+from loopgrad.ir import walk
+from loopgrad.ir.nodes import Accumulate, Expression, Range, Read, Reduction
+from loopgrad.ir.printer import show_expression, show_range, show_statement
+from loopgrad.schedule import Nest, Phase, Scheduled, Sequence
+from loopgrad.schedule.tree import Axis, Blocks, Buffer, Fused, Node, Over, Product, Scope, Step
+
+INDENT = "    "
+
+
+def show(scheduled: Scheduled) -> str:
+    """The phases, in order."""
+    return "\n".join(line for phase in scheduled.phases for line in _phase(phase))
+
+
+def _phase(phase: Phase) -> Iterator[str]:
+    match phase:
+        case Nest(_, statement):
+            yield show_statement(statement)
+        case Sequence(_, loops, body):
+            shown = ", ".join(_range(o.index, o.lower, o.upper, o.descending) for o in loops)
+            yield f"for {shown}:"
+            for inner in body:
+                yield from (INDENT + line for line in _phase(inner))
+        case Fused(body, buffers):
+            yield from _nodes(body)
+            yield from (f"  # {_buffer(b)}" for b in buffers)
+
+
+def _nodes(nodes: Iterable[Node], innermost: str | None = None) -> Iterator[str]:
+    """`innermost`: the index of the loop around them."""
+    for node in nodes:
+        match node:
+            case Step(statement, first):
+                yield _step(statement, first and innermost in (None, *_indices(statement.target)))
+            case Over(index, lower, upper, body, mark, descending):
+                shown = f"for {_range(index, lower, upper, descending)} {mark.value}".rstrip() + ":"
+                inner = list(_nodes(body, index))
+                if len(inner) == 1:
+                    yield f"{shown}  {inner[0]}"
+                    continue
+                yield shown
+                yield from (INDENT + line for line in inner)
+            case Blocks(index, lower, upper, size, body, mark):
+                what = f"in blocks of {size}" if size else "in blocks"
+                yield f"for {_range(index, lower, upper, False)} {what} {mark.value}".rstrip() + ":"
+                yield from (INDENT + line for line in _nodes(body))
+            case Product(target, left, right, _, _, _, first, negative):
+                operation = "=" if first else "-=" if negative else "+="
+                factors = f"{show_expression(left)} * {show_expression(right)}"
+                yield f"product:  {show_expression(target)} {operation} {factors}"
+
+
+def _step(statement: Accumulate, stores: bool) -> str:
+    return show_statement(replace(statement, reduction=Reduction.SET) if stores else statement)
+
+
+def _indices(target: Read) -> frozenset[str]:
+    return frozenset().union(*map(walk.indices_of, target.subscripts))
+
+
+def _range(index: str, lower: Expression, upper: Expression, descending: bool) -> str:
+    return show_range(Range(index, lower, upper, descending))
+
+
+def _buffer(buffer: Buffer) -> str:
+    axes = ",".join(_axis(a) for a in buffer.axes)
+    where = {
+        Scope.REGISTER: "in registers",
+        Scope.ROW: "in a row of each thread",
+        Scope.PARTIAL: "a copy for each thread",
+        Scope.PROGRAM: "in memory",
+    }[buffer.scope]
+    return f"{buffer.tensor}[{axes}] {where}" if axes else f"{buffer.tensor} {where}"
+
+
+def _axis(axis: Axis) -> str:
+    return show_expression(axis.extent)

@@ -1,0 +1,66 @@
+"""What may share a loop: the position of each line relative to loops over an index.
+
+Even positions are inside of a loop, the first at 0; odd ones stand between. Lines take the first
+position that their dependences allow (docs/decisions/0009).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from loopgrad.ir.nodes import Reduction
+from loopgrad.schedule.lines import Line
+
+
+def stage(
+    lines: Sequence[Line],
+    index: str,
+    inside: Callable[[Line], bool],
+    alike: Callable[[Line, Line], bool] = lambda line, earlier: True,
+) -> list[int]:
+    """A position for each line.
+
+    inside: which of them loop over the index. alike: which of two may share an iteration, for other
+    reasons than dependences.
+    """
+    positions: list[int] = []
+    for line in lines:
+        loops = inside(line)
+        position = 0 if loops else -1
+        for earlier, before in zip(lines, positions, strict=False):
+            if not _depends(line, earlier):
+                continue
+            if loops and inside(earlier):
+                together = alike(line, earlier) and _aligned(line, earlier, index)
+                position = max(position, before if together else before + 2)
+            elif loops or inside(earlier):
+                position = max(position, before + 1)
+            else:
+                position = max(position, before)
+        positions.append(position)
+    return positions
+
+
+def _depends(line: Line, earlier: Line) -> bool:
+    """Does it read what the earlier line writes, or write the same tensor?"""
+    written = earlier.written.tensor
+    return written == line.written.tensor or any(one.tensor == written for one in line.read)
+
+
+def _aligned(line: Line, earlier: Line, index: str) -> bool:
+    """May both be in one iteration: does the line need only what the earlier one has written then?"""
+    written = earlier.written
+    axis = written.axis_of(index)
+    uses = [one for one in line.read if one.tensor == written.tensor]
+    if line.written.tensor == written.tensor and not _both_reduce(line, earlier, index):
+        uses.append(line.written)
+    return all(axis is not None and one.axis_of(index) == axis for one in uses)
+
+
+def _both_reduce(line: Line, earlier: Line, index: str) -> bool:
+    """Do both update one tensor, over the index? Updates commute, unless one stores."""
+    stores = earlier.first or Reduction.SET in (
+        line.statement.reduction,
+        earlier.statement.reduction,
+    )
+    return not stores and index in line.reduced and index in earlier.reduced

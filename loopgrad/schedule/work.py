@@ -1,0 +1,67 @@
+"""How long a phase takes, roughly: a formula in the extents, in nanoseconds of one thread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from loopgrad.ir import walk
+from loopgrad.ir.nodes import Apply, Expression, Number, Read
+from loopgrad.schedule.tree import Blocks, Mark, Node, Over, Product, Step
+
+# Sixteenths of a nanosecond an element, in lanes; a scalar takes SCALAR times as long.
+_COSTS = {
+    **dict.fromkeys("exp sigmoid tanh log log1p expm1 softplus erf sin cos **".split(), 8),
+    **dict.fromkeys("/ sqrt rsqrt".split(), 4),
+}
+_MEMORY, _OTHER, SCALAR, UNIT = 2, 1, 8, 16
+
+
+def work(nodes: Iterable[Node]) -> Expression:
+    total = _sum([_work(node, False, {}) for node in nodes])
+    return walk.apply("//", total, Number(UNIT))
+
+
+def _work(node: Node, lanes: bool, largest: Mapping[str, Expression]) -> Expression:
+    match node:
+        case Step(statement):
+            parts = [statement.value, *([statement.guard] if statement.guard else [])]
+            cost = _MEMORY + sum(map(cost_of, parts))
+            return Number(cost if lanes else cost * SCALAR)
+        case Over(index, lower, upper, body, mark) | Blocks(index, lower, upper, _, body, mark):
+            low, high = walk.substitute(lower, largest), walk.substitute(upper, largest)
+            blocks = isinstance(node, Blocks)
+            inside = {**largest, index: high}
+            if blocks:
+                inside = {**inside, f"{index}.from": low, f"{index}.to": high}
+            within = _sum([_work(n, lanes or mark is Mark.VECTOR, inside) for n in body])
+            length = high if low == Number(0) or walk.indices_of(low) else _less(high, low)
+            return within if blocks else walk.apply("*", length, within)
+        case Product(_, _, _, m, n, k):
+            count: Expression = Number(1)
+            for dimension in (*m, *n, *k):
+                count = walk.apply("*", count, walk.substitute(dimension.upper, largest))
+            return walk.apply("//", count, Number(4))
+
+
+def cost_of(expression: Expression) -> int:
+    """Sixteenths of a nanosecond."""
+    total = 0
+    for node in walk.subexpressions(expression):
+        match node:
+            case Apply(operation):
+                total += _COSTS.get(operation, _OTHER)
+            case Read(_, subscripts) if subscripts:
+                total += _MEMORY
+    return total
+
+
+def _less(high: Expression, low: Expression) -> Expression:
+    return walk.apply("-", high, low)
+
+
+def _sum(terms: list[Expression]) -> Expression:
+    total: Expression = Number(0)
+    for term in terms:
+        if term != Number(0):
+            total = term if total == Number(0) else walk.apply("+", total, term)
+    return total
