@@ -1,6 +1,9 @@
 """Settings for all tests."""
 
+import atexit
 import os
+import shutil
+import tempfile
 
 from hypothesis import settings
 
@@ -8,3 +11,8 @@ from hypothesis import settings
 settings.register_profile("ci", derandomize=True, database=None)
 if os.environ.get("CI"):
     settings.load_profile("ci")
+
+# What is kept on disk: shared by the tests of one run, never found from an earlier one.
+os.environ["LOOPGRAD_CACHE_DIR"] = tempfile.mkdtemp(prefix="loopgrad-tests-")
+os.environ.pop("LOOPGRAD_CACHE", None)
+atexit.register(shutil.rmtree, os.environ["LOOPGRAD_CACHE_DIR"], ignore_errors=True)

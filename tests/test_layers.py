@@ -16,6 +16,7 @@ ROOT = Path(loopgrad.__file__).parent
 # strangers: none of them stands in another's row.
 BELOW = {
     "diagnostics": "",
+    "cache": "",
     "ir": "diagnostics",
     "analysis": "ir diagnostics",
     "frontend": "analysis ir diagnostics",
@@ -23,9 +24,11 @@ BELOW = {
     "simplify": "analysis ir diagnostics",
     "schedule": "analysis ir diagnostics",
     "printers": "analysis ir diagnostics",
-    "backends": "schedule analysis ir diagnostics",
-    "stable": "grad simplify backends schedule analysis ir diagnostics",
-    "pipeline": "stable frontend grad simplify schedule backends printers analysis ir diagnostics",
+    "backends": "schedule analysis ir cache diagnostics",
+    "stable": "grad simplify backends schedule analysis ir cache diagnostics",
+    "pipeline": (
+        "stable frontend grad simplify schedule backends printers analysis ir cache diagnostics"
+    ),
 }
 BELOW["functions"] = BELOW["checking"] = f"pipeline {BELOW['pipeline']}"
 BELOW["problems"] = BELOW["examples"] = f"functions {BELOW['functions']}"

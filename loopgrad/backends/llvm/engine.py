@@ -11,9 +11,9 @@ from typing import Any
 
 import llvmlite.binding as llvm
 
-from loopgrad.backends.llvm import symbols
+from loopgrad.backends.llvm import objects, symbols
 from loopgrad.backends.llvm.machine import this_machine
-from loopgrad.backends.llvm.passes import LITERAL, Passes, optimize
+from loopgrad.backends.llvm.passes import LITERAL, Passes
 from loopgrad.backends.llvm.scratch import SIZE
 from loopgrad.backends.llvm.text import Module
 
@@ -99,34 +99,23 @@ def library(text: str, names: Sequence[str], passes: Passes = LITERAL) -> Mappin
 
 def load(text: str, passes: Passes = LITERAL) -> Loaded:
     """The code of a module's text in memory, with all that it calls."""
-    symbols.require(symbols.declared(text))
     with _lock:
-        return _in_memory(_object_code(text, passes))
+        found = objects.of_text(text, passes)
+    return _in_memory(found)
 
 
 def optimized(text: str, passes: Passes = LITERAL) -> Any:
     """The module after LLVM's passes."""
-    return _optimized(text, this_machine().create(passes.level), passes)
+    with _lock:
+        return objects.optimized(text, passes)
 
 
-def _object_code(text: str, passes: Passes) -> bytes:
-    machine = this_machine().create(passes.level)
-    code: bytes = machine.emit_object(_optimized(text, machine, passes))
-    return code
-
-
-def _optimized(text: str, machine: Any, passes: Passes) -> Any:
-    module = llvm.parse_assembly(text)
-    module.triple = machine.triple
-    module.data_layout = str(machine.target_data)
-    optimize(module, machine, passes)
-    return module
-
-
-def _in_memory(code: bytes) -> Loaded:
+def _in_memory(found: objects.Object) -> Loaded:
     """Object code, linked to what it calls. Nothing is compiled: the engine's module is empty."""
-    machine = this_machine().create(LITERAL.level)
-    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
-    engine.add_object_file(llvm.ObjectFileRef.from_data(code))
-    engine.finalize_object()
+    symbols.require(found.calls)
+    with _lock:
+        machine = this_machine().create(LITERAL.level)
+        engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
+        engine.add_object_file(llvm.ObjectFileRef.from_data(found.code))
+        engine.finalize_object()
     return Loaded(engine)

@@ -1,0 +1,73 @@
+"""Object code: what LLVM makes of a module's text, kept on disk with the names that it calls.
+
+    text --key--> key --read--> Object          from an earlier process
+    text --generate--> Object --write-->        else
+
+What is kept is executed as it is: `cache/files.py` sees to it that nobody else can have written it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import llvmlite
+import llvmlite.binding as llvm
+
+from loopgrad.backends.llvm import symbols
+from loopgrad.backends.llvm.machine import this_machine
+from loopgrad.backends.llvm.passes import Passes, optimize
+from loopgrad.cache import files, keys
+
+KIND = "object"
+
+
+@dataclass(frozen=True)
+class Object:
+    """code: an object file. calls: the functions that it needs and does not define."""
+
+    code: bytes
+    calls: tuple[str, ...]
+
+
+def key_of(text: str, passes: Passes) -> str:
+    """A name for the code: of all that it depends on."""
+    machine = this_machine()
+    version = (llvmlite.__version__, *llvm.llvm_version_info)
+    target = (llvm.get_default_triple(), machine.cpu, machine.features)
+    return keys.key(keys.program_version(), repr((version, target, passes)), text)
+
+
+def of_text(text: str, passes: Passes) -> Object:
+    key = key_of(text, passes)
+    found = read(key)
+    if found is None:
+        found = Object(generated(text, passes), symbols.declared(text))
+        files.write(KIND, key, " ".join(found.calls).encode() + b"\n" + found.code)
+    return found
+
+
+def read(key: str) -> Object | None:
+    """The code of that name, None where none is kept."""
+    contents = files.read(KIND, key)
+    if contents is None:
+        return None
+    calls, _, code = contents.partition(b"\n")
+    return Object(code, tuple(calls.decode().split()))
+
+
+def generated(text: str, passes: Passes) -> bytes:
+    """The module optimised and compiled, now."""
+    machine = this_machine().create(passes.level)
+    code: bytes = machine.emit_object(optimized(text, passes, machine))
+    return code
+
+
+def optimized(text: str, passes: Passes, machine: Any | None = None) -> Any:
+    """The module after LLVM's passes. `machine` is LLVM's target machine for it."""
+    machine = machine or this_machine().create(passes.level)
+    module = llvm.parse_assembly(text)
+    module.triple = machine.triple
+    module.data_layout = str(machine.target_data)
+    optimize(module, machine, passes)
+    return module
