@@ -32,7 +32,8 @@ BELOW = {
 }
 BELOW["functions"] = BELOW["checking"] = f"pipeline {BELOW['pipeline']}"
 BELOW["problems"] = BELOW["examples"] = f"functions {BELOW['functions']}"
-BELOW["commands"] = f"problems examples checking {BELOW['examples']}"
+BELOW["peers"] = f"functions {BELOW['functions']}"
+BELOW["commands"] = f"peers problems examples checking {BELOW['examples']}"
 BELOW["cli"] = f"commands {BELOW['commands']}"
 BELOW["__main__"] = "cli"
 
