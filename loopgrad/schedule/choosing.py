@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from math import prod
 
 from loopgrad.ir.nodes import Expression, Number, Reduction
+from loopgrad.schedule.costs import cost
 from loopgrad.schedule.lines import Access, Line
 
 # What an extent that is not known before a call counts as.
 USUAL = 64
+
+# How much longer an operation takes outside of lanes.
+LANES = 16
 
 
 def weight(line: Line) -> int:
@@ -102,6 +106,18 @@ def vector_index(lines: Sequence[Line], outside: Iterable[str]) -> str | None:
             if score > 0:
                 scores[index] = score
     return max(scores, key=lambda i: scores[i], default=None)
+
+
+def gaining(lines: Sequence[Line], index: str, outside: tuple[str, ...]) -> Iterator[Line]:
+    """The lines that should have a loop over the index, in lanes, without the others.
+
+    Those whose time as single values would count, beside that of the lines with further loops.
+    """
+    heaviest = max((weight(line) * cost(line.statement.value) for line in lines), default=0)
+    for line in lines:
+        singly = LANES * weight(line) * cost(line.statement.value)
+        if 5 * singly >= heaviest and vector_index([line], outside) == index:
+            yield line
 
 
 def _gain(line: Line, index: str) -> float:

@@ -11,9 +11,10 @@ from loopgrad.ir import walk
 from loopgrad.ir.nodes import Accumulate, Conditional, Index, Number, Range, Read, Reduction
 from loopgrad.schedule import Nest, Phase, Scheduled, tensors_of
 from loopgrad.schedule.buffers import buffers_of
-from loopgrad.schedule.lines import Line, Tensors, aligned, covers, mark_first
+from loopgrad.schedule.lines import Line, aligned, covers, maps_first, mark_first
 from loopgrad.schedule.nesting import IDENTITY
 from loopgrad.schedule.phases import trees
+from loopgrad.schedule.sharing import Names, hoisted, with_reciprocals
 from loopgrad.schedule.supported import Support
 from loopgrad.schedule.tree import Fused
 from loopgrad.schedule.work import work
@@ -29,7 +30,9 @@ class _Fusing:
         self.literal = literal
         self.facts: Facts = literal.facts
         self.safety: Safety = literal.safety
-        self.tensors: Tensors = literal.facts.tensors
+        self.tensors = dict(literal.facts.tensors)
+        program = literal.facts.program
+        self.names = Names(self.tensors, dict(literal.facts.constants), walk.names_in(program))
         self.support = Support(literal.facts, literal.safety)
         self.touched: set[str] = set()
         self.started: set[str] = set()
@@ -65,16 +68,18 @@ class _Fusing:
         nests = [phase for phase in phases if isinstance(phase, Nest)]
         lines = self._lines(nests)
         results = {r.name for r in self.facts.program.results}
-        made = list(trees(lines))
+        lines = hoisted(with_reciprocals(lines), self.names)
+        made = list(trees(lines, self.names))
         buffers = buffers_of(made, self.tensors, seen | results)
         for tree, own in zip(made, buffers, strict=True):
-            first = {x.target.tensor for x in lines if x.first}
+            first = {x.written.tensor for x in lines if x.first}
             whole = (replace(b, first=b.tensor in first and b.tensor in tree.copied) for b in own)
             yield Fused(tree.nodes, tuple(whole), work(tree.nodes))
 
     def _lines(self, nests: Sequence[Nest]) -> tuple[Line, ...]:
         """The lines of the nests, and those that give a tensor its identity before it is used."""
         written = aligned(Line(nest.statement, self._unproved(nest)) for nest in nests)
+        written = maps_first(written, self.tensors, self.touched)
         lines: list[Line] = []
         touched = set(self.touched)
         for line in written:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -143,6 +143,29 @@ def mark_first(lines: Iterable[Line], tensors: Tensors, touched: Iterable[str]) 
         marked.append(replace(line, first=first))
         seen.update(read.tensor for read in (line.target, *line.reads()))
     return tuple(marked)
+
+
+def maps_first(
+    lines: Sequence[Line], tensors: Tensors, touched: Container[str]
+) -> tuple[Line, ...]:
+    """The lines in an order in which tensors are first written whole, where updates commute.
+
+    `T[f[b]] += e` before `for b, j:  T[b,j] += d` moves behind it: so T needs no zeros underneath.
+    """
+    ordered = list(lines)
+    for tensor in dict.fromkeys(line.written.tensor for line in lines):
+        writers = [line for line in ordered if line.written.tensor == tensor]
+        if tensor in touched or any(x.statement.reduction is Reduction.SET for x in writers):
+            continue
+        extents = tensors[tensor].extents
+        whole = next((x for x in writers if covers(x, extents) and not x.reduced), None)
+        if whole is None or whole is writers[0]:
+            continue
+        late = writers[: writers.index(whole)]
+        rest = [line for line in ordered if line not in late]
+        place = rest.index(whole) + 1
+        ordered = [*rest[:place], *late, *rest[place:]]
+    return tuple(ordered)
 
 
 def covers(line: Line, extents: Sequence[Expression]) -> bool:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from loopgrad.ir.nodes import Accumulate, Apply, Expression, Number, Reduction
-from loopgrad.schedule.choosing import loop_order, vector_index
+from loopgrad.schedule.choosing import gaining, loop_order, vector_index
 from loopgrad.schedule.lines import Line
 from loopgrad.schedule.staging import stage
 from loopgrad.schedule.tree import Mark, Node, Over, Step
@@ -42,20 +42,15 @@ class Nesting:
         if not order:
             return tuple(self._step(line, around) for line in lines)
         index, *rest = order
-        fast = {id(x) for x in lines if vector_index([x], around) == index}
-
-        def alike(one: Line, other: Line) -> bool:
-            return lanes or (id(one) in fast) == (id(other) in fast)
-
-        positions = stage(lines, index, lambda x: index in x.indices, alike)
+        apart = _never if lanes else _Conflicts(lines, index, around)
+        positions = stage(lines, index, lambda x: index in x.indices, apart)
         nodes: list[Node] = []
         for position in sorted(set(positions)):
             here = [x for x, p in zip(lines, positions, strict=True) if p == position]
             if position % 2:
                 nodes += self._loops(here, rest, around, lanes)
                 continue
-            for one in _apart(here, fast) if not lanes else (here,):
-                nodes += self._loop(one, index, rest, around, lanes)
+            nodes += self._loop(here, index, rest, around, lanes)
         return tuple(nodes)
 
     def _loop(
@@ -101,9 +96,19 @@ class Nesting:
         return Step(replace(line.statement, ranges=(), span=None), starts, line.unproved)
 
 
-def _apart(lines: Sequence[Line], fast: Container[int]) -> Iterator[Sequence[Line]]:
-    """Those that run over lanes by themselves, and the others: they don't share a loop."""
-    for wanted in (True, False):
-        some = [line for line in lines if (id(line) in fast) is wanted]
-        if some:
-            yield some
+def _never(line: Line, other: Line) -> bool:
+    return False
+
+
+class _Conflicts:
+    """Lines that gain by running over the index in lanes, and those whose lanes are further inside."""
+
+    def __init__(self, lines: Sequence[Line], index: str, around: tuple[str, ...]):
+        having = [line for line in lines if index in line.indices]
+        self.fast = set(map(id, gaining(having, index, around)))
+        wanted = ((line, vector_index([line], (*around, index))) for line in having)
+        self.deep = {id(x) for x, vector in wanted if vector and id(x) not in self.fast}
+
+    def __call__(self, line: Line, other: Line) -> bool:
+        one, two = id(line), id(other)
+        return (one in self.fast and two in self.deep) or (one in self.deep and two in self.fast)

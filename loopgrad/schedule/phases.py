@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from loopgrad.schedule.choosing import may_share, parallel_index
 from loopgrad.schedule.lines import Line
 from loopgrad.schedule.nesting import Nesting
+from loopgrad.schedule.sharing import Names, common
 from loopgrad.schedule.staging import stage
 from loopgrad.schedule.tree import Blocks, Mark, Node, Over, block_from, block_to
 
@@ -20,7 +21,7 @@ class Tree:
     copied: frozenset[str] = frozenset()
 
 
-def trees(lines: Sequence[Line]) -> Iterator[Tree]:
+def trees(lines: Sequence[Line], names: Names) -> Iterator[Tree]:
     """The phases of the lines, in order."""
     index = parallel_index(lines)
     if index is None:
@@ -30,9 +31,9 @@ def trees(lines: Sequence[Line]) -> Iterator[Tree]:
     for position in sorted(set(positions)):
         here = [x for x, p in zip(lines, positions, strict=True) if p == position]
         if position % 2:
-            yield from trees(here)
+            yield from trees(here, names)
         else:
-            yield _shared(here, index)
+            yield _shared(common(here, index, names), index)
 
 
 def _shared(lines: Sequence[Line], index: str) -> Tree:

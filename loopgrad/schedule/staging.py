@@ -16,11 +16,11 @@ def stage(
     lines: Sequence[Line],
     index: str,
     inside: Callable[[Line], bool],
-    alike: Callable[[Line, Line], bool] = lambda line, earlier: True,
+    apart: Callable[[Line, Line], bool] = lambda line, earlier: False,
 ) -> list[int]:
     """A position for each line.
 
-    inside: which of them loop over the index. alike: which of two may share an iteration, for other
+    inside: which of them loop over the index. apart: which of two should not share a loop, for other
     reasons than dependences.
     """
     positions: list[int] = []
@@ -31,12 +31,17 @@ def stage(
             if not _depends(line, earlier):
                 continue
             if loops and inside(earlier):
-                together = alike(line, earlier) and _aligned(line, earlier, index)
+                together = _aligned(line, earlier, index)
                 position = max(position, before if together else before + 2)
             elif loops or inside(earlier):
                 position = max(position, before + 1)
             else:
                 position = max(position, before)
+        if loops:
+            there = zip(lines, positions, strict=False)
+            shunned = {p for earlier, p in there if inside(earlier) and apart(line, earlier)}
+            while position in shunned:
+                position += 2
         positions.append(position)
     return positions
 

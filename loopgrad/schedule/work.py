@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from loopgrad.ir import walk
-from loopgrad.ir.nodes import Apply, Expression, Number, Read
+from loopgrad.ir.nodes import Expression, Number
+from loopgrad.schedule.costs import cost
 from loopgrad.schedule.tree import Blocks, Mark, Node, Over, Product, Step
 
-# Sixteenths of a nanosecond an element, in lanes; a scalar takes SCALAR times as long.
-_COSTS = {
-    **dict.fromkeys("exp sigmoid tanh log log1p expm1 softplus erf sin cos **".split(), 8),
-    **dict.fromkeys("/ sqrt rsqrt".split(), 4),
-}
-_MEMORY, _OTHER, SCALAR, UNIT = 2, 1, 8, 16
+# A read or a write, and how much longer all takes outside of lanes; sixteenths of a nanosecond.
+_MEMORY, _SINGLY, UNIT = 2, 8, 16
 
 
 def work(nodes: Iterable[Node]) -> Expression:
@@ -24,9 +21,10 @@ def work(nodes: Iterable[Node]) -> Expression:
 def _work(node: Node, lanes: bool, largest: Mapping[str, Expression]) -> Expression:
     match node:
         case Step(statement):
-            parts = [statement.value, *([statement.guard] if statement.guard else [])]
-            cost = _MEMORY + sum(map(cost_of, parts))
-            return Number(cost if lanes else cost * SCALAR)
+            parts = (statement.value, *([statement.guard] if statement.guard else []))
+            reads = sum(1 for read in walk.statement_reads(statement) if read.subscripts)
+            total = _MEMORY * (1 + reads) + sum(map(cost, parts))
+            return Number(total if lanes else total * _SINGLY)
         case Over(index, lower, upper, body, mark) | Blocks(index, lower, upper, _, body, mark):
             low, high = walk.substitute(lower, largest), walk.substitute(upper, largest)
             blocks = isinstance(node, Blocks)
@@ -41,18 +39,6 @@ def _work(node: Node, lanes: bool, largest: Mapping[str, Expression]) -> Express
             for dimension in (*m, *n, *k):
                 count = walk.apply("*", count, walk.substitute(dimension.upper, largest))
             return walk.apply("//", count, Number(4))
-
-
-def cost_of(expression: Expression) -> int:
-    """Sixteenths of a nanosecond."""
-    total = 0
-    for node in walk.subexpressions(expression):
-        match node:
-            case Apply(operation):
-                total += _COSTS.get(operation, _OTHER)
-            case Read(_, subscripts) if subscripts:
-                total += _MEMORY
-    return total
 
 
 def _less(high: Expression, low: Expression) -> Expression:

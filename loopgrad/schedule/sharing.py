@@ -1,0 +1,245 @@
+"""Values that are computed once, where the lines as written compute them again and again.
+
+Common: `exp(s[b,j] - m[b])` in two lines of a nest becomes a row `e[b,j]` (or a register) of its own.
+Hoisted: `rsqrt(v[j] + eps)` in a loop over b and j becomes a line over j. Reciprocal: a division by
+what changes less often than the dividend becomes a multiplication, `x[b,j] * (1 / Z[b])`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from loopgrad.analysis.facts import TensorFacts
+from loopgrad.analysis.types import element_type
+from loopgrad.ir import walk
+from loopgrad.ir.nodes import (
+    Accumulate,
+    Apply,
+    Compare,
+    Conditional,
+    Expression,
+    Index,
+    Number,
+    Range,
+    Read,
+    Reduction,
+)
+from loopgrad.ir.operations import ElementType
+from loopgrad.schedule.costs import cost, operation_cost
+from loopgrad.schedule.lines import Line, Tensors
+
+WORTH_A_ROW, WORTH_A_LINE = 8, 4
+
+
+@dataclass
+class Names:
+    """The tensors of a schedule, its own included, and names for more."""
+
+    tensors: dict[str, TensorFacts]
+    constants: dict[str, ElementType]
+    taken: set[str]
+
+    def temporary(self, wanted: str, extents: tuple[Expression, ...]) -> str:
+        name = walk.fresh_name(wanted, self.taken)
+        self.taken.add(name)
+        self.tensors[name] = TensorFacts(name, "temporary", extents, ElementType.FLOAT)
+        return name
+
+    def is_floating(self, expression: Expression) -> bool:
+        elements = {name: tensor.element for name, tensor in self.tensors.items()}
+        return element_type(expression, elements, self.constants) is ElementType.FLOAT
+
+
+# -------------------------------------------------------------------------------------- common
+
+
+def common(lines: Sequence[Line], index: str, names: Names) -> tuple[Line, ...]:
+    """The lines of one nest over the index, with what several compute in a line of its own."""
+    current = list(lines)
+    while True:
+        expression, having = _repeated(current, index, names)
+        if expression is None or having is None:
+            return tuple(current)
+        current = _named(current, expression, having, "e", names)
+
+
+def _repeated(
+    lines: Sequence[Line], index: str, names: Names
+) -> tuple[Expression | None, Line | None]:
+    """The dearest expression that several lines compute, and one that computes it always."""
+    owners: dict[Expression, list[tuple[int, bool]]] = {}
+    for i, line in enumerate(lines):
+        for expression, always in _parts(line.statement):
+            if (
+                isinstance(expression, Apply)
+                and operation_cost(expression.operation) >= WORTH_A_ROW
+            ):
+                owners.setdefault(expression, []).append((i, always))
+    best: tuple[int, Expression, Line] | None = None
+    for expression, places in owners.items():
+        sure = [i for i, always in places if always]
+        if len({i for i, _ in places}) < 2 or not sure or not names.is_floating(expression):
+            continue
+        line = lines[sure[0]]
+        indices = walk.indices_of(expression)
+        if index not in indices or _extents(expression, line, names.tensors) is None:
+            continue
+        if best is None or cost(expression) > best[0]:
+            best = cost(expression), expression, line
+    return (None, None) if best is None else best[1:]
+
+
+def _named(
+    lines: Sequence[Line], expression: Expression, like: Line, wanted: str, names: Names
+) -> list[Line]:
+    """The lines with a temporary for the expression, which a line before its first use computes."""
+    extents = _extents(expression, like, names.tensors)
+    assert extents is not None
+    indices = tuple(i for i in like.indices if i in walk.indices_of(expression))
+    name = names.temporary(wanted, tuple(extents[i] for i in indices))
+    read = Read(name, tuple(map(Index, indices)))
+    ranges = tuple(Range(i, *like.bounds[i]) for i in indices)
+    definition = Line(Accumulate(read, Reduction.SET, expression, ranges), first=True)
+
+    def changed(e: Expression) -> Expression:
+        return read if e == expression else walk.rebuild(e, changed)
+
+    result: list[Line] = []
+    for line in lines:
+        statement = walk.map_statement(line.statement, changed)
+        if statement != line.statement and definition not in result:
+            result.append(definition)
+        assert isinstance(statement, Accumulate)
+        result.append(line if statement == line.statement else replace(line, statement=statement))
+    return result
+
+
+def _parts(statement: Accumulate) -> Iterator[tuple[Expression, bool]]:
+    """The expressions in the value and the guard, each with whether it is always evaluated."""
+
+    def inside(expression: Expression, always: bool) -> Iterator[tuple[Expression, bool]]:
+        yield expression, always
+        match expression:
+            case Conditional(condition, then, otherwise):
+                yield from inside(condition, always)
+                yield from inside(then, False)
+                yield from inside(otherwise, False)
+            case Apply("and" | "or", (left, right)):
+                yield from inside(left, always)
+                yield from inside(right, False)
+            case Compare(_, operands) if len(operands) > 2:
+                for operand in operands:
+                    yield from inside(operand, False)
+            case Read():
+                return  # what stands in subscripts is integer
+            case _:
+                for child in walk.children(expression):
+                    yield from inside(child, always)
+
+    guard = statement.guard
+    if guard is not None:
+        yield from inside(guard, True)
+    yield from inside(statement.value, guard is None)
+
+
+def _extents(expression: Expression, line: Line, tensors: Tensors) -> dict[str, Expression] | None:
+    """The extent of a temporary's axis for each of its indices; None where it cannot have one."""
+    indices = walk.indices_of(expression)
+    if any(read in line.unproved for read in walk.reads(expression)):
+        return None
+    if any(not line.bound_by[i] <= indices for i in indices if i in line.bound_by):
+        return None
+    found: dict[str, Expression] = {}
+    for read in walk.reads(expression):
+        for subscript, extent in zip(read.subscripts, tensors[read.tensor].extents, strict=True):
+            if isinstance(subscript, Index):
+                found.setdefault(subscript.name, extent)
+    return found if indices <= set(found) and indices <= set(line.indices) else None
+
+
+# ------------------------------------------------------------------------------------- hoisted
+
+
+def hoisted(lines: Iterable[Line], names: Names) -> tuple[Line, ...]:
+    """The lines, with what hangs on some of their indices only in lines of its own.
+
+    What is the same in the innermost loop need not be: there it is computed once anyway.
+    """
+    current = list(lines)
+    place = 0
+    while place < len(current):
+        line = current[place]
+        expression = _loose(line, names)
+        if expression is None:
+            place += 1
+            continue
+        current = _named(current, expression, line, "h", names)
+    return tuple(current)
+
+
+def _loose(line: Line, names: Names) -> Expression | None:
+    """A dear expression over some of the line's indices, the innermost in memory among them."""
+    along = frozenset().union(*(one.along for one in (line.written, *line.read)))
+    for expression, _ in _parts(line.statement):
+        if not isinstance(expression, Apply) or cost(expression) < WORTH_A_LINE:
+            continue
+        indices = walk.indices_of(expression)
+        if not indices & along or not indices < set(line.indices):
+            continue
+        whole = _is_whole(expression, line, names.tensors)
+        if whole and names.is_floating(expression):
+            return expression
+    return None
+
+
+def _is_whole(expression: Expression, line: Line, tensors: Tensors) -> bool:
+    """May it be computed where other loops run not at all: do its reads go over whole axes?"""
+    if _extents(expression, line, tensors) is None:
+        return False
+    return all(
+        isinstance(subscript, Index) and line.bounds[subscript.name] == (Number(0), extent)
+        for read in walk.reads(expression)
+        for subscript, extent in zip(read.subscripts, tensors[read.tensor].extents, strict=True)
+    )
+
+
+# ---------------------------------------------------------------------------------- reciprocal
+
+
+def with_reciprocals(lines: Sequence[Line]) -> tuple[Line, ...]:
+    """The lines with `a / c` as `a * (1 / c)` where c has fewer indices than a.
+
+    Not where numbers are compared by `==`: an expression must give the same bits wherever it stands.
+    """
+    if any(_compares_equal(line.statement) for line in lines):
+        return tuple(lines)
+    return tuple(map(_with_reciprocals, lines))
+
+
+def _compares_equal(statement: Accumulate) -> bool:
+    return any(
+        isinstance(node, Compare) and not {"==", "!="}.isdisjoint(node.operators)
+        for expression in walk.statement_expressions(statement)
+        for node in walk.subexpressions(expression)
+    )
+
+
+def _with_reciprocals(line: Line) -> Line:
+    def changed(expression: Expression) -> Expression:
+        if isinstance(expression, Read):
+            return expression
+        expression = walk.rebuild(expression, changed)
+        match expression:
+            case Apply("/", (dividend, divisor)) if dividend != Number(1):
+                if walk.indices_of(divisor) < walk.indices_of(dividend):
+                    return walk.apply("*", dividend, walk.apply("/", Number(1), divisor))
+        return expression
+
+    statement = line.statement
+    value = changed(statement.value)
+    return (
+        line
+        if value is statement.value
+        else replace(line, statement=replace(statement, value=value))
+    )
