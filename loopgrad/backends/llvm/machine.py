@@ -16,6 +16,8 @@ class Machine:
     features: str
     has_fma: bool
     wide_vectors: bool
+    vector_bytes: int = 16
+    vector_registers: int = 16
 
     def create(self, level: int) -> Any:
         """LLVM's target machine; `level` is how well code is generated. Made anew for each module."""
@@ -43,9 +45,12 @@ def this_machine() -> Machine:
     except RuntimeError:  # not known for this kind of processor
         features = llvm.FeatureMap()
     arm = llvm.get_default_triple().partition("-")[0] in ("aarch64", "arm64")
+    wide = bool(features.get("avx512f"))
     return Machine(
         cpu=llvm.get_host_cpu_name(),
         features=features.flatten(),
         has_fma=arm or bool(features.get("fma")),
-        wide_vectors=bool(features.get("avx512f")),
+        wide_vectors=wide,
+        vector_bytes=64 if wide else 32 if features.get("avx") else 16,
+        vector_registers=32 if wide or arm else 16,
     )

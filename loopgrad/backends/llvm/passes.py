@@ -12,20 +12,26 @@ import llvmlite.binding as llvm
 class Passes:
     """level: of optimisation and of code generation, 0 to 3.
     vectorize: whether LLVM looks for vectors itself.
+    improve: whether any passes run before code is generated.
     """
 
     level: int
     vectorize: bool
+    improve: bool = True
 
 
 # Scalar loops, of which LLVM makes vectors. Level 3 takes up to twice as long, for code no faster.
 LITERAL = Passes(level=2, vectorize=True)
 # Vectors are written out, loops are in their final form.
 EXPLICIT = Passes(level=1, vectorize=False)
+# Every instruction is the one that is wanted.
+FINAL = Passes(level=2, vectorize=False, improve=False)
 
 
 def optimize(module: Any, machine: Any, passes: Passes) -> None:
     """Runs the passes over a parsed module, in place. `machine` is LLVM's target machine."""
+    if not passes.improve:
+        return
     if hasattr(llvm, "create_pass_builder"):
         _optimize(module, machine, passes)
     else:

@@ -17,6 +17,10 @@ from loopgrad.backends.llvm.functions import C_PREFIX
 # What a name begins with -> the module whose `provide()` makes all such names known.
 PROVIDERS = {
     C_PREFIX: "loopgrad.backends.llvm.c_library",
+    "loopgrad_pack_f32": "loopgrad.backends.llvm.products.single",
+    "loopgrad_product_f32": "loopgrad.backends.llvm.products.single",
+    "loopgrad_pack_f64": "loopgrad.backends.llvm.products.double",
+    "loopgrad_product_f64": "loopgrad.backends.llvm.products.double",
 }
 
 _DECLARED = re.compile(r"^declare [^@\n]*@([\w.$]+)\(", re.MULTILINE)

@@ -1,0 +1,33 @@
+"""Products of matrices, the one piece of code that all compiled contractions share.
+
+    void @loopgrad_pack_f32(i64 K, i64 N, float* B, i64 bk, i64 bn, float* packed)
+    void @loopgrad_product_f32(i64 M, i64 N, i64 K, float* A, i64 am, i64 ak, float* packed,
+                               float* C, i64 cm, i64 mode)
+
+and `_f64`: C[m*cm + n] =, += or -= (mode 0, 1, 2) the sum over k of A[m*am + k*ak] times
+B[k*bk + n*bn], which `pack` has put into `packed_size(K, N)` elements before. All sizes and strides
+are given at the call; with K = 0, mode 0 stores zeros. They run on the thread that calls them, and
+keep nothing: several threads may share what is packed.
+"""
+
+from __future__ import annotations
+
+from loopgrad.backends.llvm.products.kernel import emit_kernel, emit_part, kernel_vectors
+from loopgrad.backends.llvm.products.packing import emit_pack, emit_pack_rows
+from loopgrad.backends.llvm.products.product import emit_product
+from loopgrad.backends.llvm.products.tiling import KERNEL_ROWS, Tiling, packed_size, tiling
+from loopgrad.backends.llvm.text import Module
+
+__all__ = ["Tiling", "emit", "packed_size", "tiling"]
+
+
+def emit(module: Module, tile: Tiling) -> str:
+    """The text of a module with `pack` and `product` for one element type."""
+    for vectors in kernel_vectors(tile):
+        for rows in KERNEL_ROWS:
+            emit_kernel(module, tile, rows, vectors)
+    emit_part(module, tile)
+    emit_pack_rows(module, tile)
+    emit_pack(module, tile)
+    emit_product(module, tile)
+    return module.text()

@@ -1,0 +1,130 @@
+"""The register tiles: `C = D +- A B` of a few rows and vectors, with the sums in registers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from loopgrad.backends.llvm.products.tiling import SUFFIX, Tiling
+from loopgrad.backends.llvm.products.writer import Writer
+from loopgrad.backends.llvm.text import Module
+
+
+def kernel_name(tiling: Tiling, rows: int, vectors: int) -> str:
+    return f"tile_{SUFFIX[tiling.real]}_{rows}x{vectors}"
+
+
+def kernel_vectors(tiling: Tiling) -> list[int]:
+    return [count for count in (1, 2, 4) if count <= tiling.vectors]
+
+
+def kernel_parameters(module: Module, real: str) -> list[tuple[str, str]]:
+    """Kinds and names. A[r,k] is at r*am + k*ak, B[k,n] at k*bk + n, C[r,n] at r*cm + n.
+
+    D is C's value before, or zeros with dm = 0; `sign` is 1 or -1: C = D + sign * A B.
+    """
+    pointer = module.pointer(real)
+    return [
+        ("i64", "%K"),
+        (pointer, "%A"),
+        ("i64", "%am"),
+        ("i64", "%ak"),
+        (pointer, "%B"),
+        ("i64", "%bk"),
+        (pointer, "%C"),
+        ("i64", "%cm"),
+        (pointer, "%D"),
+        ("i64", "%dm"),
+        (real, "%sign"),
+    ]
+
+
+def emit_kernel(module: Module, tiling: Tiling, rows: int, vectors: int) -> None:
+    parameters = ", ".join(
+        f"{kind} {name}" for kind, name in kernel_parameters(module, tiling.real)
+    )
+    name = kernel_name(tiling, rows, vectors)
+    _Kernel(Writer(module, tiling, name, parameters, inner=True), rows, vectors).write()
+
+
+class _Kernel:
+    def __init__(self, writer: Writer, rows: int, vectors: int):
+        self.w, self.rows, self.vectors = writer, rows, vectors
+        self.lanes = writer.tiling.lanes
+
+    def write(self) -> None:
+        w = self.w
+        for place in self._places("%C", "%cm"):
+            w.prefetch(place)
+        sums = self._sums()
+        sign = w.splat("%sign")
+        places = zip(self._places("%C", "%cm"), self._places("%D", "%dm"), sums, strict=True)
+        for place, before, value in places:
+            w.store(w.multiply_add(sign, value, w.load(before)), place)
+        w.finish()
+
+    def _places(self, matrix: str, step: str) -> Iterator[str]:
+        """The addresses of the tile's vectors, row after row."""
+        w = self.w
+        for r in range(self.rows):
+            row = w.at(matrix, w.integer("mul", step, r)) if r else matrix
+            for v in range(self.vectors):
+                yield w.at(row, v * self.lanes) if v else row
+
+    def _sums(self) -> list[str]:
+        """The sums over k, row after row."""
+        w, kind = self.w, self.w.tiling.vector
+        zeros = [(kind, "zeroinitializer")] * (self.rows * self.vectors)
+        # Rows are reached from two pointers, so that few registers hold addresses.
+        starts = ["%A"] + ([w.at("%A", w.integer("mul", "%am", 3))] if self.rows > 3 else [])
+        pointers = [(w.pointer, p) for p in (*starts, "%B")]
+        twice = w.integer("mul", "%am", 2)
+
+        def step(_: str, *carried: str) -> list[str]:
+            places, sums = carried[: len(pointers)], list(carried[len(pointers) :])
+            b = [w.load(w.at(places[-1], v * self.lanes)) for v in range(self.vectors)]
+            for r in range(self.rows):
+                start = places[r // 3]
+                place = start if r % 3 == 0 else w.at(start, "%am" if r % 3 == 1 else twice)
+                a = w.splat(w.load(place, w.real))
+                for v in range(self.vectors):
+                    i = r * self.vectors + v
+                    sums[i] = w.multiply_add(a, b[v], sums[i])
+            moved = [w.at(p, "%ak") for p in places[:-1]] + [w.at(places[-1], "%bk")]
+            return moved + sums
+
+        return w.loop("%K", step, carried=pointers + zeros)[len(pointers) :]
+
+
+def emit_part(module: Module, tiling: Tiling) -> None:
+    """`part_*(rows, columns, T, C, cm, D, dm, sign)`: C = D + sign * T, where C has few columns.
+
+    T[r,n], the tile's sums, is at r*width + n. What is beyond `columns` in C and D is not touched.
+    """
+    pointer, real = module.pointer(tiling.real), tiling.real
+    parameters = (
+        f"i64 %rows, i64 %columns, {pointer} %T, {pointer} %C, i64 %cm, {pointer} %D, i64 %dm, "
+        f"{real} %sign"
+    )
+    w = Writer(module, tiling, part_name(tiling), parameters, inner=True)
+    sign = w.splat("%sign")
+
+    def vectors(n: str) -> None:
+        mask = w.first_lanes(w.least(w.integer("sub", "%columns", n), tiling.lanes))
+
+        def row(r: str) -> None:
+            offsets = [w.integer("mul", r, step) for step in (tiling.width, "%cm", "%dm")]
+            t, c, d = (
+                w.at(w.at(matrix, offset), n)
+                for matrix, offset in zip(("%T", "%C", "%D"), offsets, strict=True)
+            )
+            after = w.multiply_add(sign, w.load(t), w.masked_load(d, mask))
+            w.masked_store(after, c, mask)
+
+        w.loop("%rows", row)
+
+    w.loop("%columns", vectors, step=tiling.lanes)
+    w.finish()
+
+
+def part_name(tiling: Tiling) -> str:
+    return f"part_{SUFFIX[tiling.real]}"

@@ -1,0 +1,44 @@
+"""The compiled products of this process."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+from loopgrad.backends.llvm import engine
+from loopgrad.backends.llvm.machine import this_machine
+from loopgrad.backends.llvm.passes import FINAL
+from loopgrad.backends.llvm.products import emit
+from loopgrad.backends.llvm.products.tiling import SUFFIX, Tiling, tiling
+
+_INTEGER, _ADDRESS = ctypes.c_int64, ctypes.c_void_p
+_PACK = ctypes.CFUNCTYPE(None, *[_INTEGER] * 2, _ADDRESS, *[_INTEGER] * 2, _ADDRESS)
+_PRODUCT = ctypes.CFUNCTYPE(
+    None, *[_INTEGER] * 3, _ADDRESS, *[_INTEGER] * 2, _ADDRESS, _ADDRESS, *[_INTEGER] * 2
+)
+
+
+@dataclass(frozen=True)
+class Functions:
+    """`pack` and `product` for callers in Python; both take addresses."""
+
+    pack: Callable[..., None]
+    product: Callable[..., None]
+    tiling: Tiling
+
+
+def tiling_here(real: str) -> Tiling:
+    """The tiles that suit this machine."""
+    machine = this_machine()
+    return tiling(real, machine.vector_bytes, machine.vector_registers)
+
+
+@cache
+def functions(real: str, tile: Tiling | None = None) -> Functions:
+    """Compiles them for "float" or "double" and makes them known to LLVM."""
+    tile = tile or tiling_here(real)
+    names = [f"loopgrad_{name}_{SUFFIX[real]}" for name in ("pack", "product")]
+    found = engine.library(emit(engine.new_module(real), tile), names, FINAL)
+    return Functions(_PACK(found[names[0]]), _PRODUCT(found[names[1]]), tile)

@@ -1,0 +1,194 @@
+"""Packing of B into panels and of rows of A into tiles.
+
+B[K,N] packed: panels of `width` columns (the last of as many whole vectors as it needs), each
+[k][columns of the panel]. Columns beyond N hold anything: what they give is never stored.
+"""
+
+from __future__ import annotations
+
+from loopgrad.backends.llvm.products.tiling import ROWS, SUFFIX, Tiling
+from loopgrad.backends.llvm.products.writer import Writer
+from loopgrad.backends.llvm.text import Module
+
+
+def emit_pack(module: Module, tiling: Tiling) -> None:
+    """`loopgrad_pack_*(K, N, B, bk, bn, packed)`: B[k,n] is at k*bk + n*bn."""
+    pointer = module.pointer(tiling.real)
+    parameters = f"i64 %K, i64 %N, {pointer} %B, i64 %bk, i64 %bn, {pointer} %packed"
+    name = f"loopgrad_pack_{SUFFIX[tiling.real]}"
+    _Pack(Writer(module, tiling, name, parameters, inner=False)).write()
+
+
+class _Pack:
+    def __init__(self, writer: Writer):
+        self.w, self.lanes, self.width = writer, writer.tiling.lanes, writer.tiling.width
+
+    def write(self) -> None:
+        w = self.w
+        rows, columns = w.compare("eq", "%bn", 1), w.compare("eq", "%bk", 1)
+        deep = w.compare("sge", "%K", self.lanes)
+        turned = w.body.value(f"and i1 {columns}, {deep}")
+        w.loop("%N", lambda n: self._panel(n, rows, turned), step=self.width)
+        w.finish()
+
+    def _panel(self, n: str, rows: str, turned: str) -> None:
+        w = self.w
+        rest = w.integer("sub", "%N", n)
+        vectors = w.integer(
+            "sdiv", w.integer("add", w.least(rest, self.width), self.lanes - 1), self.lanes
+        )
+        self.stride = w.integer("mul", vectors, self.lanes)
+        self.rest, self.n = rest, n
+        self.to = w.at("%packed", w.integer("mul", n, "%K"))
+        self.source = w.at("%B", w.integer("mul", n, "%bn"))
+        w.where(
+            rows,
+            lambda: w.where(
+                w.compare("sge", rest, self.width), self._full_rows, self._partial_rows
+            ),
+            lambda: w.where(turned, self._columns, self._elements),
+        )
+
+    def _full_rows(self) -> None:
+        """Rows that are contiguous are copied."""
+        w, lanes = self.w, self.lanes
+
+        def row(k: str) -> None:
+            source = w.at(self.source, w.integer("mul", k, "%bk"))
+            to = w.at(self.to, w.integer("mul", k, self.width))
+            for v in range(w.tiling.vectors):
+                w.store(w.load(w.at(source, v * lanes)), w.at(to, v * lanes))
+
+        w.loop("%K", row)
+
+    def _partial_rows(self) -> None:
+        w = self.w
+
+        def vector(j: str) -> None:
+            mask = w.first_lanes(w.least(w.integer("sub", self.rest, j), self.lanes))
+            source, to = w.at(self.source, j), w.at(self.to, j)
+
+            def row(k: str) -> None:
+                value = w.masked_load(w.at(source, w.integer("mul", k, "%bk")), mask)
+                w.store(value, w.at(to, w.integer("mul", k, self.stride)))
+
+            w.loop("%K", row)
+
+        w.loop(self.stride, vector, step=self.lanes)
+
+    def _columns(self) -> None:
+        """Columns that are contiguous are transposed, as many at a time as a vector has lanes.
+
+        The last block of k ends at K, over what the one before has written: K >= lanes.
+        """
+        w, lanes = self.w, self.lanes
+        last = w.integer("sub", "%K", lanes)
+        greatest = w.integer("sub", self.rest, 1)
+
+        def columns(j: str) -> None:
+            places = [
+                w.at(
+                    self.source, w.integer("mul", w.least(w.integer("add", j, i), greatest), "%bn")
+                )
+                for i in range(lanes)
+            ]
+            to = w.at(self.to, j)
+
+            def block(k: str) -> None:
+                first = w.least(k, last)
+                rows = w.transposed([w.load(w.at(place, first)) for place in places])
+                for i, row in enumerate(rows):
+                    offset = w.integer("mul", w.integer("add", first, i), self.stride)
+                    w.store(row, w.at(to, offset))
+
+            w.loop("%K", block, step=lanes)
+
+        w.loop(self.stride, columns, step=lanes)
+
+    def _elements(self) -> None:
+        """Neither: element by element."""
+        w = self.w
+        greatest = w.integer("sub", self.rest, 1)
+
+        def row(k: str) -> None:
+            source = w.at(self.source, w.integer("mul", k, "%bk"))
+            to = w.at(self.to, w.integer("mul", k, self.stride))
+
+            def element(j: str) -> None:
+                place = w.at(source, w.integer("mul", w.least(j, greatest), "%bn"))
+                w.store(w.load(place, w.real), w.at(to, j), w.real)
+
+            w.loop(self.stride, element)
+
+        w.loop("%K", row)
+
+
+def emit_pack_rows(module: Module, tiling: Tiling) -> None:
+    """`pack_rows_*(M, K, A, am, ak, packed)`: tiles as `product` cuts them, each [k][rows]."""
+    pointer = module.pointer(tiling.real)
+    parameters = f"i64 %M, i64 %K, {pointer} %A, i64 %am, i64 %ak, {pointer} %packed"
+    w = Writer(module, tiling, pack_rows_name(tiling), parameters, inner=True)
+    contiguous = w.compare("eq", "%am", 1)
+
+    def tile(m: str) -> str:
+        rows = rows_of_tile(w, w.integer("sub", "%M", m))
+        source = w.at("%A", w.integer("mul", m, "%am"))
+        to = w.at("%packed", w.integer("mul", m, "%K"))
+        full = w.compare("eq", rows, ROWS)
+        w.where(
+            w.body.value(f"and i1 {full}, {contiguous}"),
+            lambda: _six_rows(w, source, to),
+            lambda: _few_rows(w, rows, source, to),
+        )
+        return rows
+
+    rows = ""
+
+    def body(m: str) -> None:
+        nonlocal rows
+        rows = tile(m)
+
+    w.loop("%M", body, step=lambda _: rows)
+    w.finish()
+
+
+def pack_rows_name(tiling: Tiling) -> str:
+    return f"pack_rows_{SUFFIX[tiling.real]}"
+
+
+def rows_of_tile(w: Writer, rest: str) -> str:
+    """How many of the rows that are left the next tile takes: 7 are 4 and 3, 8 are 4 and 4.
+
+    A tile of one or two rows reads B as fast as one of four.
+    """
+    awkward = w.integer("sub", rest, ROWS + 1)
+    is_awkward = w.compare("ult", awkward, 2)
+    usual = w.least(rest, ROWS)
+    return w.body.value(f"select i1 {is_awkward}, i64 4, i64 {usual}")
+
+
+def _six_rows(w: Writer, source: str, to: str) -> None:
+    """Elements of a column that stand side by side, four and two at a time."""
+    four, two = f"<4 x {w.real}>", f"<2 x {w.real}>"
+
+    def column(k: str) -> None:
+        place = w.at(source, w.integer("mul", k, "%ak"))
+        there = w.at(to, w.integer("mul", k, ROWS))
+        w.store(w.load(place, four), there, four)
+        w.store(w.load(w.at(place, 4), two), w.at(there, 4), two)
+
+    w.loop("%K", column)
+
+
+def _few_rows(w: Writer, rows: str, source: str, to: str) -> None:
+    def row(r: str) -> None:
+        place = w.at(source, w.integer("mul", r, "%am"))
+        there = w.at(to, r)
+
+        def element(k: str) -> None:
+            value = w.load(w.at(place, w.integer("mul", k, "%ak")), w.real)
+            w.store(value, w.at(there, w.integer("mul", k, rows)), w.real)
+
+        w.loop("%K", element)
+
+    w.loop(rows, row)

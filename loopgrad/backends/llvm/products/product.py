@@ -1,0 +1,166 @@
+"""The product: blocks of k, blocks of rows, panels, tiles."""
+
+from __future__ import annotations
+
+from loopgrad.backends.llvm.products.kernel import (
+    kernel_name,
+    kernel_parameters,
+    kernel_vectors,
+    part_name,
+)
+from loopgrad.backends.llvm.products.packing import pack_rows_name, rows_of_tile
+from loopgrad.backends.llvm.products.tiling import DEPTH, KERNEL_ROWS, ROWS, SUFFIX, Tiling
+from loopgrad.backends.llvm.products.writer import Writer
+from loopgrad.backends.llvm.text import Module
+
+
+def emit_product(module: Module, tiling: Tiling) -> None:
+    """`loopgrad_product_*(M, N, K, A, am, ak, packed, C, cm, mode)`."""
+    pointer = module.pointer(tiling.real)
+    parameters = (
+        f"i64 %M, i64 %N, i64 %K, {pointer} %A, i64 %am, i64 %ak, {pointer} %packed, "
+        f"{pointer} %C, i64 %cm, i64 %mode"
+    )
+    name = f"loopgrad_product_{SUFFIX[tiling.real]}"
+    _Product(Writer(module, tiling, name, parameters, inner=False)).write()
+
+
+class _Product:
+    def __init__(self, writer: Writer):
+        self.w, self.tiling = writer, writer.tiling
+
+    def write(self) -> None:
+        w, tiling = self.w, self.tiling
+        count = tiling.rows_packed * DEPTH
+        self.scratch = w.body.value(f"alloca {w.real}, i64 {count}, align 64")
+        self.tile = w.body.value(f"alloca {w.real}, i64 {ROWS * tiling.width}, align 64")
+        self.zeros = self._zeros()
+        subtracts = w.compare("eq", "%mode", 2)
+        self.sign = w.body.value(f"select i1 {subtracts}, {w.real} -1.0, {w.real} 1.0")
+        some_rows, some_columns = w.compare("sgt", "%M", 0), w.compare("sgt", "%N", 0)
+        some = w.body.value(f"and i1 {some_rows}, {some_columns}")
+        # Where k is contiguous, packing the rows of A would gain nothing.
+        self.packs = w.compare("ne", "%ak", 1)
+        w.where(some, self._depths)
+        w.finish()
+
+    def _depths(self) -> None:
+        self.w.loop("%K", self._depth, step=DEPTH, once=True)
+
+    def _depth(self, k: str) -> None:
+        w = self.w
+        self.k = k
+        self.depth = w.least(w.integer("sub", "%K", k), DEPTH)
+        first, stores = w.compare("eq", k, 0), w.compare("eq", "%mode", 0)
+        self.fresh = w.body.value(f"and i1 {first}, {stores}")
+        self.dm = w.body.value(f"select i1 {self.fresh}, i64 0, i64 %cm")
+        w.loop("%M", self._rows, step=self.tiling.rows_packed)
+
+    def _rows(self, m: str) -> None:
+        """A block of rows, packed or where they are, against all panels."""
+        w = self.w
+        self.rows = w.least(w.integer("sub", "%M", m), self.tiling.rows_packed)
+        offset = w.integer("add", w.integer("mul", m, "%am"), w.integer("mul", self.k, "%ak"))
+        source = w.at("%A", offset)
+        given = f"i64 {self.rows}, i64 {self.depth}, {w.pointer} {source}, i64 %am, i64 %ak"
+        name = pack_rows_name(self.tiling)
+        w.where(
+            self.packs,
+            lambda: w.body.do(f"call void @{name}({given}, {w.pointer} {self.scratch})"),
+        )
+        pointer, packs = w.pointer, self.packs
+        self.a = w.body.value(f"select i1 {packs}, {pointer} {self.scratch}, {pointer} {source}")
+        self.row_step = w.body.value(f"select i1 {packs}, i64 {self.depth}, i64 %am")
+        self.c = w.at("%C", w.integer("mul", m, "%cm"))
+        w.loop("%N", self._panel, step=self.tiling.width)
+
+    def _panel(self, n: str) -> None:
+        w, tiling = self.w, self.tiling
+        lanes = tiling.lanes
+        columns = w.least(w.integer("sub", "%N", n), tiling.width)
+        vectors = w.integer("sdiv", w.integer("add", columns, lanes - 1), lanes)
+        self.stride = w.integer("mul", vectors, lanes)
+        panel = w.at("%packed", w.integer("mul", n, "%K"))
+        b = w.at(panel, w.integer("mul", self.k, self.stride))
+        c = w.at(self.c, n)
+        taken = ""
+
+        def piece(v: str) -> None:
+            """As many vectors as a kernel takes: all of a full panel; two or one of another."""
+            nonlocal taken
+            taken = "1"
+            for count in (2, 4)[: tiling.vectors // 2]:
+                enough = w.compare("sge", w.integer("sub", vectors, v), count)
+                taken = w.body.value(f"select i1 {enough}, i64 {count}, i64 {taken}")
+            first = w.integer("mul", v, lanes)
+            rest = w.integer("sub", columns, first)
+            self._tiles(taken, w.at(b, first), w.at(c, first), rest)
+
+        w.loop(vectors, piece, step=lambda _: taken)
+
+    def _tiles(self, vectors: str, b: str, c: str, columns: str) -> None:
+        """The rows of the block, tile by tile."""
+        w = self.w
+        whole = w.compare("sge", columns, w.integer("mul", vectors, self.tiling.lanes))
+        kernels = w.integer("mul", w.integer("lshr", vectors, 1), ROWS)  # 1, 2, 4 -> 0, 1, 2
+        kernels = w.integer("sub", kernels, 1)
+        rows = ""
+
+        def tile(m: str) -> None:
+            nonlocal rows
+            rows = rows_of_tile(w, w.integer("sub", self.rows, m))
+            packs = self.packs
+            am = w.body.value(f"select i1 {packs}, i64 1, i64 %am")
+            ak = w.body.value(f"select i1 {packs}, i64 {rows}, i64 1")
+            a = w.at(self.a, w.integer("mul", m, self.row_step))
+            place = w.at(c, w.integer("mul", m, "%cm"))
+            before = w.body.value(
+                f"select i1 {self.fresh}, {w.pointer} {self.zeros}, {w.pointer} {place}"
+            )
+            kernel = self._kernel(w.integer("add", kernels, rows))
+            factors = [self.depth, a, am, ak, b, self.stride]
+            w.where(
+                whole,
+                lambda: self._call(kernel, [*factors, place, "%cm", before, self.dm, self.sign]),
+                lambda: self._part(kernel, rows, columns, factors, place, before),
+            )
+
+        w.loop(self.rows, tile, step=lambda _: rows)
+
+    def _part(
+        self, kernel: str, rows: str, columns: str, factors: list[str], place: str, before: str
+    ) -> None:
+        """A tile of which C has not all columns, by way of memory."""
+        w, pointer = self.w, self.w.pointer
+        width = str(self.tiling.width)
+        self._call(kernel, [*factors, self.tile, width, self.zeros, "0", "1.0"])
+        w.body.do(
+            f"call void @{part_name(self.tiling)}(i64 {rows}, i64 {columns}, {pointer} {self.tile}, "
+            f"{pointer} {place}, i64 %cm, {pointer} {before}, i64 {self.dm}, {w.real} {self.sign})"
+        )
+
+    def _kernel(self, number: str) -> str:
+        """The address of a kernel: of those of 1, 2 and 4 vectors, with 1 to `ROWS` rows each."""
+        w, tiling = self.w, self.tiling
+        kinds = ", ".join(kind for kind, _ in kernel_parameters(w.module, w.real))
+        kernel = "ptr" if w.module.opaque_pointers else f"void ({kinds})*"
+        names = [kernel_name(tiling, r, v) for v in kernel_vectors(tiling) for r in KERNEL_ROWS]
+        table, kind = f"@tiles_{SUFFIX[w.real]}", f"[{len(names)} x {kernel}]"
+        values = ", ".join(f"{kernel} @{name}" for name in names)
+        w.module.declare(f"{table} = internal constant {kind} [{values}]")
+        at = w.module.pointer(kind)
+        place = w.body.value(f"getelementptr {kind}, {at} {table}, i64 0, i64 {number}")
+        return w.body.load(kernel, place)
+
+    def _call(self, kernel: str, values: list[str]) -> None:
+        kinds = [kind for kind, _ in kernel_parameters(self.w.module, self.w.real)]
+        given = ", ".join(f"{k} {v}" for k, v in zip(kinds, values, strict=True))
+        self.w.body.do(f"call void {kernel}({given})")
+
+    def _zeros(self) -> str:
+        """A row of them on the stack, to add to where C has no value yet."""
+        w, tiling = self.w, self.tiling
+        place = w.body.value(f"alloca {w.real}, i64 {tiling.width}, align 64")
+        for v in range(tiling.vectors):
+            w.store("zeroinitializer", w.at(place, v * tiling.lanes))
+        return place

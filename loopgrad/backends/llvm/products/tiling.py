@@ -1,0 +1,53 @@
+"""The shape of a product's tiles, by what the processor has in registers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+REAL_BYTES = {"float": 4, "double": 8}
+SUFFIX = {"float": "f32", "double": "f64"}
+
+ROWS = 6  # of a full tile
+KERNEL_ROWS = range(1, ROWS + 1)
+DEPTH = 256  # values of k at a time: a panel of them stays in the second-level cache
+SCRATCH_BYTES = 98304  # of rows of A, packed at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Tiling:
+    """A tile is `ROWS` rows of up to `vectors` vectors of `lanes` numbers of type `real`.
+
+    With one vector for a row of B and one for an element of A they fill the registers.
+    """
+
+    real: str
+    lanes: int
+    vectors: int
+
+    @property
+    def width(self) -> int:
+        """The columns of a full panel."""
+        return self.lanes * self.vectors
+
+    @property
+    def rows_packed(self) -> int:
+        """How many rows of A are packed at a time: a multiple of `ROWS`."""
+        return SCRATCH_BYTES // REAL_BYTES[self.real] // DEPTH // ROWS * ROWS
+
+    @property
+    def vector(self) -> str:
+        return f"<{self.lanes} x {self.real}>"
+
+    @property
+    def vector_suffix(self) -> str:
+        return f"v{self.lanes}{SUFFIX[self.real]}"
+
+
+def tiling(real: str, vector_bytes: int, registers: int) -> Tiling:
+    """The tiles for vectors of so many bytes, of which there are so many."""
+    return Tiling(real, vector_bytes // REAL_BYTES[real], 4 if registers >= 32 else 2)
+
+
+def packed_size(depth: int, columns: int, lanes: int) -> int:
+    """The elements that B[depth, columns] takes when packed: columns are filled up to whole vectors."""
+    return depth * (-(-columns // lanes) * lanes)

@@ -1,0 +1,197 @@
+"""Vectors and loops over offsets, written into a function body."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from loopgrad.backends.llvm.products.tiling import REAL_BYTES, Tiling
+from loopgrad.backends.llvm.text import I64, RARE, Body, Module
+
+
+class Writer:
+    """Writes one function of the products: `void @name(parameters)`."""
+
+    def __init__(self, module: Module, tiling: Tiling, name: str, parameters: str, inner: bool):
+        self.module, self.tiling, self.real = module, tiling, tiling.real
+        linkage, kind = ("internal ", " noinline nounwind") if inner else ("", " nounwind")
+        self.body = Body(module, name, f"{linkage}void @{name}({parameters}){kind}")
+
+    def finish(self) -> None:
+        self.body.do("ret void")
+        self.body.finish()
+
+    # ------------------------------------------------------------------------------------ integers
+
+    def integer(self, operation: str, left: str | int, right: str | int) -> str:
+        return self.body.value(f"{operation} i64 {left}, {right}")
+
+    def compare(self, order: str, left: str | int, right: str | int) -> str:
+        return self.body.value(f"icmp {order} i64 {left}, {right}")
+
+    def least(self, left: str | int, right: str | int) -> str:
+        first = self.compare("slt", left, right)
+        return self.body.value(f"select i1 {first}, i64 {left}, i64 {right}")
+
+    # ------------------------------------------------------------------------------------- control
+
+    def where(
+        self, condition: str, then: Callable[[], None], otherwise: Callable[[], None] | None = None
+    ) -> None:
+        at, mark = self.body, self.body.fresh("where")
+        at.branch(condition, f"{mark}.then", f"{mark}.else" if otherwise else f"{mark}.end")
+        at.start(f"{mark}.then")
+        then()
+        at.jump(f"{mark}.end")
+        if otherwise:
+            at.start(f"{mark}.else")
+            otherwise()
+            at.jump(f"{mark}.end")
+        at.start(f"{mark}.end")
+
+    def loop(
+        self,
+        end: str | int,
+        body: Callable[..., Sequence[str] | None],
+        step: str | int | Callable[[str], str] = 1,
+        carried: Sequence[tuple[str, str]] = (),
+        once: bool = False,
+    ) -> list[str]:
+        """`for i = 0; i < end; i += step`, or do-while with `once`.
+
+        `carried`: kinds and first values of what the loop carries; `body(i, *values)` returns the
+        next ones. Returns what they are after the loop.
+        """
+        at, mark = self.body, self.body.fresh("loop")
+        start = at.block
+        if once:
+            at.jump(f"{mark}.body")
+        else:
+            at.branch(self.compare("sgt", end, 0), f"{mark}.body", f"{mark}.end")
+        at.start(f"{mark}.body")
+        index, complete = at.phi_later(I64)
+        values = [at.phi_later(kind) for kind, _ in carried]
+        after = list(body(index, *[name for name, _ in values]) or ())
+        following = self.integer("add", index, step(index) if callable(step) else step)
+        more = self.compare("slt", following, end)
+        complete(("0", start), (following, at.block))
+        for (_, fill), (_, first), last in zip(values, carried, after, strict=True):
+            fill((first, start), (last, at.block))
+        last_block = at.block
+        at.branch(more, f"{mark}.body", f"{mark}.end", loop=RARE)  # vectors are ours: leave it be
+        at.start(f"{mark}.end")
+        if once:
+            return after
+        pairs = zip(carried, after, strict=True)
+        return [at.phi(k, (first, start), (last, last_block)) for (k, first), last in pairs]
+
+    # ------------------------------------------------------------------------------------- memory
+
+    @property
+    def pointer(self) -> str:
+        return self.module.pointer(self.real)
+
+    def at(self, pointer: str, offset: str | int) -> str:
+        """The address of an element."""
+        return self.body.element(self.real, pointer, offset)
+
+    def _typed(self, kind: str, pointer: str) -> str:
+        if self.module.opaque_pointers or kind == self.real:
+            return f"{self.module.pointer(kind)} {pointer}"
+        cast = self.body.value(f"bitcast {self.pointer} {pointer} to {kind}*")
+        return f"{kind}* {cast}"
+
+    def load(self, pointer: str, kind: str | None = None) -> str:
+        """A vector of the tiling, or a value of another kind, at an element's address."""
+        kind = kind or self.tiling.vector
+        align = REAL_BYTES[self.real]
+        return self.body.value(f"load {kind}, {self._typed(kind, pointer)}, align {align}")
+
+    def store(self, value: str, pointer: str, kind: str | None = None) -> None:
+        kind = kind or self.tiling.vector
+        align = REAL_BYTES[self.real]
+        self.body.do(f"store {kind} {value}, {self._typed(kind, pointer)}, align {align}")
+
+    def prefetch(self, pointer: str) -> None:
+        byte = self.module.pointer("i8")
+        suffix = "p0" if self.module.opaque_pointers else "p0i8"
+        self.module.declare(f"declare void @llvm.prefetch.{suffix}({byte}, i32, i32, i32)")
+        if not self.module.opaque_pointers:
+            pointer = self.body.value(f"bitcast {self.pointer} {pointer} to i8*")
+        self.body.do(f"call void @llvm.prefetch.{suffix}({byte} {pointer}, i32 0, i32 3, i32 1)")
+
+    # ------------------------------------------------------------------------------------- vectors
+
+    def first_lanes(self, count: str) -> str:
+        """The mask of lanes below `count`."""
+        lanes, bits = self.tiling.lanes, 8 * REAL_BYTES[self.real]
+        kind = f"<{lanes} x i{bits}>"
+        narrow = count if bits == 64 else self.body.value(f"trunc i64 {count} to i{bits}")
+        all_counts = self.splat(narrow, f"i{bits}")
+        steps = ", ".join(f"i{bits} {i}" for i in range(lanes))
+        return self.body.value(f"icmp sgt {kind} {all_counts}, <{steps}>")
+
+    def splat(self, value: str, kind: str | None = None) -> str:
+        kind, lanes = kind or self.real, self.tiling.lanes
+        vector = f"<{lanes} x {kind}>"
+        first = self.body.value(f"insertelement {vector} undef, {kind} {value}, i32 0")
+        return self.body.value(
+            f"shufflevector {vector} {first}, {vector} undef, <{lanes} x i32> zeroinitializer"
+        )
+
+    def masked_load(self, pointer: str, mask: str) -> str:
+        """Lanes that are masked off are 0, and are not touched in memory."""
+        vector, name = self.tiling.vector, self._masked("load")
+        at, bits = self.module.pointer(vector), f"<{self.tiling.lanes} x i1>"
+        self.module.declare(f"declare {vector} @{name}({at}, i32, {bits}, {vector})")
+        typed = self._typed(vector, pointer)
+        align = REAL_BYTES[self.real]
+        return self.body.value(
+            f"call {vector} @{name}({typed}, i32 {align}, {bits} {mask}, {vector} zeroinitializer)"
+        )
+
+    def masked_store(self, value: str, pointer: str, mask: str) -> None:
+        vector, name = self.tiling.vector, self._masked("store")
+        at, bits = self.module.pointer(vector), f"<{self.tiling.lanes} x i1>"
+        self.module.declare(f"declare void @{name}({vector}, {at}, i32, {bits})")
+        typed = self._typed(vector, pointer)
+        align = REAL_BYTES[self.real]
+        self.body.do(f"call void @{name}({vector} {value}, {typed}, i32 {align}, {bits} {mask})")
+
+    def _masked(self, operation: str) -> str:
+        suffix = self.tiling.vector_suffix
+        space = "p0" if self.module.opaque_pointers else f"p0{suffix}"
+        return f"llvm.masked.{operation}.{suffix}.{space}"
+
+    def multiply_add(self, a: str, b: str, c: str) -> str:
+        """`a * b + c`, rounded once where the processor can."""
+        kind = self.tiling.vector
+        if self.module.has_fma:
+            name = f"llvm.fma.{self.tiling.vector_suffix}"
+            self.module.declare(f"declare {kind} @{name}({kind}, {kind}, {kind})")
+            return self.body.value(f"call {kind} @{name}({kind} {a}, {kind} {b}, {kind} {c})")
+        product = self.body.value(f"fmul {kind} {a}, {b}")
+        return self.body.value(f"fadd {kind} {product}, {c}")
+
+    def transposed(self, rows: list[str]) -> list[str]:
+        """As many vectors as they have lanes, transposed: log2(lanes) rounds of exchanges."""
+        lanes, kind = self.tiling.lanes, self.tiling.vector
+        distance = lanes // 2
+        while distance:
+            low, high = self._exchange(distance)
+            turned = list(rows)
+            for i in range(lanes):
+                if not i & distance:
+                    a, b = rows[i], rows[i + distance]
+                    for to, mask in ((i, low), (i + distance, high)):
+                        turned[to] = self.body.value(
+                            f"shufflevector {kind} {a}, {kind} {b}, <{lanes} x i32> <{mask}>"
+                        )
+            rows, distance = turned, distance // 2
+        return rows
+
+    def _exchange(self, distance: int) -> tuple[str, str]:
+        """Of vectors a and b: each block of lanes of b that stands low for the one of a that stands high."""
+        lanes = self.tiling.lanes
+        low = [lane if not lane & distance else lanes + lane - distance for lane in range(lanes)]
+        high = [lane + distance if not lane & distance else lanes + lane for lane in range(lanes)]
+        return tuple(", ".join(f"i32 {lane}" for lane in mask) for mask in (low, high))  # type: ignore[return-value]

@@ -1,0 +1,144 @@
+"""The shared product of matrices, against NumPy in float64, with guards around what it writes."""
+
+from __future__ import annotations
+
+import ctypes
+from itertools import product
+
+import numpy as np
+import pytest
+
+from loopgrad.backends.llvm import engine
+from loopgrad.backends.llvm.machine import this_machine
+from loopgrad.backends.llvm.passes import FINAL
+from loopgrad.backends.llvm.products import emit, packed_size
+from loopgrad.backends.llvm.products.library import _PACK, _PRODUCT, Functions, functions
+from loopgrad.backends.llvm.products.tiling import DEPTH, SUFFIX, Tiling, tiling
+
+DTYPES = {"float": np.float32, "double": np.float64}
+GUARD = 64  # elements on each side of what is written
+CANARY = 12345.0
+KEPT: list[engine.Loaded] = []
+
+
+def narrow(real: str, vector_bytes: int, registers: int) -> Functions:
+    """The products for a lesser processor; not known to LLVM by name."""
+    tile = tiling(real, vector_bytes, registers)
+    loaded = engine.load(emit(engine.new_module(real), tile), FINAL)
+    pack, multiply = (
+        loaded.address(f"loopgrad_{name}_{SUFFIX[real]}") for name in ("pack", "product")
+    )
+    KEPT.append(loaded)
+    return Functions(_PACK(pack), _PRODUCT(multiply), tile)
+
+
+def strided(rng, rows, columns, order, dtype):
+    """A matrix whose elements stand by rows, by columns, or apart from each other."""
+    if order == "apart":
+        return rng.standard_normal((rows, 2, columns, 3)).astype(dtype)[:, 1, :, 2]
+    return np.asarray(rng.standard_normal((rows, columns)), dtype, order=order)
+
+
+def guarded(shape, dtype):
+    """An array of its own memory with canaries around it, and that memory."""
+    size = int(np.prod(shape))
+    memory = np.full(size + 2 * GUARD, CANARY, dtype)
+    return memory[GUARD : GUARD + size].reshape(shape), memory
+
+
+def strides(a):
+    return tuple(s // a.itemsize for s in a.strides)
+
+
+def run(made: Functions, a, b, c_before, mode):
+    """`c_before` after the product, and whether canaries, beside columns of C too, still sing."""
+    (m, k), n, dtype = a.shape, b.shape[1], a.dtype
+    packed, around = guarded((packed_size(k, n, made.tiling.lanes),), dtype)
+    made.pack(k, n, b.ctypes.data, *strides(b), packed.ctypes.data)
+    wide, memory = guarded((m, n + 3), dtype)
+    wide[:, :n] = c_before
+    made.product(
+        m, n, k, a.ctypes.data, *strides(a), packed.ctypes.data, wide.ctypes.data, n + 3, mode
+    )
+    for line in (around, memory):
+        assert (line[:GUARD] == CANARY).all() and (line[len(line) - GUARD :] == CANARY).all()
+    assert (wide[:, n:] == CANARY).all()
+    return wide[:, :n]
+
+
+def check(made: Functions, m, n, k, orders, mode, real, seed=0):
+    rng, dtype = np.random.default_rng(seed), DTYPES[real]
+    a, b = strided(rng, m, k, orders[0], dtype), strided(rng, k, n, orders[1], dtype)
+    c = rng.standard_normal((m, n)).astype(dtype)
+    if mode == 0:
+        c[...] = np.nan  # what is stored must not look at what was there
+    exact = a.astype(float) @ b.astype(float)
+    size = np.abs(a).astype(float) @ np.abs(b).astype(float)
+    with np.errstate(invalid="ignore"):
+        wanted = {0: exact, 1: c + exact, 2: c - exact}[mode]
+    got = run(made, a, b, c, mode)
+    bound = 4 * np.finfo(dtype).eps * (size + (mode > 0) * np.abs(np.nan_to_num(c)) + 1e-30)
+    assert (np.abs(got - wanted) <= bound * max(1, k) ** 0.5).all(), (m, n, k, orders, mode)
+
+
+def around_tiles(tile: Tiling):
+    """Sizes on both sides of every boundary."""
+    lanes, width = tile.lanes, tile.width
+    rows = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 14, tile.rows_packed + 1)
+    columns = (0, 1, lanes - 1, lanes, lanes + 1, 3 * lanes, width - 1, width, width + 1, 2 * width)
+    return rows, columns, (0, 1, 2, lanes - 1, lanes, lanes + 1, DEPTH, DEPTH + 1)
+
+
+ORDERS = list(product(("C", "F", "apart"), repeat=2))
+
+
+@pytest.mark.parametrize("real", DTYPES)
+def test_sizes_around_tiles(real):
+    made = functions(real)
+    rows, columns, depths = around_tiles(made.tiling)
+    for i, (m, n, k) in enumerate(product(rows, columns, depths)):
+        check(made, m, n, k, ORDERS[i % len(ORDERS)], i // len(ORDERS) % 3, real, seed=i)
+
+
+@pytest.mark.parametrize("real", DTYPES)
+def test_every_layout_and_mode(real):
+    for orders, mode in product(ORDERS, (0, 1, 2)):
+        for m, n, k in ((7, 70, 19), (40, 33, 300), (1, 1, 1)):
+            check(functions(real), m, n, k, orders, mode, real)
+
+
+@pytest.mark.parametrize(("vector_bytes", "registers"), [(16, 16), (16, 32), (32, 16)])
+@pytest.mark.parametrize("real", DTYPES)
+def test_lesser_processors(real, vector_bytes, registers):
+    """Their vectors are run by this one too."""
+    if this_machine().vector_bytes < vector_bytes:
+        pytest.skip("this processor has no such vectors")
+    made = narrow(real, vector_bytes, registers)
+    rows, columns, depths = around_tiles(made.tiling)
+    for i, (m, n, k) in enumerate(product(rows[1::2], columns[1::2], depths[::3])):
+        check(made, m, n, k, ORDERS[i % len(ORDERS)], i % 3, real, seed=i)
+
+
+@pytest.mark.parametrize("real", DTYPES)
+def test_what_is_not_finite_stays_in_its_row_and_column(real):
+    """Beyond the last column, infinity times a filler of 0 must not reach C."""
+    made, rng = functions(real), np.random.default_rng(1)
+    a, b = (rng.standard_normal(s).astype(DTYPES[real]) for s in ((9, 21), (21, 37)))
+    a[2, 3], a[5, 20], b[7, 30] = np.inf, np.nan, -np.inf
+    got = run(made, a, b, np.zeros((9, 37)), 0)
+    with np.errstate(invalid="ignore"):
+        wanted = a.astype(float) @ b.astype(float)
+    assert (np.isnan(got) == np.isnan(wanted)).all()
+    assert (np.isfinite(got) == np.isfinite(wanted)).all()
+
+
+def test_modules_that_declare_it_get_it():
+    module = engine.new_module("float")
+    pointer = module.pointer("float")
+    module.declare(f"declare void @loopgrad_pack_f32(i64, i64, {pointer}, i64, i64, {pointer})")
+    arguments = f"i64 0, i64 0, {pointer} null, i64 0, i64 0, {pointer} null"
+    call = f"call void @loopgrad_pack_f32({arguments})"
+    text = f"{module.text()}\ndefine void @packs_nothing() {{ {call} ret void }}"
+    text = text.replace("ret void }", "\n ret void\n}")
+    loaded = engine.load(text)
+    ctypes.CFUNCTYPE(None)(loaded.address("packs_nothing"))()
