@@ -17,6 +17,7 @@ from loopgrad.schedule.tree import (
     Mark,
     Node,
     Over,
+    Pack,
     Product,
     Scope,
     Step,
@@ -49,6 +50,9 @@ def _visit(
                 yield read, path
         case Product(target, left, right):
             for read in (target, *walk.reads(left), *walk.reads(right)):
+                yield read, path
+        case Pack(_, right):
+            for read in walk.reads(right):
                 yield read, path
         case Over() | Blocks():
             for bound in (node.lower, node.upper):

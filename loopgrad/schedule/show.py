@@ -9,7 +9,18 @@ from loopgrad.ir import walk
 from loopgrad.ir.nodes import Accumulate, Expression, Range, Read, Reduction
 from loopgrad.ir.printer import show_expression, show_range, show_statement
 from loopgrad.schedule import Nest, Phase, Scheduled, Sequence
-from loopgrad.schedule.tree import Axis, Blocks, Buffer, Fused, Node, Over, Product, Scope, Step
+from loopgrad.schedule.tree import (
+    Axis,
+    Blocks,
+    Buffer,
+    Fused,
+    Node,
+    Over,
+    Pack,
+    Product,
+    Scope,
+    Step,
+)
 
 INDENT = "    "
 
@@ -51,6 +62,8 @@ def _nodes(nodes: Iterable[Node], innermost: str | None = None) -> Iterator[str]
                 what = f"in blocks of {size}" if size else "in blocks"
                 yield f"for {_range(index, lower, upper, False)} {what} {mark.value}".rstrip() + ":"
                 yield from (INDENT + line for line in _nodes(body))
+            case Pack(name, right):
+                yield f"pack:  {name} = {show_expression(right)}"
             case Product(target, left, right, _, _, _, first, negative):
                 operation = "=" if first else "-=" if negative else "+="
                 factors = f"{show_expression(left)} * {show_expression(right)}"

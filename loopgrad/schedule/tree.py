@@ -110,7 +110,8 @@ class Blocks:
     """An index in blocks: the body runs with `block_from(index)` and `block_to(index)` as integers.
 
     `size` None, with PARALLEL: a block is what one thread gets, and each thread runs the body once
-    (if its block is not empty).
+    (if its block is not empty). Blocks of one index nest: the inner ones cut up the outer one, and
+    their own numbers hold inside of them.
     """
 
     index: str
@@ -132,10 +133,14 @@ class Dimension:
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """`target[m,n] += left[m,k] * right[k,n]`, over blocks of indices, by the micro-kernel.
+    """`target[..m..n..] += left[..m..k..] * right[..k..n..]`, by the micro-kernel.
 
-    The reads' other subscripts hang on the loops around. `n` is the contiguous axis of the target.
-    `first` as for a step: the sum over all k is stored. `negative` subtracts.
+    Each of m, n and k is one index or several, outermost first, over what their dimensions say; the
+    indices of the loops around select the matrices of a batch. `left` and `right` are a read, or a
+    product of reads and of what is cheap to compute, which is evaluated as it is packed. The last of
+    `n` is alone the target's last subscript. `first` as for a step: the sum over all of k is stored.
+    `negative` subtracts. `packed` names the `Pack` that has made the right side ready; without one
+    the product packs for itself.
     """
 
     target: Read
@@ -146,9 +151,20 @@ class Product:
     k: tuple[Dimension, ...]
     first: bool = False
     negative: bool = False
+    packed: str | None = None
 
 
-Node: TypeAlias = Step | Over | Blocks | Product
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """The right side of products, made ready once for all of them, in memory of the thread's own."""
+
+    name: str
+    right: Expression
+    n: tuple[Dimension, ...]
+    k: tuple[Dimension, ...]
+
+
+Node: TypeAlias = Step | Over | Blocks | Product | Pack
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,118 @@
+"""Sums of products over two sides: matrix products, whatever their indices are called.
+
+`C[..] += X * Y` has four kinds of indices: those of a batch are in C, X and Y; `m` in C and X; `n`
+in C and Y; `k` in X and Y alone, and summed. `n` is the side that holds C's last axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import reduce
+
+from loopgrad.ir import walk
+from loopgrad.ir.nodes import Apply, Expression, Number, Read, Reduction
+from loopgrad.schedule.lines import Line
+from loopgrad.schedule.tree import Dimension, Pack, Product
+
+
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """The two sides of a contraction, and which index has which part in it, in the line's order."""
+
+    left: Expression
+    right: Expression
+    batch: tuple[str, ...]
+    m: tuple[str, ...]
+    n: tuple[str, ...]
+    k: tuple[str, ...]
+
+
+def roles(line: Line) -> Roles | None:
+    """The roles of a line's indices; None where it is no contraction of two sides."""
+    statement = line.statement
+    last = line.written.bare[-1] if line.written.bare else None
+    if statement.reduction not in (Reduction.ADD, Reduction.SUBTRACT) or statement.guard:
+        return None
+    if line.unproved or last is None or not line.reduced or line.bounding:
+        return None
+    if any(line.written.axis_of(i) is None for i in line.kept):
+        return None
+    factors = list(_factors(statement.value))
+    right = [f for f in factors if last in walk.indices_of(f)]
+    left = [f for f in factors if last not in walk.indices_of(f)]
+    if not _are_sides(left, right):
+        return None
+    constant = [f for f in left if not walk.indices_of(f)]
+    left, right = [f for f in left if f not in constant], [*right, *constant]
+    return _assigned(line, left, right)
+
+
+def _assigned(line: Line, left: Sequence[Expression], right: Sequence[Expression]) -> Roles | None:
+    on_left = frozenset().union(*map(walk.indices_of, left))
+    on_right = frozenset().union(*map(walk.indices_of, right))
+    both = on_left & on_right
+    if not line.reduced <= both:
+        return None
+
+    def some(wanted: Iterable[str]) -> tuple[str, ...]:
+        return tuple(i for i in line.indices if i in wanted)
+
+    m, n = some(line.kept - on_right), some(line.kept - on_left)
+    if not m or not n:
+        return None
+    k, batch = some(line.reduced), some(line.kept & both)
+    return Roles(_product(left), _product(right), batch, m, n, k)
+
+
+def _are_sides(left: Sequence[Expression], right: Sequence[Expression]) -> bool:
+    """Does each side hold a tensor, and nothing that is dear or is not always computed?"""
+    return all(
+        any(isinstance(f, Read) and f.subscripts for f in side)
+        and all(isinstance(f, Read) or not walk.indices_of(f) for f in side)
+        for side in (left, right)
+    )
+
+
+def _factors(expression: Expression) -> Iterable[Expression]:
+    """What is multiplied; a division is a factor `1 / c`."""
+    match expression:
+        case Apply("*", (left, right)):
+            yield from _factors(left)
+            yield from _factors(right)
+        case Apply("/", (dividend, divisor)) if dividend != Number(1):
+            yield from _factors(dividend)
+            yield walk.apply("/", Number(1), divisor)
+        case _:
+            yield expression
+
+
+def _product(factors: Sequence[Expression]) -> Expression:
+    return reduce(lambda a, b: walk.apply("*", a, b), factors)
+
+
+# --------------------------------------------------------------------------------------- nodes
+
+
+def product(line: Line, found: Roles, first: bool, packed: str | None = None) -> Product:
+    """The line as a node; its bounds are the line's."""
+    statement = line.statement
+    return Product(
+        line.target,
+        found.left,
+        found.right,
+        _dimensions(line, found.m),
+        _dimensions(line, found.n),
+        _dimensions(line, found.k),
+        first,
+        statement.reduction is Reduction.SUBTRACT,
+        packed,
+    )
+
+
+def pack(line: Line, found: Roles, name: str) -> Pack:
+    return Pack(name, found.right, _dimensions(line, found.n), _dimensions(line, found.k))
+
+
+def _dimensions(line: Line, indices: Sequence[str]) -> tuple[Dimension, ...]:
+    return tuple(Dimension(index, *line.bounds[index]) for index in indices)
