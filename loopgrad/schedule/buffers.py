@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from loopgrad.ir import walk
-from loopgrad.ir.nodes import Index, Read
+from loopgrad.ir.nodes import Expression, Index, Number, Read
 from loopgrad.schedule.lines import Tensors
 from loopgrad.schedule.phases import Tree
 from loopgrad.schedule.tree import (
@@ -21,6 +21,7 @@ from loopgrad.schedule.tree import (
     Product,
     Scope,
     Step,
+    block_from,
 )
 
 
@@ -97,10 +98,11 @@ def _within(tensor: str, places: Sequence[Use], tensors: Tensors) -> Iterator[Bu
     facts = tensors[tensor]
     common = _common([use.path for use in places])
     indices = {node.index for node in common if isinstance(node, Over)}
+    blocks = {node.index: node for node in common if isinstance(node, Blocks)}
     left = tuple(
-        Axis(i, extent)
+        _axis(i, extent, places, blocks)
         for i, extent in enumerate(facts.extents)
-        if not _vanishes(i, places, indices)
+        if _alone(i, places) not in indices
     )
     lanes = any(isinstance(n, Over) and n.mark is Mark.VECTOR for n in common)
     if not left:
@@ -120,10 +122,20 @@ def _common(paths: Sequence[tuple[tuple[int, Over | Blocks], ...]]) -> list[Over
     return common
 
 
-def _vanishes(axis: int, places: Sequence[Use], indices: set[str]) -> bool:
-    """Does each use have the same of these indices, alone, for a subscript of the axis?"""
+def _alone(axis: int, places: Sequence[Use]) -> str | None:
+    """The one index that each use has alone for a subscript of the axis."""
     subscripts = {use.read.subscripts[axis] for use in places}
-    if len(subscripts) != 1:
-        return False
-    (subscript,) = subscripts
-    return isinstance(subscript, Index) and subscript.name in indices
+    subscript = subscripts.pop()
+    return subscript.name if isinstance(subscript, Index) and not subscripts else None
+
+
+def _axis(
+    axis: int, extent: Expression, places: Sequence[Use], blocks: Mapping[str, Blocks]
+) -> Axis:
+    """The axis, of one block's elements where every use is within a block of its index."""
+    index = _alone(axis, places)
+    block = blocks.get(index) if index else None
+    if index is None or block is None:
+        return Axis(axis, extent)
+    count = Number(block.size) if block.size else extent
+    return Axis(axis, count, block_from(index))

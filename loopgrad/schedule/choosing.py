@@ -53,7 +53,7 @@ def parallel_index(lines: Sequence[Line]) -> str | None:
 def _shared_work(lines: Sequence[Line], index: str) -> float:
     """Of what the threads do, that which runs in lanes counts in full."""
     vector = vector_index(lines, (index,))
-    lanes = (vector in x.indices or set(x.indices) == {index} for x in lines)
+    lanes = (x.roles or vector in x.indices or set(x.indices) == {index} for x in lines)
     return sum(weight(x) * (1 if fast else 0.1) for x, fast in zip(lines, lanes, strict=True))
 
 
@@ -63,7 +63,7 @@ def may_share(line: Line, index: str) -> bool:
     Either each value has elements of the target for its own, or each thread adds to a copy of the
     target, if that is small beside what it reads.
     """
-    if index not in line.indices:
+    if index not in line.indices or (line.roles and index in line.roles.n):
         return False
     if line.written.axis_of(index) is not None:
         return True
@@ -100,9 +100,10 @@ def vector_index(lines: Sequence[Line], outside: Iterable[str]) -> str | None:
     """The index over which most of the memory is contiguous, of those not `outside`."""
     around = set(outside).union(*(line.bounding for line in lines))
     scores: dict[str, float] = {}
-    for index in dict.fromkeys(i for line in lines for i in line.indices):
+    looping = [line for line in lines if line.roles is None]
+    for index in dict.fromkeys(i for line in looping for i in line.indices):
         if index not in around:
-            score = sum(_gain(line, index) for line in lines if index in line.indices)
+            score = sum(_gain(line, index) for line in looping if index in line.indices)
             if score > 0:
                 scores[index] = score
     return max(scores, key=lambda i: scores[i], default=None)
@@ -113,6 +114,7 @@ def gaining(lines: Sequence[Line], index: str, outside: tuple[str, ...]) -> Iter
 
     Those whose time as single values would count, beside that of the lines with further loops.
     """
+    lines = [line for line in lines if line.roles is None]
     heaviest = max((weight(line) * cost(line.statement.value) for line in lines), default=0)
     for line in lines:
         singly = LANES * weight(line) * cost(line.statement.value)
@@ -143,7 +145,7 @@ def loop_order(lines: Sequence[Line], outside: Iterable[str]) -> tuple[str, ...]
     small reductions, which run in the lanes' registers.
     """
     around = list(outside)
-    indices = [i for i in dict.fromkeys(i for x in lines for i in x.indices) if i not in around]
+    indices = [i for i in dict.fromkeys(i for x in lines for i in x.loops) if i not in around]
     vector = vector_index(lines, around)
     depths = {i: depth(lines, i) for i in indices}
     rest = sorted((i for i in indices if i != vector), key=lambda i: depths[i])
@@ -154,7 +156,7 @@ def loop_order(lines: Sequence[Line], outside: Iterable[str]) -> tuple[str, ...]
 
 def _runs_inside(lines: Sequence[Line], index: str, vector: str) -> bool:
     """Is it reduced by every line that has it, into what the lanes hold?"""
-    having = [line for line in lines if index in line.indices]
+    having = [line for line in lines if index in line.loops]
     return all(
         index in line.reduced and vector in line.kept and index not in line.bounding
         for line in having

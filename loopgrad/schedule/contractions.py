@@ -7,25 +7,13 @@ in C and Y; `k` in X and Y alone, and summed. `n` is the side that holds C's las
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import reduce
 
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Apply, Expression, Number, Read, Reduction
-from loopgrad.schedule.lines import Line
+from loopgrad.schedule.lines import Line, Roles
 from loopgrad.schedule.tree import Dimension, Pack, Product
-
-
-@dataclass(frozen=True, slots=True)
-class Roles:
-    """The two sides of a contraction, and which index has which part in it, in the line's order."""
-
-    left: Expression
-    right: Expression
-    batch: tuple[str, ...]
-    m: tuple[str, ...]
-    n: tuple[str, ...]
-    k: tuple[str, ...]
 
 
 def roles(line: Line) -> Roles | None:
@@ -40,11 +28,10 @@ def roles(line: Line) -> Roles | None:
         return None
     factors = list(_factors(statement.value))
     right = [f for f in factors if last in walk.indices_of(f)]
-    left = [f for f in factors if last not in walk.indices_of(f)]
+    left = [f for f in factors if last not in walk.indices_of(f) and walk.indices_of(f)]
     if not _are_sides(left, right):
         return None
-    constant = [f for f in left if not walk.indices_of(f)]
-    left, right = [f for f in left if f not in constant], [*right, *constant]
+    right += [f for f in factors if not walk.indices_of(f)]
     return _assigned(line, left, right)
 
 
@@ -62,16 +49,26 @@ def _assigned(line: Line, left: Sequence[Expression], right: Sequence[Expression
     if not m or not n:
         return None
     k, batch = some(line.reduced), some(line.kept & both)
+    if _are_few(line, n, 8) or _are_few(line, k, 8) or _are_few(line, m, 4):
+        return None
     return Roles(_product(left), _product(right), batch, m, n, k)
+
+
+def _are_few(line: Line, indices: Sequence[str], limit: int) -> bool:
+    """Are they fewer values than the limit, whatever the sizes of a call?"""
+    count = 1
+    for index in indices:
+        match line.bounds[index]:
+            case Number(int(low)), Number(int(high)):
+                count *= max(high - low, 0)
+            case _:
+                return False
+    return count < limit
 
 
 def _are_sides(left: Sequence[Expression], right: Sequence[Expression]) -> bool:
     """Does each side hold a tensor, and nothing that is dear or is not always computed?"""
-    return all(
-        any(isinstance(f, Read) and f.subscripts for f in side)
-        and all(isinstance(f, Read) or not walk.indices_of(f) for f in side)
-        for side in (left, right)
-    )
+    return all(side and all(isinstance(f, Read) for f in side) for side in (left, right))
 
 
 def _factors(expression: Expression) -> Iterable[Expression]:
@@ -91,10 +88,15 @@ def _product(factors: Sequence[Expression]) -> Expression:
     return reduce(lambda a, b: walk.apply("*", a, b), factors)
 
 
+def with_roles(lines: Iterable[Line]) -> tuple[Line, ...]:
+    """The lines, with the roles of those that are contractions."""
+    return tuple(replace(line, roles=roles(line)) for line in lines)
+
+
 # --------------------------------------------------------------------------------------- nodes
 
 
-def product(line: Line, found: Roles, first: bool, packed: str | None = None) -> Product:
+def product(line: Line, found: Roles, packed: str | None = None) -> Product:
     """The line as a node; its bounds are the line's."""
     statement = line.statement
     return Product(
@@ -104,7 +106,7 @@ def product(line: Line, found: Roles, first: bool, packed: str | None = None) ->
         _dimensions(line, found.m),
         _dimensions(line, found.n),
         _dimensions(line, found.k),
-        first,
+        line.first,
         statement.reduction is Reduction.SUBTRACT,
         packed,
     )

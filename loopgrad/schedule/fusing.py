@@ -11,6 +11,7 @@ from loopgrad.ir import walk
 from loopgrad.ir.nodes import Accumulate, Conditional, Index, Number, Range, Read, Reduction
 from loopgrad.schedule import Nest, Phase, Scheduled, tensors_of
 from loopgrad.schedule.buffers import buffers_of
+from loopgrad.schedule.contractions import with_roles
 from loopgrad.schedule.lines import Line, aligned, covers, maps_first, mark_first
 from loopgrad.schedule.nesting import IDENTITY
 from loopgrad.schedule.phases import trees
@@ -68,7 +69,7 @@ class _Fusing:
         nests = [phase for phase in phases if isinstance(phase, Nest)]
         lines = self._lines(nests)
         results = {r.name for r in self.facts.program.results}
-        lines = hoisted(with_reciprocals(lines), self.names)
+        lines = with_roles(hoisted(with_reciprocals(lines), self.names))
         made = list(trees(lines, self.names))
         buffers = buffers_of(made, self.tensors, seen | results)
         for tree, own in zip(made, buffers, strict=True):

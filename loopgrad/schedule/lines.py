@@ -46,17 +46,30 @@ def access(read: Read) -> Access:
     return Access(read.tensor, axes, bare, affine, frozenset(along))
 
 
+@dataclass(frozen=True, slots=True)
+class Roles:
+    """The two sides of a contraction, and which index has which part in it, in the line's order."""
+
+    left: Expression
+    right: Expression
+    batch: tuple[str, ...]
+    m: tuple[str, ...]
+    n: tuple[str, ...]
+    k: tuple[str, ...]
+
+
 @dataclass(frozen=True)
 class Line:
     """A statement with both bounds of every range.
 
     `unproved`: its reads, and its target, whose subscripts may be out of range. `first`: it writes
-    every element of its target, and nothing has touched the target before.
+    every element of its target, and nothing has touched the target before. `roles`: of a contraction.
     """
 
     statement: Accumulate
     unproved: tuple[Read, ...] = ()
     first: bool = False
+    roles: Roles | None = None
 
     @property
     def target(self) -> Read:
@@ -65,6 +78,11 @@ class Line:
     @cached_property
     def indices(self) -> tuple[str, ...]:
         return tuple(r.index for r in self.statement.ranges)
+
+    @cached_property
+    def loops(self) -> tuple[str, ...]:
+        """The indices that have loops: a contraction runs over the others by itself."""
+        return self.indices if self.roles is None else self.roles.batch
 
     @cached_property
     def written(self) -> Access:

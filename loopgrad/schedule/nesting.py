@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from loopgrad.ir.nodes import Accumulate, Apply, Expression, Number, Reduction
 from loopgrad.schedule.choosing import gaining, loop_order, vector_index
+from loopgrad.schedule.contractions import product
 from loopgrad.schedule.lines import Line
 from loopgrad.schedule.staging import stage
-from loopgrad.schedule.tree import Mark, Node, Over, Step
+from loopgrad.schedule.tree import Mark, Node, Over, Product, Step
 
 # What an accumulation starts from.
 IDENTITY: dict[Reduction, Expression] = {
@@ -26,10 +27,14 @@ class Nesting:
     """Builds the trees of one phase.
 
     copied: tensors of which each thread has a copy, which starts at the identity.
+    packs: the names under which contractions find their right sides, by the `id` of their roles.
     """
 
-    def __init__(self, copied: frozenset[str] = frozenset()):
+    def __init__(
+        self, copied: frozenset[str] = frozenset(), packs: Mapping[int, str] | None = None
+    ):
         self.copied = copied
+        self.packs = packs or {}
 
     def nest(self, lines: Sequence[Line], around: tuple[str, ...]) -> tuple[Node, ...]:
         """The lines under loops over their indices that are not `around`."""
@@ -40,10 +45,10 @@ class Nesting:
     ) -> tuple[Node, ...]:
         """`lanes`: whether a loop around runs over lanes already."""
         if not order:
-            return tuple(self._step(line, around) for line in lines)
+            return tuple(self._node(line, around) for line in lines)
         index, *rest = order
         apart = _never if lanes else _Conflicts(lines, index, around)
-        positions = stage(lines, index, lambda x: index in x.indices, apart)
+        positions = stage(lines, index, lambda x: index in x.loops, apart)
         nodes: list[Node] = []
         for position in sorted(set(positions)):
             here = [x for x, p in zip(lines, positions, strict=True) if p == position]
@@ -77,9 +82,9 @@ class Nesting:
 
         Where the innermost loop alone reduces, the step itself starts.
         """
-        if not line.first or line.target.tensor in self.copied or index not in line.reduced:
+        if not line.first or line.written.tensor in self.copied or index not in line.reduced:
             return False
-        inner = [i for i in rest if i in line.indices]
+        inner = [i for i in rest if i in line.loops]
         return bool(inner) and not any(i in line.reduced for i in around)
 
     def _start(self, line: Line, around: tuple[str, ...]) -> tuple[Node, ...]:
@@ -89,9 +94,11 @@ class Nesting:
         start = Accumulate(line.target, Reduction.SET, value, ranges)
         return self.nest([Line(start, first=True)], around)
 
-    def _step(self, line: Line, around: tuple[str, ...]) -> Step:
-        path = [i for i in around if i in line.indices]
-        starts = line.first and line.target.tensor not in self.copied
+    def _node(self, line: Line, around: tuple[str, ...]) -> Step | Product:
+        if line.roles is not None:
+            return product(line, line.roles, self.packs.get(id(line.roles)))
+        path = [i for i in around if i in line.loops]
+        starts = line.first and line.written.tensor not in self.copied
         starts = starts and not any(i in line.reduced for i in path[:-1])
         return Step(replace(line.statement, ranges=(), span=None), starts, line.unproved)
 
@@ -104,7 +111,7 @@ class _Conflicts:
     """Lines that gain by running over the index in lanes, and those whose lanes are further inside."""
 
     def __init__(self, lines: Sequence[Line], index: str, around: tuple[str, ...]):
-        having = [line for line in lines if index in line.indices]
+        having = [line for line in lines if index in line.loops]
         self.fast = set(map(id, gaining(having, index, around)))
         wanted = ((line, vector_index([line], (*around, index))) for line in having)
         self.deep = {id(x) for x, vector in wanted if vector and id(x) not in self.fast}

@@ -40,9 +40,13 @@ class Names:
     constants: dict[str, ElementType]
     taken: set[str]
 
-    def temporary(self, wanted: str, extents: tuple[Expression, ...]) -> str:
+    def name(self, wanted: str) -> str:
         name = walk.fresh_name(wanted, self.taken)
         self.taken.add(name)
+        return name
+
+    def temporary(self, wanted: str, extents: tuple[Expression, ...]) -> str:
+        name = self.name(wanted)
         self.tensors[name] = TensorFacts(name, "temporary", extents, ElementType.FLOAT)
         return name
 
