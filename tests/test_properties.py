@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from typing import Any
 
@@ -12,13 +11,12 @@ from hypothesis import strategies as st
 
 import loopgrad as lg
 from tests.derivatives import NotSmooth, as_tuple, check_backward, check_recompute
+from tests.effort import EFFORT
 from tests.strategies import Drawn, programs
 
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
-# A longer search: `LOOPGRAD_EFFORT=20 pytest tests/test_properties.py`.
-EFFORT = int(os.environ.get("LOOPGRAD_EFFORT", "1"))
-usual = settings(max_examples=40 * EFFORT, deadline=None, suppress_health_check=SLOW)
-fewer = settings(max_examples=15 * EFFORT, deadline=None, suppress_health_check=SLOW)
+usual = settings(max_examples=25 * EFFORT, deadline=None, suppress_health_check=SLOW)
+fewer = settings(max_examples=8 * EFFORT, deadline=None, suppress_health_check=SLOW)
 
 
 def parse(drawn: Drawn) -> tuple[lg.Program, dict[str, Any]]:

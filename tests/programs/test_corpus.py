@@ -10,6 +10,7 @@ import pytest
 
 import loopgrad as lg
 from tests.derivatives import check_backward, check_recompute, differentiable_inputs
+from tests.effort import sample
 
 HERE = Path(__file__).parent
 CORPUS = lg.load(HERE / "corpus.loops")
@@ -146,6 +147,8 @@ def test_backward(case: Any) -> None:
     check_backward(program, inputs, constants, seed=3)
 
 
+# To compile a second derivative takes seconds: with LOOPGRAD_EFFORT=2, all.
+@pytest.mark.parametrize("case", sample(NAMES, 2), indirect=True)
 def test_second_derivative(case: Any) -> None:
     program, inputs, constants = case
     check_recompute(program, inputs, constants, seed=4)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 NAMES = (
-    "softmax stable_softmax log_softmax softmax_cross_entropy batchnorm layer_norm gelu swish attention "
-    "causal_attention ugrnn_cell gru_cell lstm_cell ugrnn mlp conv1d swiglu"
+    "softmax stable_softmax softmax_cross_entropy batchnorm layer_norm gelu causal_attention lstm_cell "
+    "ugrnn mlp conv1d"
 )
 SCRIPT = """
 import sys
@@ -18,7 +18,7 @@ import loopgrad as lg
 from tests.simplify.test_blocks import forward_of
 
 programs = {n: getattr(lg.lib, n) for n in sys.argv[1].split()}
-programs |= {n: forward_of(n) for n in ("a GRU", "a selective scan")}
+programs |= {n: forward_of(n) for n in ("a selective scan",)}
 names = list(programs)
 order = names[::-1] if sys.argv[2] == "backwards" else names
 texts = {}
@@ -30,15 +30,15 @@ print("\\n".join(texts[name] for name in names))
 """
 
 
-def simplified(seed: int, order: str) -> str:
+def started(seed: int, order: str) -> subprocess.Popen[str]:
     environment = {**os.environ, "PYTHONHASHSEED": str(seed), "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-W", "ignore", "-c", SCRIPT, NAMES, order]
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    return run.stdout
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
 
 
 def test_the_same_for_every_hash_seed_and_order() -> None:
-    first = simplified(0, "forwards")
+    runs = [started(0, "forwards"), started(1, "backwards")]
+    first, second = (run.communicate()[0] for run in runs)
+    assert not any(run.returncode for run in runs)
     assert first.count("softmax.backward(") >= 2
-    assert simplified(1, "backwards") == first
-    assert simplified(2, "forwards") == first
+    assert second == first

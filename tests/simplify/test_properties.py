@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from typing import Any
 
@@ -11,10 +10,10 @@ from hypothesis import HealthCheck, given, settings
 
 import loopgrad as lg
 from tests.derivatives import as_tuple
+from tests.effort import EFFORT
 from tests.strategies import BLOCKS, Drawn, programs
 
-EFFORT = int(os.environ.get("LOOPGRAD_EFFORT", "1"))
-usual = settings(max_examples=25 * EFFORT, deadline=None, suppress_health_check=list(HealthCheck))
+usual = settings(max_examples=10 * EFFORT, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def run(program: lg.Program, values: dict[str, Any], sizes: dict[str, int]) -> tuple[Any, ...]:
@@ -30,7 +29,7 @@ def test_simplified_is_literal(drawn: Drawn) -> None:
 
 
 @given(programs(steps=2, among=BLOCKS))
-@settings(usual, max_examples=8 * EFFORT)
+@settings(usual, max_examples=3 * EFFORT)
 def test_simplified_is_literal_with_blocks(drawn: Drawn) -> None:
     check(drawn)
 

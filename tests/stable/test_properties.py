@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 import loopgrad as lg
 from loopgrad.simplify.certificate import certify
 from loopgrad.stable import stabilize
+from tests.effort import EFFORT
 from tests.strategies import Drawn, programs
 
 # Tensors that are made and not used are no matter here.
 pytestmark = pytest.mark.filterwarnings("ignore::loopgrad.diagnostics.ProgramWarning")
 
 COMMON = settings(
-    max_examples=25,
+    max_examples=10 * EFFORT,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
@@ -66,7 +67,7 @@ def exponentials(draw: st.DrawFn) -> str:
 
 
 @given(exponentials(), st.sampled_from(["value", "gradient", "tangent"]))
-@settings(COMMON, max_examples=40)
+@settings(COMMON, max_examples=12 * EFFORT)
 def test_sums_of_exponentials(text: str, part: str) -> None:
     program = lg.program(text)
     if part == "gradient":
@@ -88,7 +89,7 @@ def test_random_programs(drawn: Drawn) -> None:
 
 
 @given(exponentials(), st.integers(0, 2**32 - 1))
-@settings(COMMON, max_examples=10)
+@settings(COMMON, max_examples=6 * EFFORT)
 def test_compiled_is_what_is_written(text: str, seed: int) -> None:
     program = lg.program(text)
     rng = np.random.default_rng(seed)

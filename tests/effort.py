@@ -1,0 +1,16 @@
+"""How much is tried: `LOOPGRAD_EFFORT=20 pytest tests/test_properties.py` is a longer search."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TypeVar
+
+T = TypeVar("T")
+
+EFFORT = int(os.environ.get("LOOPGRAD_EFFORT", "1"))
+
+
+def sample(cases: Sequence[T], every: int) -> list[T]:
+    """One in `every` of the cases, always the same ones; all with an effort of that much."""
+    return list(cases[:: max(1, every // EFFORT)])
