@@ -11,13 +11,16 @@ import numpy as np
 
 from loopgrad.backends.llvm import engine, functions
 from loopgrad.backends.llvm.lanes import Lanes
-from loopgrad.backends.llvm.text import I64, Body
+from loopgrad.backends.llvm.text import I64, RARE, Body
 
 ENTRY = "elementwise"
 
 
 def elementwise(operation: str, dtype: Any, lanes: int, arity: int = 1) -> Callable[..., None]:
-    """A function of `arity` arrays and one for the result, of a multiple of `lanes` elements."""
+    """A function of `arity` arrays and one for the result, of a multiple of `lanes` elements.
+
+    It takes `repeats`, how often to do it, for those who measure times.
+    """
     module = engine.new_module("double" if dtype == np.float64 else "float")
     body = Body(module, ENTRY)
     byte, pointer = module.pointer("i8"), module.pointer
@@ -31,14 +34,22 @@ def elementwise(operation: str, dtype: Any, lanes: int, arity: int = 1) -> Calla
         raw = body.load(byte, body.element(byte, "%arrays", i))
         arrays.append(body.value(f"bitcast {byte} {raw} to {pointer(w.real)}"))
     count = body.load(I64, "%integers")
+    repeats = body.load(I64, body.element(I64, "%integers", 1))
+    body.jump("again")
+    body.start("again")
+    done, again = body.phi_later(I64)
     body.jump("loop")
     body.start("loop")
     n, complete = body.phi_later(I64)
     operands = [body.load(w.real, body.element(w.real, a, n)) for a in arrays[:-1]]
     body.store(w.real, functions.call(w, operation, *operands), body.element(w.real, arrays[-1], n))
-    after = body.value(f"add i64 {n}, 1")
-    body.branch(body.value(f"icmp slt i64 {after}, {count}"), "loop", "end", "!1")
-    complete(("0", "entry"), (after, "loop"))
+    after, end = body.value(f"add i64 {n}, 1"), body.block
+    body.branch(body.value(f"icmp slt i64 {after}, {count}"), "loop", "next", RARE)
+    complete(("0", "again"), (after, end))
+    body.start("next")
+    further = body.value(f"add i64 {done}, 1")
+    body.branch(body.value(f"icmp slt i64 {further}, {repeats}"), "again", "end", RARE)
+    again(("0", "entry"), (further, "next"))
     body.start("end")
     body.do("ret i32 0")
     body.finish()
@@ -46,9 +57,9 @@ def elementwise(operation: str, dtype: Any, lanes: int, arity: int = 1) -> Calla
     kind = ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_char_p] * 3, ctypes.c_void_p)
     code = kind(loaded.address(ENTRY))
 
-    def run(*arrays: Any, keep: Any = loaded) -> None:
+    def run(*arrays: Any, repeats: int = 1, keep: Any = loaded) -> None:
         addresses = struct.pack(f"{len(arrays)}P", *(a.ctypes.data for a in arrays))
-        code(addresses, struct.pack("=q", arrays[0].size // lanes), b"", None)
+        code(addresses, struct.pack("=2q", arrays[0].size // lanes, repeats), b"", None)
 
     return run
 

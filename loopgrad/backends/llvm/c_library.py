@@ -1,4 +1,4 @@
-"""The C library's functions, under names of our own (`functions.c_symbol`)."""
+"""The C library's functions, under names of our own (`c_functions.c_symbol`)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 import llvmlite.binding as llvm
 
-from loopgrad.backends.llvm.functions import C_LIBRARY, c_symbol
+from loopgrad.backends.llvm.c_functions import C_LIBRARY, c_symbol
 
 
 def provide() -> None:

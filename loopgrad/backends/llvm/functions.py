@@ -6,7 +6,7 @@ instructions), COMPOSED and OWN (functions, made once a module and width, that L
 
 Our own (exp, log, tanh and what is made of them) are straight-line code with explicit fused
 multiply-adds and no fast-math flags, so that every width gives the same bits. What the C library
-does is called lane by lane.
+does is called lane by lane; on processors without fused multiply-adds that is all of OWN.
 """
 
 from __future__ import annotations
@@ -14,28 +14,26 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from loopgrad.backends.llvm.c_functions import declare
 from loopgrad.backends.llvm.lanes import ORDER, Lanes
+from loopgrad.backends.llvm.mathematics import OWN
 from loopgrad.backends.llvm.text import Body
-from loopgrad.backends.llvm.transcendental import OWN
 
 Function = Callable[..., str]
 
-C_PREFIX = "loopgrad_c_"
-C_LIBRARY = frozenset(["exp", "log", "log1p", "expm1", "tanh", "erf", "sin", "cos", "pow"])
+_NAMES = {"**": "pow"}
 
 
 def call(w: Lanes, operation: str, *operands: str) -> str:
-    """The operation on every lane. `floor` stays a float here; `**` is the C library's `pow`."""
+    """The operation on every lane. `floor` stays a float here."""
     if operation in INLINE:
         return INLINE[operation](w, *operands)
-    formula = COMPOSED.get(operation)
-    if formula is None and w.body.module.has_fma:
-        formula = OWN.get(operation)
+    formula = OWN.get(operation) if w.body.module.has_fma else None
+    formula = formula or COMPOSED.get(operation)
     if formula is not None:
         w.body.long_calls += 1
-        return w.call(_define(w, operation, formula), *operands)
-    name = c_symbol("pow" if operation == "**" else operation, w.element)
-    _declare(w.body, name, len(operands))
+        return w.call(_define(w, operation, formula, len(operands)), *operands)
+    name = declare(w.body, _NAMES.get(operation, operation), len(operands))
     return w.call_each(name, *operands)
 
 
@@ -44,26 +42,16 @@ def compare(w: Lanes, operator: str, a: str, b: str) -> str:
     return w.compare(ORDER[operator], a, b)
 
 
-def c_symbol(operation: str, real: str) -> str:
-    """Our name of a C function: its own would make LLVM assume things about errno and the like."""
-    return f"{C_PREFIX}{operation}{'f' if real == 'float' else ''}"
-
-
-def _declare(body: Body, name: str, arity: int) -> None:
-    real = body.module.real
-    body.module.declare(
-        f"declare {real} @{name}({', '.join([real] * arity)}) nounwind readnone willreturn"
-    )
-
-
-def _define(w: Lanes, operation: str, formula: Function) -> str:
+def _define(w: Lanes, operation: str, formula: Function, arity: int) -> str:
     module = w.body.module
-    name = f"own_{operation}" + (f"_{w.count}" if w.count > 1 else "")
+    name = f"own_{_NAMES.get(operation, operation)}" + (f"_{w.count}" if w.count > 1 else "")
     if name not in module.functions:
         module.functions[name] = ""  # its place; functions that it calls come behind
-        head = f"internal {w.real} @{name}({w.real} %x) alwaysinline nounwind readnone willreturn"
+        operands = ["%x", "%y"][:arity]
+        given = ", ".join(f"{w.real} {o}" for o in operands)
+        head = f"internal {w.real} @{name}({given}) alwaysinline nounwind readnone willreturn"
         inner = w.on(Body(module, name, head))
-        inner.body.do(f"ret {w.real} {formula(inner, '%x')}")
+        inner.body.do(f"ret {w.real} {formula(inner, *operands)}")
         inner.body.finish()
     return name
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from loopgrad.backends.llvm.text import Body, vector
+from loopgrad.backends.llvm.text import Body, literal, vector
 
 ORDER = {"==": "oeq", "!=": "une", "<": "olt", "<=": "ole", ">": "ogt", ">=": "oge"}
 ARITHMETIC = {"+": "fadd", "-": "fsub", "*": "fmul", "/": "fdiv"}
@@ -15,7 +15,8 @@ _SPLAT_VERSION = 20  # of LLVM, from which on `splat (float 1.0)` may be written
 
 
 class Lanes:
-    """Instructions at the end of `body`, on `count` values of the module's floating type.
+    """Instructions at the end of `body`, on `count` values of the module's floating type, or of
+    the `element` type.
 
     `real`, `integer` and `condition` are the types of the values, of integers as wide, and of what
     comparisons give: for one lane `float`, `i32`, `i1`; for 16 `<16 x float>`, `<16 x i32>`,
@@ -31,9 +32,9 @@ class Lanes:
     %v2   %v2 = fadd <4 x float> %v1, %c
     """
 
-    def __init__(self, body: Body, count: int = 1, flags: str = ""):
+    def __init__(self, body: Body, count: int = 1, flags: str = "", element: str = ""):
         self.body, self.count, self.flags = body, count, flags
-        self.element = body.module.real
+        self.element = element or body.module.real
         self.element_integer = "i64" if self.element == "double" else "i32"
         self.real = vector(self.element, count)
         self.integer = vector(self.element_integer, count)
@@ -41,22 +42,22 @@ class Lanes:
 
     def on(self, body: Body) -> Lanes:
         """As many lanes, in another function."""
-        return Lanes(body, self.count, self.flags)
+        return Lanes(body, self.count, self.flags, self.element)
 
     # ---------------------------------------------------------------------------------- literals
 
     def number(self, value: float) -> str:
-        return self._splat(self.element, self.body.module.number(value))
+        return self._splat(self.element, literal(self.element, value))
 
     def whole_number(self, value: int) -> str:
         return self._splat(self.element_integer, str(value))
 
-    def _splat(self, kind: str, literal: str) -> str:
+    def _splat(self, kind: str, text: str) -> str:
         if self.count == 1:
-            return literal
+            return text
         if self.body.module.llvm_version >= _SPLAT_VERSION:
-            return f"splat ({kind} {literal})"
-        return "<" + ", ".join([f"{kind} {literal}"] * self.count) + ">"
+            return f"splat ({kind} {text})"
+        return "<" + ", ".join([f"{kind} {text}"] * self.count) + ">"
 
     # -------------------------------------------------------------------------------- arithmetic
 
@@ -126,6 +127,13 @@ class Lanes:
     def either(self, a: str, b: str) -> str:
         return self.body.value(f"or {self.condition} {a}, {b}")
 
+    def any(self, condition: str) -> str:
+        """Whether it holds in a lane."""
+        if self.count == 1:
+            return condition
+        together = self.body.value(f"bitcast {self.condition} {condition} to i{self.count}")
+        return self.body.value(f"icmp ne i{self.count} {together}, 0")
+
     def clamp(self, x: str, low: float | None, high: float | None) -> str:
         """Of NaN: NaN."""
         for order, limit in (("olt", low), ("ogt", high)):
@@ -143,6 +151,9 @@ class Lanes:
 
     def compare_whole(self, order: str, a: str, b: str | int) -> str:
         return self.whole(f"icmp {order}", a, b)
+
+    def whole_maximum(self, a: str, b: str) -> str:
+        return self.body.intrinsic("smax", self.integer, a, b)
 
     def bits(self, x: str) -> str:
         return self.body.value(f"bitcast {self.real} {x} to {self.integer}")

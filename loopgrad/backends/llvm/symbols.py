@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable
 from functools import cache
 
-from loopgrad.backends.llvm.functions import C_PREFIX
+from loopgrad.backends.llvm.c_functions import C_PREFIX
 
 # What a name begins with -> the module whose `provide()` makes all such names known.
 PROVIDERS = {

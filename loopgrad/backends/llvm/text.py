@@ -49,9 +49,14 @@ class Module:
 
     def number(self, value: float) -> str:
         """A floating literal of the module's type."""
-        if self.real == "float":
-            value = to_float32(value)
-        return "0x" + struct.pack(">d", value).hex().upper()
+        return literal(self.real, value)
+
+
+def literal(kind: str, value: float) -> str:
+    """A number as LLVM's text has it, of kind "double" or "float"."""
+    if kind == "float":
+        value = to_float32(value)
+    return "0x" + struct.pack(">d", value).hex().upper()
 
 
 def vector(kind: str, lanes: int) -> str:

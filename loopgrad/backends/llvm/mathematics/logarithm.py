@@ -1,0 +1,64 @@
+"""log and log1p."""
+
+from __future__ import annotations
+
+import math
+
+from loopgrad.backends.llvm.lanes import Lanes
+from loopgrad.backends.llvm.mathematics.formats import format_of
+
+
+def log(w: Lanes, x: str) -> str:
+    f = format_of(w)
+    small = w.compare("olt", x, w.number(f.least_normal))
+    scaled = w.multiply(x, w.number(2.0 ** (f.mantissa + 2)))
+    exponent, m = parts(w, w.select(small, scaled, x))
+    shift = w.select_whole(small, w.whole_number(f.mantissa + 2), w.whole_number(0))
+    k = w.small_to_real(w.whole("sub", exponent, shift))
+    return _special(w, x, _log_of_product(w, k, w.subtract(m, w.number(1.0))))
+
+
+def log1p(w: Lanes, x: str) -> str:
+    """log(u + d), u = 1 + x rounded, d what the rounding lost."""
+    f = format_of(w)
+    one = w.number(1.0)
+    u = w.add(x, one)
+    # Of two numbers the larger can be taken from the sum exactly.
+    large = w.compare("ogt", x, one)
+    d = w.select(large, w.subtract(one, w.subtract(u, x)), w.subtract(x, w.subtract(u, one)))
+    exponent, m = parts(w, u)
+    # 2**-k; 0 where that is too small, and d does not count
+    scale = w.whole("sub", w.bits(one), w.whole("shl", exponent, f.mantissa))
+    scale = w.from_bits(w.whole_maximum(scale, w.whole_number(0)))
+    m1 = w.fused(d, scale, w.subtract(m, one))
+    result = _special(w, u, _log_of_product(w, w.small_to_real(exponent), m1))
+    tiny = w.compare("olt", w.absolute(x), w.number(f.negligible))
+    return w.select(tiny, x, result)
+
+
+def parts(w: Lanes, x: str) -> tuple[str, str]:
+    """k and m with x = 2**k m, m from sqrt(1/2) to sqrt(2)."""
+    bits, mantissa = w.bits(x), format_of(w).mantissa
+    above = w.whole("sub", bits, w.bits(w.number(math.sqrt(0.5))))
+    exponent = w.whole("ashr", above, mantissa)
+    return exponent, w.from_bits(w.whole("sub", bits, w.whole("shl", exponent, mantissa)))
+
+
+def _special(w: Lanes, x: str, result: str) -> str:
+    """The logarithm of x; `result` where x is finite and above 0."""
+    result = w.select(w.compare("oeq", x, w.number(math.inf)), x, result)
+    result = w.select(w.compare("ult", x, w.number(0.0)), w.number(math.nan), result)
+    return w.select(w.compare("oeq", x, w.number(0.0)), w.number(-math.inf), result)
+
+
+def _log_of_product(w: Lanes, k: str, m1: str) -> str:
+    """log(2**k (1 + m1)), as in fdlibm's e_log.c."""
+    f = format_of(w)
+    s = w.divide(m1, w.add(m1, w.number(2.0)))
+    z = w.multiply(s, s)
+    r = w.multiply(z, w.polynomial(z, f.log))
+    half_square = w.multiply(w.multiply(w.number(0.5), m1), m1)
+    leading, rest = map(w.number, f.log_ln2)
+    correction = w.fused(k, rest, w.multiply(s, w.add(half_square, r)))
+    inner = w.subtract(w.subtract(half_square, correction), m1)
+    return w.subtract(w.multiply(k, leading), inner)
