@@ -68,21 +68,11 @@ def contenders(case: Case, real: str, threads: int) -> dict[str, Callable[[], ob
     a, b = matrix(m, k, case.turned == "A"), matrix(k, n, case.turned == "B")
     c, packed = aligned((m, n), dtype), aligned((1, packed_size(k, n, made.tiling.lanes)), dtype)
     am, ak, bk, bn = (s // a.itemsize for s in (*a.strides, *b.strides))
-    to_pack = k, n, b.ctypes.data, bk, bn, packed.ctypes.data
+    to_pack = k, n, b.ctypes.data, bk, bn, packed.ctypes.data, 0, k
     rows = -(-m // threads)
+    factor, target = (am, ak, packed.ctypes.data, 0, k), (n, 1.0, False)
     parts = [
-        (
-            min(rows, m - r),
-            n,
-            k,
-            a[r:].ctypes.data,
-            am,
-            ak,
-            packed.ctypes.data,
-            c[r:].ctypes.data,
-            n,
-            0,
-        )
+        (min(rows, m - r), n, k, a[r:].ctypes.data, *factor, c[r:].ctypes.data, *target)
         for r in range(0, m, rows)
     ]
     made.pack(*to_pack)

@@ -12,7 +12,7 @@ from loopgrad.backends.llvm import engine
 from loopgrad.backends.llvm.machine import this_machine
 from loopgrad.backends.llvm.passes import FINAL
 from loopgrad.backends.llvm.products import emit, packed_size
-from loopgrad.backends.llvm.products.library import _PACK, _PRODUCT, Functions, functions
+from loopgrad.backends.llvm.products.library import Functions, callable_from, functions
 from loopgrad.backends.llvm.products.tiling import DEPTH, SUFFIX, Tiling, tiling
 
 DTYPES = {"float": np.float32, "double": np.float64}
@@ -29,7 +29,7 @@ def narrow(real: str, vector_bytes: int, registers: int) -> Functions:
         loaded.address(f"loopgrad_{name}_{SUFFIX[real]}") for name in ("pack", "product")
     )
     KEPT.append(loaded)
-    return Functions(_PACK(pack), _PRODUCT(multiply), tile)
+    return callable_from(real, tile, pack, multiply)
 
 
 def strided(rng, rows, columns, order, dtype):
@@ -54,12 +54,22 @@ def run(made: Functions, a, b, c_before, mode):
     """`c_before` after the product, and whether canaries, beside columns of C too, still sing."""
     (m, k), n, dtype = a.shape, b.shape[1], a.dtype
     packed, around = guarded((packed_size(k, n, made.tiling.lanes),), dtype)
-    made.pack(k, n, b.ctypes.data, *strides(b), packed.ctypes.data)
+    half = k // 2
+    for first, part in ((0, b[:half]), (half, b[half:])):
+        made.pack(len(part), n, part.ctypes.data, *strides(b), packed.ctypes.data, first, k)
     wide, memory = guarded((m, n + 3), dtype)
     wide[:, :n] = c_before
+    scale = -1.0 if mode == 2 else 1.0
     made.product(
-        m, n, k, a.ctypes.data, *strides(a), packed.ctypes.data, wide.ctypes.data, n + 3, mode
-    )
+        m, n, half, a.ctypes.data, *strides(a), packed.ctypes.data, 0, k,
+        wide.ctypes.data, n + 3, scale, mode > 0,
+    )  # fmt: skip
+    if half < k:
+        rest = a[:, half:]
+        made.product(
+            m, n, k - half, rest.ctypes.data, *strides(a), packed.ctypes.data, half, k,
+            wide.ctypes.data, n + 3, scale, True,
+        )  # fmt: skip
     for line in (around, memory):
         assert (line[:GUARD] == CANARY).all() and (line[len(line) - GUARD :] == CANARY).all()
     assert (wide[:, n:] == CANARY).all()
@@ -86,7 +96,7 @@ def around_tiles(tile: Tiling):
     lanes, width = tile.lanes, tile.width
     rows = (0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 14, tile.rows_packed + 1)
     columns = (0, 1, lanes - 1, lanes, lanes + 1, 3 * lanes, width - 1, width, width + 1, 2 * width)
-    return rows, columns, (0, 1, 2, lanes - 1, lanes, lanes + 1, DEPTH, DEPTH + 1)
+    return rows, columns, (0, 1, 2, lanes - 1, lanes, lanes + 1, DEPTH, 2 * DEPTH + 3)
 
 
 ORDERS = list(product(("C", "F", "apart"), repeat=2))
@@ -135,8 +145,10 @@ def test_what_is_not_finite_stays_in_its_row_and_column(real):
 def test_modules_that_declare_it_get_it():
     module = engine.new_module("float")
     pointer = module.pointer("float")
-    module.declare(f"declare void @loopgrad_pack_f32(i64, i64, {pointer}, i64, i64, {pointer})")
-    arguments = f"i64 0, i64 0, {pointer} null, i64 0, i64 0, {pointer} null"
+    module.declare(
+        f"declare void @loopgrad_pack_f32(i64, i64, {pointer}, i64, i64, {pointer}, i64, i64)"
+    )
+    arguments = f"i64 0, i64 0, {pointer} null, i64 0, i64 0, {pointer} null, i64 0, i64 0"
     call = f"call void @loopgrad_pack_f32({arguments})"
     text = f"{module.text()}\ndefine void @packs_nothing() {{ {call} ret void }}"
     text = text.replace("ret void }", "\n ret void\n}")

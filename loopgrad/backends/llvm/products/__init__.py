@@ -1,13 +1,15 @@
 """Products of matrices, the one piece of code that all compiled contractions share.
 
-    void @loopgrad_pack_f32(i64 K, i64 N, float* B, i64 bk, i64 bn, float* packed)
+    void @loopgrad_pack_f32(i64 K, i64 N, float* B, i64 bk, i64 bn, float* packed,
+                            i64 first, i64 depth)
     void @loopgrad_product_f32(i64 M, i64 N, i64 K, float* A, i64 am, i64 ak, float* packed,
-                               float* C, i64 cm, i64 mode)
+                               i64 first, i64 depth, float* C, i64 cm, float scale, i1 adds)
 
-and `_f64`: C[m*cm + n] =, += or -= (mode 0, 1, 2) the sum over k of A[m*am + k*ak] times
-B[k*bk + n*bn], which `pack` has put into `packed_size(K, N)` elements before. All sizes and strides
-are given at the call; with K = 0, mode 0 stores zeros. They run on the thread that calls them, and
-keep nothing: several threads may share what is packed.
+and `_f64`: C[m*cm + n] = or (`adds`) += `scale` times the sum over k of A[m*am + k*ak] times
+B[k*bk + n*bn], which `pack` has put into `packed_size(depth, N)` elements before. What is packed may
+have more values of k, `depth` of them, of which `first` and those that follow are meant. All sizes
+and strides are given at the call; with K = 0, zeros are stored or nothing is added. They run on the
+thread that calls them, and keep nothing: several threads may share what is packed.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The register tiles: `C = D +- A B` of a few rows and vectors, with the sums in registers."""
+"""The register tiles: `C = D + scale * A B` of a few rows and vectors, with the sums in registers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def kernel_vectors(tiling: Tiling) -> list[int]:
 def kernel_parameters(module: Module, real: str) -> list[tuple[str, str]]:
     """Kinds and names. A[r,k] is at r*am + k*ak, B[k,n] at k*bk + n, C[r,n] at r*cm + n.
 
-    D is C's value before, or zeros with dm = 0; `sign` is 1 or -1: C = D + sign * A B.
+    D is C's value before, or zeros with dm = 0; C = D + scale * A B.
     """
     pointer = module.pointer(real)
     return [
@@ -34,7 +34,7 @@ def kernel_parameters(module: Module, real: str) -> list[tuple[str, str]]:
         ("i64", "%cm"),
         (pointer, "%D"),
         ("i64", "%dm"),
-        (real, "%sign"),
+        (real, "%scale"),
     ]
 
 
@@ -56,10 +56,10 @@ class _Kernel:
         for place in self._places("%C", "%cm"):
             w.prefetch(place)
         sums = self._sums()
-        sign = w.splat("%sign")
+        scale = w.splat("%scale")
         places = zip(self._places("%C", "%cm"), self._places("%D", "%dm"), sums, strict=True)
         for place, before, value in places:
-            w.store(w.multiply_add(sign, value, w.load(before)), place)
+            w.store(w.multiply_add(scale, value, w.load(before)), place)
         w.finish()
 
     def _places(self, matrix: str, step: str) -> Iterator[str]:
@@ -96,17 +96,17 @@ class _Kernel:
 
 
 def emit_part(module: Module, tiling: Tiling) -> None:
-    """`part_*(rows, columns, T, C, cm, D, dm, sign)`: C = D + sign * T, where C has few columns.
+    """`part_*(rows, columns, T, C, cm, D, dm, scale)`: C = D + scale * T, where C has few columns.
 
     T[r,n], the tile's sums, is at r*width + n. What is beyond `columns` in C and D is not touched.
     """
     pointer, real = module.pointer(tiling.real), tiling.real
     parameters = (
         f"i64 %rows, i64 %columns, {pointer} %T, {pointer} %C, i64 %cm, {pointer} %D, i64 %dm, "
-        f"{real} %sign"
+        f"{real} %scale"
     )
     w = Writer(module, tiling, part_name(tiling), parameters, inner=True)
-    sign = w.splat("%sign")
+    scale = w.splat("%scale")
 
     def vectors(n: str) -> None:
         mask = w.first_lanes(w.least(w.integer("sub", "%columns", n), tiling.lanes))
@@ -117,7 +117,7 @@ def emit_part(module: Module, tiling: Tiling) -> None:
                 w.at(w.at(matrix, offset), n)
                 for matrix, offset in zip(("%T", "%C", "%D"), offsets, strict=True)
             )
-            after = w.multiply_add(sign, w.load(t), w.masked_load(d, mask))
+            after = w.multiply_add(scale, w.load(t), w.masked_load(d, mask))
             w.masked_store(after, c, mask)
 
         w.loop("%rows", row)

@@ -6,6 +6,7 @@ import ctypes
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from loopgrad.backends.llvm import engine
 from loopgrad.backends.llvm.machine import this_machine
@@ -14,10 +15,15 @@ from loopgrad.backends.llvm.products import emit
 from loopgrad.backends.llvm.products.tiling import SUFFIX, Tiling, tiling
 
 _INTEGER, _ADDRESS = ctypes.c_int64, ctypes.c_void_p
-_PACK = ctypes.CFUNCTYPE(None, *[_INTEGER] * 2, _ADDRESS, *[_INTEGER] * 2, _ADDRESS)
-_PRODUCT = ctypes.CFUNCTYPE(
-    None, *[_INTEGER] * 3, _ADDRESS, *[_INTEGER] * 2, _ADDRESS, _ADDRESS, *[_INTEGER] * 2
+_PACK = ctypes.CFUNCTYPE(
+    None, *[_INTEGER] * 2, _ADDRESS, *[_INTEGER] * 2, _ADDRESS, *[_INTEGER] * 2
 )
+
+
+def _product(real: str) -> Any:
+    scale = ctypes.c_float if real == "float" else ctypes.c_double
+    matrices = (*[_INTEGER] * 3, _ADDRESS, *[_INTEGER] * 2, _ADDRESS, *[_INTEGER] * 2, _ADDRESS)
+    return ctypes.CFUNCTYPE(None, *matrices, _INTEGER, scale, ctypes.c_bool)
 
 
 @dataclass(frozen=True)
@@ -41,4 +47,9 @@ def functions(real: str, tile: Tiling | None = None) -> Functions:
     tile = tile or tiling_here(real)
     names = [f"loopgrad_{name}_{SUFFIX[real]}" for name in ("pack", "product")]
     found = engine.library(emit(engine.new_module(real), tile), names, FINAL)
-    return Functions(_PACK(found[names[0]]), _PRODUCT(found[names[1]]), tile)
+    return callable_from(real, tile, *found.values())
+
+
+def callable_from(real: str, tile: Tiling, pack: int, product: int) -> Functions:
+    """The functions at two addresses."""
+    return Functions(_PACK(pack), _product(real)(product), tile)

@@ -12,9 +12,14 @@ from loopgrad.backends.llvm.text import Module
 
 
 def emit_pack(module: Module, tiling: Tiling) -> None:
-    """`loopgrad_pack_*(K, N, B, bk, bn, packed)`: B[k,n] is at k*bk + n*bn."""
+    """`loopgrad_pack_*(K, N, B, bk, bn, packed, first, depth)`: B[k,n] is at k*bk + n*bn.
+
+    They become the values `first` to `first + K` of k in panels that have `depth` of them.
+    """
     pointer = module.pointer(tiling.real)
-    parameters = f"i64 %K, i64 %N, {pointer} %B, i64 %bk, i64 %bn, {pointer} %packed"
+    parameters = (
+        f"i64 %K, i64 %N, {pointer} %B, i64 %bk, i64 %bn, {pointer} %packed, i64 %first, i64 %depth"
+    )
     name = f"loopgrad_pack_{SUFFIX[tiling.real]}"
     _Pack(Writer(module, tiling, name, parameters, inner=False)).write()
 
@@ -39,7 +44,8 @@ class _Pack:
         )
         self.stride = w.integer("mul", vectors, self.lanes)
         self.rest, self.n = rest, n
-        self.to = w.at("%packed", w.integer("mul", n, "%K"))
+        panel = w.at("%packed", w.integer("mul", n, "%depth"))
+        self.to = w.at(panel, w.integer("mul", "%first", self.stride))
         self.source = w.at("%B", w.integer("mul", n, "%bn"))
         w.where(
             rows,

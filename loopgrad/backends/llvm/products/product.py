@@ -15,11 +15,11 @@ from loopgrad.backends.llvm.text import Module
 
 
 def emit_product(module: Module, tiling: Tiling) -> None:
-    """`loopgrad_product_*(M, N, K, A, am, ak, packed, C, cm, mode)`."""
+    """`loopgrad_product_*(M, N, K, A, am, ak, packed, first, depth, C, cm, scale, adds)`."""
     pointer = module.pointer(tiling.real)
     parameters = (
         f"i64 %M, i64 %N, i64 %K, {pointer} %A, i64 %am, i64 %ak, {pointer} %packed, "
-        f"{pointer} %C, i64 %cm, i64 %mode"
+        f"i64 %first, i64 %depth, {pointer} %C, i64 %cm, {tiling.real} %scale, i1 %adds"
     )
     name = f"loopgrad_product_{SUFFIX[tiling.real]}"
     _Product(Writer(module, tiling, name, parameters, inner=False)).write()
@@ -35,8 +35,6 @@ class _Product:
         self.scratch = w.body.value(f"alloca {w.real}, i64 {count}, align 64")
         self.tile = w.body.value(f"alloca {w.real}, i64 {ROWS * tiling.width}, align 64")
         self.zeros = self._zeros()
-        subtracts = w.compare("eq", "%mode", 2)
-        self.sign = w.body.value(f"select i1 {subtracts}, {w.real} -1.0, {w.real} 1.0")
         some_rows, some_columns = w.compare("sgt", "%M", 0), w.compare("sgt", "%N", 0)
         some = w.body.value(f"and i1 {some_rows}, {some_columns}")
         # Where k is contiguous, packing the rows of A would gain nothing.
@@ -51,8 +49,9 @@ class _Product:
         w = self.w
         self.k = k
         self.depth = w.least(w.integer("sub", "%K", k), DEPTH)
-        first, stores = w.compare("eq", k, 0), w.compare("eq", "%mode", 0)
-        self.fresh = w.body.value(f"and i1 {first}, {stores}")
+        later = w.compare("ne", k, 0)
+        has_value = w.body.value(f"or i1 {later}, %adds")
+        self.fresh = w.body.value(f"xor i1 {has_value}, true")
         self.dm = w.body.value(f"select i1 {self.fresh}, i64 0, i64 %cm")
         w.loop("%M", self._rows, step=self.tiling.rows_packed)
 
@@ -80,8 +79,8 @@ class _Product:
         columns = w.least(w.integer("sub", "%N", n), tiling.width)
         vectors = w.integer("sdiv", w.integer("add", columns, lanes - 1), lanes)
         self.stride = w.integer("mul", vectors, lanes)
-        panel = w.at("%packed", w.integer("mul", n, "%K"))
-        b = w.at(panel, w.integer("mul", self.k, self.stride))
+        panel = w.at("%packed", w.integer("mul", n, "%depth"))
+        b = w.at(panel, w.integer("mul", w.integer("add", "%first", self.k), self.stride))
         c = w.at(self.c, n)
         taken = ""
 
@@ -121,7 +120,7 @@ class _Product:
             factors = [self.depth, a, am, ak, b, self.stride]
             w.where(
                 whole,
-                lambda: self._call(kernel, [*factors, place, "%cm", before, self.dm, self.sign]),
+                lambda: self._call(kernel, [*factors, place, "%cm", before, self.dm, "%scale"]),
                 lambda: self._part(kernel, rows, columns, factors, place, before),
             )
 
@@ -136,7 +135,7 @@ class _Product:
         self._call(kernel, [*factors, self.tile, width, self.zeros, "0", "1.0"])
         w.body.do(
             f"call void @{part_name(self.tiling)}(i64 {rows}, i64 {columns}, {pointer} {self.tile}, "
-            f"{pointer} {place}, i64 %cm, {pointer} {before}, i64 {self.dm}, {w.real} {self.sign})"
+            f"{pointer} {place}, i64 %cm, {pointer} {before}, i64 {self.dm}, {w.real} %scale)"
         )
 
     def _kernel(self, number: str) -> str:
