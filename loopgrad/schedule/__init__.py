@@ -59,6 +59,8 @@ class Scheduled:
 
     `tensors` holds those of `facts` and the schedule's own. `started`: computed tensors in memory
     that need no identity underneath, since a phase writes all of each before anything reads it.
+    `requires`: conditions on extents and constants; where a call breaks one, the literal schedule
+    has to be run.
     """
 
     facts: Facts
@@ -66,6 +68,7 @@ class Scheduled:
     phases: tuple[Phase, ...]
     tensors: Mapping[str, TensorFacts] = field(default_factory=dict)
     started: frozenset[str] = frozenset()
+    requires: tuple[Expression, ...] = ()
 
 
 def tensors_of(phase: Phase) -> frozenset[str]:

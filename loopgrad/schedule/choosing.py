@@ -155,12 +155,20 @@ def loop_order(lines: Sequence[Line], outside: Iterable[str]) -> tuple[str, ...]
 
 
 def _runs_inside(lines: Sequence[Line], index: str, vector: str) -> bool:
-    """Is it reduced by every line that has it, into what the lanes hold?"""
+    """Is it reduced by every line that has it, into what the lanes hold, and is no step in memory?"""
     having = [line for line in lines if index in line.loops]
     return all(
-        index in line.reduced and vector in line.kept and index not in line.bounding
+        index in line.reduced
+        and vector in line.kept
+        and index not in line.bounding
+        and not any(_steps(one, index, vector) for one in line.read)
         for line in having
     )
+
+
+def _steps(one: Access, index: str, vector: str) -> bool:
+    """Does it go from row to row with the index? `x[b,j]` with j in lanes does with b."""
+    return any(index in axis and vector not in axis for axis in one.axes) and vector in one.indices
 
 
 def _after_bounds(lines: Sequence[Line], order: list[str]) -> tuple[str, ...]:

@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
 from itertools import groupby
 
-from loopgrad.analysis.facts import Facts, Safety
 from loopgrad.ir import walk
-from loopgrad.ir.nodes import Accumulate, Conditional, Index, Number, Range, Read, Reduction
-from loopgrad.schedule import Nest, Phase, Scheduled, tensors_of
+from loopgrad.ir.nodes import (
+    Accumulate,
+    Conditional,
+    Expression,
+    Index,
+    Number,
+    Range,
+    Read,
+    Reduction,
+)
+from loopgrad.schedule import Loop, Nest, Phase, Scheduled, Sequence, tensors_of
 from loopgrad.schedule.buffers import buffers_of
 from loopgrad.schedule.contractions import with_roles
-from loopgrad.schedule.lines import Line, aligned, covers, maps_first, mark_first
+from loopgrad.schedule.fission import fission
+from loopgrad.schedule.lines import Line, aligned, covers, maps_first
+from loopgrad.schedule.narrowing import narrowed
 from loopgrad.schedule.nesting import IDENTITY
-from loopgrad.schedule.phases import trees
+from loopgrad.schedule.phases import Tree, trees
+from loopgrad.schedule.recurrences import recurrence
+from loopgrad.schedule.requirements import required
 from loopgrad.schedule.sharing import Names, hoisted, with_reciprocals
 from loopgrad.schedule.supported import Support
 from loopgrad.schedule.tree import Fused
@@ -26,17 +38,26 @@ def fused(literal: Scheduled) -> Scheduled:
     return _Fusing(literal).scheduled()
 
 
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Lines that are scheduled together. `loops`: of a recurrence, those whose order counts."""
+
+    lines: tuple[Line, ...]
+    loops: tuple[Loop, ...] = ()
+
+
 class _Fusing:
     def __init__(self, literal: Scheduled):
         self.literal = literal
-        self.facts: Facts = literal.facts
-        self.safety: Safety = literal.safety
+        self.safety = literal.safety
         self.tensors = dict(literal.facts.tensors)
         program = literal.facts.program
+        self.results = {r.name for r in program.results}
         self.names = Names(self.tensors, dict(literal.facts.constants), walk.names_in(program))
         self.support = Support(literal.facts, literal.safety)
-        self.touched: set[str] = set()
+        self.written: set[str] = set()
         self.started: set[str] = set()
+        self.requires: dict[Expression, None] = {}
 
     def scheduled(self) -> Scheduled:
         phases: list[Phase] = []
@@ -52,49 +73,110 @@ class _Fusing:
             phases=tuple(phases),
             tensors=self.tensors,
             started=frozenset(self.started),
+            requires=tuple(self.requires),
         )
 
     def _is_able(self, phase: Phase) -> bool:
-        return isinstance(phase, Nest) and not self.support.reason_against(phase.statement)
+        match phase:
+            case Nest(_, statement):
+                return not self.support.reason_against(statement)
+            case Sequence(_, _, body):
+                return all(isinstance(p, Nest) and self._is_able(p) for p in body)
+        return False
 
     def _as_written(self, phases: Iterable[Phase]) -> Iterator[Phase]:
         for phase in phases:
             if isinstance(phase, Nest) and phase.starts:
                 self.started.add(phase.statement.target.tensor)
-            self.touched |= tensors_of(phase)
+            self.written |= tensors_of(phase)
             yield phase
 
-    def _fused(self, phases: Sequence[Phase], seen: frozenset[str]) -> Iterator[Phase]:
+    def _fused(self, phases: Iterable[Phase], seen: frozenset[str]) -> Iterator[Phase]:
         """The phases as trees. `seen`: the tensors of all others."""
-        nests = [phase for phase in phases if isinstance(phase, Nest)]
-        lines = self._lines(nests)
-        results = {r.name for r in self.facts.program.results}
-        lines = with_roles(hoisted(with_reciprocals(lines), self.names))
-        made = list(trees(lines, self.names))
-        buffers = buffers_of(made, self.tensors, seen | results)
+        made: list[Tree] = []
+        first: set[str] = set()
+        for segment in self._with_starts(self._segments(phases)):
+            first |= {line.written.tensor for line in segment.lines if line.first}
+            made += self._trees(segment)
+        buffers = buffers_of(made, self.tensors, seen | self.results)
         for tree, own in zip(made, buffers, strict=True):
-            first = {x.written.tensor for x in lines if x.first}
             whole = (replace(b, first=b.tensor in first and b.tensor in tree.copied) for b in own)
             yield Fused(tree.nodes, tuple(whole), work(tree.nodes))
 
-    def _lines(self, nests: Sequence[Nest]) -> tuple[Line, ...]:
-        """The lines of the nests, and those that give a tensor its identity before it is used."""
-        written = aligned(Line(nest.statement, self._unproved(nest)) for nest in nests)
-        written = maps_first(written, self.tensors, self.touched)
-        lines: list[Line] = []
-        touched = set(self.touched)
-        for line in written:
-            tensor = line.target.tensor
-            if tensor not in touched:
-                line = self._unguarded(line)
-                if not covers(line, self.tensors[tensor].extents):
-                    lines.append(self._start(line, written))
-                self.started.add(tensor)
-            lines.append(line)
-            touched.update(one.tensor for one in (line.written, *line.read))
-        marked = mark_first(lines, self.tensors, self.touched)
-        self.touched = touched
-        return marked
+    def _trees(self, segment: Segment) -> Iterator[Tree]:
+        if segment.loops:
+            lines = with_roles(with_reciprocals(segment.lines))
+            yield recurrence(lines, segment.loops, self.names)
+        else:
+            lines = with_roles(hoisted(with_reciprocals(segment.lines), self.names))
+            yield from trees(lines, self.names)
+
+    # --------------------------------------------------------------------------------- segments
+
+    def _segments(self, phases: Iterable[Phase]) -> Iterator[Segment]:
+        """The statements in the order in which they run, their indices of one meaning throughout."""
+        runs = [(lines, loops) for phase in phases for lines, loops in self._runs(phase)]
+        lines = iter(aligned(line for run, _ in runs for line in run))
+        for loops, group in groupby(runs, lambda run: run[1]):
+            taken = [next(lines) for run, _ in group for _ in run]
+            if not loops:  # those of a block keep their ranges
+                taken = list(map(narrowed, taken))
+            if taken:
+                yield Segment(tuple(map(self._required, taken)), loops)
+
+    def _runs(self, phase: Phase) -> Iterator[tuple[list[Line], tuple[Loop, ...]]]:
+        match phase:
+            case Nest():
+                yield [self._line(phase, ())], ()
+            case Sequence(_, loops, body):
+                parts = fission([nest for nest in body if isinstance(nest, Nest)])
+                for nests, order in ((parts.before, ()), (parts.core, loops), (parts.after, ())):
+                    yield [self._line(nest, loops) for nest in nests], order
+
+    def _line(self, nest: Nest, around: tuple[Loop, ...]) -> Line:
+        statement = nest.statement
+        outer = tuple(Range(loop.index, loop.lower, loop.upper) for loop in around)
+        reads = dict.fromkeys((statement.target, *walk.statement_reads(statement)))
+        unproved = tuple(
+            r for r in reads if r.subscripts and (nest.number, r) not in self.safety.in_range
+        )
+        return Line(replace(statement, ranges=(*outer, *statement.ranges)), unproved)
+
+    def _required(self, line: Line) -> Line:
+        line, conditions = required(line, self.tensors)
+        self.requires.update(dict.fromkeys(conditions))
+        return line
+
+    # --------------------------------------------------------------------------------- starting
+
+    def _with_starts(self, segments: Iterable[Segment]) -> Iterator[Segment]:
+        """The segments, with lines that give a tensor its identity where no line writes all of it
+        first.
+        """
+        known = list(segments)
+        everything = [line for segment in known for line in segment.lines]
+        for segment in known:
+            ordered = segment.lines
+            if not segment.loops:
+                ordered = maps_first(ordered, self.tensors, self.written)
+            starts: list[Line] = []
+            lines: list[Line] = []
+            for line in ordered:
+                tensor = line.written.tensor
+                extents = self.tensors[tensor].extents
+                if tensor not in self.written:
+                    line = self._unguarded(line)
+                    whole = covers(line, extents)
+                    if not whole:
+                        starts.append(self._start(line, everything))
+                    line = replace(line, first=whole)
+                    self.started.add(tensor)
+                    self.written.add(tensor)
+                lines.append(line)
+            if segment.loops and starts:
+                yield Segment(tuple(starts))
+                starts = []
+            yield Segment((*starts, *lines), segment.loops)
 
     def _unguarded(self, line: Line) -> Line:
         """`T = e   if c`, where nothing has written T: `T = e if c else 0`, which writes all of T."""
@@ -103,24 +185,16 @@ class _Fusing:
             return line
         value = Conditional(statement.guard, statement.value, IDENTITY[statement.reduction])
         whole = replace(line, statement=replace(statement, value=value, guard=None))
-        return whole if covers(whole, self.tensors[line.target.tensor].extents) else line
-
-    def _unproved(self, nest: Nest) -> tuple[Read, ...]:
-        statement = nest.statement
-        reads = dict.fromkeys((statement.target, *walk.statement_reads(statement)))
-        return tuple(
-            r for r in reads if r.subscripts and (nest.number, r) not in self.safety.in_range
-        )
+        return whole if covers(whole, self.tensors[line.written.tensor].extents) else line
 
     def _start(self, line: Line, lines: Iterable[Line]) -> Line:
         """A line that gives every element of the target its identity, with the lines' indices."""
-        name, extents = line.target.tensor, self.tensors[line.target.tensor].extents
+        name, extents = line.written.tensor, self.tensors[line.written.tensor].extents
         known: dict[int, str] = {}
         for one in lines:
-            bounds = one.bounds
             for read in (one.written, *one.read):
                 for axis, index in enumerate(read.bare if read.tensor == name else ()):
-                    fits = index and bounds.get(index) == (Number(0), extents[axis])
+                    fits = index and one.bounds.get(index) == (Number(0), extents[axis])
                     if index and fits and index not in known.values():
                         known.setdefault(axis, index)
         names = [known.get(axis, f"{name}.{axis}") for axis in range(len(extents))]
@@ -129,4 +203,4 @@ class _Fusing:
         )
         whole = Read(name, tuple(map(Index, names)))
         value = IDENTITY[line.statement.reduction]
-        return Line(Accumulate(whole, Reduction.SET, value, ranges))
+        return Line(Accumulate(whole, Reduction.SET, value, ranges), first=True)

@@ -152,17 +152,6 @@ def _is_shifted(subscript: Expression, index: str) -> bool:
 # -------------------------------------------------------------------------------- first writes
 
 
-def mark_first(lines: Iterable[Line], tensors: Tensors, touched: Iterable[str]) -> tuple[Line, ...]:
-    """The lines, with `first` set where it is true. `touched`: tensors that hold something before."""
-    seen, marked = set(touched), []
-    for line in lines:
-        name = line.target.tensor
-        first = name not in seen and covers(line, tensors[name].extents)
-        marked.append(replace(line, first=first))
-        seen.update(read.tensor for read in (line.target, *line.reads()))
-    return tuple(marked)
-
-
 def maps_first(
     lines: Sequence[Line], tensors: Tensors, touched: Container[str]
 ) -> tuple[Line, ...]:
@@ -179,9 +168,9 @@ def maps_first(
         whole = next((x for x in writers if covers(x, extents) and not x.reduced), None)
         if whole is None or whole is writers[0]:
             continue
-        late = writers[: writers.index(whole)]
-        rest = [line for line in ordered if line not in late]
-        place = rest.index(whole) + 1
+        late = writers[: next(i for i, line in enumerate(writers) if line is whole)]
+        rest = [line for line in ordered if all(line is not other for other in late)]
+        place = next(i for i, line in enumerate(rest) if line is whole) + 1
         ordered = [*rest[:place], *late, *rest[place:]]
     return tuple(ordered)
 

@@ -1,0 +1,62 @@
+"""What of a block has to run in its order, and what may run before or after it for all times at once.
+
+The core of a block are the statements on a cycle of dependences, and those between them. What the
+core does not reach comes before: `Ra[t,b,j] += WxR[j,k] * x[t,b,k]`. What it reaches, but does not
+need, comes after: the gradients of weights. There the block's index is one like any other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from loopgrad.ir import walk
+from loopgrad.ir.nodes import Reduction
+from loopgrad.schedule import Nest
+
+
+@dataclass(frozen=True, slots=True)
+class Fission:
+    """The nests of a block's body, in order, in three parts."""
+
+    before: tuple[Nest, ...]
+    core: tuple[Nest, ...]
+    after: tuple[Nest, ...]
+
+
+def fission(body: Sequence[Nest]) -> Fission:
+    """The parts of a block. Each may be empty; without a cycle there is nothing but `before`."""
+    needs = [{j for j, other in enumerate(body) if _needs(nest, other)} for nest in body]
+    reached = _closure(needs)  # of each nest, all that it needs
+    cyclic = {i for i, all_needed in enumerate(reached) if i in all_needed}
+    after_cycle = {i for i, needed in enumerate(reached) if needed & cyclic} | cyclic
+    core = {i for i in after_cycle if i in cyclic or any(i in reached[cycle] for cycle in cyclic)}
+    return Fission(
+        tuple(nest for i, nest in enumerate(body) if i not in after_cycle),
+        tuple(nest for i, nest in enumerate(body) if i in core),
+        tuple(nest for i, nest in enumerate(body) if i in after_cycle - core),
+    )
+
+
+def _needs(nest: Nest, other: Nest) -> bool:
+    """Does the nest read what the other one writes, or update what the other one sets first?"""
+    written = other.statement.target.tensor
+    if any(read.tensor == written for read in walk.statement_reads(nest.statement)):
+        return True
+    sets = other.statement.reduction is Reduction.SET
+    adds = nest.statement.reduction is not Reduction.SET
+    return sets and adds and nest.statement.target.tensor == written
+
+
+def _closure(needs: Sequence[set[int]]) -> list[set[int]]:
+    """All that each needs, by way of others too."""
+    reached = [set(direct) for direct in needs]
+    changed = True
+    while changed:
+        changed = False
+        for one in reached:
+            more = set().union(*(reached[j] for j in one)) - one
+            if more:
+                one |= more
+                changed = True
+    return reached

@@ -1,0 +1,103 @@
+"""The core of a block over time: the batch over threads outside of it, weights packed before it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from loopgrad.ir import walk
+from loopgrad.ir.nodes import Accumulate, Index, Read
+from loopgrad.schedule import Loop
+from loopgrad.schedule.contractions import roles
+from loopgrad.schedule.lines import Access, Line, access
+from loopgrad.schedule.nesting import Nesting
+from loopgrad.schedule.phases import Tree, packed, within_block
+from loopgrad.schedule.sharing import Names, common
+from loopgrad.schedule.tree import Blocks, Mark, Node, Over
+
+
+def recurrence(lines: Sequence[Line], loops: Sequence[Loop], names: Names) -> Tree:
+    """The lines of a block's core, in its loops.
+
+    Where an index is unreduced, and at the same axis of every tensor that the core writes, its
+    values have nothing to do with each other: each thread takes some of them through all times, and
+    waits for no other.
+    """
+    lines = [_named(line, loops) for line in lines]
+    order = tuple(loop.index for loop in loops)
+    batch = _batch(lines, order)
+    if batch is None:
+        nodes = Nesting().nest(lines, order)
+        return Tree((_looped(nodes, loops),))
+    lower, upper = lines[0].bounds[batch]
+    within = common([within_block(line, batch) for line in lines], batch, names)
+    packs, known = packed(_constant(within, order), names)
+    nodes = Nesting(packs=known).nest(within, order)
+    body = (*packs, _looped(nodes, loops))
+    return Tree((Blocks(batch, lower, upper, None, body, Mark.PARALLEL),))
+
+
+def _looped(nodes: tuple[Node, ...], loops: Sequence[Loop]) -> Node:
+    for loop in reversed(loops):
+        over = Over(loop.index, loop.lower, loop.upper, nodes, descending=loop.descending)
+        nodes = (over,)
+    return nodes[0]
+
+
+def _named(line: Line, loops: Sequence[Loop]) -> Line:
+    """The line with the block's own names for the block's indices, which stand first."""
+    ranges = line.statement.ranges
+    renamed = {
+        r.index: Index(loop.index)
+        for r, loop in zip(ranges, loops, strict=False)
+        if r.index != loop.index
+    }
+    if not renamed:
+        return line
+    statement = walk.map_statement(
+        replace(line.statement, ranges=()), lambda e: walk.substitute(e, renamed)
+    )
+    outer = tuple(replace(r, index=loop.index) for r, loop in zip(ranges, loops, strict=False))
+    inner = tuple(
+        walk.rebuild_range(r, lambda e: walk.substitute(e, renamed)) for r in ranges[len(loops) :]
+    )
+    unproved = tuple(
+        read
+        for read in (walk.substitute(read, renamed) for read in line.unproved)
+        if isinstance(read, Read)
+    )
+    assert isinstance(statement, Accumulate)
+    line = replace(line, statement=replace(statement, ranges=(*outer, *inner)), unproved=unproved)
+    return replace(line, roles=roles(line) if line.roles else None)
+
+
+def _batch(lines: Sequence[Line], order: tuple[str, ...]) -> str | None:
+    """An index that each line has, and keeps; the one that stands first in memory."""
+    written = {line.written.tensor for line in lines}
+    for index in lines[0].indices:
+        if index in order or any(index not in line.kept for line in lines):
+            continue
+        if any(line.bound_by[index] for line in lines):
+            continue
+        uses = [
+            one for line in lines for one in (line.written, *line.read) if one.tensor in written
+        ]
+        if all(_axis(one.tensor, index, uses) is not None for one in uses):
+            return index
+    return None
+
+
+def _axis(tensor: str, index: str, uses: Sequence[Access]) -> int | None:
+    """The axis at which every use of the tensor has the index alone."""
+    axes = {one.axis_of(index) for one in uses if one.tensor == tensor}
+    return axes.pop() if len(axes) == 1 else None
+
+
+def _constant(lines: Sequence[Line], order: tuple[str, ...]) -> Iterator[Line]:
+    """The contractions whose right sides are the same at all times."""
+    written = {line.written.tensor for line in lines}
+    for line in lines:
+        if line.roles is not None and not set(line.roles.batch) - set(order):
+            reads = list(map(access, walk.reads(line.roles.right)))
+            if not any(one.indices & set(order) or one.tensor in written for one in reads):
+                yield line
