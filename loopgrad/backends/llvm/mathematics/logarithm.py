@@ -51,14 +51,15 @@ def _special(w: Lanes, x: str, result: str) -> str:
     return w.select(w.compare("oeq", x, w.number(0.0)), w.number(-math.inf), result)
 
 
-def _log_of_product(w: Lanes, k: str, m1: str) -> str:
-    """log(2**k (1 + m1)), as in fdlibm's e_log.c."""
-    f = format_of(w)
-    s = w.divide(m1, w.add(m1, w.number(2.0)))
+def _log_of_product(w: Lanes, k: str, f: str) -> str:
+    """log(2**k (1 + f)).
+
+    log(1 + f) = 2s + s R(s**2) with s = f / (f + 2), and 2s = f - s f: the rounding of s counts little.
+    """
+    form = format_of(w)
+    s = w.divide(f, w.add(f, w.number(2.0)))
     z = w.multiply(s, s)
-    r = w.multiply(z, w.polynomial(z, f.log))
-    half_square = w.multiply(w.multiply(w.number(0.5), m1), m1)
-    leading, rest = map(w.number, f.log_ln2)
-    correction = w.fused(k, rest, w.multiply(s, w.add(half_square, r)))
-    inner = w.subtract(w.subtract(half_square, correction), m1)
-    return w.subtract(w.multiply(k, leading), inner)
+    leading, rest = map(w.number, form.log_ln2)
+    less = w.fused(w.negative(z), w.polynomial(z, form.log), f)
+    correction = w.fused(s, less, w.negative(w.multiply(k, rest)))
+    return w.fused(k, leading, w.subtract(f, correction))
