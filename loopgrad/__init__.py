@@ -27,6 +27,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, overload
 
 if TYPE_CHECKING:
+    from loopgrad.backends.thread_count import get_num_threads, set_num_threads
     from loopgrad.checking.judging import check
     from loopgrad.diagnostics import ProgramError, ProgramWarning
     from loopgrad.frontend.library import lib, load
@@ -47,6 +48,7 @@ _PLACES = {
     "loopgrad.frontend.library": "lib load",
     "loopgrad.pipeline": "compile",
     "loopgrad.functions": "vjp jvp value_and_grad",
+    "loopgrad.backends.thread_count": "set_num_threads get_num_threads",
     "loopgrad.simplify.equality": "equal",
     "loopgrad.checking.judging": "check",
     # for Python functions that become programs
@@ -68,6 +70,7 @@ __all__ = [
     "compile",
     "equal",
     "extents",
+    "get_num_threads",
     "index",
     "indices",
     "jvp",
@@ -76,6 +79,7 @@ __all__ = [
     "loop",
     "over",
     "program",
+    "set_num_threads",
     "tensor",
     "value_and_grad",
     "vjp",

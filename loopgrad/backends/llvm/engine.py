@@ -11,13 +11,14 @@ from typing import Any
 
 import llvmlite.binding as llvm
 
-from loopgrad.backends.llvm import objects, symbols
+from loopgrad.backends.llvm import forks, objects, symbols
 from loopgrad.backends.llvm.machine import this_machine
 from loopgrad.backends.llvm.passes import LITERAL, Passes
 from loopgrad.backends.llvm.scratch import SIZE
 from loopgrad.backends.llvm.text import Module
 
 _lock = threading.Lock()  # LLVM's global context is for one thread at a time
+forks.hold(_lock)
 _libraries: dict[tuple[str, Passes], Loaded] = {}  # for good: others hold their addresses
 
 

@@ -21,6 +21,9 @@ PROVIDERS = {
     "loopgrad_product_f32": "loopgrad.backends.llvm.products.single",
     "loopgrad_pack_f64": "loopgrad.backends.llvm.products.double",
     "loopgrad_product_f64": "loopgrad.backends.llvm.products.double",
+    "loopgrad_system_": "loopgrad.backends.llvm.system",
+    "loopgrad_parallel": "loopgrad.backends.llvm.threads",
+    "loopgrad_num_threads": "loopgrad.backends.llvm.threads",
 }
 
 _DECLARED = re.compile(r"^declare [^@\n]*@([\w.$]+)\(", re.MULTILINE)
