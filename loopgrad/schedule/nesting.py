@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
 from loopgrad.ir.nodes import Accumulate, Apply, Expression, Number, Reduction
+from loopgrad.schedule.blocking import packable, packed, split, triangle
 from loopgrad.schedule.choosing import gaining, loop_order, vector_index
 from loopgrad.schedule.contractions import product
-from loopgrad.schedule.lines import Line
+from loopgrad.schedule.lines import Bounds, Line
+from loopgrad.schedule.sharing import Names
 from loopgrad.schedule.staging import stage
-from loopgrad.schedule.tree import Mark, Node, Over, Product, Step
+from loopgrad.schedule.tree import Blocks, Mark, Node, Over, Product, Step, block_from
+
+# Rows of a product that are worked on while they are in a cache: a multiple of the tiles' heights.
+# FEWER where each stands for as many as another index has values.
+ROWS, FEWER = 48, 4
 
 # What an accumulation starts from.
 IDENTITY: dict[Reduction, Expression] = {
@@ -27,17 +33,20 @@ class Nesting:
     """Builds the trees of one phase.
 
     copied: tensors of which each thread has a copy, which starts at the identity.
-    packs: the names under which contractions find their right sides, by the `id` of their roles.
+    whole: tensors of which elements may be written that no line writes, as nobody reads them.
     """
 
     def __init__(
-        self, copied: frozenset[str] = frozenset(), packs: Mapping[int, str] | None = None
+        self, names: Names, copied: frozenset[str] = frozenset(), whole: Collection[str] = ()
     ):
+        self.names = names
         self.copied = copied
-        self.packs = packs or {}
+        self.whole = whole
+        self.packs: dict[int, str] = {}  # of the contractions, by the `id` of their roles
 
     def nest(self, lines: Sequence[Line], around: tuple[str, ...]) -> tuple[Node, ...]:
         """The lines under loops over their indices that are not `around`."""
+        lines = [without_unblocked(line, lines) for line in lines]
         return self._loops(lines, loop_order(lines, around), around, False)
 
     def _loops(
@@ -47,11 +56,13 @@ class Nesting:
         if not order:
             return tuple(self._node(line, around) for line in lines)
         index, *rest = order
+        if not lanes and wants_blocks(lines, index):
+            return self._in_blocks(lines, order, around)
+        lines = [row_by_row(line, index) for line in lines]
         apart = _never if lanes else _Conflicts(lines, index, around)
         positions = stage(lines, index, lambda x: index in x.loops, apart)
         nodes: list[Node] = []
-        for position in sorted(set(positions)):
-            here = [x for x, p in zip(lines, positions, strict=True) if p == position]
+        for position, here in positioned(lines, positions):
             if position % 2:
                 nodes += self._loops(here, rest, around, lanes)
                 continue
@@ -74,6 +85,44 @@ class Nesting:
         vector = not lanes and vector_index(lines, around) == index
         body = self._loops(lines, rest, (*around, index), lanes or vector)
         yield Over(index, lower, upper, body, Mark.VECTOR if vector else Mark.SEQUENTIAL)
+
+    # --------------------------------------------------------------------------------- blocks
+
+    def _in_blocks(
+        self, lines: Sequence[Line], order: Sequence[str], around: tuple[str, ...]
+    ) -> tuple[Node, ...]:
+        """The lines in blocks of the first index of the order, where products are among them."""
+        index = order[0]
+        positions = stage(lines, index, lambda x: index in x.indices)
+        nodes: list[Node] = []
+        for position, here in positioned(lines, positions):
+            if position % 2 or not wants_blocks(here, index):
+                plain = [row_by_row(line, index) for line in here]
+                nodes += self._loops(plain, order, around, False)
+            else:
+                lower, upper = here[0].bounds[index]
+                nodes += self.blocks(here, index, (lower, upper), around)
+        return tuple(nodes)
+
+    def blocks(
+        self, lines: Sequence[Line], index: str, bounds: Bounds, around: tuple[str, ...]
+    ) -> Iterator[Node]:
+        """Blocks of the index, behind what they start from and what they have in common."""
+        started: list[Line] = []
+        for line in lines:
+            if line.first and index in line.reduced and line.written.tensor not in self.copied:
+                yield from self._start(line, around)
+                line = replace(line, first=False)
+            started.append(line)
+        packs, known = packed(packable(started, index, around), self.names)
+        self.packs.update(known)
+        yield from packs
+        several = any(line.roles is not None and len(line.roles.m) > 1 for line in lines)
+        within = [part for line in started for part in split(line, index, self.whole)]
+        body = self.nest(within, around)
+        yield Blocks(index, *bounds, FEWER if several else ROWS, body)
+
+    # -------------------------------------------------------------------------------- starting
 
     def _needs_start(
         self, line: Line, index: str, around: tuple[str, ...], rest: Sequence[str]
@@ -101,6 +150,35 @@ class Nesting:
         starts = line.first and line.written.tensor not in self.copied
         starts = starts and not any(i in line.reduced for i in path[:-1])
         return Step(replace(line.statement, ranges=(), span=None), starts, line.unproved)
+
+
+def positioned(lines: Sequence[Line], positions: Sequence[int]) -> Iterator[tuple[int, list[Line]]]:
+    """The lines by position, in order."""
+    for position in sorted(set(positions)):
+        yield position, [x for x, p in zip(lines, positions, strict=True) if p == position]
+
+
+def wants_blocks(lines: Sequence[Line], index: str) -> bool:
+    """Is it a row of a product, and is something else done to the rows?"""
+    having = [line for line in lines if index in line.indices and not is_blocked(line, index)]
+    rows = any(line.roles is not None and index in line.roles.m for line in having)
+    return rows and any(line.roles is None for line in having)
+
+
+def row_by_row(line: Line, index: str) -> Line:
+    """The line; no product, where one of its sums ends at the index, which is not in blocks."""
+    return line if triangle(line, index) is None else replace(line, roles=None)
+
+
+def without_unblocked(line: Line, lines: Sequence[Line]) -> Line:
+    if line.roles is None:
+        return line
+    outer = frozenset().union(*line.bound_by.values()) & set(line.indices)
+    return replace(line, roles=None) if any(not wants_blocks(lines, i) for i in outer) else line
+
+
+def is_blocked(line: Line, index: str) -> bool:
+    return line.bounds[index][0] == block_from(index)
 
 
 def _never(line: Line, other: Line) -> bool:
