@@ -6,6 +6,7 @@ Each derives a program once, compiles it, and keeps both with the program that i
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -14,7 +15,9 @@ from numpy.typing import NDArray
 from loopgrad.analysis.facts import Facts
 from loopgrad.analysis.infer import infer
 from loopgrad.backends.kernel import BoundCall, Kernel
+from loopgrad.cache.answers import kept
 from loopgrad.diagnostics import listing, suggestion
+from loopgrad.ir.memo import final, remember
 from loopgrad.ir.nodes import Extent, Input, Program
 from loopgrad.ir.operations import ElementType
 from loopgrad.ir.printer import show_expression
@@ -149,13 +152,9 @@ class Reverse:
         self.differentiable = {i.name for i in program.inputs if i.differentiable}
         self.results = tuple(r.name for r in program.results)
         self.integer = _integer_tensors(infer(program))
-        self.backward_program = program.backward(wrt, batch) if self._has_gradients() else None
-        if self.backward_program is not None:
-            # Stable together: the backward reads what the forward may hold, such as `Z'` for `Z`.
-            from loopgrad.stable.joint import stable_pair  # loaded by those who differentiate
-
-            pair = stable_pair(program, self.backward_program)
-            program, self.backward_program = pair or (program, self.backward_program)
+        self.backward_program: Program | None = None
+        if self._has_gradients():
+            program, self.backward_program = _differentiated(program, wrt, batch)
         facts = infer(program)
         read = [i.name for i in self.backward_program.inputs] if self.backward_program else []
         self.residuals = tuple(name for name in read if name in facts.tensors)
@@ -213,6 +212,33 @@ class Reverse:
                 if name is not None:
                     cast[name] = array
         return cast
+
+
+def _differentiated(
+    program: Program, wrt: tuple[str, ...] | None, batch: Batch
+) -> tuple[Program, Program]:
+    """What runs as forward and as backward; from an earlier process, where one has derived them."""
+    first, facts, second = kept(
+        "pair", (program, wrt, batch), lambda: _derived_pair(program, wrt, batch)
+    )
+    if first is None:
+        return program, replace(second, primal=program)
+    remember(infer, first, facts)
+    return final(first), final(second)
+
+
+def _derived_pair(
+    program: Program, wrt: tuple[str, ...] | None, batch: Batch
+) -> tuple[Program | None, Facts | None, Program]:
+    """No first program where it is the one given, which its backward then does not name."""
+    from loopgrad.stable.joint import stable_pair  # loaded by those who differentiate
+
+    backward = program.backward(wrt, batch)
+    # Stable together: the backward reads what the forward may hold, such as `Z'` for `Z`.
+    pair = stable_pair(program, backward)
+    if pair is None:
+        return None, None, replace(backward, primal=None)
+    return pair[0], infer(pair[0]), pair[1]
 
 
 # ----------------------------------------------------------------------------------- forward mode

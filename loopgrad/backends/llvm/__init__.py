@@ -20,6 +20,7 @@ from loopgrad.backends.llvm.layout import (
     CONSTANT_BITS,
     EXTENT_BITS,
     RECORD_HEAD,
+    ErrorSite,
     Layout,
     Variant,
 )
@@ -28,6 +29,7 @@ from loopgrad.backends.recycling import Scratch
 
 if TYPE_CHECKING:
     from loopgrad.backends.llvm.engine import Code
+    from loopgrad.backends.llvm.passes import Passes
 
 THREADS = 1  # that a call may use
 
@@ -90,7 +92,7 @@ class LLVMRunner:
             )
         if failed:
             details = np.array(record, np.int64)
-            raise layout.sites[details[0] - 1](details[RECORD_HEAD:])
+            raise self._sites(layout)[details[0] - 1](details[RECORD_HEAD:])
 
     def scratch(self, call: BoundCall) -> int | None:
         """The bytes that `run` takes beside the call's arrays; None for too many to count."""
@@ -113,12 +115,19 @@ class LLVMRunner:
                     found = self._compiled[variant] = _compile(self.task, variant)
         return found
 
+    def _sites(self, layout: Layout) -> list[ErrorSite]:
+        """The places that may fail, which are known once the text is written."""
+        with self._lock:
+            if not layout.sites:
+                _emit(self.task, layout)
+        return layout.sites
+
     def text(self, real: str = "double", optimized: bool = False) -> str:
         """The LLVM text of the program, for those who want to look."""
         from loopgrad.backends.llvm import engine
 
-        text = _emit(self.task, Layout(self.task, Variant(real, False, False)))
-        return str(engine.optimized(text)) if optimized else text
+        text, passes = _emit(self.task, Layout(self.task, Variant(real, False, False)))
+        return str(engine.optimized(text, passes)) if optimized else text
 
 
 def _variant_of(call: BoundCall) -> Variant:
@@ -130,18 +139,20 @@ def _variant_of(call: BoundCall) -> Variant:
 
 
 def _compile(task: Task, variant: Variant) -> Compiled:
-    from loopgrad.backends.llvm import emit, engine
+    from loopgrad.backends.llvm import known
 
     layout = Layout(task, variant)
-    return Compiled(layout, engine.compile_text(_emit(task, layout), emit.ENTRY))
+    return Compiled(layout, known.code(task, variant, lambda: _emit(task, layout)))
 
 
-def _emit(task: Task, layout: Layout) -> str:
-    from loopgrad.backends.llvm import emit, engine
+def _emit(task: Task, layout: Layout) -> tuple[str, Passes]:
+    """The text, and the passes for it; `layout` is filled with the places that may fail."""
+    from loopgrad.backends.llvm import emit, engine, passes
     from loopgrad.schedule import default
 
     scheduled = default.literal(task.facts, task.safety)
-    return emit.emit(scheduled, layout, engine.new_module(layout.variant.real))
+    text = emit.emit(scheduled, layout, engine.new_module(layout.variant.real))
+    return text, passes.LITERAL
 
 
 def prepare(task: Task) -> LLVMRunner:

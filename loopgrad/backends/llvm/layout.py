@@ -31,6 +31,7 @@ EXTENT_BITS, CONSTANT_BITS = 40, 20
 # every extension module and so is fixed. To ask Python for the address takes microseconds.
 ARRAY_HEAD = object.__basicsize__
 
+ENTRY = "loopgrad_run"  # the name of the entry function
 RECORD_HEAD = 2  # site, executed statements
 
 
