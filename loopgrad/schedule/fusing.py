@@ -24,7 +24,7 @@ from loopgrad.schedule.contractions import with_roles
 from loopgrad.schedule.fission import fission
 from loopgrad.schedule.lines import Line, aligned, covers, maps_first
 from loopgrad.schedule.narrowing import narrowed
-from loopgrad.schedule.nesting import IDENTITY
+from loopgrad.schedule.nesting import identity
 from loopgrad.schedule.phases import Tree, trees
 from loopgrad.schedule.recurrences import recurrence
 from loopgrad.schedule.requirements import required
@@ -185,18 +185,22 @@ class _Fusing:
     def _unguarded(self, line: Line) -> Line:
         """`T = e   if c`, where nothing has written T: `T = e if c else 0`, which writes all of T."""
         statement = line.statement
-        if statement.guard is None:
+        if statement.guard is None or line.reduced:
             return line
-        value = Conditional(statement.guard, statement.value, IDENTITY[statement.reduction])
+        element = self.tensors[line.written.tensor].element
+        start = identity(statement.reduction, element)
+        value = Conditional(statement.guard, statement.value, start)
         whole = replace(line, statement=replace(statement, value=value, guard=None))
         return whole if covers(whole, self.tensors[line.written.tensor].extents) else line
 
     def _is_enough(self, line: Line, lines: Iterable[Line]) -> bool:
         """Does the line write every element that anyone uses: those with `u <= t`?"""
         tensor = line.written.tensor
-        if tensor in self.results or tensor in self.seen or line.statement.guard is not None:
+        if tensor in self.results or tensor in self.seen:
             return False
         if line.statement.reduction is Reduction.SET and line.reduced:
+            return False
+        if line.statement.guard is not None and not line.reduced:
             return False
         if uses_alike(tensor, lines):
             self.whole.add(tensor)
@@ -218,5 +222,5 @@ class _Fusing:
             Range(index, Number(0), extent) for index, extent in zip(names, extents, strict=True)
         )
         whole = Read(name, tuple(map(Index, names)))
-        value = IDENTITY[line.statement.reduction]
+        value = identity(line.statement.reduction, self.tensors[name].element)
         return Line(Accumulate(whole, Reduction.SET, value, ranges), first=True)

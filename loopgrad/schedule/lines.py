@@ -176,10 +176,14 @@ def maps_first(
 
 
 def covers(line: Line, extents: Sequence[Expression]) -> bool:
-    """Does the line write every element of its target? `for b, j, i:  T[j,b] += ...`, T being [J,B]."""
+    """Does the line write every element of its target? `for b, j, i:  T[j,b] += ...`, T being [J,B].
+
+    A guard keeps a reduction from some of what it reads, not from what it writes.
+    """
     bounds = line.bounds
     subscripts = [s.name for s in line.target.subscripts if isinstance(s, Index)]
-    if line.statement.guard is not None or len(set(subscripts)) < len(extents):
+    guarded = line.statement.guard is not None and not line.reduced
+    if guarded or len(set(subscripts)) < len(extents):
         return False
     if line.statement.reduction is Reduction.SET and line.reduced:
         return False

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
-from loopgrad.ir.nodes import Accumulate, Apply, Expression, Number, Reduction
+from loopgrad.ir import walk
+from loopgrad.ir.nodes import Accumulate, Expression, Reduction
+from loopgrad.ir.operations import ElementType
 from loopgrad.schedule.blocking import packable, packed, split, triangle
 from loopgrad.schedule.choosing import gaining, loop_order, vector_index
 from loopgrad.schedule.contractions import product
@@ -18,15 +20,20 @@ from loopgrad.schedule.tree import Blocks, Mark, Node, Over, Product, Step, bloc
 # FEWER where each stands for as many as another index has values.
 ROWS, FEWER = 48, 4
 
-# What an accumulation starts from.
-IDENTITY: dict[Reduction, Expression] = {
-    Reduction.ADD: Number(0.0),
-    Reduction.SUBTRACT: Number(0.0),
-    Reduction.MULTIPLY: Number(1.0),
-    Reduction.MAXIMUM: Apply("neg", (Number(float("inf")),)),
-    Reduction.MINIMUM: Number(float("inf")),
-    Reduction.SET: Number(0.0),
+# What an accumulation starts from: a floating one, and one of integers.
+_IDENTITIES: dict[Reduction, tuple[float, int]] = {
+    Reduction.ADD: (0.0, 0),
+    Reduction.SUBTRACT: (0.0, 0),
+    Reduction.MULTIPLY: (1.0, 1),
+    Reduction.MAXIMUM: (float("-inf"), -(2**63)),
+    Reduction.MINIMUM: (float("inf"), 2**63 - 1),
+    Reduction.SET: (0.0, 0),
 }
+
+
+def identity(reduction: Reduction, element: ElementType) -> Expression:
+    real, integer = _IDENTITIES[reduction]
+    return walk.number(real if element is ElementType.FLOAT else integer)
 
 
 class Nesting:
@@ -63,6 +70,9 @@ class Nesting:
         positions = stage(lines, index, lambda x: index in x.loops, apart)
         nodes: list[Node] = []
         for position, here in positioned(lines, positions):
+            if len(here) < len(lines) and not lanes:
+                # The fewer lines may want another order.
+                rest = [i for i in loop_order(here, around) if i != index]
             if position % 2:
                 nodes += self._loops(here, rest, around, lanes)
                 continue
@@ -139,7 +149,8 @@ class Nesting:
     def _start(self, line: Line, around: tuple[str, ...]) -> tuple[Node, ...]:
         statement = line.statement
         ranges = tuple(r for r in statement.ranges if r.index in line.kept)
-        value = IDENTITY[statement.reduction]
+        element = self.names.tensors[line.written.tensor].element
+        value = identity(statement.reduction, element)
         start = Accumulate(line.target, Reduction.SET, value, ranges)
         return self.nest([Line(start, first=True)], around)
 
