@@ -8,11 +8,10 @@ from dataclasses import replace
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Accumulate, Index, Read
 from loopgrad.schedule import Loop
-from loopgrad.schedule.blocking import packed, within_block
 from loopgrad.schedule.contractions import roles
 from loopgrad.schedule.lines import Access, Line, access
 from loopgrad.schedule.nesting import Nesting
-from loopgrad.schedule.phases import Tree
+from loopgrad.schedule.phases import Tree, packed, within_block
 from loopgrad.schedule.sharing import Names, common
 from loopgrad.schedule.tree import Blocks, Mark, Node, Over
 
@@ -28,14 +27,12 @@ def recurrence(lines: Sequence[Line], loops: Sequence[Loop], names: Names) -> Tr
     order = tuple(loop.index for loop in loops)
     batch = _batch(lines, order)
     if batch is None:
-        nodes = Nesting(names).nest(lines, order)
+        nodes = Nesting().nest(lines, order)
         return Tree((_looped(nodes, loops),))
     lower, upper = lines[0].bounds[batch]
     within = common([within_block(line, batch) for line in lines], batch, names)
     packs, known = packed(_constant(within, order), names)
-    nesting = Nesting(names)
-    nesting.packs.update(known)
-    nodes = nesting.nest(within, order)
+    nodes = Nesting(packs=known).nest(within, order)
     body = (*packs, _looped(nodes, loops))
     return Tree((Blocks(batch, lower, upper, None, body, Mark.PARALLEL),))
 
