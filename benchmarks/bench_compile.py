@@ -67,7 +67,7 @@ def measure(text: str, shapes: list[tuple[int, ...]], runs: int) -> list[float]:
 def layers() -> None:
     """Prints LLVM's part of the compilation of layers."""
     import loopgrad as lg
-    from loopgrad.backends.llvm import emit, engine
+    from loopgrad.backends.llvm import engine
 
     lib = lg.lib
     engine.load("define void @nothing() { ret void }")  # LLVM gets ready
@@ -77,7 +77,7 @@ def layers() -> None:
         for each in (program, program.backward()):
             text = lg.compile(each).runner.text()
             start = time.process_time()
-            engine.compile_text(text, emit.ENTRY)
+            engine.load(text)
             taken.append((time.process_time() - start) * 1e3)
         print(f"{program.name:24} {taken[0]:10.0f} ms {taken[1]:10.0f} ms")
 

@@ -16,13 +16,15 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, cast
 
-from loopgrad.analysis.facts import Facts
+from loopgrad.analysis.facts import Facts, Safety
 from loopgrad.analysis.infer import infer
 from loopgrad.analysis.unused import unused
 from loopgrad.analysis.validity import validate
 from loopgrad.backends.kernel import Backend, Kernel, Task
+from loopgrad.cache.answers import kept
 from loopgrad.diagnostics import ProgramWarning, listing, render, suggestion
 from loopgrad.frontend.unfold import unfold
+from loopgrad.ir.memo import is_final, once_per_program, remember
 from loopgrad.ir.nodes import Program
 
 
@@ -113,10 +115,27 @@ def compile(program: Program | str, backend: str = "llvm", optimize: bool = True
 
 def stable(program: Program) -> Program:
     """The program that runs in its stead: equal in real numbers, and neither overflows nor cancels."""
+    found = None if is_final(program) else _stable_form(program)
+    return program if found is None else found
+
+
+@once_per_program
+def _stable_form(program: Program) -> Program | None:
+    """The form, from an earlier process where one has found it; None for the program itself."""
+    answer = kept("stable", program, lambda: _found_form(program))
+    if answer is None:
+        return None
+    form, facts, safety = answer
+    remember(infer, form, facts)
+    remember(validate, form, safety)
+    return form
+
+
+def _found_form(program: Program) -> tuple[Program, Facts, Safety] | None:
     from loopgrad.stable.stabilize import stabilized  # not needed to read a program
 
     found = stabilized(program)
-    return program if found is None else found
+    return None if found is None else (found, infer(found), validate(found))
 
 
 def compile_returning(program: Program, results: Sequence[str], extra: Sequence[str]) -> Kernel:

@@ -16,7 +16,7 @@ ROOT = Path(loopgrad.__file__).parent
 # strangers: none of them stands in another's row.
 BELOW = {
     "diagnostics": "",
-    "cache": "",
+    "cache": "diagnostics",
     "ir": "diagnostics",
     "analysis": "ir diagnostics",
     "frontend": "analysis ir diagnostics",

@@ -6,6 +6,7 @@ with the places in a text that they come from. They are pickled; reading lets no
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
 import pickle
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from loopgrad.cache import files, keys
+from loopgrad.diagnostics import Source
 
 Answer = TypeVar("Answer")
 
@@ -33,19 +35,53 @@ def kept(kind: str, given: Any, make: Callable[[], Answer]) -> Answer:
 
     kind: names the function. given: all that its answer depends on, beside loopgrad itself.
     """
-    if files.folder() is None:
+    key = _key(kind, given)
+    if key is None:
         return make()
-    key = keys.key(keys.program_version(), kind, pickle.dumps(given, PROTOCOL))
     contents = files.read(kind, key)
     if contents is not None:
         try:
-            answer: Answer = _Records(io.BytesIO(contents)).load()
+            answer: Answer = read(contents)
             return answer
         except Exception:  # whole, but not what this version writes: as good as none
             files.counts[f"unreadable {kind}"] += 1
     answer = make()
-    files.write(kind, key, pickle.dumps(answer, PROTOCOL))
+    with contextlib.suppress(RecursionError):
+        files.write(kind, key, pickle.dumps(answer, PROTOCOL))
     return answer
+
+
+def _key(kind: str, given: Any) -> str | None:
+    """Where the answer is kept; None for nowhere."""
+    if files.folder() is None:
+        return None
+    try:
+        return keys.key(keys.program_version(), kind, spelled(given))
+    except RecursionError:  # nested too deeply
+        return None
+
+
+def read(contents: bytes) -> Any:
+    """A pickle of records. Raises UnpicklingError, and others, for anything else."""
+    return _Records(io.BytesIO(contents)).load()
+
+
+def spelled(value: Any) -> bytes:
+    """The value as bytes: the same for values that are equal, their places included."""
+    written = io.BytesIO()
+    speller = _Speller(written, PROTOCOL)
+    speller.fast = (
+        True  # what is shared is written as if it were not: that is no property of a value
+    )
+    speller.dump(value)
+    return written.getvalue()
+
+
+class _Speller(pickle.Pickler):
+    def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, Source):  # each place in it would hold it all
+            return str, (keys.key(value.name, value.text),)
+        return NotImplemented
 
 
 class _Records(pickle.Unpickler):

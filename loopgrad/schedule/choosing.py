@@ -145,13 +145,18 @@ def loop_order(lines: Sequence[Line], outside: Iterable[str]) -> tuple[str, ...]
     small reductions, which run in the lanes' registers.
     """
     around = list(outside)
-    indices = [i for i in dict.fromkeys(i for x in lines for i in x.loops) if i not in around]
+    looping = dict.fromkeys(i for x in lines for i in (x.indices if x.bounding else x.loops))
+    indices = [i for i in looping if i not in around]
     vector = vector_index(lines, around)
-    depths = {i: depth(lines, i) for i in indices}
-    rest = sorted((i for i in indices if i != vector), key=lambda i: depths[i])
+    places = {i: (round(4 * depth(lines, i)), -_weight_with(lines, i)) for i in indices}
+    rest = sorted((i for i in indices if i != vector), key=lambda i: places[i])
     inner = [i for i in rest if vector is not None and _runs_inside(lines, i, vector)]
     ordered = [i for i in rest if i not in inner]
     return _after_bounds(lines, [*ordered, *([vector] if vector else []), *inner])
+
+
+def _weight_with(lines: Sequence[Line], index: str) -> int:
+    return sum(weight(line) for line in lines if index in line.indices)
 
 
 def _runs_inside(lines: Sequence[Line], index: str, vector: str) -> bool:

@@ -12,7 +12,7 @@ from functools import reduce
 
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Apply, Expression, Number, Read, Reduction
-from loopgrad.schedule.lines import Line, Roles
+from loopgrad.schedule.lines import Line, Roles, is_shifted
 from loopgrad.schedule.tree import Dimension, Pack, Product
 
 
@@ -22,7 +22,7 @@ def roles(line: Line) -> Roles | None:
     last = line.written.bare[-1] if line.written.bare else None
     if statement.reduction not in (Reduction.ADD, Reduction.SUBTRACT) or statement.guard:
         return None
-    if line.unproved or last is None or not line.reduced or line.bounding:
+    if line.unproved or last is None or not line.reduced or not _are_plain_bounds(line):
         return None
     if any(line.written.axis_of(i) is None for i in line.kept):
         return None
@@ -33,6 +33,18 @@ def roles(line: Line) -> Roles | None:
         return None
     right += [f for f in factors if not walk.indices_of(f)]
     return _assigned(line, left, right)
+
+
+def _are_plain_bounds(line: Line) -> bool:
+    """Does at most one bound hang on an index: an upper one, as in `u <= t`?"""
+    hanging = [(i, outer) for i, outer in line.bound_by.items() if outer]
+    if not hanging:
+        return True
+    (inner, outer), *more = hanging
+    lower, upper = line.bounds[inner]
+    if more or len(outer) > 1 or walk.indices_of(lower):
+        return False
+    return is_shifted(upper, next(iter(outer)))
 
 
 def _assigned(line: Line, left: Sequence[Expression], right: Sequence[Expression]) -> Roles | None:
@@ -49,6 +61,8 @@ def _assigned(line: Line, left: Sequence[Expression], right: Sequence[Expression
     if not m or not n:
         return None
     k, batch = some(line.reduced), some(line.kept & both)
+    if line.bounding & {*batch, *n}:
+        return None
     if _are_few(line, n, 8) or _are_few(line, k, 8) or _are_few(line, m, 4):
         return None
     return Roles(_product(left), _product(right), batch, m, n, k)

@@ -18,12 +18,13 @@ from loopgrad.ir.nodes import (
     Reduction,
 )
 from loopgrad.schedule import Loop, Nest, Phase, Scheduled, Sequence, tensors_of
+from loopgrad.schedule.blocking import uses_alike
 from loopgrad.schedule.buffers import buffers_of
 from loopgrad.schedule.contractions import with_roles
 from loopgrad.schedule.fission import fission
 from loopgrad.schedule.lines import Line, aligned, covers, maps_first
 from loopgrad.schedule.narrowing import narrowed
-from loopgrad.schedule.nesting import IDENTITY
+from loopgrad.schedule.nesting import identity
 from loopgrad.schedule.phases import Tree, trees
 from loopgrad.schedule.recurrences import recurrence
 from loopgrad.schedule.requirements import required
@@ -57,6 +58,8 @@ class _Fusing:
         self.support = Support(literal.facts, literal.safety)
         self.written: set[str] = set()
         self.started: set[str] = set()
+        self.seen: frozenset[str] = frozenset()
+        self.whole: set[str] = set()
         self.requires: dict[Expression, None] = {}
 
     def scheduled(self) -> Scheduled:
@@ -93,6 +96,7 @@ class _Fusing:
 
     def _fused(self, phases: Iterable[Phase], seen: frozenset[str]) -> Iterator[Phase]:
         """The phases as trees. `seen`: the tensors of all others."""
+        self.seen = seen
         made: list[Tree] = []
         first: set[str] = set()
         for segment in self._with_starts(self._segments(phases)):
@@ -109,7 +113,7 @@ class _Fusing:
             yield recurrence(lines, segment.loops, self.names)
         else:
             lines = with_roles(hoisted(with_reciprocals(segment.lines), self.names))
-            yield from trees(lines, self.names)
+            yield from trees(lines, self.names, self.whole)
 
     # --------------------------------------------------------------------------------- segments
 
@@ -166,7 +170,7 @@ class _Fusing:
                 extents = self.tensors[tensor].extents
                 if tensor not in self.written:
                     line = self._unguarded(line)
-                    whole = covers(line, extents)
+                    whole = covers(line, extents) or self._is_enough(line, everything)
                     if not whole:
                         starts.append(self._start(line, everything))
                     line = replace(line, first=whole)
@@ -181,11 +185,27 @@ class _Fusing:
     def _unguarded(self, line: Line) -> Line:
         """`T = e   if c`, where nothing has written T: `T = e if c else 0`, which writes all of T."""
         statement = line.statement
-        if statement.guard is None:
+        if statement.guard is None or line.reduced:
             return line
-        value = Conditional(statement.guard, statement.value, IDENTITY[statement.reduction])
+        element = self.tensors[line.written.tensor].element
+        start = identity(statement.reduction, element)
+        value = Conditional(statement.guard, statement.value, start)
         whole = replace(line, statement=replace(statement, value=value, guard=None))
         return whole if covers(whole, self.tensors[line.written.tensor].extents) else line
+
+    def _is_enough(self, line: Line, lines: Iterable[Line]) -> bool:
+        """Does the line write every element that anyone uses: those with `u <= t`?"""
+        tensor = line.written.tensor
+        if tensor in self.results or tensor in self.seen:
+            return False
+        if line.statement.reduction is Reduction.SET and line.reduced:
+            return False
+        if line.statement.guard is not None and not line.reduced:
+            return False
+        if uses_alike(tensor, lines):
+            self.whole.add(tensor)
+            return True
+        return False
 
     def _start(self, line: Line, lines: Iterable[Line]) -> Line:
         """A line that gives every element of the target its identity, with the lines' indices."""
@@ -202,5 +222,5 @@ class _Fusing:
             Range(index, Number(0), extent) for index, extent in zip(names, extents, strict=True)
         )
         whole = Read(name, tuple(map(Index, names)))
-        value = IDENTITY[line.statement.reduction]
+        value = identity(line.statement.reduction, self.tensors[name].element)
         return Line(Accumulate(whole, Reduction.SET, value, ranges), first=True)

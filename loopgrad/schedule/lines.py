@@ -42,7 +42,7 @@ def access(read: Read) -> Access:
     bare = tuple(s.name if isinstance(s, Index) else None for s in read.subscripts)
     affine = frozenset().union(*map(affine_indices, read.subscripts))
     outer = frozenset().union(*axes[:-1])
-    along = {i for i in axes[-1] - outer if _is_shifted(read.subscripts[-1], i)} if axes else ()
+    along = {i for i in axes[-1] - outer if is_shifted(read.subscripts[-1], i)} if axes else ()
     return Access(read.tensor, axes, bare, affine, frozenset(along))
 
 
@@ -136,16 +136,16 @@ def affine_indices(subscript: Expression) -> frozenset[str]:
     return frozenset().union(*map(affine_indices, walk.children(subscript)))
 
 
-def _is_shifted(subscript: Expression, index: str) -> bool:
+def is_shifted(subscript: Expression, index: str) -> bool:
     """`j`, `j + di - 1`: one more where the index is one more."""
     match subscript:
         case Index(name):
             return name == index
         case Apply("+", (left, right)):
             in_left, in_right = (index in walk.indices_of(side) for side in (left, right))
-            return in_left != in_right and _is_shifted(left if in_left else right, index)
+            return in_left != in_right and is_shifted(left if in_left else right, index)
         case Apply("-", (left, right)):
-            return index not in walk.indices_of(right) and _is_shifted(left, index)
+            return index not in walk.indices_of(right) and is_shifted(left, index)
     return False
 
 
@@ -176,10 +176,14 @@ def maps_first(
 
 
 def covers(line: Line, extents: Sequence[Expression]) -> bool:
-    """Does the line write every element of its target? `for b, j, i:  T[j,b] += ...`, T being [J,B]."""
+    """Does the line write every element of its target? `for b, j, i:  T[j,b] += ...`, T being [J,B].
+
+    A guard keeps a reduction from some of what it reads, not from what it writes.
+    """
     bounds = line.bounds
     subscripts = [s.name for s in line.target.subscripts if isinstance(s, Index)]
-    if line.statement.guard is not None or len(set(subscripts)) < len(extents):
+    guarded = line.statement.guard is not None and not line.reduced
+    if guarded or len(set(subscripts)) < len(extents):
         return False
     if line.statement.reduction is Reduction.SET and line.reduced:
         return False

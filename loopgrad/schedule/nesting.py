@@ -2,42 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 
-from loopgrad.ir.nodes import Accumulate, Apply, Expression, Number, Reduction
+from loopgrad.ir import walk
+from loopgrad.ir.nodes import Accumulate, Expression, Reduction
+from loopgrad.ir.operations import ElementType
+from loopgrad.schedule.blocking import packable, packed, split, triangle
 from loopgrad.schedule.choosing import gaining, loop_order, vector_index
 from loopgrad.schedule.contractions import product
-from loopgrad.schedule.lines import Line
+from loopgrad.schedule.lines import Bounds, Line
+from loopgrad.schedule.sharing import Names
 from loopgrad.schedule.staging import stage
-from loopgrad.schedule.tree import Mark, Node, Over, Product, Step
+from loopgrad.schedule.tree import Blocks, Mark, Node, Over, Product, Step, block_from
 
-# What an accumulation starts from.
-IDENTITY: dict[Reduction, Expression] = {
-    Reduction.ADD: Number(0.0),
-    Reduction.SUBTRACT: Number(0.0),
-    Reduction.MULTIPLY: Number(1.0),
-    Reduction.MAXIMUM: Apply("neg", (Number(float("inf")),)),
-    Reduction.MINIMUM: Number(float("inf")),
-    Reduction.SET: Number(0.0),
+# Rows of a product that are worked on while they are in a cache: a multiple of the tiles' heights.
+# FEWER where each stands for as many as another index has values.
+ROWS, FEWER = 48, 4
+
+# What an accumulation starts from: a floating one, and one of integers.
+_IDENTITIES: dict[Reduction, tuple[float, int]] = {
+    Reduction.ADD: (0.0, 0),
+    Reduction.SUBTRACT: (0.0, 0),
+    Reduction.MULTIPLY: (1.0, 1),
+    Reduction.MAXIMUM: (float("-inf"), -(2**63)),
+    Reduction.MINIMUM: (float("inf"), 2**63 - 1),
+    Reduction.SET: (0.0, 0),
 }
+
+
+def identity(reduction: Reduction, element: ElementType) -> Expression:
+    real, integer = _IDENTITIES[reduction]
+    return walk.number(real if element is ElementType.FLOAT else integer)
 
 
 class Nesting:
     """Builds the trees of one phase.
 
     copied: tensors of which each thread has a copy, which starts at the identity.
-    packs: the names under which contractions find their right sides, by the `id` of their roles.
+    whole: tensors of which elements may be written that no line writes, as nobody reads them.
     """
 
     def __init__(
-        self, copied: frozenset[str] = frozenset(), packs: Mapping[int, str] | None = None
+        self, names: Names, copied: frozenset[str] = frozenset(), whole: Collection[str] = ()
     ):
+        self.names = names
         self.copied = copied
-        self.packs = packs or {}
+        self.whole = whole
+        self.packs: dict[int, str] = {}  # of the contractions, by the `id` of their roles
 
     def nest(self, lines: Sequence[Line], around: tuple[str, ...]) -> tuple[Node, ...]:
         """The lines under loops over their indices that are not `around`."""
+        lines = [without_unblocked(line, lines) for line in lines]
         return self._loops(lines, loop_order(lines, around), around, False)
 
     def _loops(
@@ -47,11 +63,16 @@ class Nesting:
         if not order:
             return tuple(self._node(line, around) for line in lines)
         index, *rest = order
+        if not lanes and wants_blocks(lines, index):
+            return self._in_blocks(lines, order, around)
+        lines = [row_by_row(line, index) for line in lines]
         apart = _never if lanes else _Conflicts(lines, index, around)
         positions = stage(lines, index, lambda x: index in x.loops, apart)
         nodes: list[Node] = []
-        for position in sorted(set(positions)):
-            here = [x for x, p in zip(lines, positions, strict=True) if p == position]
+        for position, here in positioned(lines, positions):
+            if len(here) < len(lines) and not lanes:
+                # The fewer lines may want another order.
+                rest = [i for i in loop_order(here, around) if i != index]
             if position % 2:
                 nodes += self._loops(here, rest, around, lanes)
                 continue
@@ -75,6 +96,44 @@ class Nesting:
         body = self._loops(lines, rest, (*around, index), lanes or vector)
         yield Over(index, lower, upper, body, Mark.VECTOR if vector else Mark.SEQUENTIAL)
 
+    # --------------------------------------------------------------------------------- blocks
+
+    def _in_blocks(
+        self, lines: Sequence[Line], order: Sequence[str], around: tuple[str, ...]
+    ) -> tuple[Node, ...]:
+        """The lines in blocks of the first index of the order, where products are among them."""
+        index = order[0]
+        positions = stage(lines, index, lambda x: index in x.indices)
+        nodes: list[Node] = []
+        for position, here in positioned(lines, positions):
+            if position % 2 or not wants_blocks(here, index):
+                plain = [row_by_row(line, index) for line in here]
+                nodes += self._loops(plain, order, around, False)
+            else:
+                lower, upper = here[0].bounds[index]
+                nodes += self.blocks(here, index, (lower, upper), around)
+        return tuple(nodes)
+
+    def blocks(
+        self, lines: Sequence[Line], index: str, bounds: Bounds, around: tuple[str, ...]
+    ) -> Iterator[Node]:
+        """Blocks of the index, behind what they start from and what they have in common."""
+        started: list[Line] = []
+        for line in lines:
+            if line.first and index in line.reduced and line.written.tensor not in self.copied:
+                yield from self._start(line, around)
+                line = replace(line, first=False)
+            started.append(line)
+        packs, known = packed(packable(started, index, around), self.names)
+        self.packs.update(known)
+        yield from packs
+        several = any(line.roles is not None and len(line.roles.m) > 1 for line in lines)
+        within = [part for line in started for part in split(line, index, self.whole)]
+        body = self.nest(within, around)
+        yield Blocks(index, *bounds, FEWER if several else ROWS, body)
+
+    # -------------------------------------------------------------------------------- starting
+
     def _needs_start(
         self, line: Line, index: str, around: tuple[str, ...], rest: Sequence[str]
     ) -> bool:
@@ -90,7 +149,8 @@ class Nesting:
     def _start(self, line: Line, around: tuple[str, ...]) -> tuple[Node, ...]:
         statement = line.statement
         ranges = tuple(r for r in statement.ranges if r.index in line.kept)
-        value = IDENTITY[statement.reduction]
+        element = self.names.tensors[line.written.tensor].element
+        value = identity(statement.reduction, element)
         start = Accumulate(line.target, Reduction.SET, value, ranges)
         return self.nest([Line(start, first=True)], around)
 
@@ -101,6 +161,35 @@ class Nesting:
         starts = line.first and line.written.tensor not in self.copied
         starts = starts and not any(i in line.reduced for i in path[:-1])
         return Step(replace(line.statement, ranges=(), span=None), starts, line.unproved)
+
+
+def positioned(lines: Sequence[Line], positions: Sequence[int]) -> Iterator[tuple[int, list[Line]]]:
+    """The lines by position, in order."""
+    for position in sorted(set(positions)):
+        yield position, [x for x, p in zip(lines, positions, strict=True) if p == position]
+
+
+def wants_blocks(lines: Sequence[Line], index: str) -> bool:
+    """Is it a row of a product, and is something else done to the rows?"""
+    having = [line for line in lines if index in line.indices and not is_blocked(line, index)]
+    rows = any(line.roles is not None and index in line.roles.m for line in having)
+    return rows and any(line.roles is None for line in having)
+
+
+def row_by_row(line: Line, index: str) -> Line:
+    """The line; no product, where one of its sums ends at the index, which is not in blocks."""
+    return line if triangle(line, index) is None else replace(line, roles=None)
+
+
+def without_unblocked(line: Line, lines: Sequence[Line]) -> Line:
+    if line.roles is None:
+        return line
+    outer = frozenset().union(*line.bound_by.values()) & set(line.indices)
+    return replace(line, roles=None) if any(not wants_blocks(lines, i) for i in outer) else line
+
+
+def is_blocked(line: Line, index: str) -> bool:
+    return line.bounds[index][0] == block_from(index)
 
 
 def _never(line: Line, other: Line) -> bool:

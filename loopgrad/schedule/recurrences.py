@@ -8,10 +8,11 @@ from dataclasses import replace
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Accumulate, Index, Read
 from loopgrad.schedule import Loop
+from loopgrad.schedule.blocking import packed, within_block
 from loopgrad.schedule.contractions import roles
 from loopgrad.schedule.lines import Access, Line, access
 from loopgrad.schedule.nesting import Nesting
-from loopgrad.schedule.phases import Tree, packed, within_block
+from loopgrad.schedule.phases import Tree
 from loopgrad.schedule.sharing import Names, common
 from loopgrad.schedule.tree import Blocks, Mark, Node, Over
 
@@ -27,12 +28,14 @@ def recurrence(lines: Sequence[Line], loops: Sequence[Loop], names: Names) -> Tr
     order = tuple(loop.index for loop in loops)
     batch = _batch(lines, order)
     if batch is None:
-        nodes = Nesting().nest(lines, order)
+        nodes = Nesting(names).nest(lines, order)
         return Tree((_looped(nodes, loops),))
     lower, upper = lines[0].bounds[batch]
     within = common([within_block(line, batch) for line in lines], batch, names)
     packs, known = packed(_constant(within, order), names)
-    nodes = Nesting(packs=known).nest(within, order)
+    nesting = Nesting(names)
+    nesting.packs.update(known)
+    nodes = nesting.nest(within, order)
     body = (*packs, _looped(nodes, loops))
     return Tree((Blocks(batch, lower, upper, None, body, Mark.PARALLEL),))
 

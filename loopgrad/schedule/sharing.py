@@ -214,16 +214,18 @@ def _is_whole(expression: Expression, line: Line, tensors: Tensors) -> bool:
 def with_reciprocals(lines: Sequence[Line]) -> tuple[Line, ...]:
     """The lines with `a / c` as `a * (1 / c)` where c has fewer indices than a.
 
-    Not where numbers are compared by `==`: an expression must give the same bits wherever it stands.
+    Not where a quotient is compared by `==`: an expression must give the same bits wherever it stands.
     """
-    if any(_compares_equal(line.statement) for line in lines):
+    if any(_compares_quotients(line.statement) for line in lines):
         return tuple(lines)
     return tuple(map(_with_reciprocals, lines))
 
 
-def _compares_equal(statement: Accumulate) -> bool:
+def _compares_quotients(statement: Accumulate) -> bool:
     return any(
-        isinstance(node, Compare) and not {"==", "!="}.isdisjoint(node.operators)
+        isinstance(node, Compare)
+        and not {"==", "!="}.isdisjoint(node.operators)
+        and any(isinstance(n, Apply) and n.operation == "/" for n in walk.subexpressions(node))
         for expression in walk.statement_expressions(statement)
         for node in walk.subexpressions(expression)
     )

@@ -5,7 +5,17 @@ from __future__ import annotations
 from loopgrad.analysis.facts import Facts, Safety
 from loopgrad.analysis.types import element_type
 from loopgrad.ir import walk
-from loopgrad.ir.nodes import Accumulate, Apply, Conditional, Constant, Expression, Number, Read
+from loopgrad.ir.nodes import (
+    Accumulate,
+    Apply,
+    Conditional,
+    Constant,
+    Expression,
+    Index,
+    Number,
+    Read,
+    Reduction,
+)
 from loopgrad.ir.operations import ElementType
 
 
@@ -20,8 +30,8 @@ class Support:
     def reason_against(self, statement: Accumulate) -> str | None:
         """Why the statement has to stay a nest as it is written; None where it need not."""
         target = statement.target.tensor
-        if self.elements[target] is not ElementType.FLOAT:
-            return f"`{target}` holds integers"
+        if self.elements[target] is not ElementType.FLOAT and not _is_choice(statement):
+            return f"`{target}` adds up integers"
         if target in self.safety.tracked:
             return f"whether `{target}` is complete when it is read is watched"
         for read in walk.statement_reads(statement):
@@ -62,6 +72,12 @@ class Support:
 
     def _type(self, expression: Expression) -> ElementType:
         return element_type(expression, self.elements, self.constants)
+
+
+def _is_choice(statement: Accumulate) -> bool:
+    """Does it choose among indices, and compute nothing that may overflow?"""
+    chooses = statement.reduction in (Reduction.MINIMUM, Reduction.MAXIMUM, Reduction.SET)
+    return chooses and isinstance(statement.value, Index | Number | Read)
 
 
 def _holds_data(expression: Expression) -> bool:

@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from loopgrad.analysis.infer import infer
 from loopgrad.grad.assembly import needed, tensors_read
+from loopgrad.ir.memo import final
 from loopgrad.ir.nodes import (
     Accumulate,
     Block,
@@ -31,7 +32,7 @@ from loopgrad.ir.walk import (
     statement_reads,
     subexpressions,
 )
-from loopgrad.stable.stabilize import may_gain, settled, stabilized
+from loopgrad.stable.stabilize import may_gain, stabilized
 
 
 def stable_pair(program: Program, backward: Program) -> tuple[Program, Program] | None:
@@ -112,7 +113,7 @@ def _parted(
     sizes = [Size(e) for e in facts.extents if e in used and e not in fixed]
     constants = [c for c in program.constants if c.name in used]
     second = replace(draft, arguments=(*inputs, *sizes, *constants))
-    return settled(first), settled(second)
+    return final(first), final(second)
 
 
 def _locals(joint: Program, statements: Sequence[Statement], apart: set[str]) -> tuple[Local, ...]:

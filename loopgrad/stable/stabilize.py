@@ -13,7 +13,7 @@ from loopgrad.analysis.tidy import tidy
 from loopgrad.analysis.validity import validate
 from loopgrad.diagnostics import ProgramError
 from loopgrad.ir.limits import within_limits
-from loopgrad.ir.memo import once_per_program
+from loopgrad.ir.memo import is_final, once_per_program
 from loopgrad.ir.nodes import Apply, Program
 from loopgrad.ir.walk import all_statements, statement_expressions, subexpressions
 from loopgrad.simplify.decimals import CONTEXT
@@ -22,7 +22,6 @@ from loopgrad.stable.reader import Top
 from loopgrad.stable.scaling import scaled
 from loopgrad.stable.shifting import Shift, candidates, moves, shifted
 
-KEPT = f"_{__name__}.stabilized"  # where `once_per_program` keeps the answer
 EXPONENTIALS = frozenset(("exp", "sigmoid"))
 
 
@@ -47,6 +46,8 @@ def stabilize(program: Program) -> Program:
 @once_per_program
 def stabilized(program: Program) -> Program | None:
     """The program as `compile` runs it, with every range written; None for the program itself."""
+    if is_final(program):
+        return None
     facts = infer(program)
     shifts = candidates(facts)
     if not shifts and not has_exponentials(facts.program):
@@ -107,12 +108,6 @@ class _Search:
             return infer(candidate.closed(moved)), candidate.top()
         except ProgramError:
             return None
-
-
-def settled(program: Program) -> Program:
-    """The program, marked as one that is stable as it is."""
-    program.__dict__[KEPT] = None
-    return program
 
 
 def may_gain(program: Program) -> bool:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -265,24 +266,26 @@ def test_drafts_that_nobody_finished_are_deleted(folder: Path) -> None:
 
 
 def test_the_name_of_code_holds_all_that_it_depends_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    names = {objects.key_of(DOUBLE, passes.LITERAL), objects.key_of(DOUBLE, passes.EXPLICIT)}
-    names.add(objects.key_of(DOUBLE + "\n", passes.LITERAL))
+    def name(text: str = DOUBLE, kind: passes.Passes = passes.LITERAL) -> str:
+        objects._environment.cache_clear()
+        return objects.key_of(text, kind)
+
+    names = [name(), name(kind=passes.EXPLICIT), name(DOUBLE + "\n")]
     machine = objects.this_machine()
-    for change in ({"cpu": "other"}, {"features": "+other"}):
-        with monkeypatch.context() as patch:
-            other = type(machine)(**{**vars(machine), **change})
-            patch.setattr(objects, "this_machine", lambda other=other: other)
-            names.add(objects.key_of(DOUBLE, passes.LITERAL))
-    for module, name, value in (
+    changes = (
+        (objects, "this_machine", lambda: replace(machine, cpu="other")),
+        (objects, "this_machine", lambda: replace(machine, features="+other")),
         (objects.llvmlite, "__version__", "0.0"),
         (objects.llvm, "llvm_version_info", (1, 2, 3)),
         (objects.llvm, "get_default_triple", lambda: "other"),
         (keys, "program_version", lambda: "other"),
-    ):
+    )
+    for module, attribute, value in changes:
         with monkeypatch.context() as patch:
-            patch.setattr(module, name, value)
-            names.add(objects.key_of(DOUBLE, passes.LITERAL))
-    assert len(names) == 9
+            patch.setattr(module, attribute, value)
+            names.append(name())
+    assert len(set(names)) == len(names) == 9
+    assert name() == names[0]
 
 
 def test_parts_of_a_key_do_not_run_together() -> None:
@@ -330,7 +333,7 @@ def test_code_from_the_disk_calls_what_it_called_before(folder: Path) -> None:
 
     first = lg.program(text)
     expected = first(np.arange(1.0, 5.0))
-    engine.compile_text.cache_clear()
+    engine.forget()
     again = lg.program(text)(np.arange(1.0, 5.0))
     assert files.counts["hit object"] == 1
     np.testing.assert_array_equal(again, expected)

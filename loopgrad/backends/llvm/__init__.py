@@ -15,20 +15,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from loopgrad.backends.kernel import LEARNT, BoundCall, Shortcut, Task
+from loopgrad.backends.kernel import BoundCall, Task
 from loopgrad.backends.llvm.layout import (
     CONSTANT_BITS,
     EXTENT_BITS,
     RECORD_HEAD,
+    ErrorSite,
     Layout,
     Variant,
 )
 from loopgrad.backends.llvm.scratch import TOO_LARGE
 from loopgrad.backends.recycling import Scratch
-from loopgrad.backends.thread_count import get_num_threads
 
 if TYPE_CHECKING:
     from loopgrad.backends.llvm.engine import Code
+    from loopgrad.backends.llvm.passes import Passes
+
+THREADS = 1  # that a call may use
 
 
 class LLVMBackend:
@@ -51,11 +54,11 @@ class Compiled:
         self.reals = Struct(f"={len(layout.real_constants)}d")
         self.record = ctypes.c_int64 * layout.record_length
 
-    def prepared(self, call: BoundCall, threads: int) -> Prepared:
+    def prepared(self, call: BoundCall) -> Prepared:
         layout = self.layout
         integers = self.integers.pack(*[value(call) for value in layout.integers])
         reals = self.reals.pack(*[call.constants[c] for c in layout.real_constants])
-        return Prepared(self, integers, reals, threads, self.code.scratch(integers, threads))
+        return Prepared(self, integers, reals, self.code.scratch(integers, THREADS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,6 @@ class Prepared:
     compiled: Compiled
     integers: bytes
     reals: bytes
-    threads: int
     scratch: int  # bytes
 
 
@@ -80,35 +82,28 @@ class LLVMRunner:
 
     def run(self, call: BoundCall) -> None:
         """Fills the results of `call`; raises the errors of `backends/errors.py`."""
-        known = self.prepared(call)
+        known = self._prepared(call)
         compiled = known.compiled
         layout, record = compiled.layout, compiled.record()
         arrays = compiled.arrays.pack(*[id(call.arrays[name]) for name in layout.passed])
         with self._scratch.of(known.scratch) as scratch:
             failed = compiled.code.run(
-                arrays, known.integers, known.reals, record, scratch, known.threads
+                arrays, known.integers, known.reals, record, scratch, THREADS
             )
         if failed:
             details = np.array(record, np.int64)
-            raise layout.sites[details[0] - 1](details[RECORD_HEAD:])
+            raise self._sites(layout)[details[0] - 1](details[RECORD_HEAD:])
 
     def scratch(self, call: BoundCall) -> int | None:
         """The bytes that `run` takes beside the call's arrays; None for too many to count."""
-        size = self.prepared(call).scratch
+        size = self._prepared(call).scratch
         return size if size < TOO_LARGE else None
 
-    def shortcut(self) -> Shortcut | None:
-        from loopgrad.backends.llvm import calls
-
-        return calls.Shortcut(self) if calls.available() else None
-
-    def prepared(self, call: BoundCall) -> Prepared:
+    def _prepared(self, call: BoundCall) -> Prepared:
         known: Prepared | None = call.kept.get(self)
-        threads = get_num_threads()
-        if known is None or known.threads != threads:
-            known = self._variant(_variant_of(call)).prepared(call, threads)
+        if known is None:
+            known = self._variant(_variant_of(call)).prepared(call)
             call.kept[self] = known
-            call.kept.pop(LEARNT, None)  # it was with another number of threads
         return known
 
     def _variant(self, variant: Variant) -> Compiled:
@@ -120,12 +115,19 @@ class LLVMRunner:
                     found = self._compiled[variant] = _compile(self.task, variant)
         return found
 
+    def _sites(self, layout: Layout) -> list[ErrorSite]:
+        """The places that may fail, which are known once the text is written."""
+        with self._lock:
+            if not layout.sites:
+                _emit(self.task, layout)
+        return layout.sites
+
     def text(self, real: str = "double", optimized: bool = False) -> str:
         """The LLVM text of the program, for those who want to look."""
         from loopgrad.backends.llvm import engine
 
-        text = _emit(self.task, Layout(self.task, Variant(real, False, False)))
-        return str(engine.optimized(text)) if optimized else text
+        text, passes = _emit(self.task, Layout(self.task, Variant(real, False, False)))
+        return str(engine.optimized(text, passes)) if optimized else text
 
 
 def _variant_of(call: BoundCall) -> Variant:
@@ -137,18 +139,20 @@ def _variant_of(call: BoundCall) -> Variant:
 
 
 def _compile(task: Task, variant: Variant) -> Compiled:
-    from loopgrad.backends.llvm import emit, engine
+    from loopgrad.backends.llvm import known
 
     layout = Layout(task, variant)
-    return Compiled(layout, engine.compile_text(_emit(task, layout), emit.ENTRY))
+    return Compiled(layout, known.code(task, variant, lambda: _emit(task, layout)))
 
 
-def _emit(task: Task, layout: Layout) -> str:
-    from loopgrad.backends.llvm import emit, engine
+def _emit(task: Task, layout: Layout) -> tuple[str, Passes]:
+    """The text, and the passes for it; `layout` is filled with the places that may fail."""
+    from loopgrad.backends.llvm import emit, engine, passes
     from loopgrad.schedule import default
 
     scheduled = default.literal(task.facts, task.safety)
-    return emit.emit(scheduled, layout, engine.new_module(layout.variant.real))
+    text = emit.emit(scheduled, layout, engine.new_module(layout.variant.real))
+    return text, passes.LITERAL
 
 
 def prepare(task: Task) -> LLVMRunner:

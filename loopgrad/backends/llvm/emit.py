@@ -6,14 +6,12 @@ from collections.abc import Iterable
 
 from loopgrad.backends.llvm.function import PhaseFunction
 from loopgrad.backends.llvm.identities import fill, identity
-from loopgrad.backends.llvm.layout import ARRAY_HEAD, Layout
+from loopgrad.backends.llvm.layout import ARRAY_HEAD, ENTRY, Layout
 from loopgrad.backends.llvm.scratch import Placed, offsets, size_function
 from loopgrad.backends.llvm.statements import PhaseWriter
 from loopgrad.backends.llvm.text import I64, Body, Module
 from loopgrad.ir.nodes import Expression, Number
 from loopgrad.schedule import Nest, Scheduled
-
-ENTRY = "loopgrad_run"
 
 
 def emit(scheduled: Scheduled, layout: Layout, module: Module) -> str:

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import ctypes
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import llvmlite.binding as llvm
 
 from loopgrad.backends.llvm import forks, objects, symbols
+from loopgrad.backends.llvm.layout import ENTRY
 from loopgrad.backends.llvm.machine import this_machine
 from loopgrad.backends.llvm.passes import LITERAL, Passes
 from loopgrad.backends.llvm.scratch import SIZE
 from loopgrad.backends.llvm.text import Module
 
+MOST_CODES = 256
+
 _lock = threading.Lock()  # LLVM's global context is for one thread at a time
 forks.hold(_lock)
+_codes: OrderedDict[str, Code] = OrderedDict()  # those used last
 _libraries: dict[tuple[str, Passes], Loaded] = {}  # for good: others hold their addresses
 
 
@@ -40,11 +44,10 @@ class Loaded:
 class Code:
     """A compiled entry function: `run` takes what layout.py says, `scratch` says how much of it.
 
-    `run` is at `address`. Calling it releases the GIL. `keep` owns the memory that its code is in.
+    Calling it releases the GIL. `keep` owns the memory that its code is in.
     """
 
     run: Any
-    address: int
     scratch: Callable[[bytes, int], int]
     keep: Loaded
 
@@ -56,18 +59,49 @@ def new_module(real: str) -> Module:
     return Module(real, version, version >= 17, machine.has_fma, machine.attributes)
 
 
-@lru_cache(maxsize=256)
-def compile_text(text: str, entry: str, passes: Passes = LITERAL) -> Code:
-    """Machine code of a program's module, whose entry function has that name.
+def compile_text(text: str, passes: Passes = LITERAL) -> Code:
+    """Machine code of a program's module.
 
     Kept, since the same program is often made again, and many differ in names alone.
     """
-    loaded = load(text, passes)
-    begin = loaded.address(entry)
+    name = objects.key_of(text, passes)
+    return _kept(name) or _keep(name, load(text, passes))
+
+
+def compiled(name: str) -> Code | None:
+    """The code of that name (`objects.key_of`), from memory or the disk; None where there is none."""
+    known = _kept(name)
+    if known is None:
+        found = objects.read(name)
+        known = None if found is None else _keep(name, _in_memory(found))
+    return known
+
+
+def forget() -> None:
+    """Lets go of what is kept in memory: what is compiled next is read from the disk, or made."""
+    with _lock:
+        _codes.clear()
+
+
+def _kept(name: str) -> Code | None:
+    with _lock:
+        found = _codes.get(name)
+        if found is not None:
+            _codes.move_to_end(name)
+        return found
+
+
+def _keep(name: str, loaded: Loaded) -> Code:
     numbers, address, count = ctypes.c_char_p, ctypes.c_void_p, ctypes.c_int64
-    run = ctypes.CFUNCTYPE(ctypes.c_int32, numbers, numbers, numbers, address, address, count)
+    run = ctypes.CFUNCTYPE(ctypes.c_int32, numbers, numbers, numbers, address, address, count)(
+        loaded.address(ENTRY)
+    )
     scratch = ctypes.CFUNCTYPE(count, numbers, count)(loaded.address(SIZE))
-    return Code(run(begin), begin, scratch, loaded)
+    with _lock:
+        _codes[name] = found = Code(run, scratch, loaded)
+        if len(_codes) > MOST_CODES:
+            _codes.popitem(last=False)
+    return found
 
 
 def library(text: str, names: Sequence[str], passes: Passes = LITERAL) -> Mapping[str, int]:
@@ -92,7 +126,6 @@ def library(text: str, names: Sequence[str], passes: Passes = LITERAL) -> Mappin
     if key not in _libraries:
         loaded = load(text, passes)
         _libraries.setdefault(key, loaded)  # another thread may have been first
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(loaded))  # also when Python takes itself apart
     addresses = {name: _libraries[key].address(name) for name in names}
     for name, address in addresses.items():
         llvm.add_symbol(name, address)

@@ -31,6 +31,7 @@ EXTENT_BITS, CONSTANT_BITS = 40, 20
 # every extension module and so is fixed. To ask Python for the address takes microseconds.
 ARRAY_HEAD = object.__basicsize__
 
+ENTRY = "loopgrad_run"  # the name of the entry function
 RECORD_HEAD = 2  # site, executed statements
 
 
@@ -83,9 +84,8 @@ class Layout:
             for axis, extent in enumerate(tensor.extents):
                 if not isinstance(extent, Extent | Number):
                     self._slot(("formula", extent), _axis(tensor.name, axis))
-        self.inputs = [t.name for t in facts.tensors.values() if t.role == "input"]
-        self.returned = [r.name for r in facts.program.results]
-        self.passed = [*self.inputs, *self.returned]
+        inputs = [t.name for t in facts.tensors.values() if t.role == "input"]
+        self.passed = [*inputs, *(r.name for r in facts.program.results)]
         computed = [t.name for t in facts.tensors.values() if t.role != "input"]
         self.temporaries = [name for name in computed if name not in self.passed]
         tracked = computed if self.variant.checked else self.task.safety.tracked

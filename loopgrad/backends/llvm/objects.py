@@ -9,13 +9,14 @@ What is kept is executed as it is: `cache/files.py` sees to it that nobody else 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import llvmlite
 import llvmlite.binding as llvm
 
 from loopgrad.backends.llvm import symbols
-from loopgrad.backends.llvm.machine import this_machine
+from loopgrad.backends.llvm.machine import Machine, this_machine
 from loopgrad.backends.llvm.passes import Passes, optimize
 from loopgrad.cache import files, keys
 
@@ -30,15 +31,25 @@ class Object:
     calls: tuple[str, ...]
 
 
-def key_of(text: str, passes: Passes) -> str:
-    """A name for the code: of all that it depends on."""
-    machine = this_machine()
+@cache
+def _environment(machine: Machine) -> str:
     version = (llvmlite.__version__, *llvm.llvm_version_info)
     target = (llvm.get_default_triple(), machine.cpu, machine.features)
-    return keys.key(keys.program_version(), repr((version, target, passes)), text)
+    return keys.key(keys.program_version(), repr((version, target)))
+
+
+def environment() -> str:
+    """What code depends on beside its text: loopgrad, LLVM and the processor."""
+    return _environment(this_machine())
+
+
+def key_of(text: str, passes: Passes) -> str:
+    """A name for the code: of all that it depends on."""
+    return keys.key(environment(), repr(passes), text)
 
 
 def of_text(text: str, passes: Passes) -> Object:
+    """The code of a module, kept for the next process."""
     key = key_of(text, passes)
     found = read(key)
     if found is None:

@@ -1,0 +1,170 @@
+"""What is derived of a program is found again by the next process, and changes nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import loopgrad as lg
+from loopgrad.backends.llvm import engine, known
+from loopgrad.backends.llvm.layout import Layout, Variant
+from loopgrad.cache import answers, files
+from loopgrad.pipeline import stable
+
+SOFTMAX = """softmax(s[B,J]) -> p[B,J]:
+    for b, j:  Z[b]   += exp(s[b,j])
+    for b, j:  p[b,j] += exp(s[b,j]) / Z[b]
+"""
+GATHER = """gather(x[N], int at[M]) -> y[M]:
+    # taken
+    y[m] = 2 * x[at[m]]
+"""
+
+# Derives, compiles and calls; prints what came out, what the cache said, and what was imported.
+CHILD = """
+import json, sys
+import numpy as np, loopgrad as lg
+from loopgrad.cache import files
+found = []
+for text, inputs in (({softmax!r}, (np.arange(6.0).reshape(2, 3),)), ({gather!r}, (np.ones(3), [2]))):
+    program = lg.program(text)
+    result, pullback = lg.vjp(program, *inputs)
+    found += [result.tolist(), pullback(result)[0].tolist(), program(*inputs).tolist()]
+try:
+    program(np.ones(3), [5])
+except IndexError as error:
+    found.append(str(error))
+heavy = [m for m in sys.modules if m.startswith(("loopgrad.stable", "loopgrad.grad", "loopgrad.simplify"))]
+print(json.dumps([found, dict(files.counts), heavy]))
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    monkeypatch.setenv("LOOPGRAD_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.delenv("LOOPGRAD_CACHE", raising=False)
+    engine.forget()
+    files.counts.clear()
+    yield tmp_path / "cache"
+    files.counts.clear()
+
+
+def run(seed: int) -> tuple[list[object], dict[str, int], list[str]]:
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD.format(softmax=SOFTMAX, gather=GATHER)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONHASHSEED": str(seed)},
+    )
+    found, counts, heavy = json.loads(done.stdout)
+    return found, counts, heavy
+
+
+def test_the_second_process_derives_and_compiles_nothing(folder: Path) -> None:
+    """Whatever the order in its sets; also an error names its place as before."""
+    found, counts, _ = run(1)
+    assert counts["stored pair"] == 2
+    again, counts, heavy = run(2)
+    assert again == found
+    assert "line 3" in str(found[-1])
+    assert [name for name in counts if not name.startswith("hit")] == []
+    assert {"hit stable", "hit pair", "hit code", "hit object"} <= set(counts)
+    assert heavy == []
+
+
+def test_a_form_from_the_disk_is_the_form(folder: Path) -> None:
+    made, read = (stable(lg.program(SOFTMAX)) for _ in range(2))
+    assert files.counts == {"miss stable": 1, "stored stable": 1, "hit stable": 1}
+    assert made == read
+    assert made is not read
+    assert str(made) == str(read)
+
+
+def test_places_are_part_of_what_is_asked(folder: Path) -> None:
+    """A program that stands a line lower has errors that say so."""
+    lower = lg.program("\n\n" + GATHER)
+    for program, line in ((lg.program(GATHER), 3), (lower, 5)):
+        with pytest.raises(IndexError, match=f"line {line}: "):
+            program(np.ones(2), [7])
+    assert files.counts["hit code"] == 1  # and the code is the same
+
+
+@pytest.mark.parametrize(
+    "contents", [b"", b"no pickle", pickle.dumps(os.getcwd), pickle.dumps(3)[:-1]]
+)
+def test_what_cannot_be_read_is_made_anew(
+    folder: Path, contents: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "read", lambda kind, key: contents)
+    assert answers.kept("test", (1, "a"), lambda: "made") == "made"
+    assert files.counts["unreadable test"] == 1
+
+
+@pytest.mark.parametrize("value", [os.getcwd, lg.compile, Path(), np.ones(2)], ids=repr)
+def test_only_records_are_read(value: object) -> None:
+    with pytest.raises(pickle.UnpicklingError, match="is no record"):
+        answers.read(pickle.dumps(value))
+
+
+def test_equal_values_are_spelled_alike() -> None:
+    """Whether two parts are one object does not count."""
+    name = "".join(["sha", "red"])
+    assert answers.spelled((name, name)) == answers.spelled((name, "".join(["shar", "ed"])))
+    first, second = lg.program(SOFTMAX), lg.program(SOFTMAX)
+    assert answers.spelled(first) == answers.spelled(pickle.loads(pickle.dumps(second)))
+    assert answers.spelled(first) != answers.spelled(lg.program("\n" + SOFTMAX))
+
+
+def test_a_file_without_the_code_it_names_is_no_loss(folder: Path) -> None:
+    inputs = np.arange(6.0).reshape(2, 3)
+    expected = lg.program(SOFTMAX)(inputs)
+    engine.forget()
+    for file in folder.glob("object-*"):
+        file.unlink()
+    np.testing.assert_array_equal(lg.program(SOFTMAX)(inputs), expected)
+    assert files.counts["hit code"] == 1
+    assert files.counts["stored object"] == 2
+
+
+def test_the_key_of_code_holds_all_that_its_text_depends_on() -> None:
+    def key(text: str, variant: Variant, optimize: bool = True) -> str:
+        return known.key_of(lg.compile(lg.program(text), optimize=optimize).task, variant)
+
+    usual = Variant("float", False, False)
+    found = [key(SOFTMAX, usual), key(SOFTMAX, usual, optimize=False), key(GATHER, usual)]
+    found += [
+        key(SOFTMAX, Variant("double", False, False)),
+        key(SOFTMAX, Variant("float", True, False)),
+    ]
+    found += [key(SOFTMAX, Variant("float", False, True)), key(SOFTMAX.replace("/", "*"), usual)]
+    assert len(set(found)) == len(found)
+    assert key("\n" + SOFTMAX, usual) == found[0]
+
+
+def test_sites_are_numbered_alike_when_the_text_is_written_again() -> None:
+    runner = lg.compile(lg.program(GATHER)).runner
+    first, second = (Layout(runner.task, Variant("double", False, False)) for _ in range(2))
+    from loopgrad.backends.llvm import _emit
+
+    assert _emit(runner.task, first) == _emit(runner.task, second)
+    assert len(first.sites) == len(second.sites) > 0
+
+
+def test_what_is_nested_too_deeply_is_not_kept(folder: Path) -> None:
+    nested: tuple[object, ...] = ()
+    for _ in range(100_000):
+        nested = (nested,)
+    assert answers.kept("test", nested, lambda: "made") == "made"
+    assert answers.kept("test", "given", lambda: nested) is nested
+    assert files.counts == {"miss test": 1}
+    while nested:  # let go of it level by level: all at once is too deep
+        nested = nested[0]  # type: ignore[assignment]
