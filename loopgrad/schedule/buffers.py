@@ -107,8 +107,17 @@ def _within(tensor: str, places: Sequence[Use], tensors: Tensors) -> Iterator[Bu
     lanes = any(isinstance(n, Over) and n.mark is Mark.VECTOR for n in common)
     if not left:
         yield Buffer(tensor, facts.element, Scope.REGISTER, lanes=lanes)
-    elif not lanes:
+    elif not lanes and not _outlives(left, places, indices):
         yield Buffer(tensor, facts.element, Scope.ROW, left)
+
+
+def _outlives(axes: Sequence[Axis], places: Sequence[Use], indices: set[str]) -> bool:
+    """Does an iteration of the loops use elements of another: `h[t-1]`?"""
+    return any(
+        walk.indices_of(use.read.subscripts[axis.position]) & indices
+        for axis in axes
+        for use in places
+    )
 
 
 def _common(paths: Sequence[tuple[tuple[int, Over | Blocks], ...]]) -> list[Over | Blocks]:

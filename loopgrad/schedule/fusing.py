@@ -98,18 +98,16 @@ class _Fusing:
         """The phases as trees. `seen`: the tensors of all others."""
         self.seen = seen
         made: list[Tree] = []
-        first: set[str] = set()
         for segment in self._with_starts(self._segments(phases)):
-            first |= {line.written.tensor for line in segment.lines if line.first}
             made += self._trees(segment)
         buffers = buffers_of(made, self.tensors, seen | self.results)
         for tree, own in zip(made, buffers, strict=True):
-            whole = (replace(b, first=b.tensor in first and b.tensor in tree.copied) for b in own)
+            whole = (replace(b, first=tree.copied.get(b.tensor, False)) for b in own)
             yield Fused(tree.nodes, tuple(whole), work(tree.nodes))
 
     def _trees(self, segment: Segment) -> Iterator[Tree]:
         if segment.loops:
-            lines = with_roles(with_reciprocals(segment.lines))
+            lines = with_reciprocals(segment.lines)
             yield recurrence(lines, segment.loops, self.names)
         else:
             lines = with_roles(hoisted(with_reciprocals(segment.lines), self.names))
@@ -122,20 +120,19 @@ class _Fusing:
         runs = [(lines, loops) for phase in phases for lines, loops in self._runs(phase)]
         lines = iter(aligned(line for run, _ in runs for line in run))
         for loops, group in groupby(runs, lambda run: run[1]):
-            taken = [next(lines) for run, _ in group for _ in run]
-            if not loops:  # those of a block keep their ranges
-                taken = list(map(narrowed, taken))
+            taken = tuple(self._required(next(lines)) for run, _ in group for _ in run)
             if taken:
-                yield Segment(tuple(map(self._required, taken)), loops)
+                yield Segment(taken, loops)
 
     def _runs(self, phase: Phase) -> Iterator[tuple[list[Line], tuple[Loop, ...]]]:
         match phase:
             case Nest():
-                yield [self._line(phase, ())], ()
+                yield [narrowed(self._line(phase, ()))], ()
             case Sequence(_, loops, body):
                 parts = fission([nest for nest in body if isinstance(nest, Nest)])
-                for nests, order in ((parts.before, ()), (parts.core, loops), (parts.after, ())):
-                    yield [self._line(nest, loops) for nest in nests], order
+                yield [narrowed(self._line(nest, loops)) for nest in parts.before], ()
+                yield [self._line(nest, loops) for nest in parts.core], loops
+                yield [narrowed(self._line(nest, loops)) for nest in parts.after], ()
 
     def _line(self, nest: Nest, around: tuple[Loop, ...]) -> Line:
         statement = nest.statement

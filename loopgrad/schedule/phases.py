@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from loopgrad.schedule.blocking import within_block
 from loopgrad.schedule.choosing import may_share, parallel_index
@@ -16,10 +16,13 @@ from loopgrad.schedule.tree import Blocks, Mark, Node, Over, block_from, block_t
 
 @dataclass(frozen=True, slots=True)
 class Tree:
-    """A phase before its buffers are known. `copied`: each thread has a copy of these tensors."""
+    """A phase before its buffers are known.
+
+    copied: tensors of which each thread has a copy, with those among them that hold nothing before.
+    """
 
     nodes: tuple[Node, ...]
-    copied: frozenset[str] = frozenset()
+    copied: Mapping[str, bool] = field(default_factory=dict)
 
 
 def trees(lines: Sequence[Line], names: Names, whole: Collection[str]) -> Iterator[Tree]:
@@ -65,8 +68,11 @@ def _connected(lines: Sequence[Line]) -> tuple[list[Line], list[Line]]:
 
 def _shared(lines: Sequence[Line], index: str, names: Names, whole: Collection[str]) -> Tree:
     """The lines in one loop over the index, whose iterations threads share."""
-    copied = frozenset(x.written.tensor for x in lines if index in x.reduced)
-    nesting = Nesting(names, copied, whole)
+    copied: dict[str, bool] = {}
+    for line in lines:
+        if index in line.reduced:
+            copied[line.written.tensor] = copied.get(line.written.tensor, False) or line.first
+    nesting = Nesting(names, frozenset(copied), whole)
     lower, upper = lines[0].bounds[index]
     if any(x.roles is not None and index in x.roles.m for x in lines):
         # Each thread takes a part of the index, in blocks where rows follow on the products.

@@ -24,8 +24,8 @@ def recurrence(lines: Sequence[Line], loops: Sequence[Loop], names: Names) -> Tr
     values have nothing to do with each other: each thread takes some of them through all times, and
     waits for no other.
     """
-    lines = [_named(line, loops) for line in lines]
     order = tuple(loop.index for loop in loops)
+    lines = [_in_block(_named(line, loops), order) for line in lines]
     batch = _batch(lines, order)
     if batch is None:
         nodes = Nesting(names).nest(lines, order)
@@ -70,8 +70,17 @@ def _named(line: Line, loops: Sequence[Loop]) -> Line:
         if isinstance(read, Read)
     )
     assert isinstance(statement, Accumulate)
-    line = replace(line, statement=replace(statement, ranges=(*outer, *inner)), unproved=unproved)
-    return replace(line, roles=roles(line) if line.roles else None)
+    return replace(line, statement=replace(statement, ranges=(*outer, *inner)), unproved=unproved)
+
+
+def _in_block(line: Line, order: tuple[str, ...]) -> Line:
+    """The line with its roles within the block: the block's indices select a product."""
+    found = roles(line)
+    if found is None or set(order) & {*found.n, *found.k}:
+        return replace(line, roles=None)
+    m = tuple(i for i in found.m if i not in order)
+    batch = tuple(i for i in line.indices if i in order or i in found.batch)
+    return replace(line, roles=replace(found, m=m, batch=batch) if m else None)
 
 
 def _batch(lines: Sequence[Line], order: tuple[str, ...]) -> str | None:

@@ -1,0 +1,98 @@
+"""A schedule comes to what the program says: its trees, walked slowly, against the interpreter."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import loopgrad as lg
+from loopgrad.analysis.infer import infer
+from loopgrad.analysis.validity import validate
+from loopgrad.schedule.default import optimized
+from tests.effort import EFFORT
+from tests.schedule import walking
+from tests.strategies import BLOCKS, Drawn, programs
+
+SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+usual = settings(max_examples=25 * EFFORT, deadline=None, suppress_health_check=SLOW)
+
+
+def check(program: lg.Program, inputs: dict[str, Any], threads: int) -> None:
+    scheduled = optimized(infer(program), validate(program))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            call = lg.compile(program, backend="interpret").execute((), inputs)
+        except (IndexError, ValueError):
+            return  # found while running: the literal loops say where
+    try:
+        results = walking.run(scheduled, call, threads)
+    except walking.Broken:
+        return
+    for name, got in results.items():
+        np.testing.assert_allclose(
+            got, call.arrays[name], rtol=1e-9, atol=1e-10, err_msg=f"{name}\n{program}"
+        )
+
+
+def given_inputs(drawn: Drawn, program: lg.Program) -> dict[str, Any]:
+    known, rng = drawn.inputs(), np.random.default_rng(drawn.seed)
+    sizes: dict[str, Any] = dict(drawn.sizes)
+    values = {}
+    for i in program.inputs:
+        if i.name in known:
+            values[i.name] = known[i.name]
+        else:
+            values[i.name] = rng.normal(size=tuple(sizes[e.name] for e in i.extents))  # type: ignore
+    return values
+
+
+@given(programs(smallest=0, steps=5), st.integers(1, 3))
+@usual
+def test_forward(drawn: Drawn, threads: int) -> None:
+    program = parsed(drawn)
+    check(program, given_inputs(drawn, program), threads)
+
+
+@given(programs(steps=4), st.integers(1, 3))
+@usual
+def test_backward(drawn: Drawn, threads: int) -> None:
+    program = parsed(drawn)
+    try:
+        backward = program.backward(recompute=True)
+    except lg.ProgramError:
+        return
+    check(backward, given_inputs(drawn, backward), threads)
+
+
+@given(programs(steps=4, among=BLOCKS), st.integers(1, 3))
+@usual
+def test_blocks(drawn: Drawn, threads: int) -> None:
+    program = parsed(drawn)
+    check(program, given_inputs(drawn, program), threads)
+    try:
+        backward = program.backward(recompute=True)
+    except lg.ProgramError:
+        return
+    check(backward, given_inputs(drawn, backward), threads)
+
+
+def parsed(drawn: Drawn) -> lg.Program:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", lg.ProgramWarning)
+        return lg.program(drawn.text)
+
+
+def test_a_walk_notices_what_was_never_written() -> None:
+    program = lg.program("f(x[N]) -> y[N]:\n    for n:  y[n] = x[n]")
+    scheduled = optimized(infer(program), validate(program))
+    call = lg.compile(program, backend="interpret").execute((np.ones(3),), {})
+    from dataclasses import replace
+
+    with pytest.raises(walking.Undefined):
+        walking.run(replace(scheduled, phases=()), call)

@@ -1,0 +1,370 @@
+"""Runs a schedule's trees one element at a time: what generated code has to come to, slowly.
+
+Memory that a schedule says needs no start, and buffers at the beginning of each iteration that they
+live in, hold nothing; to read it there is a fault of the schedule.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from loopgrad.backends.arithmetic import IDENTITIES, INTEGER, REAL, REAL_UPDATES
+from loopgrad.ir import walk
+from loopgrad.ir.nodes import (
+    Accumulate,
+    Apply,
+    Compare,
+    Conditional,
+    Constant,
+    Expression,
+    Extent,
+    Index,
+    Number,
+    Range,
+    Read,
+    Reduction,
+)
+from loopgrad.ir.operations import COMPARE, ElementType
+from loopgrad.schedule import Nest, Phase, Scheduled, Sequence
+from loopgrad.schedule.buffers import _common, uses
+from loopgrad.schedule.tree import (
+    Blocks,
+    Buffer,
+    Dimension,
+    Fused,
+    Mark,
+    Node,
+    Over,
+    Pack,
+    Product,
+    Scope,
+    Step,
+)
+
+
+class Undefined(Exception):
+    """Something is read that nobody has written."""
+
+
+class Broken(Exception):
+    """A requirement of the schedule does not hold: the literal loops have to be run."""
+
+
+@dataclass
+class Walk:
+    scheduled: Scheduled
+    extents: Mapping[str, int]
+    constants: Mapping[str, Any]
+    memory: dict[str, dict[tuple[int, ...], Any]]
+    threads: int = 1
+    indices: dict[str, int] = field(default_factory=dict)
+    buffers: dict[str, tuple[Buffer, dict[tuple[int, ...], Any]]] = field(default_factory=dict)
+    resets: dict[int, list[str]] = field(default_factory=dict)
+
+    def run(self) -> None:
+        for condition in self.scheduled.requires:
+            if not self.value(condition):
+                raise Broken
+        for phase in self.scheduled.phases:
+            self.phase(phase)
+
+    # ------------------------------------------------------------------------------- phases
+
+    def phase(self, phase: Phase) -> None:
+        match phase:
+            case Nest(_, statement, loops, starts):
+                if starts:
+                    self.fill(statement)
+                self.literal(statement, tuple(Range(o.index, o.lower, o.upper) for o in loops))
+            case Sequence(_, loops, body):
+                for _ in self.over([(o.index, o.lower, o.upper, o.descending) for o in loops]):
+                    for inner in body:
+                        self.phase(inner)
+            case Fused():
+                self.fused(phase)
+
+    def fill(self, statement: Accumulate) -> None:
+        name = statement.target.tensor
+        shape = [self.value(e) for e in self.scheduled.tensors[name].extents]
+        start = self.start(statement.reduction, name)
+        for at in itertools.product(*map(range, shape)):
+            self.memory[name][at] = start
+
+    def literal(self, statement: Accumulate, ranges: tuple[Range, ...]) -> None:
+        loops = [(r.index, r.lower, r.upper, False) for r in ranges]
+        for _ in self.over(loops):  # type: ignore[arg-type]
+            self.update(statement, False)
+
+    def over(self, loops: list[tuple[str, Expression, Expression, bool]]) -> Iterator[None]:
+        if not loops:
+            yield
+            return
+        (index, lower, upper, descending), *rest = loops
+        values = range(self.value(lower), self.value(upper))
+        for value in reversed(values) if descending else values:
+            self.indices[index] = value
+            yield from self.over(rest)
+
+    def fused(self, phase: Fused) -> None:
+        found = uses(phase.body)
+        self.resets = {}
+        for buffer in phase.buffers:
+            if buffer.scope is not Scope.PARTIAL:
+                common = _common([use.path for use in found[buffer.tensor]])
+                used = [walk.indices_of(use.read) for use in found[buffer.tensor]]
+                while common and not any(common[-1].index in indices for indices in used):
+                    common.pop()  # a loop that reduces: the buffer lives outside of it
+                if common:
+                    self.resets.setdefault(id(common[-1]), []).append(buffer.tensor)
+        copies = []
+        parts = self.threads if any(_is_parallel(n) for n in phase.body) else 1
+        for thread in range(parts):
+            self.buffers = {b.tensor: (b, {}) for b in phase.buffers}
+            for buffer in phase.buffers:
+                if buffer.scope is Scope.PARTIAL:
+                    self.start_copy(buffer, phase)
+            for node in phase.body:
+                self.node(node, (thread, parts))
+            copies.append({b.tensor: self.buffers[b.tensor][1] for b in phase.buffers})
+        self.buffers = {}
+        for buffer in phase.buffers:
+            if buffer.scope is Scope.PARTIAL:
+                self.combine(buffer, [copy[buffer.tensor] for copy in copies], phase)
+
+    def start_copy(self, buffer: Buffer, phase: Fused) -> None:
+        start = self.start(_reduction(buffer.tensor, phase), buffer.tensor)
+        for at in itertools.product(*(range(self.value(a.extent)) for a in buffer.axes)):
+            self.buffers[buffer.tensor][1][at] = start
+
+    def combine(self, buffer: Buffer, copies: list[dict[Any, Any]], phase: Fused) -> None:
+        reduction = _reduction(buffer.tensor, phase)
+        if reduction is Reduction.SUBTRACT:
+            reduction = Reduction.ADD
+        for at in copies[0]:
+            total = copies[0][at]
+            for copy in copies[1:]:
+                total = REAL_UPDATES[reduction](total, copy[at])
+            memory = self.memory[buffer.tensor]
+            memory[at] = total if buffer.first else REAL_UPDATES[reduction](memory[at], total)
+
+    # -------------------------------------------------------------------------------- nodes
+
+    def node(self, node: Node, part: tuple[int, int] = (0, 1)) -> None:
+        match node:
+            case Step(statement, first):
+                self.update(statement, first)
+            case Over(index, lower, upper, body, mark, descending):
+                low, high = self.share(lower, upper, mark, part)
+                for step in body:
+                    if isinstance(step, Step) and step.first and self.reduces(step, index):
+                        self.store(
+                            step.statement.target,
+                            self.start(step.statement.reduction, step.statement.target.tensor),
+                        )
+                values = range(low, high)
+                for value in reversed(values) if descending else values:
+                    self.indices[index] = value
+                    self.reset(node)
+                    for inner in body:
+                        if isinstance(inner, Step) and self.reduces(inner, index):
+                            self.update(inner.statement, False)
+                        else:
+                            self.node(inner)
+                self.indices.pop(index, None)
+            case Blocks(index, lower, upper, size, body, mark):
+                low, high = self.share(lower, upper, mark, part)
+                outer = {
+                    k: self.indices[k]
+                    for k in (f"{index}.from", f"{index}.to")
+                    if k in self.indices
+                }
+                begin = low
+                while begin < high:
+                    end = high if size is None else min(begin + size, high)
+                    self.indices[f"{index}.from"], self.indices[f"{index}.to"] = begin, end
+                    self.reset(node)
+                    for inner in body:
+                        self.node(inner)
+                    begin = end
+                for k in (f"{index}.from", f"{index}.to"):
+                    self.indices.pop(k, None)
+                self.indices.update(outer)
+            case Pack():
+                pass
+            case Product():
+                self.product(node)
+
+    def reset(self, node: Over | Blocks) -> None:
+        for tensor in self.resets.get(id(node), ()):
+            self.buffers[tensor][1].clear()
+
+    def share(
+        self, lower: Expression, upper: Expression, mark: Mark, part: tuple[int, int]
+    ) -> tuple[int, int]:
+        low, high = self.value(lower), self.value(upper)
+        if mark is not Mark.PARALLEL:
+            return low, high
+        thread, threads = part
+        count = max(high - low, 0)
+        return low + count * thread // threads, low + count * (thread + 1) // threads
+
+    def reduces(self, step: Step, index: str) -> bool:
+        subscripts = step.statement.target.subscripts
+        return all(index not in _outside_reads(s) for s in subscripts)
+
+    def product(self, node: Product) -> None:
+        def loops(dimensions: tuple[Dimension, ...]) -> list[Any]:
+            return [(d.index, d.lower, d.upper, False) for d in dimensions]
+
+        for _ in self.over(loops((*node.m, *node.n))):
+            total = 0.0
+            for _ in self.over(loops(node.k)):
+                total += self.value(node.left) * self.value(node.right)
+            if node.negative:
+                total = -total
+            self.store(node.target, total if node.first else self.element(node.target) + total)
+        for d in (*node.m, *node.n, *node.k):
+            self.indices.pop(d.index, None)
+
+    # ----------------------------------------------------------------------------- elements
+
+    def start(self, reduction: Reduction, tensor: str) -> Any:
+        real, integer = IDENTITIES[reduction]
+        is_real = self.scheduled.tensors[tensor].element is ElementType.FLOAT
+        return real if is_real else integer
+
+    def update(self, statement: Accumulate, first: bool) -> None:
+        if statement.guard is not None and not self.value(statement.guard):
+            return
+        target, reduction = statement.target, statement.reduction
+        value = self.value(statement.value)
+        if first:
+            value = -value if reduction is Reduction.SUBTRACT else value
+        elif reduction is not Reduction.SET:
+            value = REAL_UPDATES[reduction](self.element(target), value)
+        self.store(target, value)
+
+    def place(self, read: Read) -> tuple[dict[tuple[int, ...], Any], tuple[int, ...]]:
+        at = tuple(int(self.value(s)) for s in read.subscripts)
+        shape = [self.value(e) for e in self.scheduled.tensors[read.tensor].extents]
+        if any(not 0 <= i < n for i, n in zip(at, shape, strict=True)):
+            raise IndexError(f"{read} at {at}, of shape {shape}")
+        if read.tensor not in self.buffers:
+            return self.memory[read.tensor], at
+        buffer, elements = self.buffers[read.tensor]
+        kept = []
+        for axis in buffer.axes:
+            offset = at[axis.position] - self.value(axis.origin)
+            if not 0 <= offset < self.value(axis.extent):
+                raise IndexError(f"{read} at {at} is beyond its buffer {buffer}")
+            kept.append(offset)
+        return elements, tuple(kept)
+
+    def element(self, read: Read) -> Any:
+        elements, at = self.place(read)
+        if at not in elements:
+            raise Undefined(f"{read} at {at}")
+        return elements[at]
+
+    def store(self, target: Read, value: Any) -> None:
+        elements, at = self.place(target)
+        elements[at] = value
+
+    def value(self, expression: Expression) -> Any:
+        match expression:
+            case Number(value):
+                return value
+            case Index(name):
+                return self.indices[name]
+            case Extent(name):
+                return self.extents[name]
+            case Constant(name):
+                return self.constants[name]
+            case Read():
+                return self.element(expression)
+            case Compare(operators, operands):
+                values = [self.value(o) for o in operands]
+                pairs = zip(values, values[1:], strict=False)
+                return all(COMPARE[o](a, b) for o, (a, b) in zip(operators, pairs, strict=True))
+            case Conditional(condition, then, otherwise):
+                return self.value(then if self.value(condition) else otherwise)
+            case Apply("and", (left, right)):
+                return self.value(left) and self.value(right)
+            case Apply("or", (left, right)):
+                return self.value(left) or self.value(right)
+            case Apply("not", (operand,)):
+                return not self.value(operand)
+            case Apply("pi"):
+                return math.pi
+            case Apply(operation, operands):
+                values = [self.value(o) for o in operands]
+                whole = all(isinstance(v, int | np.integer) for v in values)
+                if whole and operation in INTEGER:
+                    return INTEGER[operation](*map(int, values))
+                return REAL[operation](*map(np.float64, values))
+        raise AssertionError(expression)
+
+
+def _is_parallel(node: Node) -> bool:
+    return isinstance(node, Over | Blocks) and node.mark is Mark.PARALLEL
+
+
+def _outside_reads(subscript: Expression) -> set[str]:
+    if isinstance(subscript, Index):
+        return {subscript.name}
+    if isinstance(subscript, Read):
+        return set()
+    return set().union(*map(_outside_reads, walk.children(subscript)))
+
+
+def _reduction(tensor: str, phase: Fused) -> Reduction:
+    def found(nodes: tuple[Node, ...]) -> Iterator[Reduction]:
+        for node in nodes:
+            match node:
+                case Step(statement) if statement.target.tensor == tensor:
+                    yield statement.reduction
+                case Over() | Blocks():
+                    yield from found(node.body)
+
+    return next(found(phase.body))
+
+
+def run(scheduled: Scheduled, call: Any, threads: int = 1) -> dict[str, Any]:
+    """The results as arrays, given a call that is bound."""
+    memory: dict[str, dict[tuple[int, ...], Any]] = {}
+    for name, tensor in scheduled.tensors.items():
+        memory[name] = {}
+        if tensor.role == "input":
+            memory[name] = {
+                at: call.arrays[name][at].item() for at in np.ndindex(call.arrays[name].shape)
+            }
+        elif name not in scheduled.started and name in call.shapes:
+            start = _identity_of(name, scheduled)
+            memory[name] = dict.fromkeys(np.ndindex(call.shapes[name]), start)
+    walk_ = Walk(scheduled, call.extents, call.constants, memory, threads)
+    with np.errstate(all="ignore"):
+        walk_.run()
+    results = {}
+    for result in scheduled.facts.program.results:
+        shape = call.shapes[result.name]
+        array = np.zeros(shape, call.arrays[result.name].dtype)
+        for at in np.ndindex(shape):
+            if at not in memory[result.name]:
+                raise Undefined(f"{result.name} at {at} is returned")
+            array[at] = memory[result.name][at]
+        results[result.name] = array
+    return results
+
+
+def _identity_of(name: str, scheduled: Scheduled) -> Any:
+    for _, statement in walk.accumulates(scheduled.facts.program.statements):
+        if statement.target.tensor == name and statement.reduction is not Reduction.SET:
+            real, integer = IDENTITIES[statement.reduction]
+            return real if scheduled.tensors[name].element is ElementType.FLOAT else integer
+    return 0
