@@ -6,7 +6,8 @@ Each derives a program once, compiles it, and keeps both with the program that i
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from operator import itemgetter
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from loopgrad.analysis.facts import Facts
 from loopgrad.analysis.infer import infer
-from loopgrad.backends.kernel import BoundCall, Kernel
+from loopgrad.backends.binding import Arguments
 from loopgrad.cache.answers import kept
 from loopgrad.diagnostics import listing, suggestion
 from loopgrad.ir.memo import final, remember
@@ -26,6 +27,8 @@ from loopgrad.pipeline import BUILDING, as_program, compile, compile_returning
 Array = NDArray[Any]
 Batch = str | Literal[False] | None
 Answer = TypeVar("Answer")
+
+ZERO = -1  # in place of a gradient's number: nothing depends on the input
 
 
 def vjp(
@@ -56,16 +59,15 @@ def vjp(
     (array([  2.,  40., 600.]),)
     """
     program = as_program(program)
-    reverse = _kept(program, ("reverse", None, batch), lambda: Reverse(program, None, batch))
-    call = reverse.forward.execute(inputs, named)
-    residuals = reverse.residuals_of(call, frozen=True)
-    results = _unpacked([call.arrays[name] for name in reverse.results])
+    reverse = _kept(program, Reverse, None, batch)
+    found = reverse.forward.execute(inputs, named)
+    bound, saved = found[0], reverse.saved(found)
 
     def pullback(*seeds: Any) -> tuple[Array | None, ...]:
         """The gradients of the inputs, given those of the results."""
-        return reverse.gradients(call, residuals, seeds)
+        return reverse.gradients(bound, saved, seeds)
 
-    return results, pullback
+    return reverse.results_of(found), pullback
 
 
 def value_and_grad(
@@ -93,18 +95,16 @@ def value_and_grad(
     program = as_program(program)
     names = _wanted(program, wrt)
     _refuse_what_is_no_loss(program, batch)
-    key = ("reverse", names, batch)
-    reverse = _kept(program, key, lambda: Reverse(program, names, batch))
+    reverse = _kept(program, Reverse, names, batch)
     single = isinstance(wrt, str) or (wrt is None and len(names) == 1)
+    pick = _picker([reverse.inputs.index(name) for name in names])
 
     def value_and_gradient(*inputs: Any, **named: Any) -> tuple[Array, Any]:
-        call = reverse.forward.execute(inputs, named)
-        value = call.arrays[reverse.results[0]]
-        seed = np.ones(value.shape, value.dtype)
-        found = reverse.gradients(call, reverse.residuals_of(call, frozen=False), (seed,))
-        by_name = dict(zip(reverse.inputs, found, strict=True))
-        gradients = tuple(by_name[name] for name in names)
-        return value, gradients[0] if single else gradients
+        found = reverse.forward.execute(inputs, named)
+        bound = found[0]
+        all_gradients = reverse.gradients(bound, reverse.shared(found), reverse.ones(bound))
+        gradients = pick(all_gradients)
+        return reverse.results_of(found), gradients[0] if single else gradients
 
     return value_and_gradient
 
@@ -135,7 +135,7 @@ def jvp(
     moving = tuple(
         i.name for i, tangent in zip(program.inputs, tangents, strict=True) if tangent is not None
     )
-    tangent = _kept(program, ("tangent", moving), lambda: Tangent(program, moving))
+    tangent = _kept(program, Tangent, moving)
     given = {i.name: t for i, t in zip(program.inputs, tangents, strict=True) if t is not None}
     return tangent(primals, given, constants)
 
@@ -144,7 +144,10 @@ def jvp(
 
 
 class Reverse:
-    """A program and its backward, compiled: the first returns what the second reads."""
+    """A program and its backward, compiled: the first returns what the second reads.
+
+    A call is as quick as its two kernels: where each array comes from and goes to is known before.
+    """
 
     def __init__(self, program: Program, wrt: tuple[str, ...] | None, batch: Batch):
         self.program = program
@@ -152,66 +155,112 @@ class Reverse:
         self.differentiable = {i.name for i in program.inputs if i.differentiable}
         self.results = tuple(r.name for r in program.results)
         self.integer = _integer_tensors(infer(program))
-        self.backward_program: Program | None = None
+        backward: Program | None = None
         if self._has_gradients():
-            program, self.backward_program = _differentiated(program, wrt, batch)
+            program, backward = _differentiated(program, wrt, batch)
         facts = infer(program)
-        read = [i.name for i in self.backward_program.inputs] if self.backward_program else []
-        self.residuals = tuple(name for name in read if name in facts.tensors)
-        self.seeds = {
-            result: _derived(result, "grad", [n for n in read if n not in facts.tensors])
-            for result in self.results
-        }
-        written = [r.name for r in self.backward_program.results] if self.backward_program else []
-        self.gradient_names = {name: _derived(name, "grad", written) for name in self.inputs}
-        extra = [n for n in self.residuals if n not in self.inputs and n not in self.results]
+        read = [i.name for i in backward.inputs] if backward else []
+        residuals = [name for name in read if name in facts.tensors]
+        extra = [n for n in residuals if n not in self.inputs and n not in self.results]
         self.forward = compile_returning(program, self.results, extra)
-        self.backward = compile(self.backward_program) if self.backward_program else None
+        self.backward = compile(backward) if backward else None
+        seeds = [n for n in read if n not in facts.tensors]
+        given = [*residuals, *(_derived(result, "grad", seeds) for result in self.results)]
+        self._ordered = _picker([given.index(name) for name in read])
+        self._seeded = [(i, n) for i, n in enumerate(self.results) if n not in self.integer]
+        arrays = ["", *self.inputs, *self.results, *extra]  # what a call of the forward comes to
+        self.shared = _picker([arrays.index(name) for name in residuals])
+        self._frozen = [i for i, name in enumerate(residuals) if name not in extra]
+        self._first = 1 + len(self.inputs)
+        self._single = len(self.results) == 1
+        written = [r.name for r in backward.results] if backward else []
+        self._several = len(written) > 1
+        self._places = [self._place(name, written) for name in self.inputs]
+        self._whole = self._places == list(range(len(written)))
+        self._numbered = backward is not None and bool(backward.sizes or backward.constants)
+        self._key = object()
 
     def _has_gradients(self) -> bool:
         return bool(self.differentiable) and not self.integer.issuperset(self.results)
 
-    def residuals_of(self, call: BoundCall, frozen: bool) -> dict[str, Array]:
-        """What the backward reads of the forward's tensors.
-
-        Frozen: as copies, of those that the caller holds too and may change before the pullback.
-        """
-        shared = {*self.inputs, *self.results} if frozen else set()
-        return {
-            name: call.arrays[name].copy() if name in shared else call.arrays[name]
-            for name in self.residuals
-        }
-
-    def gradients(
-        self, call: BoundCall, residuals: Mapping[str, Array], seeds: Sequence[Any]
-    ) -> tuple[Array | None, ...]:
-        """An array for each input, None for those that are not differentiable."""
-        given = self._seeds(call, seeds)
-        arrays: Mapping[str, Array] = {}
-        if self.backward is not None:
-            arrays = _run(self.backward, {**residuals, **given}, call)
-        return tuple(self._gradient(name, call, arrays) for name in self.inputs)
-
-    def _gradient(self, name: str, call: BoundCall, arrays: Mapping[str, Array]) -> Array | None:
+    def _place(self, name: str, written: Sequence[str]) -> int | None:
+        """An input's gradient among the results of the backward; ZERO, or None for no gradient."""
         if name not in self.differentiable:
             return None
-        gradient = self.gradient_names[name]
-        return np.zeros(call.shapes[name], call.dtype) if gradient is None else arrays[gradient]
+        gradient = _derived(name, "grad", written)
+        return ZERO if gradient is None else written.index(gradient)
 
-    def _seeds(self, call: BoundCall, seeds: Sequence[Any]) -> dict[str, Array]:
+    def results_of(self, found: tuple[Any, ...]) -> Any:
+        """What the program returns, of what its forward's `execute` did."""
+        if self._single:
+            return found[self._first]
+        return found[self._first : self._first + len(self.results)]
+
+    def saved(self, found: tuple[Any, ...]) -> Sequence[Array]:
+        """What the backward reads of the forward's tensors, for later.
+
+        As copies of those that the caller holds too and may change before the pullback.
+        """
+        arrays = [*self.shared(found)]
+        for i in self._frozen:
+            arrays[i] = arrays[i].copy()
+        return arrays
+
+    def gradients(
+        self, bound: Arguments, saved: Sequence[Array], seeds: Sequence[Any]
+    ) -> tuple[Array | None, ...]:
+        """An array for each input, None for those that are not differentiable."""
+        given = self._ordered([*saved, *self._seeds(bound, seeds)])
+        arrays: tuple[Array, ...] = ()
+        if self.backward is not None:
+            numbers = self._kept(bound).numbers if self._numbered else {}
+            found = self.backward(*given, **numbers)
+            arrays = found if self._several else (found,)
+        if self._whole:
+            return arrays
+        return tuple(
+            place if place is None else arrays[place] if place >= 0 else self._zeros(i, bound)
+            for i, place in enumerate(self._places)
+        )
+
+    def ones(self, bound: Arguments) -> Sequence[Array]:
+        """The seeds of a loss."""
+        return self._kept(bound).ones
+
+    def _zeros(self, place: int, bound: Arguments) -> Array:
+        return np.zeros(bound.shapes[self.inputs[place]], bound.dtype)
+
+    def _kept(self, bound: Arguments) -> _Kept:
+        kept: _Kept | None = bound.kept.get(self._key)
+        if kept is None:
+            numbers: dict[str, int | float] = {}
+            if self.backward is not None:
+                program = self.backward.program
+                numbers = {size.name: bound.extents[size.name] for size in program.sizes}
+                numbers.update((c.name, bound.constants[c.name]) for c in program.constants)
+            ones = tuple(np.ones(bound.shapes[name], bound.dtype) for name in self.results)
+            kept = bound.kept[self._key] = _Kept(numbers, ones)
+        return kept
+
+    def _seeds(self, bound: Arguments, seeds: Sequence[Any]) -> Sequence[Any]:
+        """An array for each floating result."""
         if len(seeds) != len(self.results):
             raise TypeError(
                 f"{self.program.name}: the pullback takes one seed for each result "
                 f"({listing(self.results)}), got {len(seeds)}"
             )
-        cast = {}
-        for result, seed in zip(self.results, seeds, strict=True):
-            name = self.seeds[result]
-            if result not in self.integer:
-                array = _cast(f"the seed of `{result}`", seed, call.arrays[result])
-                if name is not None:
-                    cast[name] = array
+        cast = [*seeds]
+        for i, name in self._seeded:
+            cast[i] = _cast("seed", name, seeds[i], bound)
         return cast
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What calls that differ in the contents of their arrays alone have in common."""
+
+    numbers: Mapping[str, int | float]  # the sizes and constants of the backward
+    ones: tuple[Array, ...]
 
 
 def _differentiated(
@@ -267,38 +316,41 @@ class Tangent:
     def __call__(
         self, primals: Sequence[Any], tangents: Mapping[str, Any], constants: Mapping[str, Any]
     ) -> tuple[Any, Any]:
-        forward = compile(self.program).execute(primals, constants)
-        values = _unpacked([forward.arrays[name] for name in self.results])
-        moved = self._derivatives(forward, tangents)
-        return values, _unpacked([self._tangent(name, forward, moved) for name in self.results])
+        bound, *arrays = compile(self.program).execute(primals, constants)
+        moved = self._derivatives(bound, arrays, tangents)
+        found = [self._tangent(name, bound, moved) for name in self.results]
+        return _unpacked(arrays[len(self.program.inputs) :]), _unpacked(found)
 
-    def _derivatives(self, call: BoundCall, tangents: Mapping[str, Any]) -> Mapping[str, Array]:
-        given: dict[str, Array] = {}
+    def _derivatives(
+        self, bound: Arguments, arrays: Sequence[Array], tangents: Mapping[str, Any]
+    ) -> Mapping[str, Array]:
+        """By name. What the derived program reads beside the tangents is the forward's."""
+        primal = dict(zip([i.name for i in self.program.inputs], arrays, strict=False))
+        values: dict[str, Any] = {}
         for name, tangent in tangents.items():
-            array = _cast(f"the tangent of `{name}`", tangent, call.arrays[name])
+            array = _cast("tangent", name, tangent, bound)
             dotted = self.inputs[name]
             if dotted is not None:
-                given[dotted] = array
-        return {} if self.kernel is None else _run(self.kernel, given, call)
+                values[dotted] = array
+        if self.kernel is None:
+            return {}
+        program = self.kernel.program
+        for i in program.inputs:
+            values.setdefault(i.name, primal.get(i.name))
+        values.update((size.name, bound.extents[size.name]) for size in program.sizes)
+        values.update((c.name, bound.constants[c.name]) for c in program.constants)
+        found = self.kernel(**values)
+        names = [r.name for r in program.results]
+        return dict(zip(names, found if len(names) > 1 else [found], strict=True))
 
-    def _tangent(self, name: str, call: BoundCall, moved: Mapping[str, Array]) -> Array | None:
+    def _tangent(self, name: str, bound: Arguments, moved: Mapping[str, Array]) -> Array | None:
         if name in self.integer:
             return None
         dotted = self.tangents[name]
-        return np.zeros(call.shapes[name], call.dtype) if dotted is None else moved[dotted]
+        return np.zeros(bound.shapes[name], bound.dtype) if dotted is None else moved[dotted]
 
 
 # ---------------------------------------------------------------------------------------- helpers
-
-
-def _run(kernel: Kernel, given: Mapping[str, Array], call: BoundCall) -> Mapping[str, Array]:
-    """A derived program's arrays: what is not given (inputs, sizes, constants) is the forward's."""
-    program, values = kernel.program, dict[str, Any](given)
-    for i in program.inputs:
-        values.setdefault(i.name, call.arrays.get(i.name))
-    values.update((size.name, call.extents[size.name]) for size in program.sizes)
-    values.update((constant.name, call.constants[constant.name]) for constant in program.constants)
-    return kernel.execute((), values).arrays
 
 
 def _integer_tensors(facts: Facts) -> frozenset[str]:
@@ -306,14 +358,27 @@ def _integer_tensors(facts: Facts) -> frozenset[str]:
     return frozenset(t.name for t in tensors if t.element is not ElementType.FLOAT)
 
 
-def _kept(program: Program, key: Hashable, make: Callable[[], Answer]) -> Answer:
-    """What was derived of a program, for as long as it lives."""
-    known: dict[Hashable, Any] = program.__dict__.setdefault("_derived", {})
+def _kept(program: Program, make: Callable[..., Answer], *arguments: Hashable) -> Answer:
+    """`make(program, *arguments)`, made once, for as long as the program lives."""
+    key = (make, *arguments)
+    try:
+        found: Answer = program.__dict__["_derived"][key]
+        return found
+    except KeyError:
+        pass
     with BUILDING:
+        known: dict[Hashable, Any] = program.__dict__.setdefault("_derived", {})
         if key not in known:
-            known[key] = make()
+            known[key] = make(program, *arguments)
         answer: Answer = known[key]
         return answer
+
+
+def _picker(places: Sequence[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
+    """What takes the items at the places."""
+    if len(places) > 1:
+        return itemgetter(*places)
+    return lambda items: tuple([items[place] for place in places])
 
 
 def _derived(name: str, suffix: str, among: Sequence[str]) -> str | None:
@@ -323,20 +388,24 @@ def _derived(name: str, suffix: str, among: Sequence[str]) -> str | None:
     return next(found, None)
 
 
-def _unpacked(arrays: list[Any]) -> Any:
+def _unpacked(arrays: Sequence[Any]) -> Any:
     return tuple(arrays) if len(arrays) > 1 else arrays[0]
 
 
-def _cast(what: str, value: Any, like: Array) -> Array:
-    """A seed or a tangent in the type of the array that it belongs to."""
+def _cast(kind: str, name: str, value: Any, bound: Arguments) -> Array:
+    """A seed or a tangent of a floating tensor, in the type of the call."""
+    shape, dtype = bound.shapes[name], bound.dtype
+    if type(value) is np.ndarray and value.dtype is dtype and value.shape == shape:
+        return value
+    what = f"the {kind} of `{name}`"
     if value is None:
-        raise TypeError(f"{what} has to be an array of shape {like.shape}, got None")
+        raise TypeError(f"{what} has to be an array of shape {shape}, got None")
     array = np.asarray(value)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{what} has to hold real numbers, got {array.dtype.name}")
-    if array.shape != like.shape:
-        raise ValueError(f"{what} has to have shape {like.shape}, got {array.shape}")
-    return array.astype(like.dtype)
+    if array.shape != shape:
+        raise ValueError(f"{what} has to have shape {shape}, got {array.shape}")
+    return array.astype(dtype)
 
 
 def _wanted(program: Program, wrt: str | Sequence[str] | None) -> tuple[str, ...]:

@@ -73,17 +73,17 @@ class Binder:
 
         Raises TypeError or ValueError, naming the argument.
         """
-        signature = _signature(positional, named)
-        known = self._known.get(signature) if signature else None
+        key = signature(positional, named)
+        known = self._known.get(key) if key else None
         if known is not None:
             given = {**dict(zip(self.input_names, positional, strict=False)), **named}
             return known, {name: given[name] for name in self.input_names}
         given = self._sorted(positional, named)
         bound, inputs = self._bound(given)
-        if signature and all(given[name] is array for name, array in inputs.items()):
+        if key and all(given[name] is array for name, array in inputs.items()):
             if len(self._known) >= MOST_KNOWN:
                 self._known = {}
-            self._known[signature] = bound
+            self._known[key] = bound
         return bound, inputs
 
     def _bound(self, given: Mapping[str, Any]) -> tuple[Arguments, Inputs]:
@@ -263,14 +263,14 @@ class Binder:
         return kind(f"{self.name}: {message}")
 
 
-def _signature(positional: Sequence[Any], named: Mapping[str, Any]) -> Any:
+def signature(positional: Sequence[Any], named: Mapping[str, Any]) -> Any:
     """What a call hangs on beside the contents of its arrays; None where it has other things.
 
     Floats count by their bits: -0.0 and 0.0 are equal, and NaN is not.
     """
     parts: list[Any] = []
     for value in (*positional, *named.values()):
-        if type(value) is np.ndarray and value.flags.carray:
+        if type(value) is np.ndarray and value.flags.c_contiguous and value.flags.aligned:
             parts += (value.shape, value.dtype)
         elif type(value) is int:
             parts.append(value)

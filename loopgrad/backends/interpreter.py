@@ -93,6 +93,9 @@ class Interpreter:
     def scratch(self, call: BoundCall) -> None:
         """Every temporary is kept whole."""
 
+    def shortcut(self) -> None:
+        """Speed is not its business."""
+
 
 def _identities(facts: Facts) -> dict[str, float | int]:
     """What each computed tensor starts with: the identity of its operation beside `=`."""

@@ -9,8 +9,8 @@ same way for every backend; a backend only ever sees arrays that fit.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations, repeat
 from typing import Any, Protocol
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from loopgrad.analysis.facts import Facts, Safety
 from loopgrad.backends import memory
-from loopgrad.backends.binding import Binder, element_dtype
+from loopgrad.backends.binding import Arguments, Binder, element_dtype, signature
 from loopgrad.diagnostics import listing
 from loopgrad.ir.nodes import Program
 
@@ -53,13 +53,29 @@ class BoundCall:
     subscript is checked and every computed tensor tracked.
     """
 
-    dtype: np.dtype[Any]
-    extents: dict[str, int]
-    constants: dict[str, int | float]
-    shapes: dict[str, tuple[int, ...]]
+    bound: Arguments
     arrays: dict[str, NDArray[Any]]
     checked: bool
-    kept: dict[Any, Any] = field(default_factory=dict)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.bound.dtype
+
+    @property
+    def extents(self) -> dict[str, int]:
+        return self.bound.extents
+
+    @property
+    def constants(self) -> dict[str, int | float]:
+        return self.bound.constants
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        return self.bound.shapes
+
+    @property
+    def kept(self) -> dict[Any, Any]:
+        return self.bound.kept
 
 
 class Runner(Protocol):
@@ -74,6 +90,35 @@ class Runner(Protocol):
     def scratch(self, call: BoundCall) -> int | None:
         """The bytes that `run` takes beside the call's arrays; None where every temporary is kept
         whole, or they are too many to count."""
+
+    def shortcut(self) -> Shortcut | None:
+        """Something that knows calls again, where the backend has such."""
+
+
+class Shortcut(Protocol):
+    """Makes calls that it knows by the types and shapes of their arguments, in no time.
+
+    call: returns what the kernel's call does, or None for a call that has to go the long way.
+    run: likewise what `Kernel.execute` does.
+    """
+
+    call: Callable[..., Any]
+    run: Callable[..., Any]
+
+    def learn(self, call: BoundCall, arguments: Sequence[Any], named: Mapping[str, Any]) -> None:
+        """Remembers a call that has just succeeded.
+
+        The arguments are exact arrays, which were taken as they are, floats and integers, and maybe
+        `out`, which was written directly. If the call is forgotten one day, `tuple(named)` is taken
+        out of `call.kept[LEARNT]`.
+        """
+
+
+LEARNT = "learnt"  # in `BoundCall.kept`: the names of arguments with which a shortcut has learnt it
+
+
+def _not_known(*arguments: Any, **named: Any) -> None:
+    """For a kernel that has no shortcut, or not yet."""
 
 
 class Backend(Protocol):
@@ -119,6 +164,12 @@ class Kernel:
         self._computed = {t.name: t.element for t in tensors if t.role != "input"}
         self._dtypes_of: dict[np.dtype[Any], dict[str, np.dtype[Any]]] = {}
         self._has_out = all(a.name != "out" for a in task.facts.program.arguments)
+        self._inputs = self._binder.input_names
+        self._shortcut: Shortcut | None = None
+        self._learns = True
+        # What the shortcut makes of arguments: what calls return; what `execute` does.
+        self.call_known: Callable[..., Any] = _not_known
+        self.run_known: Callable[..., Any] = _not_known
 
     @property
     def program(self) -> Program:
@@ -129,18 +180,79 @@ class Kernel:
         return f"<loopgrad kernel of `{self.program.name}`>"
 
     def __call__(self, /, *arguments: Any, **named: Any) -> Any:
-        out = named.pop("out", None) if self._has_out else None
+        found = self.call_known(*arguments, **named)
+        if found is not None:
+            return found
+        inputs = dict(named)
+        out = inputs.pop("out", None) if self._has_out else None
         destinations = self._destinations(out)
-        call = self.bind(arguments, named, destinations)
-        self.runner.run(call)
+        call = self.bind(arguments, inputs, destinations)
+        self._run(call, arguments, named, inputs, destinations)
         results = tuple(map(self._delivered, self._results, repeat(call), destinations))
         return results if len(results) > 1 else results[0]
 
-    def execute(self, arguments: Sequence[Any], named: Mapping[str, Any]) -> BoundCall:
-        """Binds and runs a call whose arrays, extents and constants are all of interest."""
-        call = self.bind(arguments, named, (None,) * len(self._results))
+    def execute(self, arguments: Sequence[Any], named: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Makes a call of which more is of interest than its results. Without `out`.
+
+        Returns what its arguments come to (`Arguments`), the inputs as arrays of the types that were
+        computed with, and the results: `(bound, input, ..., result, ...)`.
+        """
+        found: tuple[Any, ...] | None = self.run_known(*arguments, **named)
+        if found is not None:
+            return found
+        destinations = (None,) * len(self._results)
+        call = self.bind(arguments, named, destinations)
+        self._run(call, arguments, named, named, destinations)
+        return (call.bound, *[call.arrays[name] for name in (*self._inputs, *self._results)])
+
+    def _run(
+        self,
+        call: BoundCall,
+        arguments: Sequence[Any],
+        named: Mapping[str, Any],
+        inputs: Mapping[str, Any],
+        destinations: Sequence[NDArray[Any] | None],
+    ) -> None:
+        """Runs it. The second time that a call is like another, the shortcut learns it.
+
+        inputs: `named` but for `out`.
+        """
+        again = bool(call.kept)
         self.runner.run(call)
-        return call
+        if again and self._learns:
+            learnt = call.kept.setdefault(LEARNT, set())
+            names = tuple(named)
+            if names not in learnt:
+                learnt.add(names)
+                if self._is_plain(call, arguments, named, inputs):
+                    self._learn(call, arguments, named)
+
+    def _is_plain(
+        self,
+        call: BoundCall,
+        arguments: Sequence[Any],
+        named: Mapping[str, Any],
+        inputs: Mapping[str, Any],
+    ) -> bool:
+        """Were the arguments taken as they are, and `out`, if there is one, written directly?"""
+        if signature(arguments, inputs) is None:
+            return False
+        given = {**dict(zip(self._inputs, arguments, strict=False)), **inputs}
+        if any(given[name] is not call.arrays[name] for name in self._inputs):
+            return False
+        if len(named) == len(inputs):
+            return True
+        out = named["out"]
+        return type(out) is np.ndarray and out is call.arrays[self._results[0]]
+
+    def _learn(self, call: BoundCall, arguments: Sequence[Any], named: Mapping[str, Any]) -> None:
+        if self._shortcut is None:
+            self._shortcut = self.runner.shortcut()
+        if self._shortcut is None:
+            self._learns = False
+            return
+        self._shortcut.learn(call, arguments, named)
+        self.call_known, self.run_known = self._shortcut.call, self._shortcut.run
 
     def bind(
         self,
@@ -155,15 +267,7 @@ class Kernel:
         bound, inputs = self._binder.bind(arguments, named)
         dtypes = self._dtypes(bound.dtype)
         arrays = dict(inputs)
-        call = BoundCall(
-            bound.dtype,
-            bound.extents,
-            bound.constants,
-            bound.shapes,
-            arrays,
-            bound.checked,
-            bound.kept,
-        )
+        call = BoundCall(bound, arrays, bound.checked)
         for name, out in zip(self._results, destinations, strict=True):
             if out is not None:
                 self._check_destination(name, out, bound.shapes[name], dtypes[name])

@@ -428,10 +428,14 @@ class Program:
 
         In a function that is traced it becomes a call of the notation.
         """
+        kernel: Kernel | None = self.__dict__.get("_kernel")
+        if kernel is not None:
+            found = kernel.call_known(*arguments, **named)
+            if found is not None:
+                return found
         for argument in (*arguments, *named.values()):
             if hasattr(argument, "_loopgrad_call"):
                 return argument._loopgrad_call(self, arguments, named)
-        kernel: Kernel | None = self.__dict__.get("_kernel")
         if kernel is None:
             from loopgrad.pipeline import compile
 

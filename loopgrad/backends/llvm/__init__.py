@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from loopgrad.backends.kernel import BoundCall, Task
+from loopgrad.backends.kernel import LEARNT, BoundCall, Shortcut, Task
 from loopgrad.backends.llvm.layout import (
     CONSTANT_BITS,
     EXTENT_BITS,
@@ -26,12 +26,11 @@ from loopgrad.backends.llvm.layout import (
 )
 from loopgrad.backends.llvm.scratch import TOO_LARGE
 from loopgrad.backends.recycling import Scratch
+from loopgrad.backends.thread_count import get_num_threads
 
 if TYPE_CHECKING:
     from loopgrad.backends.llvm.engine import Code
     from loopgrad.backends.llvm.passes import Passes
-
-THREADS = 1  # that a call may use
 
 
 class LLVMBackend:
@@ -54,11 +53,11 @@ class Compiled:
         self.reals = Struct(f"={len(layout.real_constants)}d")
         self.record = ctypes.c_int64 * layout.record_length
 
-    def prepared(self, call: BoundCall) -> Prepared:
+    def prepared(self, call: BoundCall, threads: int) -> Prepared:
         layout = self.layout
         integers = self.integers.pack(*[value(call) for value in layout.integers])
         reals = self.reals.pack(*[call.constants[c] for c in layout.real_constants])
-        return Prepared(self, integers, reals, self.code.scratch(integers, THREADS))
+        return Prepared(self, integers, reals, threads, self.code.scratch(integers, threads))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +67,7 @@ class Prepared:
     compiled: Compiled
     integers: bytes
     reals: bytes
+    threads: int
     scratch: int  # bytes
 
 
@@ -82,13 +82,13 @@ class LLVMRunner:
 
     def run(self, call: BoundCall) -> None:
         """Fills the results of `call`; raises the errors of `backends/errors.py`."""
-        known = self._prepared(call)
+        known = self.prepared(call)
         compiled = known.compiled
         layout, record = compiled.layout, compiled.record()
         arrays = compiled.arrays.pack(*[id(call.arrays[name]) for name in layout.passed])
         with self._scratch.of(known.scratch) as scratch:
             failed = compiled.code.run(
-                arrays, known.integers, known.reals, record, scratch, THREADS
+                arrays, known.integers, known.reals, record, scratch, known.threads
             )
         if failed:
             details = np.array(record, np.int64)
@@ -96,14 +96,21 @@ class LLVMRunner:
 
     def scratch(self, call: BoundCall) -> int | None:
         """The bytes that `run` takes beside the call's arrays; None for too many to count."""
-        size = self._prepared(call).scratch
+        size = self.prepared(call).scratch
         return size if size < TOO_LARGE else None
 
-    def _prepared(self, call: BoundCall) -> Prepared:
+    def shortcut(self) -> Shortcut | None:
+        from loopgrad.backends.llvm import calls
+
+        return calls.Shortcut(self) if calls.available() else None
+
+    def prepared(self, call: BoundCall) -> Prepared:
         known: Prepared | None = call.kept.get(self)
-        if known is None:
-            known = self._variant(_variant_of(call)).prepared(call)
+        threads = get_num_threads()
+        if known is None or known.threads != threads:
+            known = self._variant(_variant_of(call)).prepared(call, threads)
             call.kept[self] = known
+            call.kept.pop(LEARNT, None)  # it was with another number of threads
         return known
 
     def _variant(self, variant: Variant) -> Compiled:

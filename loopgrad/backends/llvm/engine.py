@@ -44,10 +44,11 @@ class Loaded:
 class Code:
     """A compiled entry function: `run` takes what layout.py says, `scratch` says how much of it.
 
-    Calling it releases the GIL. `keep` owns the memory that its code is in.
+    `run` is at `address`. Calling it releases the GIL. `keep` owns the memory that its code is in.
     """
 
     run: Any
+    address: int
     scratch: Callable[[bytes, int], int]
     keep: Loaded
 
@@ -92,13 +93,12 @@ def _kept(name: str) -> Code | None:
 
 
 def _keep(name: str, loaded: Loaded) -> Code:
+    begin = loaded.address(ENTRY)
     numbers, address, count = ctypes.c_char_p, ctypes.c_void_p, ctypes.c_int64
-    run = ctypes.CFUNCTYPE(ctypes.c_int32, numbers, numbers, numbers, address, address, count)(
-        loaded.address(ENTRY)
-    )
+    run = ctypes.CFUNCTYPE(ctypes.c_int32, numbers, numbers, numbers, address, address, count)
     scratch = ctypes.CFUNCTYPE(count, numbers, count)(loaded.address(SIZE))
     with _lock:
-        _codes[name] = found = Code(run, scratch, loaded)
+        _codes[name] = found = Code(run(begin), begin, scratch, loaded)
         if len(_codes) > MOST_CODES:
             _codes.popitem(last=False)
     return found
@@ -126,6 +126,7 @@ def library(text: str, names: Sequence[str], passes: Passes = LITERAL) -> Mappin
     if key not in _libraries:
         loaded = load(text, passes)
         _libraries.setdefault(key, loaded)  # another thread may have been first
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(loaded))  # also when Python takes itself apart
     addresses = {name: _libraries[key].address(name) for name in names}
     for name, address in addresses.items():
         llvm.add_symbol(name, address)

@@ -84,8 +84,9 @@ class Layout:
             for axis, extent in enumerate(tensor.extents):
                 if not isinstance(extent, Extent | Number):
                     self._slot(("formula", extent), _axis(tensor.name, axis))
-        inputs = [t.name for t in facts.tensors.values() if t.role == "input"]
-        self.passed = [*inputs, *(r.name for r in facts.program.results)]
+        self.inputs = [t.name for t in facts.tensors.values() if t.role == "input"]
+        self.returned = [r.name for r in facts.program.results]
+        self.passed = [*self.inputs, *self.returned]
         computed = [t.name for t in facts.tensors.values() if t.role != "input"]
         self.temporaries = [name for name in computed if name not in self.passed]
         tracked = computed if self.variant.checked else self.task.safety.tracked

@@ -24,6 +24,7 @@ PROVIDERS = {
     "loopgrad_system_": "loopgrad.backends.llvm.system",
     "loopgrad_parallel": "loopgrad.backends.llvm.threads",
     "loopgrad_num_threads": "loopgrad.backends.llvm.threads",
+    "loopgrad_python_": "loopgrad.backends.llvm.python_api",
 }
 
 _DECLARED = re.compile(r"^declare [^@\n]*@([\w.$]+)\(", re.MULTILINE)

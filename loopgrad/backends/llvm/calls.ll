@@ -1,0 +1,523 @@
+; What Python calls: finds code for the arguments at hand, and runs it, without a line of Python.
+;
+; `loopgrad_call` and `loopgrad_run` become Python functions (calls.py) whose `self` is a list:
+; [None, entry, entry, ...]. An entry is a tuple (block, token, ...) that owns all that its block
+; points at; the block is an int64 array, of the words below (calls.py fills it). Where no entry fits
+; the arguments, or its code fails, the answer is None, no exception is set, and nothing has happened.
+;
+; Objects and addresses are i64 throughout; integers and pointers are passed alike.
+;
+; Word of a block             Words of an argument          Words of a result
+;   0 positional arguments      0 type                        0 dtype
+;   1 named arguments           1 name                        1 rank
+;   2 in use                    2 dtype, or the value         2 extents...
+;   3 releases the GIL          3 kind: see @matches
+;   4 code                      4 place among the arrays
+;   5 integers                  5 flags that it has to have
+;   6 reals                     6 rank
+;   7 scratch                   7 extents...
+;   8 threads
+;   9 inputs
+;  10 results
+;  11 where the words of the results begin
+;  12 type of the results
+;  13 argument that is written (`out`), -1 for none
+;  14 bytes of that array
+;  15 address of the number of threads that the user wants now
+;  16 the arguments
+
+declare i64 @loopgrad_python_PyList_Size(i64)
+declare i64 @loopgrad_python_PyList_GetItem(i64, i64)
+declare i64 @loopgrad_python_PyTuple_New(i64)
+declare i64 @loopgrad_python_PyTuple_Size(i64)
+declare i64 @loopgrad_python_PyTuple_GetItem(i64, i64)
+declare i32 @loopgrad_python_PyTuple_SetItem(i64, i64, i64)
+declare i32 @loopgrad_python_PyUnicode_Compare(i64, i64)
+declare i64 @loopgrad_python_PyLong_AsLongLongAndOverflow(i64, i32*)
+declare i64 @loopgrad_python_PyEval_SaveThread()
+declare void @loopgrad_python_PyEval_RestoreThread(i64)
+declare void @loopgrad_python_PyErr_Clear()
+declare void @loopgrad_python_Py_IncRef(i64)
+declare void @loopgrad_python_Py_DecRef(i64)
+declare i64 @loopgrad_python_PyArray_NewFromDescr(i64, i64, i32, i64, i64, i64, i32, i64)
+
+define i64 @loopgrad_call(i64 %entries, i64 %given, i64 %positional, i64 %names) {
+  %answer = call i64 @call(i64 %entries, i64 %given, i64 %positional, i64 %names, i1 false)
+  ret i64 %answer
+}
+
+; The same with all that there is: always a tuple (token, input, ..., result, ...).
+define i64 @loopgrad_run(i64 %entries, i64 %given, i64 %positional, i64 %names) {
+  %answer = call i64 @call(i64 %entries, i64 %given, i64 %positional, i64 %names, i1 true)
+  ret i64 %answer
+}
+
+define internal i64 @call(i64 %entries, i64 %given, i64 %positional, i64 %names, i1 %whole) {
+BEGIN:
+  %arrays = alloca i64, i64 MOST_ARRAYS, align 16
+  %record = alloca i64, i64 MOST_RECORD, align 16
+  %a = ptrtoint i64* %arrays to i64
+  %r = ptrtoint i64* %record to i64
+  %entry = call i64 @find(i64 %entries, i64 %given, i64 %positional, i64 %names, i64 %a)
+  %found = icmp ne i64 %entry, 0
+  br i1 %found, label %CHECK, label %NONE
+
+CHECK:
+  %block = call i64 @block(i64 %entry)
+  %ready = call i1 @is_ready(i64 %block, i64 %given)
+  br i1 %ready, label %PREPARE, label %NONE
+
+PREPARE:
+  call void @set(i64 %block, i64 2, i64 1)
+  call void @loopgrad_python_Py_IncRef(i64 %entry)
+  %first = call i64 @word(i64 %block, i64 9)
+  %count = call i64 @word(i64 %block, i64 10)
+  %size = mul i64 %first, 8
+  %results = add i64 %a, %size
+  %made = call i64 @make_results(i64 %block, i64 %given, i64 %results)
+  %all = icmp eq i64 %made, %count
+  br i1 %all, label %RUN, label %UNDO
+
+RUN:
+  call void @set(i64 %r, i64 0, i64 0)
+  call void @set(i64 %r, i64 1, i64 0)
+  %failed = call i32 @run(i64 %block, i64 %a, i64 %r)
+  %fine = icmp eq i32 %failed, 0
+  br i1 %fine, label %ANSWER, label %UNDO
+
+ANSWER:
+  %given.back = call i64 @answer(i64 %entry, i64 %a, i64 %first, i64 %count, i1 %whole)
+  %is.answer = icmp ne i64 %given.back, 0
+  br i1 %is.answer, label %DONE, label %UNDO
+
+DONE:
+  call void @set(i64 %block, i64 2, i64 0)
+  call void @loopgrad_python_Py_DecRef(i64 %entry)
+  ret i64 %given.back
+
+UNDO:
+  call void @release(i64 %results, i64 %made)
+  call void @set(i64 %block, i64 2, i64 0)
+  call void @loopgrad_python_Py_DecRef(i64 %entry)
+  br label %NONE
+
+NONE:
+  %nothing = call i64 @loopgrad_python_PyList_GetItem(i64 %entries, i64 0)
+  call void @loopgrad_python_Py_IncRef(i64 %nothing)
+  ret i64 %nothing
+}
+
+; The entry that fits the arguments, 0 for none. Fills the inputs' places among the arrays.
+define internal i64 @find(i64 %entries, i64 %given, i64 %positional, i64 %names, i64 %arrays) {
+BEGIN:
+  %count = call i64 @loopgrad_python_PyList_Size(i64 %entries)
+  %no.names = icmp eq i64 %names, 0
+  br i1 %no.names, label %NEXT, label %WITH.NAMES
+
+WITH.NAMES:
+  %size = call i64 @loopgrad_python_PyTuple_Size(i64 %names)
+  br label %NEXT
+
+NEXT:
+  %named = phi i64 [ 0, %BEGIN ], [ %size, %WITH.NAMES ], [ %named, %TRY ]
+  %i = phi i64 [ 1, %BEGIN ], [ 1, %WITH.NAMES ], [ %after, %TRY ]
+  %more = icmp slt i64 %i, %count
+  br i1 %more, label %TRY, label %NONE
+
+TRY:
+  %after = add i64 %i, 1
+  %entry = call i64 @loopgrad_python_PyList_GetItem(i64 %entries, i64 %i)
+  %block = call i64 @block(i64 %entry)
+  %fits = call i1 @matches(i64 %block, i64 %given, i64 %positional, i64 %named, i64 %names, i64 %arrays)
+  br i1 %fits, label %FOUND, label %NEXT
+
+FOUND:
+  ret i64 %entry
+
+NONE:
+  ret i64 0
+}
+
+; Do the arguments and the number of threads fit the block? Kinds: 0 an array, 1 a float (by its bits), 2 an integer.
+define internal i1 @matches(i64 %block, i64 %given, i64 %positional, i64 %named, i64 %names, i64 %arrays) {
+BEGIN:
+  %fits.not = alloca i32
+  %positional.wanted = call i64 @word(i64 %block, i64 0)
+  %named.wanted = call i64 @word(i64 %block, i64 1)
+  %same.positional = icmp eq i64 %positional, %positional.wanted
+  %same.named = icmp eq i64 %named, %named.wanted
+  %number = call i64 @word(i64 %block, i64 15)
+  %threads.wanted = call i64 @word(i64 %number, i64 0)
+  %threads = call i64 @word(i64 %block, i64 8)
+  %same.threads = icmp eq i64 %threads, %threads.wanted
+  %same.arguments = and i1 %same.positional, %same.named
+  %same = and i1 %same.arguments, %same.threads
+  %count = add i64 %positional, %named
+  %start = add i64 %block, 128
+  br i1 %same, label %NEXT, label %NO
+
+NEXT:
+  %i = phi i64 [ 0, %BEGIN ], [ %after, %FITS ]
+  %argument = phi i64 [ %start, %BEGIN ], [ %argument.after, %FITS ]
+  %more = icmp slt i64 %i, %count
+  br i1 %more, label %TYPE, label %YES
+
+TYPE:
+  %value = call i64 @word(i64 %given, i64 %i)
+  %type = call i64 @word(i64 %value, i64 1)
+  %type.wanted = call i64 @word(i64 %argument, i64 0)
+  %same.type = icmp eq i64 %type, %type.wanted
+  br i1 %same.type, label %PLACE, label %NO
+
+PLACE:
+  %by.place = icmp slt i64 %i, %positional
+  br i1 %by.place, label %KIND, label %NAME
+
+NAME:
+  %j = sub i64 %i, %positional
+  %name = call i64 @loopgrad_python_PyTuple_GetItem(i64 %names, i64 %j)
+  %name.wanted = call i64 @word(i64 %argument, i64 1)
+  %identical = icmp eq i64 %name, %name.wanted
+  br i1 %identical, label %KIND, label %COMPARE
+
+COMPARE:
+  %order = call i32 @loopgrad_python_PyUnicode_Compare(i64 %name, i64 %name.wanted)
+  %equal = icmp eq i32 %order, 0
+  br i1 %equal, label %KIND, label %NO
+
+KIND:
+  %wanted = call i64 @word(i64 %argument, i64 2)
+  %kind = call i64 @word(i64 %argument, i64 3)
+  switch i64 %kind, label %NO [
+    i64 0, label %ARRAY
+    i64 1, label %FLOAT
+    i64 2, label %INTEGER
+  ]
+
+FLOAT:
+  %bits = call i64 @word(i64 %value, i64 2)
+  %same.float = icmp eq i64 %bits, %wanted
+  br i1 %same.float, label %FITS, label %NO
+
+INTEGER:
+  %whole = call i64 @loopgrad_python_PyLong_AsLongLongAndOverflow(i64 %value, i32* %fits.not)
+  %overflow = load i32, i32* %fits.not
+  %small = icmp eq i32 %overflow, 0
+  %same.whole = icmp eq i64 %whole, %wanted
+  %same.integer = and i1 %small, %same.whole
+  br i1 %same.integer, label %FITS, label %NO
+
+ARRAY:
+  %dtype = call i64 @word(i64 %value, i64 7)
+  %same.dtype = icmp eq i64 %dtype, %wanted
+  br i1 %same.dtype, label %RANK, label %NO
+
+RANK:
+  %rank.long = call i64 @word(i64 %value, i64 3)
+  %rank = and i64 %rank.long, 4294967295
+  %rank.wanted = call i64 @word(i64 %argument, i64 6)
+  %same.rank = icmp eq i64 %rank, %rank.wanted
+  br i1 %same.rank, label %FLAGS, label %NO
+
+FLAGS:
+  %flags = call i64 @word(i64 %value, i64 8)
+  %mask = call i64 @word(i64 %argument, i64 5)
+  %masked = and i64 %flags, %mask
+  %same.flags = icmp eq i64 %masked, %mask
+  br i1 %same.flags, label %AXES, label %NO
+
+AXES:
+  %extents = call i64 @word(i64 %value, i64 4)
+  %extents.wanted = add i64 %argument, 56
+  br label %AXIS
+
+AXIS:
+  %k = phi i64 [ 0, %AXES ], [ %k.after, %EXTENT ]
+  %more.axes = icmp slt i64 %k, %rank
+  br i1 %more.axes, label %EXTENT, label %KEEP
+
+EXTENT:
+  %k.after = add i64 %k, 1
+  %extent.is = call i64 @word(i64 %extents, i64 %k)
+  %extent.wanted = call i64 @word(i64 %extents.wanted, i64 %k)
+  %same.extent = icmp eq i64 %extent.is, %extent.wanted
+  br i1 %same.extent, label %AXIS, label %NO
+
+KEEP:
+  %slot = call i64 @word(i64 %argument, i64 4)
+  call void @set(i64 %arrays, i64 %slot, i64 %value)
+  br label %FITS
+
+FITS:
+  %after = add i64 %i, 1
+  %rank.given = call i64 @word(i64 %argument, i64 6)
+  %words = add i64 %rank.given, 7
+  %bytes = mul i64 %words, 8
+  %argument.after = add i64 %argument, %bytes
+  br label %NEXT
+
+YES:
+  ret i1 true
+
+NO:
+  ret i1 false
+}
+
+; Is the block not in use, and its `out` apart from all inputs?
+define internal i1 @is_ready(i64 %block, i64 %given) {
+BEGIN:
+  %used = call i64 @word(i64 %block, i64 2)
+  %unused = icmp eq i64 %used, 0
+  br i1 %unused, label %OUT, label %NO
+
+OUT:
+  %which = call i64 @word(i64 %block, i64 13)
+  %without = icmp slt i64 %which, 0
+  br i1 %without, label %YES, label %WITH
+
+WITH:
+  %array = call i64 @word(i64 %given, i64 %which)
+  %from = call i64 @word(i64 %array, i64 2)
+  %size = call i64 @word(i64 %block, i64 14)
+  %to = add i64 %from, %size
+  %positional = call i64 @word(i64 %block, i64 0)
+  %named = call i64 @word(i64 %block, i64 1)
+  %count = add i64 %positional, %named
+  %start = add i64 %block, 128
+  br label %NEXT
+
+NEXT:
+  %i = phi i64 [ 0, %WITH ], [ %after, %APART ]
+  %argument = phi i64 [ %start, %WITH ], [ %argument.after, %APART ]
+  %more = icmp slt i64 %i, %count
+  br i1 %more, label %KIND, label %YES
+
+KIND:
+  %is.kind = call i64 @word(i64 %argument, i64 3)
+  %is.array = icmp eq i64 %is.kind, 0
+  %is.input = icmp ne i64 %i, %which
+  %is.array.input = and i1 %is.array, %is.input
+  br i1 %is.array.input, label %COMPARE, label %APART
+
+COMPARE:
+  %other = call i64 @word(i64 %given, i64 %i)
+  %other.from = call i64 @word(i64 %other, i64 2)
+  %other.size = call i64 @bytes(i64 %argument)
+  %other.to = add i64 %other.from, %other.size
+  %before = icmp ule i64 %to, %other.from
+  %behind = icmp uge i64 %from, %other.to
+  %is.apart = or i1 %before, %behind
+  br i1 %is.apart, label %APART, label %NO
+
+APART:
+  %after = add i64 %i, 1
+  %rank = call i64 @word(i64 %argument, i64 6)
+  %words = add i64 %rank, 7
+  %width = mul i64 %words, 8
+  %argument.after = add i64 %argument, %width
+  br label %NEXT
+
+YES:
+  ret i1 true
+
+NO:
+  ret i1 false
+}
+
+; No element is larger than eight bytes.
+define internal i64 @bytes(i64 %argument) {
+BEGIN:
+  %rank = call i64 @word(i64 %argument, i64 6)
+  br label %NEXT
+
+NEXT:
+  %k = phi i64 [ 0, %BEGIN ], [ %after, %MORE ]
+  %size = phi i64 [ 8, %BEGIN ], [ %larger, %MORE ]
+  %is.more = icmp slt i64 %k, %rank
+  br i1 %is.more, label %MORE, label %DONE
+
+MORE:
+  %after = add i64 %k, 1
+  %word = add i64 %k, 7
+  %extent = call i64 @word(i64 %argument, i64 %word)
+  %larger = mul i64 %size, %extent
+  br label %NEXT
+
+DONE:
+  ret i64 %size
+}
+
+; New arrays for the results, or the argument that is to be written. Returns how many there are.
+define internal i64 @make_results(i64 %block, i64 %given, i64 %results) {
+BEGIN:
+  %count = call i64 @word(i64 %block, i64 10)
+  %type = call i64 @word(i64 %block, i64 12)
+  %out = call i64 @word(i64 %block, i64 13)
+  %offset = call i64 @word(i64 %block, i64 11)
+  %offset.bytes = mul i64 %offset, 8
+  %start = add i64 %block, %offset.bytes
+  %is.out = icmp sge i64 %out, 0
+  br i1 %is.out, label %WRITTEN, label %NEXT
+
+WRITTEN:
+  %array = call i64 @word(i64 %given, i64 %out)
+  call void @loopgrad_python_Py_IncRef(i64 %array)
+  call void @set(i64 %results, i64 0, i64 %array)
+  ret i64 1
+
+NEXT:
+  %i = phi i64 [ 0, %BEGIN ], [ %after, %MADE ]
+  %result = phi i64 [ %start, %BEGIN ], [ %result.after, %MADE ]
+  %more = icmp slt i64 %i, %count
+  br i1 %more, label %MAKE, label %DONE
+
+MAKE:
+  %after = add i64 %i, 1
+  %dtype = call i64 @word(i64 %result, i64 0)
+  %rank = call i64 @word(i64 %result, i64 1)
+  %rank.short = trunc i64 %rank to i32
+  %extents = add i64 %result, 16
+  call void @loopgrad_python_Py_IncRef(i64 %dtype)
+  %new = call i64 @loopgrad_python_PyArray_NewFromDescr(i64 %type, i64 %dtype, i32 %rank.short, i64 %extents, i64 0, i64 0, i32 0, i64 0)
+  %failed = icmp eq i64 %new, 0
+  br i1 %failed, label %CLEAR, label %MADE
+
+MADE:
+  call void @set(i64 %results, i64 %i, i64 %new)
+  %words = add i64 %rank, 2
+  %width = mul i64 %words, 8
+  %result.after = add i64 %result, %width
+  br label %NEXT
+
+CLEAR:
+  call void @loopgrad_python_PyErr_Clear()
+  br label %DONE
+
+DONE:
+  ret i64 %i
+}
+
+define internal void @release(i64 %results, i64 %count) {
+BEGIN:
+  br label %NEXT
+
+NEXT:
+  %i = phi i64 [ 0, %BEGIN ], [ %after, %MORE ]
+  %is.more = icmp slt i64 %i, %count
+  br i1 %is.more, label %MORE, label %DONE
+
+MORE:
+  %after = add i64 %i, 1
+  %array = call i64 @word(i64 %results, i64 %i)
+  call void @loopgrad_python_Py_DecRef(i64 %array)
+  br label %NEXT
+
+DONE:
+  ret void
+}
+
+; Runs the compiled program, without the GIL where that is worth it.
+define internal i32 @run(i64 %block, i64 %arrays, i64 %record) {
+BEGIN:
+  %code = call i64 @word(i64 %block, i64 4)
+  %integers = call i64 @word(i64 %block, i64 5)
+  %reals = call i64 @word(i64 %block, i64 6)
+  %scratch = call i64 @word(i64 %block, i64 7)
+  %threads = call i64 @word(i64 %block, i64 8)
+  %function = inttoptr i64 %code to i32 (i64, i64, i64, i64, i64, i64)*
+  %releases = call i64 @word(i64 %block, i64 3)
+  %keeps = icmp eq i64 %releases, 0
+  br i1 %keeps, label %QUICK, label %LONG
+
+QUICK:
+  %failed = call i32 %function(i64 %arrays, i64 %integers, i64 %reals, i64 %record, i64 %scratch, i64 %threads)
+  ret i32 %failed
+
+LONG:
+  %state = call i64 @loopgrad_python_PyEval_SaveThread()
+  %failed.too = call i32 %function(i64 %arrays, i64 %integers, i64 %reals, i64 %record, i64 %scratch, i64 %threads)
+  call void @loopgrad_python_PyEval_RestoreThread(i64 %state)
+  ret i32 %failed.too
+}
+
+; The result, or a tuple. Takes over the references to results. 0 where there is no memory.
+define internal i64 @answer(i64 %entry, i64 %arrays, i64 %inputs, i64 %results, i1 %whole) {
+BEGIN:
+  %one = icmp eq i64 %results, 1
+  %not.whole = xor i1 %whole, true
+  %single = and i1 %not.whole, %one
+  br i1 %single, label %ALONE, label %SEVERAL
+
+ALONE:
+  %result = call i64 @word(i64 %arrays, i64 %inputs)
+  ret i64 %result
+
+SEVERAL:
+  %all = add i64 %inputs, %results
+  %first = select i1 %whole, i64 0, i64 %inputs
+  %before = zext i1 %whole to i64
+  %shift = sub i64 %before, %first
+  %size = add i64 %all, %shift
+  %tuple = call i64 @loopgrad_python_PyTuple_New(i64 %size)
+  %failed = icmp eq i64 %tuple, 0
+  br i1 %failed, label %CLEAR, label %FILL
+
+FILL:
+  br i1 %whole, label %TOKEN, label %NEXT
+
+TOKEN:
+  %token = call i64 @loopgrad_python_PyTuple_GetItem(i64 %entry, i64 1)
+  call void @loopgrad_python_Py_IncRef(i64 %token)
+  %set.token = call i32 @loopgrad_python_PyTuple_SetItem(i64 %tuple, i64 0, i64 %token)
+  br label %NEXT
+
+NEXT:
+  %i = phi i64 [ %first, %FILL ], [ %first, %TOKEN ], [ %after, %KEEP ]
+  %more = icmp slt i64 %i, %all
+  br i1 %more, label %MORE, label %DONE
+
+MORE:
+  %after = add i64 %i, 1
+  %array = call i64 @word(i64 %arrays, i64 %i)
+  %is.input = icmp slt i64 %i, %inputs
+  br i1 %is.input, label %SHARE, label %KEEP
+
+SHARE:
+  call void @loopgrad_python_Py_IncRef(i64 %array)
+  br label %KEEP
+
+KEEP:
+  %place = add i64 %i, %shift
+  %set = call i32 @loopgrad_python_PyTuple_SetItem(i64 %tuple, i64 %place, i64 %array)
+  br label %NEXT
+
+DONE:
+  ret i64 %tuple
+
+CLEAR:
+  call void @loopgrad_python_PyErr_Clear()
+  ret i64 0
+}
+
+; The address of an entry's block: the elements of the array that its first item is.
+define internal i64 @block(i64 %entry) alwaysinline {
+  %array = call i64 @loopgrad_python_PyTuple_GetItem(i64 %entry, i64 0)
+  %address = call i64 @word(i64 %array, i64 2)
+  ret i64 %address
+}
+
+define internal i64 @word(i64 %address, i64 %number) alwaysinline {
+  %offset = mul i64 %number, 8
+  %place = add i64 %address, %offset
+  %pointer = inttoptr i64 %place to i64*
+  %value = load i64, i64* %pointer
+  ret i64 %value
+}
+
+define internal void @set(i64 %address, i64 %number, i64 %value) alwaysinline {
+  %offset = mul i64 %number, 8
+  %place = add i64 %address, %offset
+  %pointer = inttoptr i64 %place to i64*
+  store i64 %value, i64* %pointer
+  ret void
+}

@@ -1,0 +1,212 @@
+"""Calls in well below a microsecond: Python functions that are compiled code.
+
+A kernel's `Shortcut` remembers what calls came to. Its two functions (calls.ll) compare their
+arguments with that, and run the code where all is as it was; otherwise they return None, and the
+kernel goes the long way, through `binding.py`, which raises all errors.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from struct import Struct
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from loopgrad.backends import recycling, thread_count
+from loopgrad.backends.formulas import FormulaError, evaluate
+from loopgrad.backends.kernel import LEARNT
+from loopgrad.backends.llvm import engine, python_api
+from loopgrad.backends.llvm.passes import Passes
+from loopgrad.backends.llvm.python_api import ALIGNED, CONTIGUOUS, WRITEABLE
+from loopgrad.ir.nodes import Accumulate, Block, Program, Statement
+
+if TYPE_CHECKING:
+    from loopgrad.backends.kernel import BoundCall
+    from loopgrad.backends.llvm import LLVMRunner, Prepared
+
+MOST_ENTRIES = 8  # the last learnt
+MOST_ARRAYS, MOST_RECORD = 64, 64
+
+SHORT = 20_000  # iterations; at most some ten microseconds
+HEAD = 16  # words of a block before its arguments
+ARRAY, FLOAT, INTEGER = 0, 1, 2
+
+_METH_FASTCALL, _METH_KEYWORDS = 0x80, 0x02
+_double = Struct("=d")
+_bits = Struct("=q")
+
+
+class Shortcut:
+    """The calls of one kernel that are known by the types and shapes of their arguments.
+
+    call: returns what the kernel's call does, or None.
+    run: returns what the kernel's `execute` does, or None.
+    """
+
+    call: Callable[..., Any]
+    run: Callable[..., Any]
+
+    def __init__(self, runner: LLVMRunner) -> None:
+        self._runner = runner
+        self._entries: list[Any] = [None]
+        self._lock = threading.Lock()
+        self.call, self.run = (make(self._entries) for make in _makers())
+
+    def learn(self, call: BoundCall, arguments: Sequence[Any], named: Mapping[str, Any]) -> None:
+        """As kernel.py's `Shortcut` has it. The last learnt is the first that is compared."""
+        prepared = self._runner.prepared(call)
+        releases_gil = is_long(self._runner.task.facts.program, call)
+        entry = _entry(call, arguments, named, prepared, releases_gil)
+        if entry is None:
+            return
+        with self._lock:
+            forgotten = self._entries[MOST_ENTRIES:]
+            self._entries[:] = [None, entry, *self._entries[1:MOST_ENTRIES]]
+        for _, bound, names, *_ in forgotten:
+            bound.kept.get(LEARNT, set()).discard(names)
+
+
+def _entry(
+    call: BoundCall,
+    arguments: Sequence[Any],
+    named: Mapping[str, Any],
+    prepared: Prepared,
+    releases_gil: bool,
+) -> tuple[Any, ...] | None:
+    """As calls.ll reads it; None for a call that is not worth it, or has too many arrays."""
+    layout = prepared.compiled.layout
+    inputs = layout.inputs
+    results = [call.arrays[name] for name in layout.returned]
+    out = list(named).index("out") + len(arguments) if _is_out(named, results) else -1
+    fresh = [] if out >= 0 else results
+    if len(layout.passed) > MOST_ARRAYS or layout.record_length > MOST_RECORD:
+        return None
+    if prepared.scratch >= recycling.LEAST or any(r.nbytes >= recycling.LEAST for r in fresh):
+        return None
+    places = {name: place for place, name in enumerate(layout.passed)}
+    described = [
+        _argument(places[n], None, a, False) for n, a in zip(inputs, arguments, strict=False)
+    ]
+    described += [
+        _argument(places.get(n, len(inputs)), n, v, len(arguments) + i == out)
+        for i, (n, v) in enumerate(named.items())
+    ]
+    words = [word for argument in described for word in argument]
+    scratch = np.empty(prepared.scratch + recycling.ALIGNMENT, np.uint8)
+    integers, reals = (
+        np.frombuffer(b or bytes(8), np.int64) for b in (prepared.integers, prepared.reals)
+    )
+    head = [
+        len(arguments),
+        len(named),
+        0,
+        int(releases_gil),
+        prepared.compiled.code.address,
+        integers.ctypes.data,
+        reals.ctypes.data,
+        recycling.aligned(scratch),
+        prepared.threads,
+        len(inputs),
+        len(results),
+        HEAD + len(words),
+        id(np.ndarray),
+        out,
+        results[0].nbytes if out >= 0 else 0,
+        thread_count.address(),
+    ]
+    tail = [word for r in fresh for word in (id(r.dtype), r.ndim, *r.shape)]
+    block = np.array([*head, *words, *tail], np.int64)
+    # What the block points at lives as long as the entry.
+    values = [v for v in named.values() if type(v) in (int, float)]
+    dtypes = [a.dtype for a in (*arguments, *named.values(), *results) if type(a) is np.ndarray]
+    return (block, call.bound, tuple(named), integers, reals, scratch, prepared, dtypes, values)
+
+
+def is_long(program: Program, call: BoundCall) -> bool:
+    """Whether other Python threads should not have to wait for it."""
+    values: dict[str, int | float] = {**call.constants, **call.extents}
+    try:
+        return sum(_iterations(s, values) for s in program.statements) > SHORT
+    except (FormulaError, KeyError):  # a bound that hangs on indices or on contents of arrays
+        return True
+
+
+def _iterations(statement: Statement, values: Mapping[str, int | float]) -> int:
+    inner = 1
+    if isinstance(statement, Block):
+        inner = sum(_iterations(s, values) for s in statement.body)
+    for each in statement.ranges if isinstance(statement, Accumulate | Block) else ():
+        if each.lower is None or each.upper is None:
+            return SHORT + 1
+        inner *= max(0, evaluate(each.upper, values) - evaluate(each.lower, values))
+    return inner
+
+
+def _is_out(named: Mapping[str, Any], results: Sequence[NDArray[Any]]) -> bool:
+    return len(results) == 1 and named.get("out") is results[0]
+
+
+def _argument(place: int, name: str | None, value: Any, written: bool) -> list[int]:
+    named = 0 if name is None else id(name)
+    if type(value) is float:
+        (bits,) = _bits.unpack(_double.pack(value))
+        return [id(float), named, bits, FLOAT, 0, 0, 0]
+    if type(value) is int:
+        return [id(int), named, value, INTEGER, 0, 0, 0]
+    flags = CONTIGUOUS | ALIGNED | WRITEABLE * written
+    return [id(np.ndarray), named, id(value.dtype), ARRAY, place, flags, value.ndim, *value.shape]
+
+
+# ------------------------------------------------------------------------------ Python functions
+
+
+class _Method(ctypes.Structure):
+    """`PyMethodDef`."""
+
+    _fields_ = (
+        ("name", ctypes.c_char_p),
+        ("code", ctypes.c_void_p),
+        ("flags", ctypes.c_int),
+        ("doc", ctypes.c_char_p),
+    )
+
+
+def available() -> bool:
+    """Whether this Python can be given such functions."""
+    return python_api.fits()
+
+
+@cache
+def _makers() -> tuple[Callable[[list[Any]], Any], ...]:
+    """For each of the two functions, what makes it of its entries."""
+    names = ("loopgrad_call", "loopgrad_run")
+    addresses = engine.library(_text(), names, Passes(level=2, vectorize=False))
+    return tuple(_maker(name, addresses[name]) for name in names)
+
+
+def _maker(name: str, address: int) -> Callable[[list[Any]], Any]:
+    flags = _METH_FASTCALL | _METH_KEYWORDS
+    method = _Method(name.encode(), address, flags, None)
+    _forever.append(method)
+    new = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.py_object, ctypes.c_void_p)(
+        ("PyCFunction_NewEx", ctypes.pythonapi)
+    )
+    return lambda entries: new(ctypes.addressof(method), entries, None)
+
+
+_forever: list[_Method] = []  # Python functions point at them
+
+
+def _text() -> str:
+    text = Path(__file__).with_name("calls.ll").read_text(encoding="ascii")
+    text = text.replace("MOST_ARRAYS", str(MOST_ARRAYS)).replace("MOST_RECORD", str(MOST_RECORD))
+    if engine.new_module("double").opaque_pointers:
+        for typed in ("i32 (i64, i64, i64, i64, i64, i64)*", "i64*", "i32*"):
+            text = text.replace(typed, "ptr")
+    return text

@@ -1,0 +1,431 @@
+"""Calls that a kernel knows from before: quick, and otherwise like any other."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+import loopgrad as lg
+from loopgrad.backends.kernel import Kernel
+from loopgrad.backends.llvm import calls, python_api
+
+pytestmark = pytest.mark.skipif(not python_api.fits(), reason="no CPython with a GIL, 64 bits")
+
+AFFINE = """affine(x[B,I], w[I], int k[B], a = 2.0, n = 3) -> y[B], z[B]:
+    y[b] += x[b,i] * w[i]
+    z[b] = a * w[k[b]] + n"""
+SUM = "total(x[N], size M) -> s:\n    for n, m < M:  s += x[n]"
+SCALE = "scale(x[N], a = 2.0) -> y[N]:\n    y[n] = a * x[n]"
+
+
+def kernel(text: str, *arguments: Any, **named: Any) -> Kernel:
+    """A kernel that knows a call."""
+    made = lg.compile(lg.program(text))
+    made(*arguments, **named)
+    assert made.call_known(*arguments, **named) is None
+    made(*arguments, **named)
+    assert made.call_known(*arguments, **named) is not None
+    return made
+
+
+def slow(text: str) -> Kernel:
+    """One that never learns."""
+    made = lg.compile(lg.program(text))
+    made._learns = False
+    return made
+
+
+def test_this_python_is_one_that_quick_calls_are_made_for() -> None:
+    """Else everything here is skipped, and calls are slow."""
+    assert sys.implementation.name == "cpython"
+
+
+def arguments(dtype: Any = np.float32) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    random = np.random.default_rng(3)
+    x, w = random.normal(size=(4, 3)).astype(dtype), random.normal(size=3).astype(dtype)
+    return x, w, np.array([2, 0, 1, 1])
+
+
+def variations() -> Iterator[tuple[str, tuple[Any, ...], dict[str, Any]]]:
+    """Calls like and unlike one with plain float32 arrays."""
+    x, w, k = arguments()
+    frozen = x.copy()
+    frozen.flags.writeable = False
+    unaligned = np.zeros(x.nbytes + 1, np.uint8)[1:].view(np.float32).reshape(x.shape)
+    unaligned[...] = x
+    yield "the same", (x, w, k), {}
+    yield "other contents", (x + 1, w * 2, k[::-1].copy()), {}
+    yield "other shapes", (np.tile(x, (2, 1)), w, np.tile(k, 2)), {}
+    yield "no elements", (x[:0], w, k[:0]), {}
+    yield "float64", arguments(np.float64), {}
+    yield "mixed types", (x, w.astype(np.float64), k), {}
+    yield "float16 beside float32", (x.astype(np.float16), w, k), {}
+    yield "integers", (np.arange(12).reshape(4, 3), w, k), {}
+    yield "int32 indices", (x, w, k.astype(np.int32)), {}
+    yield "big endian", (x.astype(">f4"), w, k), {}
+    yield "a transposed array", (np.asfortranarray(x), w, k), {}
+    yield "every second element", (np.repeat(x, 2, axis=1)[:, ::2], w, k), {}
+    yield "not aligned", (unaligned, w, k), {}
+    yield "read-only", (frozen, w, k), {}
+    yield "broadcast", (np.broadcast_to(x[0], (4, 3)), w, k), {}
+    yield "a subclass", (x.view(np.matrix), w, k), {}
+    yield "lists", (x.tolist(), w.tolist(), k.tolist()), {}
+    yield "by name", (), {"x": x, "w": w, "k": k}
+    yield "in another order", (x,), {"k": k, "w": w}
+    yield "a constant", (x, w, k), {"a": 0.5}
+    yield "another", (x, w, k), {"a": 1e300}
+    yield "minus zero", (x, w, k), {"a": -0.0}
+    yield "not a number", (x, w, k), {"a": float("nan")}
+    yield "a whole constant", (x, w, k), {"a": 3}
+    yield "an integer constant", (x, w, k), {"n": 12345678901}
+    yield "both", (x, w, k), {"n": -1, "a": 0.25}
+    yield "true", (x, w, k), {"n": True}
+    yield "a NumPy number", (x, w, k), {"a": np.float64(0.5)}
+    yield "too few", (x, w), {}
+    yield "too many", (x, w, k, x), {}
+    yield "twice", (x, w, k), {"x": x}
+    yield "an unknown name", (x, w, k), {"b": 1.0}
+    yield "the wrong rank", (x[0], w, k), {}
+    yield "extents that differ", (x, w[:2].copy(), k), {}
+    yield "the wrong kind", (x, w, k.astype(np.float32)), {}
+    yield "complex", (x.astype(complex), w, k), {}
+    yield "no array", (None, w, k), {}
+    yield "an index out of range", (x, w, k + 1), {}
+    yield "a negative index", (x, w, -k), {}
+    yield "an integer that does not fit", (x, w, k), {"n": 2**70}
+
+
+def outcome(function: Any, given: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    try:
+        return function(*given, **named)
+    except Exception as error:
+        return type(error), str(error)
+
+
+@pytest.mark.parametrize("case", list(variations()), ids=lambda case: case[0])
+def test_a_kernel_that_knows_a_call_answers_like_one_that_does_not(case: Any) -> None:
+    """Also when it has been asked often enough to know this one too, and the first again."""
+    _, given, named = case
+    knowing = kernel(AFFINE, *arguments())
+    first = knowing(*arguments())
+    wanted = outcome(slow(AFFINE), given, named)
+    for _ in range(4):
+        found = outcome(knowing, given, named)
+        if isinstance(wanted[0], type):
+            assert found == wanted
+            continue
+        for f, w in zip(found, wanted, strict=True):
+            assert type(f) is np.ndarray
+            assert (f.dtype, f.shape) == (w.dtype, w.shape)
+            assert f.flags.carray
+            assert f.flags.owndata
+            np.testing.assert_array_equal(f, w)
+    for f, w in zip(knowing(*arguments()), first, strict=True):
+        assert_array_equal(f, w)
+
+
+def test_the_program_itself_is_called_like_its_kernel() -> None:
+    scale, x = lg.program(SCALE), np.arange(3.0)
+    for _ in range(4):
+        assert scale(x).tolist() == [0, 2, 4]
+        assert scale(x, a=3.0).tolist() == [0, 3, 6]
+    assert scale.__dict__["_kernel"].call_known(x) is not None
+
+
+def test_arrays_mapped_from_a_file(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.arange(4.0))
+    mapped = np.load(tmp_path / "x.npy", mmap_mode="r")
+    scale = kernel(SCALE, np.arange(4.0))
+    assert type(scale(mapped)) is np.ndarray
+    assert_array_equal(scale(mapped), 2 * np.arange(4.0))
+
+
+def test_arrays_whose_type_is_an_object_of_its_own() -> None:
+    """As of arrays that were pickled: an equal dtype elsewhere in memory."""
+    scale, x = kernel(SCALE, np.arange(4.0)), np.arange(4.0)
+    x.dtype = np.dtype(np.float64).newbyteorder("=").newbyteorder("<")
+    for _ in range(4):
+        assert_array_equal(scale(x), 2 * np.arange(4.0))
+
+
+def test_scalars_in_and_out() -> None:
+    square = lg.compile(lg.program("square(x) -> y:\n    y += x * x"))
+    for value in (2.0, 3.0, 4.0):
+        x = np.array(value)
+        assert square(x) == value**2
+        assert square(x).shape == ()
+    assert square.call_known(x) is not None
+    assert square(5) == 25
+    assert square(np.float64(6)) == 36
+
+
+def test_names_made_while_running_are_compared_by_their_letters() -> None:
+    scale, x = kernel(SCALE, np.ones(2), a=3.0), np.ones(2)
+    name = "".join(["", "a"])
+    assert scale.call_known(x, **{name: 3.0}) is not None
+    assert scale.call_known(x, b=3.0) is None
+    assert scale(**{"x": x, name: 5.0}).tolist() == [5, 5]
+
+
+# --------------------------------------------------------------------------------------------- out
+
+
+def test_out_is_written_and_returned() -> None:
+    x, out = np.arange(3.0), np.empty(3)
+    scale = kernel(SCALE, x, out=out)
+    assert scale(x, out=out) is out
+    assert scale(out=out, x=x + 1) is out
+    assert out.tolist() == [2, 4, 6]
+    other = np.empty(3)
+    assert scale.call_known(x, out=other) is other
+    assert other.tolist() == [0, 2, 4]
+
+
+def test_out_that_overlaps_an_input_is_not_written_too_early() -> None:
+    text = "turn(x[N]) -> y[N]:\n    y[n] = x[N-1-n]"
+    x = np.arange(6.0)
+    turn = kernel(text, x, out=np.empty(6))
+    assert turn.call_known(x, out=x) is None
+    assert turn(x, out=x) is x
+    assert x.tolist() == [5, 4, 3, 2, 1, 0]
+    both = np.arange(8.0)
+    assert turn.call_known(both[:6], out=both[2:]) is None
+    assert turn(both[:6], out=both[2:]).tolist() == [5, 4, 3, 2, 1, 0]
+    assert turn.call_known(both[:2].repeat(3), out=both[2:]) is not None
+
+
+def test_out_that_does_not_fit_is_refused_as_ever() -> None:
+    x = np.arange(3.0)
+    scale, never = kernel(SCALE, x, out=np.empty(3)), slow(SCALE)
+    frozen = np.empty(3)
+    frozen.flags.writeable = False
+    for out in (np.empty(4), np.empty(3, np.float32), frozen, [0.0] * 3, (np.empty(3),) * 2):
+        assert outcome(scale, (x,), {"out": out}) == outcome(never, (x,), {"out": out})
+    for out in (np.empty(6)[::2], np.empty(3, ">f8"), np.empty(3).view(np.recarray), None):
+        for _ in range(3):
+            found = scale(x, out=out)
+            assert found.tolist() == [0, 2, 4]
+            assert out is None or found is out
+
+
+def test_out_of_several_results() -> None:
+    x, w, k = arguments()
+    affine, out = kernel(AFFINE, x, w, k), (np.empty(4, np.float32), np.empty(4, np.float32))
+    wanted = affine(x, w, k)
+    for _ in range(4):
+        found = affine(x, w, k, out=out)
+        assert found[0] is out[0]
+        assert found[1] is out[1]
+        assert_array_equal(found, wanted)
+
+
+def test_an_argument_that_is_named_out() -> None:
+    add = lg.compile(lg.program("add(x[N], out[N]) -> y[N]:\n    y[n] = x[n] + out[n]"))
+    x, out = np.arange(3.0), np.ones(3)
+    for _ in range(4):
+        found = add(x, out=out)
+        assert found.tolist() == [1, 2, 3]
+        assert found is not out
+    assert out.tolist() == [1, 1, 1]
+
+
+# ------------------------------------------------------------------------- references and memory
+
+
+def counts(objects: list[Any]) -> list[int]:
+    return [sys.getrefcount(o) for o in objects]
+
+
+def test_references_stay_as_they_are() -> None:
+    x, w, k = arguments()
+    affine, out = kernel(AFFINE, x, w, k, a=0.5), np.empty(3)
+    scale = kernel(SCALE, np.arange(3.0), out=out)
+    y, a, bad = np.arange(3.0), 0.5, k + 1
+    bound = affine.run_known(x, w, k, a=a)[0]
+    watched = [x, w, k, y, a, out, bound, np.dtype(np.float32), np.dtype(np.float64), np.ndarray]
+    assert affine.call_known(x, w, k, a=0.25) is None
+    gc.collect()
+    before = counts(watched)
+    for _ in range(20_000):
+        affine(x, w, k, a=a)
+        affine.run_known(x, w, k, a=a)
+        affine.call_known(x, w, bad, a=a)  # fails inside
+        affine.call_known(x, w, a=a)
+        scale(y, out=out)
+    gc.collect()
+    assert max(abs(n - m) for n, m in zip(counts(watched), before, strict=True)) <= 2
+    found = affine.run_known(x, w, k, a=a)
+    assert found[:4] == (bound, x, w, k)
+    _, *_, y, z = found
+    del found
+    fresh = np.ones(1)
+    assert sys.getrefcount(y) == sys.getrefcount(z) == sys.getrefcount(fresh)
+
+
+def test_memory_does_not_grow() -> None:
+    import tracemalloc
+
+    scale, x = kernel(SCALE, np.arange(1000.0)), np.arange(1000.0)
+    tracemalloc.start()
+    for _ in range(100):
+        scale(x)
+    before, _ = tracemalloc.get_traced_memory()
+    for _ in range(20_000):
+        scale(x)
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert after - before < 4000
+
+
+def test_results_that_cannot_be_allocated_go_the_long_way() -> None:
+    x = np.arange(3.0)
+    scale = kernel(SCALE, x)
+    block = scale._shortcut._entries[1][0]
+    assert block[-1] == 3
+    block[-1] = 2**61  # elements of the result
+    dtype, before = np.dtype(np.float64), sys.getrefcount(np.dtype(np.float64))
+    for _ in range(1000):
+        assert scale.call_known(x) is None
+    assert abs(sys.getrefcount(dtype) - before) < 10
+    assert scale(x).tolist() == [0, 2, 4]
+
+
+def test_code_in_use_by_another_thread_is_left_alone() -> None:
+    x = np.arange(3.0)
+    scale = kernel(SCALE, x)
+    scale._shortcut._entries[1][0][2] = 1
+    assert scale.call_known(x) is None
+    assert scale(x).tolist() == [0, 2, 4]
+
+
+def test_old_calls_are_forgotten_and_learnt_again() -> None:
+    scale = kernel(SCALE, np.arange(3.0))
+    for size in range(4, 4 + 3 * calls.MOST_ENTRIES):
+        for _ in range(2):
+            assert_array_equal(scale(np.arange(float(size))), 2 * np.arange(size))
+    assert len(scale._shortcut._entries) == 1 + calls.MOST_ENTRIES
+    assert scale.call_known(np.arange(3.0)) is None
+    scale(np.arange(3.0))
+    assert scale.call_known(np.arange(3.0)) is not None
+
+
+def test_a_kernel_dies_with_what_it_knows() -> None:
+    import weakref
+
+    scale = kernel(SCALE, np.arange(3.0))
+    call, place = scale.call_known, weakref.ref(scale)
+    lg.program(SCALE).__dict__.clear()
+    del scale
+    gc.collect()
+    assert place() is None
+    assert call(np.arange(3.0)).tolist() == [0, 2, 4]  # it owns its code
+
+
+# ----------------------------------------------------------------------------------------- threads
+
+
+@pytest.mark.parametrize("rows", [4, 40])
+def test_many_threads_that_learn_and_forget(rows: int) -> None:
+    """Small calls keep the GIL, larger ones let it go."""
+    text = "f(x[N,M]) -> y[N]:\n    t[n,m] = x[n,m] * x[n,m]\n    y[n] += t[n,m]"
+    shared = lg.compile(lg.program(text))
+    wrong: list[Any] = []
+
+    def work(number: int) -> None:
+        random = np.random.default_rng(number)
+        for turn in range(100):
+            x = random.normal(size=(rows, 800 + (turn * number) % (2 * calls.MOST_ENTRIES)))
+            if not np.allclose(shared(x), (x * x).sum(1)):
+                wrong.append((number, turn))
+
+    threads = [threading.Thread(target=work, args=(n,)) for n in range(1, 7)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+@pytest.mark.parametrize(("count", "long"), [(3, False), (10**9, True)])
+def test_long_calls_let_other_threads_run(count: int, long: bool) -> None:
+    total = lg.compile(lg.program(SUM))
+    call = total.bind((np.ones(2),), {"M": count}, (None,))
+    assert calls.is_long(total.program, call) is long
+
+
+def test_loops_whose_length_is_not_known_count_as_long() -> None:
+    text = "f(x[N], int k[N]) -> y[N]:\n    for n, m < k[n]:  y[n] += x[n]"
+    ragged, x, k = lg.compile(lg.program(text)), np.ones(3), np.array([3, 0, 2])
+    for _ in range(4):
+        assert ragged(x, k).tolist() == [3, 0, 2]
+    assert calls.is_long(ragged.program, ragged.bind((x, k), {}, (None,)))
+    assert ragged.call_known(x, k) is not None
+
+
+def test_calls_are_learnt_for_the_number_of_threads() -> None:
+    scale, x, before = kernel(SCALE, np.arange(3.0)), np.arange(3.0), lg.get_num_threads()
+    try:
+        lg.set_num_threads(before + 1)
+        assert scale.call_known(x) is None
+        for _ in range(2):
+            assert scale(x).tolist() == [0, 2, 4]
+        assert scale.call_known(x) is not None
+    finally:
+        lg.set_num_threads(before)
+    assert scale.call_known(x) is not None
+
+
+# ------------------------------------------------------------------------------------- derivatives
+
+
+def test_a_pullback_knows_its_shapes() -> None:
+    """The gradient hangs on the seed alone: a seed of another call's shape is still refused."""
+    double = lg.program("double(x[N]) -> y[N]:\n    y[n] = 2 * x[n]")
+    for size in (3, 4):
+        for _ in range(4):
+            _, pullback = lg.vjp(double, np.ones(size))
+            assert pullback(np.ones(size))[0].tolist() == [2] * size
+            with pytest.raises(ValueError, match="has to have shape"):
+                pullback(np.ones(7 - size))
+            single = pullback(np.ones(size, np.float32))[0]
+            assert single.dtype == np.float64
+
+
+def test_a_pullback_does_not_see_later_changes() -> None:
+    text = "f(x[N], w[N]) -> y[N]:\n    y[n] = exp(x[n]) * w[n]"
+    f, x, w = lg.program(text), np.array([0.5, 1.0]), np.array([2.0, 3.0])
+    for _ in range(4):
+        y, pullback = lg.vjp(f, x, w)
+        wanted = pullback([1.0, 1.0])
+        y[:] = x[:] = w[:] = 0
+        assert_array_equal(pullback([1.0, 1.0]), wanted)
+        x[:], w[:] = [0.5, 1.0], [2.0, 3.0]
+
+
+def test_sizes_and_constants_reach_the_backward() -> None:
+    text = "f(x[N], size M, a = 2.0) -> s:\n    for n, m < M:  s += a * x[n] ** 2"
+    f, x = lg.program(text), np.array([1.0, 3.0])
+    value_and_grad = lg.value_and_grad(f)
+    for _ in range(3):
+        for m, a in ((2, 2.0), (3, 2.0), (3, 0.5)):
+            value, gradient = value_and_grad(x, M=m, a=a)
+            assert value == m * a * 10
+            assert_array_equal(gradient, 2 * m * a * x)
+
+
+def test_inputs_by_name_reach_the_backward() -> None:
+    text = "f(x[N], y[N]) -> z[N]:\n    z[n] = x[n] * x[n] * y[n]"
+    f, x, y = lg.program(text), np.array([1.0, 2.0]), np.array([3.0, 5.0])
+    for _ in range(4):
+        _, pullback = lg.vjp(f, y=y, x=x)
+        gradients = pullback(np.ones(2))
+        assert_array_equal(gradients[0], 2 * x * y)
+        assert_array_equal(gradients[1], x * x)
