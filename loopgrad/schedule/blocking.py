@@ -11,9 +11,9 @@ from dataclasses import replace
 
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Expression, Number
+from loopgrad.schedule.context import Context
 from loopgrad.schedule.contractions import pack
 from loopgrad.schedule.lines import Line, access
-from loopgrad.schedule.sharing import Names
 from loopgrad.schedule.tree import Pack, block_from, block_to
 
 
@@ -85,15 +85,15 @@ def triangle(line: Line, index: str) -> str | None:
 # -------------------------------------------------------------------------------------- packs
 
 
-def packed(lines: Iterable[Line], names: Names) -> tuple[list[Pack], dict[int, str]]:
-    """The right sides of contractions, ready before; and their names, by the `id` of the roles."""
+def packed(lines: Iterable[Line], context: Context) -> tuple[list[Pack], dict[int, str]]:
+    """The right sides of contractions, ready before; and their context, by the `id` of the roles."""
     made: dict[Pack, str] = {}
     known: dict[int, str] = {}
     for line in lines:
         if line.roles is not None:
             anonymous = pack(line, line.roles, "")
             if anonymous not in made:
-                made[anonymous] = names.name("packed")
+                made[anonymous] = context.name("packed")
             known[id(line.roles)] = made[anonymous]
     return [replace(one, name=name) for one, name in made.items()], known
 

@@ -35,16 +35,18 @@ def _length(lower: Expression, upper: Expression) -> int:
 # ------------------------------------------------------------------------------------- threads
 
 
-def parallel_index(lines: Sequence[Line]) -> str | None:
+def parallel_index(lines: Sequence[Line], wanted: str | None = None) -> str | None:
     """The index by which most of the work can be shared out: the outermost in memory of several.
 
-    None where there is none.
+    The one that is wanted, where it can be; None where there is none.
     """
     shares: dict[str, tuple[float, float]] = {}
     for index in dict.fromkeys(i for line in lines for i in line.indices):
         able = [line for line in lines if may_share(line, index)]
         if able and not any(line.bound_by.get(index) for line in lines):
             shares[index] = (_shared_work(able, index), depth(able, index))
+    if wanted in shares:
+        return wanted
     most = max((work for work, _ in shares.values()), default=0.0)
     good = [index for index, (work, _) in shares.items() if work >= 0.8 * most]
     return min(good, key=lambda i: shares[i][1], default=None)
@@ -96,20 +98,29 @@ def depth(lines: Iterable[Line], index: str) -> float:
 # --------------------------------------------------------------------------------------- lanes
 
 
-def vector_index(lines: Sequence[Line], outside: Iterable[str]) -> str | None:
-    """The index over which most of the memory is contiguous, of those not `outside`."""
+def vector_index(
+    lines: Sequence[Line], outside: Iterable[str], wanted: str | None = None
+) -> str | None:
+    """The index over which most of the memory is contiguous, of those not `outside`.
+
+    The one that is wanted, where lines have it and no bounds hang on it.
+    """
     around = set(outside).union(*(line.bounding for line in lines))
     scores: dict[str, float] = {}
     looping = [line for line in lines if line.roles is None]
     for index in dict.fromkeys(i for line in looping for i in line.indices):
         if index not in around:
             score = sum(_gain(line, index) for line in looping if index in line.indices)
+            if index == wanted:
+                return index
             if score > 0:
                 scores[index] = score
     return max(scores, key=lambda i: scores[i], default=None)
 
 
-def gaining(lines: Sequence[Line], index: str, outside: tuple[str, ...]) -> Iterator[Line]:
+def gaining(
+    lines: Sequence[Line], index: str, outside: tuple[str, ...], wanted: str | None = None
+) -> Iterator[Line]:
     """The lines that should have a loop over the index, in lanes, without the others.
 
     Those whose time as single values would count, beside that of the lines with further loops.
@@ -118,7 +129,7 @@ def gaining(lines: Sequence[Line], index: str, outside: tuple[str, ...]) -> Iter
     heaviest = max((weight(line) * cost(line.statement.value) for line in lines), default=0)
     for line in lines:
         singly = LANES * weight(line) * cost(line.statement.value)
-        if 5 * singly >= heaviest and vector_index([line], outside) == index:
+        if 5 * singly >= heaviest and vector_index([line], outside, wanted) == index:
             yield line
 
 
@@ -140,14 +151,16 @@ def _runs(one: Access, index: str) -> float:
 # --------------------------------------------------------------------------------------- order
 
 
-def loop_order(lines: Sequence[Line], outside: Iterable[str]) -> tuple[str, ...]:
+def loop_order(
+    lines: Sequence[Line], outside: Iterable[str], wanted: str | None = None
+) -> tuple[str, ...]:
     """The indices that are not `outside`, outermost first; the vector index stands last but for
     small reductions, which run in the lanes' registers.
     """
     around = list(outside)
     looping = dict.fromkeys(i for x in lines for i in (x.indices if x.bounding else x.loops))
     indices = [i for i in looping if i not in around]
-    vector = vector_index(lines, around)
+    vector = vector_index(lines, around, wanted)
     places = {i: (round(4 * depth(lines, i)), -_weight_with(lines, i)) for i in indices}
     rest = sorted((i for i in indices if i != vector), key=lambda i: places[i])
     inner = [i for i in rest if vector is not None and _runs_inside(lines, i, vector)]

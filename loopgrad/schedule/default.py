@@ -8,8 +8,11 @@ from itertools import count
 from loopgrad.analysis.facts import Facts, Safety
 from loopgrad.ir.nodes import Accumulate, Block, Call, Range, Statement
 from loopgrad.schedule import Loop, Nest, Phase, Scheduled, Sequence
+from loopgrad.schedule.choices import Choices
 from loopgrad.schedule.fusing import fused
 from loopgrad.schedule.starting import mark_starting
+
+USUAL = Choices()
 
 
 def literal(facts: Facts, safety: Safety) -> Scheduled:
@@ -19,9 +22,12 @@ def literal(facts: Facts, safety: Safety) -> Scheduled:
     return Scheduled(facts, safety, tuple(mark_starting(phases, extents)))
 
 
-def optimized(facts: Facts, safety: Safety) -> Scheduled:
-    """Statements in common loops, over threads and lanes, with values kept in registers and rows."""
-    return fused(literal(facts, safety))
+def optimized(facts: Facts, safety: Safety, choices: Choices = USUAL) -> Scheduled:
+    """Statements in common loops, over threads and lanes, with values kept in registers and rows.
+
+    Raises ValueError where an index is chosen that no loop has.
+    """
+    return fused(literal(facts, safety), choices)
 
 
 def _phases(statements: Iterable[Statement], numbers: Iterator[int]) -> Iterator[Phase]:

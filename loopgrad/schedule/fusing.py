@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
 
+from loopgrad.diagnostics import listing
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import (
     Accumulate,
@@ -20,6 +21,8 @@ from loopgrad.ir.nodes import (
 from loopgrad.schedule import Loop, Nest, Phase, Scheduled, Sequence, tensors_of
 from loopgrad.schedule.blocking import uses_alike
 from loopgrad.schedule.buffers import buffers_of
+from loopgrad.schedule.choices import Choices
+from loopgrad.schedule.context import Context
 from loopgrad.schedule.contractions import with_roles
 from loopgrad.schedule.fission import fission
 from loopgrad.schedule.lines import Line, aligned, covers, maps_first
@@ -28,15 +31,15 @@ from loopgrad.schedule.nesting import identity
 from loopgrad.schedule.phases import Tree, trees
 from loopgrad.schedule.recurrences import recurrence
 from loopgrad.schedule.requirements import required
-from loopgrad.schedule.sharing import Names, hoisted, with_reciprocals
+from loopgrad.schedule.sharing import hoisted, with_reciprocals
 from loopgrad.schedule.supported import Support
 from loopgrad.schedule.tree import Fused
 from loopgrad.schedule.work import work
 
 
-def fused(literal: Scheduled) -> Scheduled:
+def fused(literal: Scheduled, choices: Choices) -> Scheduled:
     """The schedule with its nests fused, as far as code for it can be generated."""
-    return _Fusing(literal).scheduled()
+    return _Fusing(literal, choices).scheduled()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +51,20 @@ class Segment:
 
 
 class _Fusing:
-    def __init__(self, literal: Scheduled):
+    def __init__(self, literal: Scheduled, choices: Choices):
         self.literal = literal
         self.safety = literal.safety
         self.tensors = dict(literal.facts.tensors)
         program = literal.facts.program
         self.results = {r.name for r in program.results}
-        self.names = Names(self.tensors, dict(literal.facts.constants), walk.names_in(program))
+        taken = walk.names_in(program)
+        self.context = Context(self.tensors, dict(literal.facts.constants), taken, choices)
+        self.choices = choices
         self.support = Support(literal.facts, literal.safety)
         self.written: set[str] = set()
         self.started: set[str] = set()
         self.seen: frozenset[str] = frozenset()
+        self.indices: set[str] = set()
         self.whole: set[str] = set()
         self.requires: dict[Expression, None] = {}
 
@@ -71,6 +77,7 @@ class _Fusing:
             others = [phase for j, (_, other) in enumerate(groups) if j != i for phase in other]
             seen = frozenset().union(*map(tensors_of, others))
             phases += self._fused(group, seen) if able else self._as_written(group)
+        self._refuse_unknown_choices()
         return replace(
             self.literal,
             phases=tuple(phases),
@@ -78,6 +85,12 @@ class _Fusing:
             started=frozenset(self.started),
             requires=tuple(self.requires),
         )
+
+    def _refuse_unknown_choices(self) -> None:
+        for word, index in (("parallel", self.choices.parallel), ("vector", self.choices.vector)):
+            if index is not None and index not in self.indices:
+                there = listing(sorted(self.indices)) or "none"
+                raise ValueError(f"schedule: `{word} {index}`: there are loops over {there}")
 
     def _is_able(self, phase: Phase) -> bool:
         match phase:
@@ -106,19 +119,26 @@ class _Fusing:
             yield Fused(tree.nodes, tuple(whole), work(tree.nodes))
 
     def _trees(self, segment: Segment) -> Iterator[Tree]:
+        lines = segment.lines
+        if self.choices.share:
+            lines = with_reciprocals(lines)
         if segment.loops:
-            lines = with_reciprocals(segment.lines)
-            yield recurrence(lines, segment.loops, self.names)
-        else:
-            lines = with_roles(hoisted(with_reciprocals(segment.lines), self.names))
-            yield from trees(lines, self.names, self.whole)
+            yield recurrence(lines, segment.loops, self.context)
+            return
+        lines = hoisted(lines, self.context)
+        if self.choices.products:
+            lines = with_roles(lines)
+        for group in [lines] if self.choices.fuse else [(line,) for line in lines]:
+            yield from trees(group, self.context, self.whole)
 
     # --------------------------------------------------------------------------------- segments
 
     def _segments(self, phases: Iterable[Phase]) -> Iterator[Segment]:
         """The statements in the order in which they run, their indices of one meaning throughout."""
         runs = [(lines, loops) for phase in phases for lines, loops in self._runs(phase)]
-        lines = iter(aligned(line for run, _ in runs for line in run))
+        everything = aligned(line for run, _ in runs for line in run)
+        self.indices |= {index for line in everything for index in line.indices}
+        lines = iter(everything)
         for loops, group in groupby(runs, lambda run: run[1]):
             taken = tuple(self._required(next(lines)) for run, _ in group for _ in run)
             if taken:

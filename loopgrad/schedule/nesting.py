@@ -10,9 +10,9 @@ from loopgrad.ir.nodes import Accumulate, Expression, Reduction
 from loopgrad.ir.operations import ElementType
 from loopgrad.schedule.blocking import packable, packed, split, triangle
 from loopgrad.schedule.choosing import gaining, loop_order, vector_index
+from loopgrad.schedule.context import Context
 from loopgrad.schedule.contractions import product
 from loopgrad.schedule.lines import Bounds, Line
-from loopgrad.schedule.sharing import Names
 from loopgrad.schedule.staging import stage
 from loopgrad.schedule.tree import Blocks, Mark, Node, Over, Product, Step, block_from
 
@@ -44,17 +44,18 @@ class Nesting:
     """
 
     def __init__(
-        self, names: Names, copied: frozenset[str] = frozenset(), whole: Collection[str] = ()
+        self, context: Context, copied: frozenset[str] = frozenset(), whole: Collection[str] = ()
     ):
-        self.names = names
+        self.context = context
         self.copied = copied
         self.whole = whole
+        self.wanted = context.choices.vector
         self.packs: dict[int, str] = {}  # of the contractions, by the `id` of their roles
 
     def nest(self, lines: Sequence[Line], around: tuple[str, ...]) -> tuple[Node, ...]:
         """The lines under loops over their indices that are not `around`."""
         lines = [without_unblocked(line, lines) for line in lines]
-        return self._loops(lines, loop_order(lines, around), around, False)
+        return self._loops(lines, loop_order(lines, around, self.wanted), around, False)
 
     def _loops(
         self, lines: Sequence[Line], order: Sequence[str], around: tuple[str, ...], lanes: bool
@@ -66,13 +67,13 @@ class Nesting:
         if not lanes and wants_blocks(lines, index):
             return self._in_blocks(lines, order, around)
         lines = [row_by_row(line, index) for line in lines]
-        apart = _never if lanes else _Conflicts(lines, index, around)
+        apart = _never if lanes else _Conflicts(lines, index, around, self.wanted)
         positions = stage(lines, index, lambda x: index in x.loops, apart)
         nodes: list[Node] = []
         for position, here in positioned(lines, positions):
             if len(here) < len(lines) and not lanes:
                 # The fewer lines may want another order.
-                rest = [i for i in loop_order(here, around) if i != index]
+                rest = [i for i in loop_order(here, around, self.wanted) if i != index]
             if position % 2:
                 nodes += self._loops(here, rest, around, lanes)
                 continue
@@ -92,7 +93,7 @@ class Nesting:
             if self._needs_start(line, index, around, rest):
                 yield from self._start(line, around)
         lower, upper = lines[0].bounds[index]
-        vector = not lanes and vector_index(lines, around) == index
+        vector = not lanes and vector_index(lines, around, self.wanted) == index
         body = self._loops(lines, rest, (*around, index), lanes or vector)
         yield Over(index, lower, upper, body, Mark.VECTOR if vector else Mark.SEQUENTIAL)
 
@@ -124,13 +125,14 @@ class Nesting:
                 yield from self._start(line, around)
                 line = replace(line, first=False)
             started.append(line)
-        packs, known = packed(packable(started, index, around), self.names)
+        packs, known = packed(packable(started, index, around), self.context)
         self.packs.update(known)
         yield from packs
         several = any(line.roles is not None and len(line.roles.m) > 1 for line in lines)
         within = [part for line in started for part in split(line, index, self.whole)]
         body = self.nest(within, around)
-        yield Blocks(index, *bounds, FEWER if several else ROWS, body)
+        rows = self.context.choices.rows or (FEWER if several else ROWS)
+        yield Blocks(index, *bounds, rows, body)
 
     # -------------------------------------------------------------------------------- starting
 
@@ -149,7 +151,7 @@ class Nesting:
     def _start(self, line: Line, around: tuple[str, ...]) -> tuple[Node, ...]:
         statement = line.statement
         ranges = tuple(r for r in statement.ranges if r.index in line.kept)
-        element = self.names.tensors[line.written.tensor].element
+        element = self.context.tensors[line.written.tensor].element
         value = identity(statement.reduction, element)
         start = Accumulate(line.target, Reduction.SET, value, ranges)
         return self.nest([Line(start, first=True)], around)
@@ -199,11 +201,13 @@ def _never(line: Line, other: Line) -> bool:
 class _Conflicts:
     """Lines that gain by running over the index in lanes, and those whose lanes are further inside."""
 
-    def __init__(self, lines: Sequence[Line], index: str, around: tuple[str, ...]):
+    def __init__(
+        self, lines: Sequence[Line], index: str, around: tuple[str, ...], wanted: str | None
+    ):
         having = [line for line in lines if index in line.loops]
-        self.fast = set(map(id, gaining(having, index, around)))
-        wanted = ((line, vector_index([line], (*around, index))) for line in having)
-        self.deep = {id(x) for x, vector in wanted if vector and id(x) not in self.fast}
+        self.fast = set(map(id, gaining(having, index, around, wanted)))
+        inner = ((line, vector_index([line], (*around, index), wanted)) for line in having)
+        self.deep = {id(x) for x, vector in inner if vector and id(x) not in self.fast}
 
     def __call__(self, line: Line, other: Line) -> bool:
         one, two = id(line), id(other)

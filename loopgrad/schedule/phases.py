@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 from loopgrad.schedule.blocking import within_block
 from loopgrad.schedule.choosing import may_share, parallel_index
+from loopgrad.schedule.context import Context
 from loopgrad.schedule.lines import Line
 from loopgrad.schedule.nesting import Nesting, wants_blocks
-from loopgrad.schedule.sharing import Names, common
+from loopgrad.schedule.sharing import common
 from loopgrad.schedule.staging import stage
 from loopgrad.schedule.tree import Blocks, Mark, Node, Over, block_from, block_to
 
@@ -25,26 +26,26 @@ class Tree:
     copied: Mapping[str, bool] = field(default_factory=dict)
 
 
-def trees(lines: Sequence[Line], names: Names, whole: Collection[str]) -> Iterator[Tree]:
+def trees(lines: Sequence[Line], context: Context, whole: Collection[str]) -> Iterator[Tree]:
     """The phases of the lines, in order.
 
     whole: tensors of which elements may be written that no line writes, as nobody reads them.
     """
-    index = parallel_index(lines)
+    index = parallel_index(lines, context.choices.parallel)
     if index is None:
-        yield Tree(Nesting(names, whole=whole).nest(lines, ()))
+        yield Tree(Nesting(context, whole=whole).nest(lines, ()))
         return
     positions = stage(lines, index, lambda line: may_share(line, index))
     for position in sorted(set(positions)):
         here = [x for x, p in zip(lines, positions, strict=True) if p == position]
         if position % 2:
-            yield from trees(here, names, whole)
+            yield from trees(here, context, whole)
             continue
         with_products, others = _connected(here)
         if with_products and others:
-            yield from trees(others, names, whole)
+            yield from trees(others, context, whole)
             here = with_products
-        yield _shared(common(here, index, names), index, names, whole)
+        yield _shared(common(here, index, context), index, context, whole)
 
 
 def _connected(lines: Sequence[Line]) -> tuple[list[Line], list[Line]]:
@@ -66,13 +67,13 @@ def _connected(lines: Sequence[Line]) -> tuple[list[Line], list[Line]]:
         rest = [line for line in rest if all(line is not other for other in more)]
 
 
-def _shared(lines: Sequence[Line], index: str, names: Names, whole: Collection[str]) -> Tree:
+def _shared(lines: Sequence[Line], index: str, context: Context, whole: Collection[str]) -> Tree:
     """The lines in one loop over the index, whose iterations threads share."""
     copied: dict[str, bool] = {}
     for line in lines:
         if index in line.reduced:
             copied[line.written.tensor] = copied.get(line.written.tensor, False) or line.first
-    nesting = Nesting(names, frozenset(copied), whole)
+    nesting = Nesting(context, frozenset(copied), whole)
     lower, upper = lines[0].bounds[index]
     if any(x.roles is not None and index in x.roles.m for x in lines):
         # Each thread takes a part of the index, in blocks where rows follow on the products.

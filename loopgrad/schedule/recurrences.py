@@ -9,15 +9,16 @@ from loopgrad.ir import walk
 from loopgrad.ir.nodes import Accumulate, Index, Read
 from loopgrad.schedule import Loop
 from loopgrad.schedule.blocking import packed, within_block
+from loopgrad.schedule.context import Context
 from loopgrad.schedule.contractions import roles
 from loopgrad.schedule.lines import Access, Line, access
 from loopgrad.schedule.nesting import Nesting
 from loopgrad.schedule.phases import Tree
-from loopgrad.schedule.sharing import Names, common
+from loopgrad.schedule.sharing import common
 from loopgrad.schedule.tree import Blocks, Mark, Node, Over
 
 
-def recurrence(lines: Sequence[Line], loops: Sequence[Loop], names: Names) -> Tree:
+def recurrence(lines: Sequence[Line], loops: Sequence[Loop], context: Context) -> Tree:
     """The lines of a block's core, in its loops.
 
     Where an index is unreduced, and at the same axis of every tensor that the core writes, its
@@ -25,15 +26,17 @@ def recurrence(lines: Sequence[Line], loops: Sequence[Loop], names: Names) -> Tr
     waits for no other.
     """
     order = tuple(loop.index for loop in loops)
-    lines = [_in_block(_named(line, loops), order) for line in lines]
+    lines = [_named(line, loops) for line in lines]
+    if context.choices.products:
+        lines = [_in_block(line, order) for line in lines]
     batch = _batch(lines, order)
     if batch is None:
-        nodes = Nesting(names).nest(lines, order)
+        nodes = Nesting(context).nest(lines, order)
         return Tree((_looped(nodes, loops),))
     lower, upper = lines[0].bounds[batch]
-    within = common([within_block(line, batch) for line in lines], batch, names)
-    packs, known = packed(_constant(within, order), names)
-    nesting = Nesting(names)
+    within = common([within_block(line, batch) for line in lines], batch, context)
+    packs, known = packed(_constant(within, order), context)
+    nesting = Nesting(context)
     nesting.packs.update(known)
     nodes = nesting.nest(within, order)
     body = (*packs, _looped(nodes, loops))

@@ -8,10 +8,8 @@ what changes less often than the dividend becomes a multiplication, `x[b,j] * (1
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from loopgrad.analysis.facts import TensorFacts
-from loopgrad.analysis.types import element_type
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import (
     Accumulate,
@@ -25,51 +23,29 @@ from loopgrad.ir.nodes import (
     Read,
     Reduction,
 )
-from loopgrad.ir.operations import ElementType
+from loopgrad.schedule.context import Context
 from loopgrad.schedule.costs import cost, operation_cost
 from loopgrad.schedule.lines import Line, Tensors
 
 WORTH_A_ROW, WORTH_A_LINE = 8, 4
 
 
-@dataclass
-class Names:
-    """The tensors of a schedule, its own included, and names for more."""
-
-    tensors: dict[str, TensorFacts]
-    constants: dict[str, ElementType]
-    taken: set[str]
-
-    def name(self, wanted: str) -> str:
-        name = walk.fresh_name(wanted, self.taken)
-        self.taken.add(name)
-        return name
-
-    def temporary(self, wanted: str, extents: tuple[Expression, ...]) -> str:
-        name = self.name(wanted)
-        self.tensors[name] = TensorFacts(name, "temporary", extents, ElementType.FLOAT)
-        return name
-
-    def is_floating(self, expression: Expression) -> bool:
-        elements = {name: tensor.element for name, tensor in self.tensors.items()}
-        return element_type(expression, elements, self.constants) is ElementType.FLOAT
-
-
 # -------------------------------------------------------------------------------------- common
 
 
-def common(lines: Sequence[Line], index: str, names: Names) -> tuple[Line, ...]:
+def common(lines: Sequence[Line], index: str, context: Context) -> tuple[Line, ...]:
     """The lines of one nest over the index, with what several compute in a line of its own."""
     current = list(lines)
-    while True:
-        expression, having = _repeated(current, index, names)
+    while context.choices.share:
+        expression, having = _repeated(current, index, context)
         if expression is None or having is None:
             return tuple(current)
-        current = _named(current, expression, having, "e", names)
+        current = _named(current, expression, having, "e", context)
+    return tuple(current)
 
 
 def _repeated(
-    lines: Sequence[Line], index: str, names: Names
+    lines: Sequence[Line], index: str, context: Context
 ) -> tuple[Expression | None, Line | None]:
     """The dearest expression that several lines compute, and one that computes it always."""
     owners: dict[Expression, list[tuple[int, bool]]] = {}
@@ -83,11 +59,11 @@ def _repeated(
     best: tuple[int, Expression, Line] | None = None
     for expression, places in owners.items():
         sure = [i for i, always in places if always]
-        if len({i for i, _ in places}) < 2 or not sure or not names.is_floating(expression):
+        if len({i for i, _ in places}) < 2 or not sure or not context.is_floating(expression):
             continue
         line = lines[sure[0]]
         indices = walk.indices_of(expression)
-        if index not in indices or _extents(expression, line, names.tensors) is None:
+        if index not in indices or _extents(expression, line, context.tensors) is None:
             continue
         if best is None or cost(expression) > best[0]:
             best = cost(expression), expression, line
@@ -95,13 +71,13 @@ def _repeated(
 
 
 def _named(
-    lines: Sequence[Line], expression: Expression, like: Line, wanted: str, names: Names
+    lines: Sequence[Line], expression: Expression, like: Line, wanted: str, context: Context
 ) -> list[Line]:
     """The lines with a temporary for the expression, which a line before its first use computes."""
-    extents = _extents(expression, like, names.tensors)
+    extents = _extents(expression, like, context.tensors)
     assert extents is not None
     indices = tuple(i for i in like.indices if i in walk.indices_of(expression))
-    name = names.temporary(wanted, tuple(extents[i] for i in indices))
+    name = context.temporary(wanted, tuple(extents[i] for i in indices))
     read = Read(name, tuple(map(Index, indices)))
     ranges = tuple(Range(i, *like.bounds[i]) for i in indices)
     definition = Line(Accumulate(read, Reduction.SET, expression, ranges), first=True)
@@ -165,24 +141,26 @@ def _extents(expression: Expression, line: Line, tensors: Tensors) -> dict[str, 
 # ------------------------------------------------------------------------------------- hoisted
 
 
-def hoisted(lines: Iterable[Line], names: Names) -> tuple[Line, ...]:
+def hoisted(lines: Iterable[Line], context: Context) -> tuple[Line, ...]:
     """The lines, with what hangs on some of their indices only in lines of its own.
 
     What is the same in the innermost loop need not be: there it is computed once anyway.
     """
     current = list(lines)
+    if not context.choices.share:
+        return tuple(current)
     place = 0
     while place < len(current):
         line = current[place]
-        expression = _loose(line, names)
+        expression = _loose(line, context)
         if expression is None:
             place += 1
             continue
-        current = _named(current, expression, line, "h", names)
+        current = _named(current, expression, line, "h", context)
     return tuple(current)
 
 
-def _loose(line: Line, names: Names) -> Expression | None:
+def _loose(line: Line, context: Context) -> Expression | None:
     """A dear expression over some of the line's indices, the innermost in memory among them."""
     along = frozenset().union(*(one.along for one in (line.written, *line.read)))
     for expression, _ in _parts(line.statement):
@@ -191,8 +169,8 @@ def _loose(line: Line, names: Names) -> Expression | None:
         indices = walk.indices_of(expression)
         if not indices & along or not indices < set(line.indices):
             continue
-        whole = _is_whole(expression, line, names.tensors)
-        if whole and names.is_floating(expression):
+        whole = _is_whole(expression, line, context.tensors)
+        if whole and context.is_floating(expression):
             return expression
     return None
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import loopgrad as lg
 from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
+from loopgrad.schedule.choices import Choices
 from loopgrad.schedule.default import optimized
 from tests.effort import EFFORT
 from tests.schedule import walking
@@ -22,8 +23,20 @@ SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too
 usual = settings(max_examples=25 * EFFORT, deadline=None, suppress_health_check=SLOW)
 
 
-def check(program: lg.Program, inputs: dict[str, Any], threads: int) -> None:
-    scheduled = optimized(infer(program), validate(program))
+FORCED = st.sampled_from(
+    (
+        Choices(),
+        Choices(),
+        Choices(fuse=False),
+        Choices(products=False),
+        Choices(share=False),
+        Choices(rows=2),
+    )
+)
+
+
+def check(program: lg.Program, inputs: dict[str, Any], threads: int, choices: Choices) -> None:
+    scheduled = optimized(infer(program), validate(program), choices)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -52,34 +65,34 @@ def given_inputs(drawn: Drawn, program: lg.Program) -> dict[str, Any]:
     return values
 
 
-@given(programs(smallest=0, steps=5), st.integers(1, 3))
+@given(programs(smallest=0, steps=5), st.integers(1, 3), FORCED)
 @usual
-def test_forward(drawn: Drawn, threads: int) -> None:
+def test_forward(drawn: Drawn, threads: int, choices: Choices) -> None:
     program = parsed(drawn)
-    check(program, given_inputs(drawn, program), threads)
+    check(program, given_inputs(drawn, program), threads, choices)
 
 
-@given(programs(steps=4), st.integers(1, 3))
+@given(programs(steps=4), st.integers(1, 3), FORCED)
 @usual
-def test_backward(drawn: Drawn, threads: int) -> None:
+def test_backward(drawn: Drawn, threads: int, choices: Choices) -> None:
     program = parsed(drawn)
     try:
         backward = program.backward(recompute=True)
     except lg.ProgramError:
         return
-    check(backward, given_inputs(drawn, backward), threads)
+    check(backward, given_inputs(drawn, backward), threads, choices)
 
 
-@given(programs(steps=4, among=BLOCKS), st.integers(1, 3))
+@given(programs(steps=4, among=BLOCKS), st.integers(1, 3), FORCED)
 @usual
-def test_blocks(drawn: Drawn, threads: int) -> None:
+def test_blocks(drawn: Drawn, threads: int, choices: Choices) -> None:
     program = parsed(drawn)
-    check(program, given_inputs(drawn, program), threads)
+    check(program, given_inputs(drawn, program), threads, choices)
     try:
         backward = program.backward(recompute=True)
     except lg.ProgramError:
         return
-    check(backward, given_inputs(drawn, backward), threads)
+    check(backward, given_inputs(drawn, backward), threads, choices)
 
 
 def parsed(drawn: Drawn) -> lg.Program:

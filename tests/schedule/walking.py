@@ -290,7 +290,7 @@ class Walk:
                 return self.element(expression)
             case Compare(operators, operands):
                 values = [self.value(o) for o in operands]
-                pairs = zip(values, values[1:], strict=False)
+                pairs = itertools.pairwise(values)
                 return all(COMPARE[o](a, b) for o, (a, b) in zip(operators, pairs, strict=True))
             case Conditional(condition, then, otherwise):
                 return self.value(then if self.value(condition) else otherwise)

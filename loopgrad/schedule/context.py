@@ -1,0 +1,34 @@
+"""What the passes of one schedule share: its tensors, names for more, and what a user has chosen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from loopgrad.analysis.facts import TensorFacts
+from loopgrad.analysis.types import element_type
+from loopgrad.ir import walk
+from loopgrad.ir.nodes import Expression
+from loopgrad.ir.operations import ElementType
+from loopgrad.schedule.choices import Choices
+
+
+@dataclass
+class Context:
+    tensors: dict[str, TensorFacts]
+    constants: dict[str, ElementType]
+    taken: set[str]
+    choices: Choices = field(default_factory=Choices)
+
+    def name(self, wanted: str) -> str:
+        name = walk.fresh_name(wanted, self.taken)
+        self.taken.add(name)
+        return name
+
+    def temporary(self, wanted: str, extents: tuple[Expression, ...]) -> str:
+        name = self.name(wanted)
+        self.tensors[name] = TensorFacts(name, "temporary", extents, ElementType.FLOAT)
+        return name
+
+    def is_floating(self, expression: Expression) -> bool:
+        elements = {name: tensor.element for name, tensor in self.tensors.items()}
+        return element_type(expression, elements, self.constants) is ElementType.FLOAT
