@@ -2,7 +2,7 @@
 
     python benchmarks/bench_threads.py              how long work takes on one thread and on all
     python benchmarks/bench_threads.py --openmp     the same on the threads of scikit-learn's OpenMP
-    python benchmarks/bench_threads.py --beside     ours in turn with PyTorch, JAX and NumPy
+    python benchmarks/bench_threads.py --beside numpy jax torch     ours in turn with theirs
 
 The work is arithmetic on registers, which nothing disturbs: what is measured is how it is handed out.
 "hot" calls follow each other at once, a "cold" one comes after 10 ms of rest. Medians, in microseconds,
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import functools
 import os
 import statistics
 import time
@@ -112,37 +113,36 @@ def show(samples: Sequence[float]) -> str:
 # ------------------------------------------------------------------------------------------- beside
 
 
-def beside() -> None:
+def beside(libraries: Sequence[str]) -> None:
     """Ours and another library's, each alone and in turn."""
+    theirs = [call for library in libraries for call in CALLS[library]()]
     worker, count = Worker(), lg.get_num_threads()
-    print(f"{'':28}{'alone':>10}{'ours':>10}{'in turn':>10}   in turn / sum of both")
-    for name, theirs in (*numpy_calls(), *jax_calls(), *torch_calls()):
+    print(f"{'':28}{'theirs':>10}{'ours':>10}{'in turn':>10}   in turn / sum of both")
+    for name, call in theirs:
         for work in (100, 1000):
-            ours = lambda work=work: worker.run(work, count)
+            row(f"{name}, {work} µs", call, functools.partial(worker.run, work, count))
 
-            def both(
-                theirs: Callable[[], object] = theirs, ours: Callable[[], object] = ours
-            ) -> None:
-                theirs()
-                ours()
 
-            first, second, third = measure(theirs, ours, both)
-            label = f"{name} and {work} µs"
-            print(
-                f"{label:28}{first:10.1f}{second:10.1f}{third:10.1f}   {third / (first + second):.2f}"
-            )
+def row(label: str, theirs: Callable[[], object], ours: Callable[[], object]) -> None:
+    def both() -> None:
+        theirs()
+        ours()
+
+    first, second, third = measure(theirs, ours, both)
+    print(f"{label:28}{first:10.1f}{second:10.1f}{third:10.1f}   {third / (first + second):.2f}")
 
 
 def measure(*calls: Callable[[], object]) -> list[float]:
-    """Medians of runs of 20 calls in a row, in turn."""
+    """Medians of runs of 50 ms, in turn."""
     samples: list[list[float]] = [[] for _ in calls]
-    for _ in range(15):
+    for _ in range(9):
         for kept, call in zip(samples, calls, strict=True):
             call()
-            start = time.perf_counter()
-            for _ in range(20):
+            start, count = time.perf_counter(), 0
+            while time.perf_counter() - start < 0.05:
                 call()
-            kept.append((time.perf_counter() - start) / 20 * 1e6)
+                count += 1
+            kept.append((time.perf_counter() - start) / count * 1e6)
     return [statistics.median(kept) for kept in samples]
 
 
@@ -154,28 +154,27 @@ def numpy_calls() -> list[tuple[str, Callable[[], object]]]:
 
 
 def jax_calls() -> list[tuple[str, Callable[[], object]]]:
-    try:
-        import jax
-    except ImportError:
-        return []
+    import jax
+
     softmax = jax.jit(jax.nn.softmax)
     x = jax.numpy.ones((512, 1024))
     return [("jax softmax", lambda: softmax(x).block_until_ready())]
 
 
 def torch_calls() -> list[tuple[str, Callable[[], object]]]:
-    try:
-        import torch
-    except ImportError:
-        return []
+    import torch
+
     x, a = torch.ones(512, 1024), torch.ones(256, 256)
     return [("torch softmax", lambda: torch.softmax(x, 1)), ("torch matmul", lambda: a @ a)]
+
+
+CALLS = {"numpy": numpy_calls, "jax": jax_calls, "torch": torch_calls}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--openmp", action="store_true", help="load scikit-learn's OpenMP first")
-    parser.add_argument("--beside", action="store_true", help="in turn with other libraries")
+    parser.add_argument("--beside", nargs="+", choices=CALLS, help="in turn with these libraries")
     parser.add_argument("--own", action="store_true", help="our own pool, whatever is loaded")
     chosen = parser.parse_args()
     if chosen.own:
@@ -183,7 +182,7 @@ def main() -> None:
     if chosen.openmp:
         import sklearn.utils._openmp_helpers  # noqa: F401
     print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
-    beside() if chosen.beside else costs()
+    beside(chosen.beside) if chosen.beside else costs()
 
 
 if __name__ == "__main__":

@@ -32,6 +32,16 @@
 @openmp = internal global i8** null    ; GOMP_parallel, omp_get_thread_num, omp_get_num_threads
 @seen = internal global i64 0          ; how many libraries there had been when it last looked
 
+; ------------------------------------------------- what one caller knows of its threads of OpenMP
+
+@owner = internal global i64 0      ; that caller: a thread, 0 for none
+@owner.seen = internal global i64 0 ; when it last called
+@watched = internal global i32 0    ; the clock of one of its threads' processor time, 0 for none
+@baseline = internal global i64 0   ; what that clock said when we had left them alone, or -1
+@last = internal global i64 0       ; when we last used them
+@until = internal global i64 0      ; until when we use them
+@while = internal global i64 0      ; for how long, when that was decided
+
 declare i32 @loopgrad_system_dl_iterate_phdr(i32 (i8*, i64, i8*)*, i8*)
 declare i32 @loopgrad_system_clock_gettime(i32, i64*)
 declare i32 @loopgrad_system_sched_getaffinity(i32, i64, i8*)
@@ -45,6 +55,8 @@ declare i32 @loopgrad_system_sigfillset(i8*)
 declare i32 @loopgrad_system_pthread_sigmask(i32, i8*, i8*)
 declare i32 @loopgrad_system_pthread_create(i64*, i8*, i8* (i8*)*, i8*)
 declare i32 @loopgrad_system_pthread_detach(i64)
+declare i32 @loopgrad_system_pthread_getcpuclockid(i64, i32*)
+declare i64 @loopgrad_system_pthread_self()
 $declare_pause
 
 define void @loopgrad_threads_setup(i64* %count, void ()* %look) {
@@ -53,9 +65,16 @@ define void @loopgrad_threads_setup(i64* %count, void ()* %look) {
   ret void
 }
 
-; null: our own pool.
 define void @loopgrad_threads_share(i8** %openmp) {
+entry:
+  %before = load atomic i8**, i8*** @openmp monotonic, align 8
+  %same = icmp eq i8** %before, %openmp
+  br i1 %same, label %end, label %new
+new:
   store atomic i8** %openmp, i8*** @openmp release, align 8
+  store atomic i64 0, i64* @owner monotonic, align 8
+  br label %end
+end:
   ret void
 }
 
@@ -108,8 +127,11 @@ single:
   ret void
 several:
   %openmp = call i8** @runtime()
-  %own = icmp eq i8** %openmp, null
-  br i1 %own, label %ours, label %shared
+  %none = icmp eq i8** %openmp, null
+  br i1 %none, label %ours, label %choose
+choose:
+  %with.others = call i1 @shares()
+  br i1 %with.others, label %shared, label %ours
 shared:
   call void @by_openmp(i8** %openmp, %body* %function, i8* %context, i64 %threads)
   ret void
@@ -179,6 +201,91 @@ define internal i32 @first_library(i8* %library, i64 %size, i8* %to) {
   ret i32 1
 }
 
+; Whether this call uses the runtime's threads. They wait busily for some milliseconds after each use,
+; in the way of all others, our own among them. That is as it should be where somebody else uses them
+; again and again: then we are in nobody's way but by using others beside. Where we alone use them,
+; they would be in the way of OpenBLAS, of JAX, of any other process, on our account.
+;
+; So we use them while somebody else does: while the processor time of one of them grows that we have
+; left alone for 10 ms. After a while we leave them alone again, and look; the longer a while, the
+; longer it has been so. A runtime has threads for each thread that calls it: one caller is watched.
+define internal i1 @shares() {
+entry:
+  %now = call i64 @now()
+  %self = call i64 @loopgrad_system_pthread_self()
+  %owner = load atomic i64, i64* @owner monotonic, align 8
+  %ours = icmp eq i64 %self, %owner
+  br i1 %ours, label %known, label %stranger
+stranger:
+  %seen = load atomic i64, i64* @owner.seen monotonic, align 8
+  %rest = sub i64 %now, %seen
+  %away = icmp sgt i64 %rest, 1000000000
+  %nobody = icmp eq i64 %owner, 0
+  %vacant = or i1 %away, %nobody
+  br i1 %vacant, label %enter, label %no
+enter:
+  %entered = cmpxchg i64* @owner, i64 %owner, i64 %self monotonic monotonic
+  %mine = extractvalue { i64, i1 } %entered, 1
+  br i1 %mine, label %first, label %no
+first:
+  ; A first use, which tells of a thread to watch.
+  store i64 %now, i64* @owner.seen
+  store i32 0, i32* @watched
+  store i64 -1, i64* @baseline
+  store i64 0, i64* @until
+  ret i1 true
+known:
+  store atomic i64 %now, i64* @owner.seen monotonic, align 8
+  %until = load i64, i64* @until
+  %sharing = icmp slt i64 %now, %until
+  br i1 %sharing, label %yes, label %watch
+watch:
+  %watched = load i32, i32* @watched
+  %alone = icmp eq i32 %watched, 0
+  br i1 %alone, label %no, label %wait
+wait:
+  %last = load i64, i64* @last
+  %quiet = sub i64 %now, %last
+  %settled = icmp sgt i64 %quiet, 10000000
+  br i1 %settled, label %compare, label %no
+compare:
+  %used = call i64 @time(i32 %watched)
+  %gone = icmp eq i64 %used, 0
+  br i1 %gone, label %forget, label %live
+forget:
+  ; The thread has ended; with the next call we begin anew.
+  store atomic i64 0, i64* @owner monotonic, align 8
+  br label %no
+live:
+  %baseline = load i64, i64* @baseline
+  %unknown = icmp slt i64 %baseline, 0
+  br i1 %unknown, label %note, label %judge
+note:
+  store i64 %used, i64* @baseline
+  br label %no
+judge:
+  %growth = sub i64 %used, %baseline
+  %grown = icmp sgt i64 %growth, 50000
+  br i1 %grown, label %share, label %no
+share:
+  %ago = sub i64 %now, %until
+  %recent = icmp slt i64 %ago, 1000000000
+  %former = load i64, i64* @while
+  %twice = mul i64 %former, 2
+  %longest = icmp sgt i64 %twice, 800000000
+  %limited = select i1 %longest, i64 800000000, i64 %twice
+  %while = select i1 %recent, i64 %limited, i64 100000000
+  store i64 %while, i64* @while
+  %end = add i64 %now, %while
+  store i64 %end, i64* @until
+  store i64 -1, i64* @baseline
+  br label %yes
+yes:
+  ret i1 true
+no:
+  ret i1 false
+}
+
 %job = type { i8**, %body*, i8*, i64 }
 
 define internal void @by_openmp(i8** %openmp, %body* %function, i8* %context, i64 %threads) {
@@ -196,11 +303,14 @@ entry:
   %address = load i8*, i8** %openmp
   %parallel = bitcast i8* %address to void (void (i8*)*, i8*, i32, i32)*
   call void %parallel(void (i8*)* @member, i8* %data, i32 %team, i32 0)
+  %now = call i64 @now()
+  store i64 %now, i64* @last
   ret void
 }
 
 ; What each thread of the team does. The team may be smaller than asked for.
 define internal void @member(i8* %data) {
+entry:
   %job = bitcast i8* %data to %job*
   %fields = load %job, %job* %job
   %openmp = extractvalue %job %fields, 0
@@ -215,9 +325,29 @@ define internal void @member(i8* %data) {
   %size.address = load i8*, i8** %size.at
   %size.function = bitcast i8* %size.address to i32 ()*
   %size = call i32 %size.function()
+  %second = icmp eq i32 %rank, 1
+  br i1 %second, label %watched, label %work
+watched:
+  call void @be_watched()
+  br label %work
+work:
   %first = zext i32 %rank to i64
   %step = zext i32 %size to i64
   call void @stride(%body* %function, i8* %context, i64 %first, i64 %step, i64 %threads)
+  ret void
+}
+
+; Leaves the number of the clock that counts this thread's processor time.
+define internal void @be_watched() {
+entry:
+  %known = load i32, i32* @watched
+  %new = icmp eq i32 %known, 0
+  br i1 %new, label %leave, label %end
+leave:
+  %self = call i64 @loopgrad_system_pthread_self()
+  %0 = call i32 @loopgrad_system_pthread_getcpuclockid(i64 %self, i32* @watched)
+  br label %end
+end:
   ret void
 }
 
@@ -470,14 +600,21 @@ end:
 
 ; Nanoseconds of the clock that only goes forward.
 define internal i64 @now() {
+  %now = call i64 @time(i32 1)
+  ret i64 %now
+}
+
+; Nanoseconds of a clock; 0 of one that is no more.
+define internal i64 @time(i32 %clock) {
 entry:
   %time = alloca [2 x i64]
+  store [2 x i64] zeroinitializer, [2 x i64]* %time
   %at = getelementptr [2 x i64], [2 x i64]* %time, i64 0, i64 0
-  %0 = call i32 @loopgrad_system_clock_gettime(i32 1, i64* %at)
+  %0 = call i32 @loopgrad_system_clock_gettime(i32 %clock, i64* %at)
   %seconds = load i64, i64* %at
   %rest.at = getelementptr [2 x i64], [2 x i64]* %time, i64 0, i64 1
   %rest = load i64, i64* %rest.at
   %whole = mul i64 %seconds, 1000000000
-  %now = add i64 %whole, %rest
-  ret i64 %now
+  %sum = add i64 %whole, %rest
+  ret i64 %sum
 }
