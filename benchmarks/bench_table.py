@@ -28,18 +28,19 @@ import traceback
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 import machine
-import numpy as np
 import peers
 import workloads
 from workloads import Workload
 
 from loopgrad.peers import libraries
+from loopgrad.peers.comparison import difference
 from loopgrad.peers.ours import WAYS, ours
 from loopgrad.peers.problem import Contender, NoContender, Outcome, Problem
 from loopgrad.peers.timing import interleaved
@@ -133,10 +134,14 @@ def _peers_of(
     except NoContender as reason:
         notes.append(f"{library}: {reason}")
         return {}
-    if not made:
-        notes.append(f"{library}: nobody has written this one by hand")
+    if not made:  # nobody has written this one by hand
+        try:
+            made = {"spelled": libraries.translated(problem, library)}
+        except NoContender as reason:
+            notes.append(f"{library}: {reason}")
     if library == "jax":
-        return {n: lambda f=f, n=n: libraries.jax(problem, f, n) for n, f in made.items()}
+        (function,) = made.values() or (None,)
+        return {"jax": partial(libraries.jax, problem, function, "jax")} if function else {}
     found: dict[str, Callable[[], Contender]] = {}
     for kind, function in made.items():
         name = "torch" if kind == "spelled" else "torch op"
@@ -170,7 +175,7 @@ def measure(workload: Workload, mode: str, options: argparse.Namespace) -> Row:
             line.first = contender.first
         near = workload.family in peers.NEAR and contender.name == "torch op"
         if reference is not None and not near:
-            line.error = error_of(contender.outcome(), reference)
+            line.error = difference(contender.outcome(), reference)
             if not line.error < FARTHEST:
                 notes.append(f"{contender.name}: computes something else: error {line.error:.1e}")
                 if contender.name != "loopgrad":
@@ -226,35 +231,16 @@ def exact(workload: Workload, problem: Problem, notes: list[str]) -> Outcome | N
         return EXACT[workload.name]
     wide = problem.widened()
     try:
-        torch = libraries.need("torch")
+        libraries.need("torch")
         made = peers.functions(workload.family, wide, "torch")
-        by_hand = made.get("spelled") or made.get("operator")
-        if by_hand is None:
-            raise NoContender("nobody has written it by hand")
+        by_hand = made.get("spelled") or made.get("operator") or libraries.translated(wide, "torch")
         found = libraries.torch(wide, by_hand).outcome()
-        del torch
     except NoContender:
         notes.append("errors are against our own float64")
         found = ours(wide, "kernels", reuse=False).outcome()
     EXACT.clear()  # of one row at a time: they are large
     EXACT[workload.name] = found
     return found
-
-
-def error_of(found: Outcome, reference: Outcome) -> float:
-    worst = 0.0
-    for named, exact_ones in (
-        (found.results, reference.results),
-        (found.gradients, reference.gradients),
-    ):
-        for name, array in named.items():
-            right = np.asarray(exact_ones[name], np.float64)
-            if array.shape != right.shape:
-                return math.inf
-            if array.size:
-                scale = float(np.abs(right).max()) or 1.0
-                worst = max(worst, float(np.abs(array - right).max()) / scale)
-    return worst
 
 
 # --------------------------------------------------------------------------------------------- output

@@ -17,7 +17,7 @@ import click
 
 from loopgrad.diagnostics import ProgramError, ProgramWarning, suggestion
 
-COMMANDS = ("derive", "unfold", "fmt", "check", "run", "problems", "train")
+COMMANDS = ("derive", "unfold", "fmt", "check", "run", "bench", "problems", "train")
 
 
 class _Commands(click.Group):
@@ -72,6 +72,7 @@ def group() -> None:
       loopgrad derive layers.loops:softmax
       loopgrad check layers.loops:softmax mine.loops
       loopgrad run layers.loops:softmax s=logits.npy -o p.npy
+      loopgrad bench layers.loops:softmax B=4096 J=1024
       loopgrad problems 1
       loopgrad train digits
     """

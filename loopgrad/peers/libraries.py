@@ -14,9 +14,12 @@ from typing import Any
 import numpy as np
 
 from loopgrad.analysis.infer import infer
+from loopgrad.analysis.validity import validate
 from loopgrad.backends.binding import element_dtype
 from loopgrad.ir.nodes import Program
+from loopgrad.peers.arrays import Arrays
 from loopgrad.peers.literal import Literal
+from loopgrad.peers.namespaces import Jax, Namespace, Torch
 from loopgrad.peers.problem import Array, Contender, NoContender, Outcome, Problem
 
 # A function of the inputs' tensors, in header order, that returns one tensor or a tuple of them.
@@ -33,6 +36,25 @@ def need(name: str) -> Any:
         missing = isinstance(error, ModuleNotFoundError) and error.name == name
         why = "is not installed" if missing else f"cannot be loaded: {error}"
         raise NoContender(f"{name} {why}: pip install {PACKAGES[name]}") from None
+
+
+def translated(problem: Problem, library: str) -> Function:
+    """The program as a function of the library's arrays, as `arrays.py` says it.
+
+    Raises NoContender where it has no such form, or the library is missing.
+    """
+    module = need(library)
+    arrays = Arrays(problem.facts, validate(problem.program))
+    scope: dict[str, Any] = {}
+    exec(arrays.source(), scope)  # our own text: names are legal identifiers, nothing is quoted
+    values = {**problem.extents, **problem.constants}
+    last = [values[name] for kind, name in arrays.arguments if kind != "tensor"]
+    if library == "torch":
+        space: Namespace = Torch(module, getattr(module, problem.real.name))
+        return lambda *tensors: scope["function"](space, *tensors, *last)
+    _set_width(module, problem)
+    space = Jax(module, problem.real)
+    return lambda *tensors: scope["function"](space, *tensors, *last)
 
 
 # ----------------------------------------------------------------------------------------- PyTorch
@@ -104,8 +126,7 @@ def _from_torch(tensor: Any) -> Array:
 def jax(problem: Problem, function: Function, name: str = "jax.jit") -> Contender:
     """JAX: the forward, the backward and both, each under `jit`."""
     jax = need("jax")
-    if problem.real == np.float64 or any(a.dtype == np.int64 for a in problem.inputs.values()):
-        jax.config.update("jax_enable_x64", problem.real == np.float64)
+    _set_width(jax, problem)
     start = time.perf_counter()
     arguments = [jax.numpy.asarray(problem.inputs[i.name]) for i in problem.program.inputs]
     places = [k for k, i in enumerate(problem.program.inputs) if i.differentiable]
@@ -160,6 +181,10 @@ def jax(problem: Problem, function: Function, name: str = "jax.jit") -> Contende
         "backward": lambda: jax.block_until_ready(after(back, seeds)),
     }
     return Contender(name, calls, outcome, first)
+
+
+def _set_width(jax: Any, problem: Problem) -> None:
+    jax.config.update("jax_enable_x64", problem.real == np.float64)
 
 
 # ------------------------------------------------------------------------------------------- numba

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from loopgrad.analysis.facts import Facts
 from loopgrad.analysis.infer import infer
 from loopgrad.backends.shapes import Shapes
-from loopgrad.ir.nodes import Extent, Program
+from loopgrad.ir.nodes import Program
 from loopgrad.ir.operations import ElementType
 
 Array = NDArray[Any]
@@ -94,9 +94,10 @@ def draw(
 ) -> Problem:
     """A problem of random inputs: normal ones, indices below the least extent, fair coins.
 
-    keywords: the value of every extent, and constants to set. given: inputs that are not drawn.
+    keywords: the value of every extent (`J'` is `J` where it is not told), and constants to set.
+    given: inputs that are not drawn.
 
-    Raises KeyError, naming it, for an extent without a value.
+    Raises KeyError, naming it, for an extent without a value, ValueError for arrays that do not fit.
     """
     from loopgrad.backends.formulas import evaluate
 
@@ -106,17 +107,13 @@ def draw(
     values: dict[str, int | float] = {**constants, **keywords}
     for name, formula in facts.defined.items():
         values.setdefault(name, evaluate(formula, values))
-    for equality in facts.equalities:  # `J'` beside `J`: one of them is enough
-        for one, other in ((equality.left, equality.right), (equality.right, equality.left)):
-            if isinstance(one, Extent) and isinstance(other, Extent) and other.name in values:
-                values.setdefault(one.name, values[other.name])
-    missing = [name for name in facts.extents if name not in values]
-    if missing:
-        raise KeyError(missing[0])
+    for name in facts.extents:
+        values.setdefault(name, values[name.rstrip("'")])
     inputs: dict[str, Array] = {}
     for i in program.inputs:
         if given and i.name in given:
-            inputs[i.name] = given[i.name]
+            array = given[i.name]
+            inputs[i.name] = np.asarray(array, dtype) if i.differentiable else array
             continue
         shape = tuple(max(0, evaluate(e, values)) for e in i.extents)
         match i.kind:
@@ -129,6 +126,9 @@ def draw(
                 inputs[i.name] = np.asarray(rng.normal(size=shape)).astype(dtype)
     own = {s.name for s in program.sizes} | {c.name for c in program.constants}
     problem = Problem(program, inputs, {n: v for n, v in keywords.items() if n in own}, {})
+    for name, extent in problem.extents.items():
+        if values[name] != extent:
+            raise ValueError(f"`{name}` is {values[name]}, and {extent} in the arrays given")
     real = [r for r in problem.results if facts.tensors[r].element is ElementType.FLOAT]
     if not problem.wrt:
         real = []
