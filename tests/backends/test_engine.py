@@ -5,10 +5,11 @@ from __future__ import annotations
 import ctypes
 from types import SimpleNamespace
 
+import llvmlite.binding as llvm
 import pytest
 
 from loopgrad.backends.llvm import engine, symbols
-from loopgrad.backends.llvm.passes import EXPLICIT, LITERAL, Passes
+from loopgrad.backends.llvm.passes import EXPLICIT, FINAL, LITERAL, Passes
 
 THRICE = "define i64 @loopgrad_test_thrice(i64 %n) { %m = mul i64 %n, 3\n ret i64 %m }"
 CALLER = """declare i64 @loopgrad_test_thrice(i64)
@@ -71,3 +72,28 @@ end:
 def test_only_literal_code_is_vectorised_by_llvm(passes: Passes, vectors: bool) -> None:
     text = LOOP.replace("ptr", engine.new_module("double").pointer("double"))
     assert ("vector.body" in str(engine.optimized(text, passes))) is vectors
+
+
+INLINED = """define internal i64 @own_twice(i64 %n) alwaysinline { %m = add i64 %n, %n
+ ret i64 %m }
+define i64 @f(i64 %n) { %m = call i64 @own_twice(i64 %n)
+ %r = add i64 %m, 0
+ ret i64 %r }"""
+
+
+def test_explicit_code_is_inlined_and_tidied_by_a_few_passes() -> None:
+    text = str(engine.optimized(INLINED, EXPLICIT))
+    assert "own_twice" not in text
+    assert ", 0" not in text
+
+
+def test_where_llvmlite_has_not_these_passes_all_of_the_level_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    owner = type(llvm.create_new_module_pass_manager())
+    monkeypatch.setattr(owner, "add_sroa_pass", None)
+    assert "own_twice" not in str(engine.optimized(INLINED, EXPLICIT))
+
+
+def test_final_code_stays_as_it_is_written() -> None:
+    assert "%r = add i64 %m, 0" in str(engine.optimized(INLINED, FINAL))
