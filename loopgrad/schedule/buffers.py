@@ -15,6 +15,7 @@ from loopgrad.schedule.tree import (
     Blocks,
     Buffer,
     Mark,
+    Moments,
     Node,
     Over,
     Pack,
@@ -52,6 +53,9 @@ def _visit(
         case Product(target, left, right):
             for read in (target, *walk.reads(left), *walk.reads(right)):
                 yield read, path
+        case Moments(target, value):
+            yield target, path
+            yield value, path
         case Pack(_, right):
             for read in walk.reads(right):
                 yield read, path

@@ -65,7 +65,7 @@ def may_share(line: Line, index: str) -> bool:
     Either each value has elements of the target for its own, or each thread adds to a copy of the
     target, if that is small beside what it reads.
     """
-    if index not in line.indices or (line.roles and index in line.roles.n):
+    if index not in line.indices or (line.roles and index in line.roles.n) or line.moments:
         return False
     if line.written.axis_of(index) is not None:
         return True

@@ -24,8 +24,10 @@ from loopgrad.schedule.buffers import buffers_of
 from loopgrad.schedule.choices import Choices
 from loopgrad.schedule.context import Context
 from loopgrad.schedule.contractions import with_roles
+from loopgrad.schedule.factoring import factored
 from loopgrad.schedule.fission import fission
-from loopgrad.schedule.lines import Line, aligned, covers, maps_first
+from loopgrad.schedule.lines import Line, aligned, covers, maps_first, maps_together
+from loopgrad.schedule.moments import with_moments
 from loopgrad.schedule.narrowing import narrowed
 from loopgrad.schedule.nesting import identity
 from loopgrad.schedule.phases import Tree, trees
@@ -121,11 +123,14 @@ class _Fusing:
     def _trees(self, segment: Segment) -> Iterator[Tree]:
         lines = segment.lines
         if self.choices.share:
+            lines = lines if segment.loops else with_moments(lines, self.context)
             lines = with_reciprocals(lines)
         if segment.loops:
             yield recurrence(lines, segment.loops, self.context)
             return
         lines = hoisted(lines, self.context)
+        if self.choices.share:
+            lines = maps_together(factored(lines, self.context), self.tensors)
         if self.choices.products:
             lines = with_roles(lines)
         for group in [lines] if self.choices.fuse else [(line,) for line in lines]:

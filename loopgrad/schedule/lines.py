@@ -64,12 +64,14 @@ class Line:
 
     `unproved`: its reads, and its target, whose subscripts may be out of range. `first`: it writes
     every element of its target, and nothing has touched the target before. `roles`: of a contraction.
+    `moments`: it stands for the moments of its value (`moments.py`).
     """
 
     statement: Accumulate
     unproved: tuple[Read, ...] = ()
     first: bool = False
     roles: Roles | None = None
+    moments: bool = False
 
     @property
     def target(self) -> Read:
@@ -173,6 +175,50 @@ def maps_first(
         place = next(i for i, line in enumerate(rest) if line is whole) + 1
         ordered = [*rest[:place], *late, *rest[place:]]
     return tuple(ordered)
+
+
+def maps_together(lines: Sequence[Line], tensors: Tensors) -> tuple[Line, ...]:
+    """The lines, with maps that add to one tensor as one, in the place of the last: it is written once.
+
+    Those alone that read inputs, and what is smaller than the tensor: nothing is kept for them.
+    """
+    ordered = list(lines)
+    for tensor in dict.fromkeys(line.written.tensor for line in lines):
+        writers = [line for line in ordered if line.written.tensor == tensor]
+        alike = {(line.target.subscripts, line.statement.ranges) for line in writers}
+        if len(writers) < 2 or len(alike) > 1 or not all(map(_is_plain_sum, writers)):
+            continue
+        rank = len(tensors[tensor].extents)
+        if all(_reads_what_stays(line, rank, tensors) for line in writers[:-1]):
+            early, last = set(map(id, writers[:-1])), writers[-1]
+            whole = _sum_of(writers)
+            ordered = [whole if x is last else x for x in ordered if id(x) not in early]
+    return tuple(ordered)
+
+
+def _is_plain_sum(line: Line) -> bool:
+    adds = line.statement.reduction in (Reduction.ADD, Reduction.SUBTRACT)
+    return adds and not line.reduced and line.statement.guard is None
+
+
+def _sum_of(writers: Sequence[Line]) -> Line:
+    first, *more = writers
+    value = first.statement.value
+    if first.statement.reduction is Reduction.SUBTRACT:
+        value = walk.apply("neg", value)
+    for line in more:
+        sign = "+" if line.statement.reduction is Reduction.ADD else "-"
+        value = walk.apply(sign, value, line.statement.value)
+    unproved = tuple(dict.fromkeys(read for line in writers for read in line.unproved))
+    statement = replace(first.statement, reduction=Reduction.ADD, value=value)
+    return replace(first, statement=statement, unproved=unproved)
+
+
+def _reads_what_stays(line: Line, rank: int, tensors: Tensors) -> bool:
+    return all(
+        tensors[one.tensor].role == "input" or len(tensors[one.tensor].extents) < rank
+        for one in line.read
+    )
 
 
 def covers(line: Line, extents: Sequence[Expression]) -> bool:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import loopgrad as lg
 from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
+from loopgrad.backends.kernel import BoundCall
 from loopgrad.schedule.choices import Choices
 from loopgrad.schedule.default import optimized
 from tests.effort import EFFORT
@@ -40,7 +41,7 @@ def check(program: lg.Program, inputs: dict[str, Any], threads: int, choices: Ch
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            call = lg.compile(program, backend="interpret").execute((), inputs)
+            call = interpreted(program, inputs)
         except (IndexError, ValueError):
             return  # found while running: the literal loops say where
     try:
@@ -51,6 +52,13 @@ def check(program: lg.Program, inputs: dict[str, Any], threads: int, choices: Ch
         np.testing.assert_allclose(
             got, call.arrays[name], rtol=1e-9, atol=1e-10, err_msg=f"{name}\n{program}"
         )
+
+
+def interpreted(program: lg.Program, inputs: dict[str, Any]) -> BoundCall:
+    kernel = lg.compile(program, backend="interpret")
+    call = kernel.bind((), inputs, (None,) * len(program.results))
+    kernel.runner.run(call)
+    return call
 
 
 def given_inputs(drawn: Drawn, program: lg.Program) -> dict[str, Any]:
@@ -104,7 +112,7 @@ def parsed(drawn: Drawn) -> lg.Program:
 def test_a_walk_notices_what_was_never_written() -> None:
     program = lg.program("f(x[N]) -> y[N]:\n    for n:  y[n] = x[n]")
     scheduled = optimized(infer(program), validate(program))
-    call = lg.compile(program, backend="interpret").execute((np.ones(3),), {})
+    call = interpreted(program, {"x": np.ones(3)})
     from dataclasses import replace
 
     with pytest.raises(walking.Undefined):
