@@ -27,6 +27,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, overload
 
 if TYPE_CHECKING:
+    from loopgrad.backends.recycling import trim_memory
     from loopgrad.backends.thread_count import get_num_threads, set_num_threads
     from loopgrad.checking.judging import check
     from loopgrad.diagnostics import ProgramError, ProgramWarning
@@ -49,6 +50,7 @@ _PLACES = {
     "loopgrad.pipeline": "compile",
     "loopgrad.functions": "vjp jvp value_and_grad",
     "loopgrad.backends.thread_count": "set_num_threads get_num_threads",
+    "loopgrad.backends.recycling": "trim_memory",
     "loopgrad.simplify.equality": "equal",
     "loopgrad.checking.judging": "check",
     # for Python functions that become programs
@@ -81,6 +83,7 @@ __all__ = [
     "program",
     "set_num_threads",
     "tensor",
+    "trim_memory",
     "value_and_grad",
     "vjp",
     "when",

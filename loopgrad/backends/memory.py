@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -49,7 +50,7 @@ def refuse_what_cannot_fit(
     total = sum(_bytes(shape, sizes[name]) for name, shape in shapes.items())
     if any(extent > LARGEST_AXIS for shape in shapes.values() for extent in shape):
         raise _too_much(purpose, shapes, sizes)
-    if total > ALWAYS_FITS and total > available():
+    if total > ALWAYS_FITS and not _is_plenty_for(total) and total > available():
         really = needed()
         if really is None or really > available():
             raise _too_much(purpose, shapes, sizes, really)
@@ -84,6 +85,20 @@ def _bytes(shape: tuple[int, ...], size: int) -> int:
     for extent in shape:  # Python's integers: no overflow
         size *= extent
     return size
+
+
+_seen = (0, 0.0)  # how much was available, and until when that is news
+
+
+def _is_plenty_for(total: int) -> bool:
+    """Whether there was four times as much a moment ago: to look takes a while, a large call's part."""
+    global _seen
+    amount, until = _seen
+    now = time.monotonic()
+    if now > until:
+        amount = available()
+        _seen = amount, now + 1.0
+    return amount >= 4 * total
 
 
 def available() -> int:

@@ -81,12 +81,12 @@ def idle_bytes() -> int:
 
 
 def trim_memory() -> None:
-    """Gives the system back the memory that no array uses, and which is kept for later calls.
+    """Gives the system back the memory that no array uses and that is kept for later calls.
 
-    >>> from loopgrad.backends import recycling
-    >>> recycling.trim_memory()
-    >>> recycling.idle_bytes()
-    0
+    Needed by nobody but those who count: it is bounded, and given back by itself after a while.
+
+    >>> import loopgrad as lg
+    >>> lg.trim_memory()
     """
     _give_up(0, float("inf"))
 

@@ -14,6 +14,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import loopgrad as lg
+from loopgrad.backends import recycling
 from loopgrad.backends.kernel import Kernel
 from loopgrad.backends.llvm import calls, python_api
 
@@ -200,6 +201,53 @@ def test_out_that_overlaps_an_input_is_not_written_too_early() -> None:
     assert turn.call_known(both[:6], out=both[2:]) is None
     assert turn(both[:6], out=both[2:]).tolist() == [5, 4, 3, 2, 1, 0]
     assert turn.call_known(both[:2].repeat(3), out=both[2:]) is not None
+
+
+def test_out_that_touches_an_input_does_not_overlap_it() -> None:
+    text = "turn(x[N]) -> y[N]:\n    y[n] = x[N-1-n]"
+    both = np.arange(8, dtype=np.float32)
+    x, out = both[:4], both[4:]
+    turn = kernel(text, x, out=out)
+    assert turn.call_known(x, out=out) is out
+    assert turn.call_known(out, out=x) is x
+    assert both.tolist() == [0, 1, 2, 3, 3, 2, 1, 0]
+
+
+def test_large_results_are_recycled() -> None:
+    x = np.ones((4, 1 << 16))
+    scale = kernel("scale(x[N,M]) -> y[N,M]:\n    y[n,m] = 2 * x[n,m]", x)
+    first, second = scale.call_known(x), scale.call_known(x)
+    assert first.shape == second.shape == (4, 1 << 16)
+    place = first.ctypes.data
+    assert place != second.ctypes.data
+    assert (first == 2).all()
+    del first
+    assert scale.call_known(x).ctypes.data == place
+
+
+def test_a_large_result_for_which_there_is_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = np.ones(1 << 17)
+    scale = kernel(SCALE, x)
+    entry = scale._shortcut._entries[1]
+    (maker,) = entry[7]
+    assert maker.func is recycling.empty
+
+    def refuse(size: int) -> Any:
+        raise MemoryError("none")
+
+    monkeypatch.setattr(recycling, "take", refuse)
+    assert scale.call_known(x) is None
+    with pytest.raises(MemoryError, match="what it returns takes 1,048,576 bytes"):
+        scale(x)
+
+    def interrupt(size: int) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(recycling, "take", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        scale(x)
+    monkeypatch.undo()
+    assert scale.call_known(x)[0] == 2
 
 
 def test_out_that_does_not_fit_is_refused_as_ever() -> None:

@@ -105,6 +105,36 @@ def test_idle_memory_counts_as_available(monkeypatch: pytest.MonkeyPatch) -> Non
     assert memory.available() == 1000 + (1 << 20)
 
 
+def test_memory_is_looked_at_again_after_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    there, now = [4000, 3000], 50.0
+    monkeypatch.setattr(memory, "_seen", (0, 0.0))
+    monkeypatch.setattr(memory, "available", lambda: there.pop(0))
+    monkeypatch.setattr(memory.time, "monotonic", lambda: now)
+    assert memory._is_plenty_for(1000)
+    assert not memory._is_plenty_for(1001)
+    now += 1.1
+    assert not memory._is_plenty_for(1000)
+    assert not there
+
+
+def test_memory_of_a_long_run_does_not_grow() -> None:
+    resource = pytest.importorskip("resource")
+    twice = compile(
+        program("twice(x[N]) -> y[N]:\n    t[n] = 2 * x[n]\n    y[n] = t[n] + t[N-1-n]")
+    )
+    x = np.ones(1 << 18)
+
+    def peak() -> int:
+        return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+    for _ in range(5):
+        twice(x)
+    before = peak()
+    for _ in range(300):  # of 2 MB each
+        assert twice(x)[0] == 4
+    assert peak() - before < 20_000  # kilobytes
+
+
 def test_what_no_system_has_is_a_memory_error() -> None:
     with pytest.raises(MemoryError):
         recycling.take(1 << 60)

@@ -4,19 +4,21 @@
 ; [None, entry, entry, ...]. An entry is a tuple (block, token, ...) that owns all that its block
 ; points at; the block is an int64 array, of the words below (calls.py fills it). Where no entry fits
 ; the arguments, or its code fails, the answer is None, no exception is set, and nothing has happened.
+; (An interrupt from the keyboard, while a result is made, is passed on.)
 ;
 ; Objects and addresses are i64 throughout; integers and pointers are passed alike.
 ;
 ; Word of a block             Words of an argument          Words of a result
 ;   0 positional arguments      0 type                        0 dtype
 ;   1 named arguments           1 name                        1 rank
-;   2 in use                    2 dtype, or the value         2 extents...
+;   2 in use                    2 dtype, or the value         2 extents..., or after dtype 0, rank 1
+;                                                               a Python function that makes it
 ;   3 releases the GIL          3 kind: see @matches
 ;   4 code                      4 place among the arrays
 ;   5 integers                  5 flags that it has to have
-;   6 reals                     6 rank
-;   7 scratch                   7 extents...
-;   8 threads
+;   6 reals                     6 bytes
+;   7 scratch                   7 rank
+;   8 threads                   8 extents...
 ;   9 inputs
 ;  10 results
 ;  11 where the words of the results begin
@@ -24,7 +26,8 @@
 ;  13 argument that is written (`out`), -1 for none
 ;  14 bytes of that array
 ;  15 address of the number of threads that the user wants now
-;  16 the arguments
+;  16 Exception
+;  17 the arguments
 
 declare i64 @loopgrad_python_PyList_Size(i64)
 declare i64 @loopgrad_python_PyList_GetItem(i64, i64)
@@ -34,9 +37,12 @@ declare i64 @loopgrad_python_PyTuple_GetItem(i64, i64)
 declare i32 @loopgrad_python_PyTuple_SetItem(i64, i64, i64)
 declare i32 @loopgrad_python_PyUnicode_Compare(i64, i64)
 declare i64 @loopgrad_python_PyLong_AsLongLongAndOverflow(i64, i32*)
+declare i64 @loopgrad_python_PyObject_CallNoArgs(i64)
 declare i64 @loopgrad_python_PyEval_SaveThread()
 declare void @loopgrad_python_PyEval_RestoreThread(i64)
 declare void @loopgrad_python_PyErr_Clear()
+declare i64 @loopgrad_python_PyErr_Occurred()
+declare i32 @loopgrad_python_PyErr_ExceptionMatches(i64)
 declare void @loopgrad_python_Py_IncRef(i64)
 declare void @loopgrad_python_Py_DecRef(i64)
 declare i64 @loopgrad_python_PyArray_NewFromDescr(i64, i64, i32, i64, i64, i64, i32, i64)
@@ -99,7 +105,12 @@ UNDO:
   call void @release(i64 %results, i64 %made)
   call void @set(i64 %block, i64 2, i64 0)
   call void @loopgrad_python_Py_DecRef(i64 %entry)
-  br label %NONE
+  %raised = call i64 @loopgrad_python_PyErr_Occurred()
+  %is.raised = icmp ne i64 %raised, 0
+  br i1 %is.raised, label %RAISE, label %NONE
+
+RAISE:
+  ret i64 0
 
 NONE:
   %nothing = call i64 @loopgrad_python_PyList_GetItem(i64 %entries, i64 0)
@@ -153,7 +164,7 @@ BEGIN:
   %same.arguments = and i1 %same.positional, %same.named
   %same = and i1 %same.arguments, %same.threads
   %count = add i64 %positional, %named
-  %start = add i64 %block, 128
+  %start = add i64 %block, 136
   br i1 %same, label %NEXT, label %NO
 
 NEXT:
@@ -215,7 +226,7 @@ ARRAY:
 RANK:
   %rank.long = call i64 @word(i64 %value, i64 3)
   %rank = and i64 %rank.long, 4294967295
-  %rank.wanted = call i64 @word(i64 %argument, i64 6)
+  %rank.wanted = call i64 @word(i64 %argument, i64 7)
   %same.rank = icmp eq i64 %rank, %rank.wanted
   br i1 %same.rank, label %FLAGS, label %NO
 
@@ -228,7 +239,7 @@ FLAGS:
 
 AXES:
   %extents = call i64 @word(i64 %value, i64 4)
-  %extents.wanted = add i64 %argument, 56
+  %extents.wanted = add i64 %argument, 64
   br label %AXIS
 
 AXIS:
@@ -250,8 +261,8 @@ KEEP:
 
 FITS:
   %after = add i64 %i, 1
-  %rank.given = call i64 @word(i64 %argument, i64 6)
-  %words = add i64 %rank.given, 7
+  %rank.given = call i64 @word(i64 %argument, i64 7)
+  %words = add i64 %rank.given, 8
   %bytes = mul i64 %words, 8
   %argument.after = add i64 %argument, %bytes
   br label %NEXT
@@ -283,7 +294,7 @@ WITH:
   %positional = call i64 @word(i64 %block, i64 0)
   %named = call i64 @word(i64 %block, i64 1)
   %count = add i64 %positional, %named
-  %start = add i64 %block, 128
+  %start = add i64 %block, 136
   br label %NEXT
 
 NEXT:
@@ -302,7 +313,7 @@ KIND:
 COMPARE:
   %other = call i64 @word(i64 %given, i64 %i)
   %other.from = call i64 @word(i64 %other, i64 2)
-  %other.size = call i64 @bytes(i64 %argument)
+  %other.size = call i64 @word(i64 %argument, i64 6)
   %other.to = add i64 %other.from, %other.size
   %before = icmp ule i64 %to, %other.from
   %behind = icmp uge i64 %from, %other.to
@@ -311,8 +322,8 @@ COMPARE:
 
 APART:
   %after = add i64 %i, 1
-  %rank = call i64 @word(i64 %argument, i64 6)
-  %words = add i64 %rank, 7
+  %rank = call i64 @word(i64 %argument, i64 7)
+  %words = add i64 %rank, 8
   %width = mul i64 %words, 8
   %argument.after = add i64 %argument, %width
   br label %NEXT
@@ -322,29 +333,6 @@ YES:
 
 NO:
   ret i1 false
-}
-
-; No element is larger than eight bytes.
-define internal i64 @bytes(i64 %argument) {
-BEGIN:
-  %rank = call i64 @word(i64 %argument, i64 6)
-  br label %NEXT
-
-NEXT:
-  %k = phi i64 [ 0, %BEGIN ], [ %after, %MORE ]
-  %size = phi i64 [ 8, %BEGIN ], [ %larger, %MORE ]
-  %is.more = icmp slt i64 %k, %rank
-  br i1 %is.more, label %MORE, label %DONE
-
-MORE:
-  %after = add i64 %k, 1
-  %word = add i64 %k, 7
-  %extent = call i64 @word(i64 %argument, i64 %word)
-  %larger = mul i64 %size, %extent
-  br label %NEXT
-
-DONE:
-  ret i64 %size
 }
 
 ; New arrays for the results, or the argument that is to be written. Returns how many there are.
@@ -377,8 +365,21 @@ MAKE:
   %rank = call i64 @word(i64 %result, i64 1)
   %rank.short = trunc i64 %rank to i32
   %extents = add i64 %result, 16
+  %by.numpy = icmp ne i64 %dtype, 0
+  br i1 %by.numpy, label %NUMPY, label %FUNCTION
+
+FUNCTION:
+  %function = call i64 @word(i64 %extents, i64 0)
+  %recycled = call i64 @loopgrad_python_PyObject_CallNoArgs(i64 %function)
+  br label %MAKES
+
+NUMPY:
   call void @loopgrad_python_Py_IncRef(i64 %dtype)
-  %new = call i64 @loopgrad_python_PyArray_NewFromDescr(i64 %type, i64 %dtype, i32 %rank.short, i64 %extents, i64 0, i64 0, i32 0, i64 0)
+  %fresh = call i64 @loopgrad_python_PyArray_NewFromDescr(i64 %type, i64 %dtype, i32 %rank.short, i64 %extents, i64 0, i64 0, i32 0, i64 0)
+  br label %MAKES
+
+MAKES:
+  %new = phi i64 [ %recycled, %FUNCTION ], [ %fresh, %NUMPY ]
   %failed = icmp eq i64 %new, 0
   br i1 %failed, label %CLEAR, label %MADE
 
@@ -390,6 +391,12 @@ MADE:
   br label %NEXT
 
 CLEAR:
+  %ordinary = call i64 @word(i64 %block, i64 16)
+  %matches = call i32 @loopgrad_python_PyErr_ExceptionMatches(i64 %ordinary)
+  %is.ordinary = icmp ne i32 %matches, 0
+  br i1 %is.ordinary, label %FORGET, label %DONE
+
+FORGET:
   call void @loopgrad_python_PyErr_Clear()
   br label %DONE
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from struct import Struct
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from loopgrad.backends import recycling, thread_count
 from loopgrad.backends.formulas import FormulaError, evaluate
 from loopgrad.backends.kernel import LEARNT
 from loopgrad.backends.llvm import engine, python_api
-from loopgrad.backends.llvm.passes import Passes
+from loopgrad.backends.llvm.passes import AS_WRITTEN
 from loopgrad.backends.llvm.python_api import ALIGNED, CONTIGUOUS, WRITEABLE
 from loopgrad.ir.nodes import Accumulate, Block, Program, Statement
 
@@ -34,7 +34,7 @@ MOST_ENTRIES = 8  # the last learnt
 MOST_ARRAYS, MOST_RECORD = 64, 64
 
 SHORT = 20_000  # iterations; at most some ten microseconds
-HEAD = 16  # words of a block before its arguments
+HEAD = 17  # words of a block before its arguments
 ARRAY, FLOAT, INTEGER = 0, 1, 2
 
 _METH_FASTCALL, _METH_KEYWORDS = 0x80, 0x02
@@ -87,7 +87,7 @@ def _entry(
     fresh = [] if out >= 0 else results
     if len(layout.passed) > MOST_ARRAYS or layout.record_length > MOST_RECORD:
         return None
-    if prepared.scratch >= recycling.LEAST or any(r.nbytes >= recycling.LEAST for r in fresh):
+    if prepared.scratch >= recycling.LEAST or not call.bound.small:
         return None
     places = {name: place for place, name in enumerate(layout.passed)}
     described = [
@@ -119,13 +119,16 @@ def _entry(
         out,
         results[0].nbytes if out >= 0 else 0,
         thread_count.address(),
+        id(Exception),
     ]
-    tail = [word for r in fresh for word in (id(r.dtype), r.ndim, *r.shape)]
+    makers = [_maker_of(r) for r in fresh]
+    tail = [word for r, maker in zip(fresh, makers, strict=True) for word in _result(r, maker)]
     block = np.array([*head, *words, *tail], np.int64)
     # What the block points at lives as long as the entry.
     values = [v for v in named.values() if type(v) in (int, float)]
     dtypes = [a.dtype for a in (*arguments, *named.values(), *results) if type(a) is np.ndarray]
-    return (block, call.bound, tuple(named), integers, reals, scratch, prepared, dtypes, values)
+    owned = (integers, reals, scratch, prepared, makers, dtypes, values)
+    return (block, call.bound, tuple(named), *owned)
 
 
 def is_long(program: Program, call: BoundCall) -> bool:
@@ -152,15 +155,29 @@ def _is_out(named: Mapping[str, Any], results: Sequence[NDArray[Any]]) -> bool:
     return len(results) == 1 and named.get("out") is results[0]
 
 
+def _maker_of(result: NDArray[Any]) -> Callable[[], NDArray[Any]] | None:
+    """What makes arrays like it, where NumPy does not: recycled ones."""
+    if result.nbytes < recycling.LEAST:
+        return None
+    return partial(recycling.empty, result.shape, result.dtype)
+
+
+def _result(result: NDArray[Any], maker: Callable[[], NDArray[Any]] | None) -> list[int]:
+    if maker is None:
+        return [id(result.dtype), result.ndim, *result.shape]
+    return [0, 1, id(maker)]
+
+
 def _argument(place: int, name: str | None, value: Any, written: bool) -> list[int]:
     named = 0 if name is None else id(name)
     if type(value) is float:
         (bits,) = _bits.unpack(_double.pack(value))
-        return [id(float), named, bits, FLOAT, 0, 0, 0]
+        return [id(float), named, bits, FLOAT, 0, 0, 0, 0]
     if type(value) is int:
-        return [id(int), named, value, INTEGER, 0, 0, 0]
+        return [id(int), named, value, INTEGER, 0, 0, 0, 0]
     flags = CONTIGUOUS | ALIGNED | WRITEABLE * written
-    return [id(np.ndarray), named, id(value.dtype), ARRAY, place, flags, value.ndim, *value.shape]
+    head = [id(np.ndarray), named, id(value.dtype), ARRAY, place, flags, value.nbytes]
+    return [*head, value.ndim, *value.shape]
 
 
 # ------------------------------------------------------------------------------ Python functions
@@ -186,7 +203,7 @@ def available() -> bool:
 def _makers() -> tuple[Callable[[list[Any]], Any], ...]:
     """For each of the two functions, what makes it of its entries."""
     names = ("loopgrad_call", "loopgrad_run")
-    addresses = engine.library(_text(), names, Passes(level=2, vectorize=False))
+    addresses = engine.library(_text(), names, AS_WRITTEN)
     return tuple(_maker(name, addresses[name]) for name in names)
 
 

@@ -23,7 +23,7 @@ from typing import Any
 
 from loopgrad.backends import thread_count
 from loopgrad.backends.llvm import engine, system
-from loopgrad.backends.llvm.passes import Passes
+from loopgrad.backends.llvm.passes import AS_WRITTEN
 
 # How long a thread that waits stays awake, in nanoseconds. At first it does nothing else; then it
 # lets others have the processor again and again. Few programs make pauses of that length between two
@@ -35,9 +35,6 @@ PAUSES = {
     "x86_64": ("@llvm.x86.sse2.pause", ""),
     "aarch64": ("@llvm.aarch64.hint", "i32 1"),
 }
-
-# The text is short and in its final form: passes would take 40 ms to save a few nanoseconds.
-AS_WRITTEN = Passes(level=0, vectorize=False)
 
 # What an OpenMP runtime has to have, in the order in which the code keeps them.
 OPENMP = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads")
