@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from loopgrad.analysis.facts import Facts
 from loopgrad.analysis.infer import infer
 from loopgrad.backends.binding import Arguments
+from loopgrad.backends.kernel import Kernel
 from loopgrad.cache.answers import kept
-from loopgrad.diagnostics import listing, suggestion
+from loopgrad.diagnostics import ProgramError, listing, suggestion
+from loopgrad.grad.seeding import loss_and_gradients
 from loopgrad.ir.memo import final, remember
 from loopgrad.ir.nodes import Extent, Input, Program
 from loopgrad.ir.operations import ElementType
@@ -95,8 +97,11 @@ def value_and_grad(
     program = as_program(program)
     names = _wanted(program, wrt)
     _refuse_what_is_no_loss(program, batch)
-    reverse = _kept(program, Reverse, names, batch)
     single = isinstance(wrt, str) or (wrt is None and len(names) == 1)
+    joint = _kept(program, Joint, names, batch)
+    if joint.kernel is not None:
+        return joint.one if single else joint.several
+    reverse = _kept(program, Reverse, names, batch)
     pick = _picker([reverse.inputs.index(name) for name in names])
 
     def value_and_gradient(*inputs: Any, **named: Any) -> tuple[Array, Any]:
@@ -253,6 +258,39 @@ class Reverse:
         for i, name in self._seeded:
             cast[i] = _cast("seed", name, seeds[i], bound)
         return cast
+
+
+class Joint:
+    """A loss and its gradients in one kernel, where each input asked for has one.
+
+    Nothing is kept between a forward and a backward, and what both compute is computed once.
+    """
+
+    def __init__(self, program: Program, names: tuple[str, ...], batch: Batch):
+        self.kernel: Kernel | None = None
+        backward = program.backward(names, batch)
+        gradients = [_derived(name, "grad", [r.name for r in backward.results]) for name in names]
+        if None in gradients or len(gradients) != len(backward.results):
+            return
+        both = loss_and_gradients(program.unfold(), backward)
+        ordered = {r.name: r for r in both.results}
+        wanted = (program.results[0].name, *(name for name in gradients if name))
+        try:
+            self.kernel = compile(replace(both, results=tuple(ordered[name] for name in wanted)))
+        except ProgramError:  # without its seed nothing fixes an extent
+            return
+
+    def one(self, *inputs: Any, **named: Any) -> tuple[Array, Any]:
+        """`(value, gradient)`."""
+        assert self.kernel is not None
+        found: tuple[Array, Array] = self.kernel(*inputs, **named)
+        return found
+
+    def several(self, *inputs: Any, **named: Any) -> tuple[Array, Any]:
+        """`(value, (gradient, ...))`."""
+        assert self.kernel is not None
+        value, *gradients = self.kernel(*inputs, **named)
+        return value, tuple(gradients)
 
 
 @dataclass(frozen=True, slots=True)

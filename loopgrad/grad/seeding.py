@@ -1,0 +1,51 @@
+"""A loss together with its gradients, as one program: the seed is 1, and no input any more."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+
+from loopgrad.ir import walk
+from loopgrad.ir.nodes import Apply, Expression, Number, Program, Read
+
+ONE = Number(1.0)
+
+
+def loss_and_gradients(forward: Program, backward: Program) -> Program:
+    """One program that computes the forward's result and the gradients of its backward.
+
+    The forward has to be unfolded. The program may lack what fixes an extent; `verify` says so.
+    """
+    computed = set(walk.computed_tensors(forward))
+    seeds = {i.name for i in backward.inputs} - {i.name for i in forward.inputs} - computed
+    second = tuple(
+        walk.map_statement(statement, lambda e: _seeded(e, seeds))
+        for statement in backward.statements
+    )
+    results = (*forward.results, *backward.results)
+    returned = {r.name for r in results}
+    declared = {one.name: one for one in (*forward.locals, *backward.locals)}
+    return replace(
+        forward,
+        name=backward.name,
+        statements=(*forward.statements, *second),
+        results=results,
+        locals=tuple(one for name, one in declared.items() if name not in returned),
+        batch=None,
+        primal=None,
+    )
+
+
+def _seeded(expression: Expression, seeds: Collection[str]) -> Expression:
+    """With factors of 1 left out."""
+    match walk.rebuild(expression, lambda e: _seeded(e, seeds)):
+        case Read(tensor) if tensor in seeds:
+            return ONE
+        case Apply("*", (one, other)) if one is ONE:
+            return other
+        case Apply("*", (other, one)) if one is ONE:
+            return other
+        case Apply("/", (whole, one)) if one is ONE:
+            return whole
+        case other:
+            return other
