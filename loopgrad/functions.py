@@ -18,7 +18,7 @@ from loopgrad.analysis.infer import infer
 from loopgrad.backends.binding import Arguments
 from loopgrad.backends.kernel import Kernel
 from loopgrad.cache.answers import kept
-from loopgrad.diagnostics import ProgramError, listing, suggestion
+from loopgrad.diagnostics import listing, suggestion
 from loopgrad.grad.seeding import loss_and_gradients
 from loopgrad.ir.memo import final, remember
 from loopgrad.ir.nodes import Extent, Input, Program
@@ -275,10 +275,7 @@ class Joint:
         both = loss_and_gradients(program.unfold(), backward)
         ordered = {r.name: r for r in both.results}
         wanted = (program.results[0].name, *(name for name in gradients if name))
-        try:
-            self.kernel = compile(replace(both, results=tuple(ordered[name] for name in wanted)))
-        except ProgramError:  # without its seed nothing fixes an extent
-            return
+        self.kernel = compile(replace(both, results=tuple(ordered[name] for name in wanted)))
 
     def one(self, *inputs: Any, **named: Any) -> tuple[Array, Any]:
         """`(value, gradient)`."""

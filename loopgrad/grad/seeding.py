@@ -14,7 +14,7 @@ ONE = Number(1.0)
 def loss_and_gradients(forward: Program, backward: Program) -> Program:
     """One program that computes the forward's result and the gradients of its backward.
 
-    The forward has to be unfolded. The program may lack what fixes an extent; `verify` says so.
+    The forward has to be unfolded.
     """
     computed = set(walk.computed_tensors(forward))
     seeds = {i.name for i in backward.inputs} - {i.name for i in forward.inputs} - computed

@@ -36,12 +36,13 @@ def test_one_kernel_gives_what_two_give() -> None:
         np.testing.assert_allclose(got, wanted, rtol=1e-12)
 
 
-def test_an_extent_that_the_seed_alone_fixes_needs_two() -> None:
+def test_sizes_and_integers_are_passed_on() -> None:
     program = lg.program(
         "spread(x[N], int g[N], size M) batch N -> y[N]:\n    y[n] = x[n] * (1 + g[n]) / M"
     )
     assert Joint(program, ("x",), None).kernel is not None
     value, gradient = lg.value_and_grad(program, "x")(np.ones(3), [0, 1, 2], M=2)
+    assert value.tolist() == [0.5, 1.0, 1.5]
     np.testing.assert_allclose(gradient, [0.5, 1.0, 1.5])
 
 
