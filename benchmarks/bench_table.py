@@ -10,9 +10,10 @@ Contenders are called in turn, in one process; the medians of the rounds are sho
 in microseconds. "default": peers as a user runs them, our output arrays reused (`out=`). "fair": freed
 memory stays with the process, so that nobody pays page faults, and we return new arrays.
 
-copy is the time to copy the layer's bytes, the bound; error is the largest difference from float64,
-over the largest value. first is the first call of forward and backward, what is compiled included, for
-the first row of a program. A contender that is missing, fails or differs says so below its row.
+The bound is the time to copy the layer's bytes, or to do its multiplications by the vendor's product; error
+is the largest difference from float64, over the largest value; first is the first call of forward and backward,
+what is compiled included (nothing comes from a cache on disk), for the first row of a program. A contender
+that is missing, fails or computes something else is named below its row.
 """
 
 from __future__ import annotations
@@ -371,6 +372,7 @@ def set_threads(count: int) -> None:
 
 def main() -> None:
     options = parsed()
+    os.environ["LOOPGRAD_CACHE"] = "0"  # first calls compile
     warnings.simplefilter("ignore")
     if options.program:
         sizes = dict(word.split("=") for word in options.rows)

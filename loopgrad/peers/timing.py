@@ -39,11 +39,14 @@ class Taken:
 
 
 def interleaved(
-    calls: Mapping[str, Call], rounds: int, limit: float | None = None
+    calls: Mapping[str, Call],
+    rounds: int,
+    limit: float | None = None,
+    hopeless: float = HOPELESS,
 ) -> dict[str, Taken]:
     """The seconds that each call takes, by round; no further rounds once `limit` seconds are over.
 
-    One that takes more than 8 times as long as the quickest leaves after two rounds.
+    One that takes more than `hopeless` times as long as the quickest leaves after two rounds.
 
     >>> from loopgrad.peers.timing import interleaved
     >>> taken = interleaved({"ten": lambda: sum(range(10)), "many": lambda: sum(range(1000))}, 3)
@@ -60,7 +63,7 @@ def interleaved(
             if turn >= TRIALS and time.perf_counter() > end:
                 break
             for name in _in_turn(tuple(calls), turn):
-                if turn < TRIALS or not _is_hopeless(name, seconds):
+                if turn < TRIALS or not _is_hopeless(name, seconds, hopeless):
                     seconds[name].append(_burst(calls[name], usual[name]))
     finally:
         if enabled:
@@ -74,8 +77,8 @@ def _in_turn(names: tuple[str, ...], turn: int) -> tuple[str, ...]:
     return names[start:] + names[:start]
 
 
-def _is_hopeless(name: str, seconds: Mapping[str, list[float]]) -> bool:
-    return min(seconds[name]) > HOPELESS * min(min(found) for found in seconds.values())
+def _is_hopeless(name: str, seconds: Mapping[str, list[float]], hopeless: float) -> bool:
+    return min(seconds[name]) > hopeless * min(min(found) for found in seconds.values())
 
 
 def _usual(call: Call) -> float:
