@@ -11,9 +11,9 @@ in microseconds. "default": peers as a user runs them, our output arrays reused 
 memory stays with the process, so that nobody pays page faults, and we return new arrays.
 
 The bound is the time to copy the layer's bytes, or to do its multiplications by the vendor's product; error
-is the largest difference from float64, over the largest value; first is the first call of forward and backward,
-what is compiled included (nothing comes from a cache on disk), for the first row of a program. A contender
-that is missing, fails or computes something else is named below its row.
+is the largest difference from float64, over the largest value; first is the first call of forward and
+backward, what is compiled included (nothing comes from a cache on disk), for the first row of a program. A
+contender that is missing, fails or computes something else is named below its row.
 """
 
 from __future__ import annotations
