@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, cast
 
+from loopgrad import forks
 from loopgrad.analysis.facts import Facts, Safety
 from loopgrad.analysis.infer import infer
 from loopgrad.analysis.unused import unused
@@ -51,6 +52,7 @@ BACKENDS = {
 
 # Held while something is derived or compiled: threads that ask for the same thing share it.
 BUILDING = threading.RLock()
+forks.hold("building", BUILDING)
 
 
 def verify(program: Program, *, warn: bool = True) -> Program:

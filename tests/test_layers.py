@@ -16,18 +16,20 @@ ROOT = Path(loopgrad.__file__).parent
 # strangers: none of them stands in another's row.
 BELOW = {
     "diagnostics": "",
-    "cache": "diagnostics",
+    "forks": "",
+    "cache": "forks diagnostics",
     "ir": "diagnostics",
     "analysis": "ir diagnostics",
     "frontend": "analysis ir diagnostics",
     "grad": "analysis ir diagnostics",
-    "simplify": "analysis ir diagnostics",
+    "simplify": "analysis ir forks diagnostics",
     "schedule": "analysis ir diagnostics",
     "printers": "analysis ir diagnostics",
-    "backends": "schedule analysis ir cache diagnostics",
-    "stable": "grad simplify backends schedule analysis ir cache diagnostics",
+    "backends": "schedule analysis ir cache forks diagnostics",
+    "stable": "grad simplify backends schedule analysis ir cache forks diagnostics",
     "pipeline": (
-        "stable frontend grad simplify schedule backends printers analysis ir cache diagnostics"
+        "stable frontend grad simplify schedule backends printers analysis ir cache forks "
+        "diagnostics"
     ),
 }
 BELOW["functions"] = BELOW["checking"] = f"pipeline {BELOW['pipeline']}"

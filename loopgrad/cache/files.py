@@ -20,6 +20,8 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from loopgrad import forks
+
 FORMAT = b"loopgrad 1\n"  # what a file begins with; another number for another layout
 DIGEST_BYTES = 32
 SUFFIX = ".loopgrad"  # of our files: no others are ever touched
@@ -31,7 +33,8 @@ FRESH = 3600.0  # seconds for which a file counts as just used, and a draft as b
 # "hit", "miss", "stored", "refused", each with the kind of file: for tests and the curious.
 counts: Counter[str] = Counter()
 
-_lock = threading.Lock()
+_lock = threading.RLock()
+forks.hold("cache", _lock)
 _written = SWEEP_EVERY  # since the last look at the size; the first file is followed by one
 
 

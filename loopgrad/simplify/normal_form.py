@@ -17,6 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from threading import RLock
 
+from loopgrad import forks
 from loopgrad.ir.nodes import Program
 from loopgrad.simplify import sums, terms
 from loopgrad.simplify.atoms import (
@@ -98,6 +99,7 @@ __all__ = [
 
 # Names and extents belong to the program that is being worked on: one at a time.
 WORKING = RLock()
+forks.hold("working", WORKING)
 
 
 def restart_names() -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from loopgrad import forks
 from loopgrad.backends.kernel import LEARNT, BoundCall, Shortcut, Task
 from loopgrad.backends.llvm.layout import (
     CONSTANT_BITS,
@@ -74,10 +75,11 @@ class Prepared:
 class LLVMRunner:
     """One program's compiled variants. May be run by several threads at once."""
 
+    _lock = threading.RLock()  # one for all: LLVM compiles one at a time anyway
+
     def __init__(self, task: Task):
         self.task = task
         self._compiled: dict[Variant, Compiled] = {}
-        self._lock = threading.Lock()
         self._scratch = Scratch()
 
     def run(self, call: BoundCall) -> None:
@@ -135,6 +137,9 @@ class LLVMRunner:
 
         text, passes = _emit(self.task, Layout(self.task, Variant(real, False, False)))
         return str(engine.optimized(text, passes)) if optimized else text
+
+
+forks.hold("compiling", LLVMRunner._lock)
 
 
 def _variant_of(call: BoundCall) -> Variant:

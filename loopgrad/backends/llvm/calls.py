@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from loopgrad import forks
 from loopgrad.backends import recycling, thread_count
 from loopgrad.backends.formulas import FormulaError, evaluate
 from loopgrad.backends.kernel import LEARNT
@@ -51,11 +52,11 @@ class Shortcut:
 
     call: Callable[..., Any]
     run: Callable[..., Any]
+    _lock = threading.RLock()  # one for all: it is held for a moment
 
     def __init__(self, runner: LLVMRunner) -> None:
         self._runner = runner
         self._entries: list[Any] = [None]
-        self._lock = threading.Lock()
         self.call, self.run = (make(self._entries) for make in _makers())
 
     def learn(self, call: BoundCall, arguments: Sequence[Any], named: Mapping[str, Any]) -> None:
@@ -70,6 +71,9 @@ class Shortcut:
             self._entries[:] = [None, entry, *self._entries[1:MOST_ENTRIES]]
         for _, bound, names, *_ in forgotten:
             bound.kept.get(LEARNT, set()).discard(names)
+
+
+forks.hold("learning", Shortcut._lock)
 
 
 def _entry(

@@ -11,7 +11,8 @@ from typing import Any
 
 import llvmlite.binding as llvm
 
-from loopgrad.backends.llvm import forks, objects, symbols
+from loopgrad import forks
+from loopgrad.backends.llvm import objects, symbols
 from loopgrad.backends.llvm.layout import ENTRY
 from loopgrad.backends.llvm.machine import this_machine
 from loopgrad.backends.llvm.passes import LITERAL, Passes
@@ -20,8 +21,9 @@ from loopgrad.backends.llvm.text import Module
 
 MOST_CODES = 256
 
-_lock = threading.Lock()  # LLVM's global context is for one thread at a time
-forks.hold(_lock)
+_lock = threading.RLock()  # LLVM's global context is for one thread at a time
+forks.hold("llvm", _lock)
+forks.hold("llvmlite", llvm.ffi.lib._lock)
 _codes: OrderedDict[str, Code] = OrderedDict()  # those used last
 _libraries: dict[tuple[str, Passes], Loaded] = {}  # for good: others hold their addresses
 

@@ -1,0 +1,50 @@
+"""Locks that a fork waits for, so that no child finds one held by a thread that it does not have.
+
+What such a lock guards is whole, too, in the child: nobody was in the midst of changing it.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+# Whoever holds one of them takes only those that stand behind it.
+ORDER = (
+    "building",  # pipeline.py: a program is derived or compiled
+    "working",  # simplify/normal_form.py: an expression is brought to its normal form
+    "compiling",  # backends/llvm: a program's code is made
+    "learning",  # backends/llvm/calls.py: a call is learnt
+    "llvm",  # backends/llvm/engine.py
+    "cache",  # cache/files.py
+    "llvmlite",  # its own
+)
+
+_held: dict[str, Any] = {}
+_taken: list[Any] = []
+
+
+def hold(place: str, lock: Any) -> None:
+    """From now on a fork waits for the lock, which stands at that place of the order.
+
+    lock: one that its holder may take again, as the holder may fork.
+    """
+    if place not in ORDER:
+        raise ValueError(f"{place!r} has no place in the order of locks")
+    _held[place] = lock
+
+
+def _acquire() -> None:
+    global _taken
+    locks = [_held[place] for place in ORDER if place in _held]
+    for lock in locks:
+        lock.__enter__()
+    _taken = locks
+
+
+def _release() -> None:
+    for lock in reversed(_taken):
+        lock.__exit__(None, None, None)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_acquire, after_in_parent=_release, after_in_child=_release)

@@ -1,0 +1,99 @@
+"""A child of a fork finds every lock free, whatever other threads were doing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+import loopgrad as lg
+from loopgrad import forks
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
+
+ROOT = str(Path(lg.__file__).parents[1])
+
+SCRIPT = """
+import os, threading, time, warnings
+import loopgrad as lg
+warnings.simplefilter("ignore")
+
+def work(name, number):  # a program that nobody has compiled before
+    text = f"{name}{number}(s[B,J]) -> p[B,J]:\\n    for b, j:  Z[b] += exp({number + 2} * s[b,j])\\n"
+    text += f"    for b, j:  p[b,j] += exp({number + 2} * s[b,j]) / Z[b]"
+    assert lg.compile(lg.program(text))([[0.5, 0.5]]).tolist() == [[0.5, 0.5]]
+
+work("all", 0)  # imports everything: Python's own locks of imports do not survive forks
+
+over = threading.Event()
+
+def busy(name):
+    number = 0
+    while not over.is_set():
+        work(name, number)
+        number += 1
+
+others = [threading.Thread(target=busy, args=("f" * n,)) for n in (1, 2)]
+for other in others:
+    other.start()
+for number in range(4):
+    time.sleep(0.03)
+    child = os.fork()
+    if child == 0:
+        work("g", number)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+over.set()
+for other in others:
+    other.join()
+print("fine")
+"""
+
+
+def test_forks_while_threads_compile() -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "faulthandler", "-c", SCRIPT],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": ROOT, "LOOPGRAD_CACHE": "0"},
+    )
+    assert (done.stdout, done.returncode) == ("fine\n", 0), done.stderr
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_fork_waits_for_a_lock_and_the_child_finds_it_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(forks, "_held", {})
+    lock = threading.RLock()
+    forks.hold("cache", lock)
+    held, over = threading.Event(), threading.Event()
+    done = []
+
+    def other() -> None:
+        with lock:
+            held.set()
+            over.wait(timeout=60)
+            done.append(True)
+
+    holder = threading.Thread(target=other)
+    holder.start()
+    assert held.wait(timeout=60)
+    threading.Timer(0.05, over.set).start()
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if done and lock.acquire(timeout=0) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    holder.join()
+    assert lock.acquire(timeout=0)
+    lock.release()
+
+
+def test_a_lock_has_a_place() -> None:
+    with pytest.raises(ValueError, match="'somewhere' has no place in the order of locks"):
+        forks.hold("somewhere", threading.RLock())
