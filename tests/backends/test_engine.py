@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from pathlib import Path
 from types import SimpleNamespace
 
 import llvmlite.binding as llvm
@@ -97,3 +98,17 @@ def test_where_llvmlite_has_not_these_passes_all_of_the_level_run(
 
 def test_final_code_stays_as_it_is_written() -> None:
     assert "%r = add i64 %m, 0" in str(engine.optimized(INLINED, FINAL))
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is not known")
+@pytest.mark.parametrize("passes", [LITERAL, EXPLICIT])
+def test_optimising_leaves_no_memory_behind(passes: Passes) -> None:
+    def pages() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1])
+
+    for _ in range(10):
+        engine.optimized(THRICE, passes)
+    before = pages()
+    for _ in range(60):
+        engine.optimized(THRICE, passes)
+    assert pages() - before < 250  # of 4 kB; what llvmlite forgets to free is twice that
