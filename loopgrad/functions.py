@@ -19,7 +19,6 @@ from loopgrad.backends.binding import Arguments
 from loopgrad.backends.kernel import Kernel
 from loopgrad.cache.answers import kept
 from loopgrad.diagnostics import listing, suggestion
-from loopgrad.grad.seeding import loss_and_gradients
 from loopgrad.ir.memo import final, remember
 from loopgrad.ir.nodes import Extent, Input, Program
 from loopgrad.ir.operations import ElementType
@@ -272,6 +271,8 @@ class Joint:
         gradients = [_derived(name, "grad", [r.name for r in backward.results]) for name in names]
         if None in gradients or len(gradients) != len(backward.results):
             return
+        from loopgrad.grad.seeding import loss_and_gradients  # loaded by those who derive
+
         both = loss_and_gradients(program.unfold(), backward)
         ordered = {r.name: r for r in both.results}
         wanted = (program.results[0].name, *(name for name in gradients if name))
