@@ -14,7 +14,7 @@ from typing import TypeAlias
 from loopgrad.analysis.facts import Facts, Safety, TensorFacts
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Accumulate, Expression
-from loopgrad.schedule.tree import Blocks, Fused, Moments, Node, Over, Pack, Product, Step
+from loopgrad.schedule.tree import Blocks, Fused, Node, Over, Pack, Product, Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +95,6 @@ def _tensors_of_node(node: Node) -> frozenset[str]:
         case Product(target, left, right):
             reads = (target, *walk.reads(left), *walk.reads(right))
             return frozenset(read.tensor for read in reads)
-        case Moments(target, value):
-            return frozenset((target.tensor, value.tensor))
         case Pack(_, right):
             return frozenset(read.tensor for read in walk.reads(right))
         case Over(_, lower, upper, body) | Blocks(_, lower, upper, _, body):

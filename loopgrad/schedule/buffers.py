@@ -15,7 +15,6 @@ from loopgrad.schedule.tree import (
     Blocks,
     Buffer,
     Mark,
-    Moments,
     Node,
     Over,
     Pack,
@@ -53,9 +52,6 @@ def _visit(
         case Product(target, left, right):
             for read in (target, *walk.reads(left), *walk.reads(right)):
                 yield read, path
-        case Moments(target, value):
-            yield target, path
-            yield value, path
         case Pack(_, right):
             for read in walk.reads(right):
                 yield read, path

@@ -10,13 +10,14 @@ mean less the centre, `[2,j]` the sum of squares about the mean.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Accumulate, Apply, Expression, Index, Number, Range, Read, Reduction
 from loopgrad.schedule.context import Context
 from loopgrad.schedule.lines import Line
+from loopgrad.schedule.tree import Blocks, Mark, Node, Over, Step, block_from, block_to
 
 CENTRE, OFFSET, SQUARES = map(Number, range(3))
 
@@ -162,3 +163,142 @@ def _replaced(lines: Sequence[Line], chain: Chain, context: Context) -> list[Lin
         near = walk.apply("-", moment(CENTRE), lines[chain.shift].target)
         made[chain.rest] = [mapped(lines[chain.rest], walk.apply("+", near, moment(OFFSET)))]
     return [new for i, line in enumerate(lines) for new in made.get(i, [line])]
+
+
+# ---------------------------------------------------------------------------------------- trees
+
+# Rows are shared out in as many parts as this, whatever the number of threads: the result is the
+# same for all. Each part goes by blocks of some rows, which a cache holds.
+PARTS, ROWS, NEAR = 32, 32, 8
+
+
+def moments_of(line: Line, context: Context) -> Iterator[tuple[Node, ...]]:
+    """The trees of a line of moments: its centre; moments of each part of the rows; all together.
+
+    Steps here set elements again: what runs is no program of the notation.
+    """
+    (row,), (column,) = line.reduced, line.kept
+    yield from _Moments(line, row, column, context).trees()
+
+
+class _Moments:
+    def __init__(self, line: Line, row: str, column: str, context: Context):
+        self.row, self.column, self.target = row, column, line.target
+        self.value = line.statement.value
+        self.rows = line.bounds[row][1]
+        self.columns = line.bounds[column][1]
+        self.part = context.name("part")
+        (_, extent) = context.tensors[line.written.tensor].extents
+
+        def temporary(name: str, *extents: Expression) -> Read:
+            indices = [Index(self.part)] * (len(extents) - 1) + [Index(column)]
+            return Read(context.temporary(name, extents), tuple(indices))
+
+        self.centre = temporary("centre", extent)
+        self.means = temporary("means", Number(PARTS), extent)
+        self.squares = temporary("squares", Number(PARTS), extent)
+        # One thread's while it works on a block, and while it puts parts together.
+        self.of_block = [temporary(name, extent) for name in ("mean", "square", "moved")]
+        self.of_all = [temporary(name, extent) for name in ("mean", "square", "moved")]
+
+    def trees(self) -> Iterator[tuple[Node, ...]]:
+        yield (self._over_columns(self._near()),)
+        yield (Over(self.part, Number(0), Number(PARTS), self._of_part(), Mark.PARALLEL),)
+        yield (self._together(),)
+
+    def _near(self) -> tuple[Node, ...]:
+        """The centre: the mean of the first rows."""
+        some = walk.apply("min", Number(NEAR), self.rows)
+        share = walk.apply("/", self.value, some)
+        step = Step(Accumulate(self.centre, Reduction.ADD, share), first=True)
+        return (Over(self.row, Number(0), some, (step,)),)
+
+    def _of_part(self) -> tuple[Node, ...]:
+        begin, end = self._begin(0), self._begin(1)
+        clear = self._over_columns((_set(self.means, ZERO), _set(self.squares, ZERO)))
+        return (clear, Blocks(self.row, begin, end, ROWS, self._of_block()))
+
+    def _of_block(self) -> tuple[Node, ...]:
+        """A block's mean and squares, twice over its rows; then the part's with them."""
+        start, stop = block_from(self.row), block_to(self.row)
+        count, before = _minus(stop, start), _minus(start, self._begin(0))
+        after = _minus(stop, self._begin(0))
+        mean, squares, moved = self.of_block
+        away = _minus(self.value, self.centre)
+        square = walk.apply("**", _minus(away, mean), Number(2))
+        part = _combined((self.means, self.squares), (mean, squares), moved, before, count, after)
+        return (
+            self._over_columns((_set(mean, ZERO), _set(squares, ZERO))),
+            Over(self.row, start, stop, (self._over_columns((_add(mean, away),)),)),
+            self._over_columns((_set(mean, walk.apply("/", mean, count)),)),
+            Over(self.row, start, stop, (self._over_columns((_add(squares, square),)),)),
+            self._over_columns(part),
+        )
+
+    def _together(self) -> Node:
+        """All parts, in their order."""
+        begin, end = self._begin(0), self._begin(1)
+        mean, squares, moved = self.of_all
+        steps = _combined(
+            (mean, squares), (self.means, self.squares), moved, begin, _minus(end, begin), end
+        )
+        some = walk.compare("<", begin, end)
+        guarded = tuple(replace(s, statement=replace(s.statement, guard=some)) for s in steps)
+        body = (
+            _set(mean, ZERO),
+            _set(squares, ZERO),
+            Over(self.part, Number(0), Number(PARTS), guarded),
+            _set(self._moment(CENTRE), self.centre),
+            _set(self._moment(OFFSET), mean),
+            _set(self._moment(SQUARES), squares),
+        )
+        start, stop = block_from(self.column), block_to(self.column)
+        inner = Over(self.column, start, stop, body, Mark.VECTOR)
+        return Blocks(self.column, Number(0), self.columns, None, (inner,), Mark.PARALLEL)
+
+    def _begin(self, parts: int) -> Expression:
+        """The first row of the part that is so many parts on."""
+        number: Expression = Index(self.part)
+        number = walk.apply("+", number, Number(parts)) if parts else number
+        return walk.apply("//", walk.apply("*", self.rows, number), Number(PARTS))
+
+    def _moment(self, which: Number) -> Read:
+        return Read(self.target.tensor, (which, Index(self.column)))
+
+    def _over_columns(self, body: tuple[Node, ...]) -> Over:
+        return Over(self.column, Number(0), self.columns, body, Mark.VECTOR)
+
+
+ZERO = Number(0.0)
+
+
+def _combined(
+    known: tuple[Read, Read],
+    new: tuple[Read, Read],
+    moved: Read,
+    before: Expression,
+    count: Expression,
+    after: Expression,
+) -> tuple[Step, ...]:
+    """The mean and squares of `before` values with those of `count` more, which makes `after`."""
+    (mean, squares), (new_mean, new_squares) = known, new
+    share = walk.apply("/", walk.apply("*", moved, count), after)
+    apart = walk.apply("*", walk.apply("*", moved, before), share)
+    gained = walk.apply("+", new_squares, apart)
+    return (
+        _set(moved, _minus(new_mean, mean)),
+        _set(squares, walk.apply("+", squares, gained)),
+        _set(mean, walk.apply("+", mean, share)),
+    )
+
+
+def _set(target: Read, value: Expression) -> Step:
+    return Step(Accumulate(target, Reduction.SET, value))
+
+
+def _add(target: Read, value: Expression) -> Step:
+    return Step(Accumulate(target, Reduction.ADD, value))
+
+
+def _minus(one: Expression, other: Expression) -> Expression:
+    return walk.apply("-", one, other)

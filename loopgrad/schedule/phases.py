@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from loopgrad.ir.nodes import Read
 from loopgrad.schedule.blocking import within_block
 from loopgrad.schedule.choosing import may_share, parallel_index
 from loopgrad.schedule.context import Context
 from loopgrad.schedule.lines import Line
+from loopgrad.schedule.moments import moments_of
 from loopgrad.schedule.nesting import Nesting, wants_blocks
 from loopgrad.schedule.sharing import common
 from loopgrad.schedule.staging import stage
 from loopgrad.schedule.tree import (
     Blocks,
-    Dimension,
     Mark,
-    Moments,
     Node,
     Over,
     block_from,
@@ -42,7 +40,7 @@ def trees(lines: Sequence[Line], context: Context, whole: Collection[str]) -> It
     whole: tensors of which elements may be written that no line writes, as nobody reads them.
     """
     if len(lines) == 1 and lines[0].moments:
-        yield Tree((_moments(lines[0]),))
+        yield from map(Tree, moments_of(lines[0], context))
         return
     index = parallel_index(lines, context.choices.parallel)
     if index is None and any(line.moments for line in lines):
@@ -63,14 +61,6 @@ def trees(lines: Sequence[Line], context: Context, whole: Collection[str]) -> It
             yield from trees(others, context, whole)
             here = with_products
         yield _shared(common(here, index, context), index, context, whole)
-
-
-def _moments(line: Line) -> Moments:
-    (row,), (column,) = line.reduced, line.kept
-    value = line.statement.value
-    assert isinstance(value, Read)
-    rows, columns = (Dimension(i, *line.bounds[i]) for i in (row, column))
-    return Moments(line.target, value, rows, columns)
 
 
 def _connected(lines: Sequence[Line]) -> tuple[list[Line], list[Line]]:

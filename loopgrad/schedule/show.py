@@ -14,7 +14,6 @@ from loopgrad.schedule.tree import (
     Blocks,
     Buffer,
     Fused,
-    Moments,
     Node,
     Over,
     Pack,
@@ -63,9 +62,6 @@ def _nodes(nodes: Iterable[Node], innermost: str | None = None) -> Iterator[str]
                 what = f"in blocks of {size}" if size else "in blocks"
                 yield f"for {_range(index, lower, upper, False)} {what} {mark.value}".rstrip() + ":"
                 yield from (INDENT + line for line in _nodes(body))
-            case Moments(target, value, row, column):
-                over = ", ".join(_range(d.index, d.lower, d.upper, False) for d in (row, column))
-                yield f"moments over {over} parallel:  {target.tensor} of {show_expression(value)}"
             case Pack(name, right):
                 yield f"pack:  {name} = {show_expression(right)}"
             case Product(target, left, right, _, _, _, first, negative):

@@ -164,21 +164,7 @@ class Pack:
     k: tuple[Dimension, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Moments:
-    """Mean and sum of squares of a value over rows, for each column, in one pass (`moments.py`).
-
-    `target` is `moments[0,column]`; `[1,column]` and `[2,column]` are written too. Threads share
-    the rows, and combine what they have found in their order. Of no rows all three are 0.
-    """
-
-    target: Read
-    value: Read
-    row: Dimension
-    column: Dimension
-
-
-Node: TypeAlias = Step | Over | Blocks | Product | Pack | Moments
+Node: TypeAlias = Step | Over | Blocks | Product | Pack
 
 
 @dataclass(frozen=True, slots=True)

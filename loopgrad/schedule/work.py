@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Expression, Number
 from loopgrad.schedule.costs import cost
-from loopgrad.schedule.tree import Blocks, Mark, Moments, Node, Over, Pack, Product, Step
+from loopgrad.schedule.tree import Blocks, Mark, Node, Over, Pack, Product, Step
 
 # A read or a write, and how much longer all takes outside of lanes; sixteenths of a nanosecond.
 _MEMORY, _SINGLY, UNIT = 2, 8, 16
@@ -34,8 +34,6 @@ def _work(node: Node, lanes: bool, largest: Mapping[str, Expression]) -> Express
             within = _sum([_work(n, lanes or mark is Mark.VECTOR, inside) for n in body])
             length = high if low == Number(0) or walk.indices_of(low) else _less(high, low)
             return within if blocks else walk.apply("*", length, within)
-        case Moments(_, _, row, column):
-            return walk.apply("*", Number(8), walk.apply("*", row.upper, column.upper))
         case Pack():
             return Number(0)  # small beside the products
         case Product(_, _, _, m, n, k):

@@ -39,7 +39,6 @@ from loopgrad.schedule.tree import (
     Dimension,
     Fused,
     Mark,
-    Moments,
     Node,
     Over,
     Pack,
@@ -196,17 +195,6 @@ class Walk:
                 for k in (f"{index}.from", f"{index}.to"):
                     self.indices.pop(k, None)
                 self.indices.update(outer)
-            case Moments(target, value, row, column):
-                for _ in self.over([(column.index, column.lower, column.upper, False)]):
-                    values = [
-                        self.value(value)
-                        for _ in self.over([(row.index, row.lower, row.upper, False)])
-                    ]
-                    mean = sum(values) / len(values) if values else 0.0
-                    centre = values[0] if values else 0.0
-                    squares = sum((v - mean) ** 2 for v in values)
-                    for i, found in enumerate((centre, mean - centre, squares)):
-                        self.store(Read(target.tensor, (Number(i), *target.subscripts[1:])), found)
             case Pack():
                 pass
             case Product():
