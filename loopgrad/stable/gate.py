@@ -8,7 +8,7 @@ the written loops (or than 1e-6 of the largest value).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
@@ -27,7 +27,8 @@ from loopgrad.ir.walk import (
     statement_reads,
     subexpressions,
 )
-from loopgrad.simplify.certificate import certify
+from loopgrad.simplify.certificate import Certifier
+from loopgrad.simplify.edges import empty_axes
 from loopgrad.simplify.evaluate import (
     Known,
     Prepared,
@@ -36,12 +37,14 @@ from loopgrad.simplify.evaluate import (
     TooLarge,
     Undefined,
     computed,
+    integer,
     shape_of,
 )
 from loopgrad.simplify.lines import Lines, Numbers
 from loopgrad.simplify.sampling import Inputs, Sizes, World, draw_constants
 from loopgrad.simplify.spaces import worlds
-from loopgrad.stable.shifting import candidates
+from loopgrad.simplify.trials import Draw
+from loopgrad.stable.candidates import candidates, remainders
 from loopgrad.stable.singles import Singles
 
 Array = NDArray[Any]
@@ -49,8 +52,15 @@ Array = NDArray[Any]
 ACCURATE = 1e-6  # of the largest value: as good as float32 gets
 WORSE = 2.0  # how many times the literal error is still no loss
 BETTER = 4.0  # how many times smaller an error has to be somewhere
+MORE = 10.0  # how many times more is to be gained than is lost
 LARGE = 1e4
-SIZES = (3, 4, 5)
+SIZES, OTHER_SIZES = (3, 4, 5), (2, 5, 6)
+EVEN_SIZES = (2, 4)  # one divides another
+EVENLY = 12  # draws of sizes, until each group has as many elements as the others
+EVEN = [
+    Draw(7000 + 2 * k, (World("signed"),), "reals", among=among)
+    for k, among in enumerate((EVEN_SIZES, (2, 3, 6), (4, 2), (1, 2)))
+]
 SATURATING = frozenset("exp sigmoid softplus tanh".split())
 DRAWS = 11  # more of them, where one finds a form worse
 AGAIN = 3  # draws of inputs, where the program does not run on the first
@@ -75,7 +85,8 @@ KINDS: dict[str, Kind] = {
     "tiny": lambda rng, shape: 1e-3 * rng.normal(size=shape),
     "mixed": _mixed,
 }
-# One choice of inputs of each kind; a second with an offset, as rounding may be kind to one.
+# One choice of inputs of each kind; a second with an offset, as rounding may be kind to one, and as scores
+# saturate where a factor of theirs has one too: there only the inputs of most axes have it.
 MEASURED = {**KINDS, "offset below": lambda rng, shape: 2 * rng.normal(size=shape) - LARGE}
 WORLDS = (*MODERATE, *MEASURED.values())
 
@@ -107,6 +118,7 @@ class Gate:
 
     def __init__(self, literal: Facts):
         self.literal = literal
+        self.certifier: Certifier | None = None
         self.results = tuple(r.name for r in literal.program.results)
         self.rng = np.random.default_rng(20240229)
         self.case: Case | None = None
@@ -129,14 +141,21 @@ class Gate:
             return False
         before = self.literal if old is None else infer(old)
         try:
-            return self._is_better(self.case, infer(new), before) and bool(
-                certify(self.literal.program, new)
-            )
+            return self._is_better(self.case, infer(new), before) and self._is_equal(new)
         except (Undefined, TooLarge, ValueError):
             return False
 
+    def _is_equal(self, new: Program) -> bool:
+        """Does the certificate say so, with empty axes too, and where all groups have as many elements?"""
+        if self.certifier is None:
+            self.certifier = Certifier(self.literal.program)
+        if not self.certifier.compare(new):
+            return False
+        draws = [*empty_axes(2), *(EVEN if remainders(self.literal) else ())]
+        return self.certifier.counterexample(new, draws) is None
+
     def _is_better(self, case: Case, new: Facts, old: Facts) -> bool:
-        programs = [new, old, *([self.literal] if old is not self.literal else [])]
+        programs = [new, old, self.literal]
         measured = self.errors(case, new, programs)
         if not _improves(measured):
             return False
@@ -160,6 +179,15 @@ class Gate:
         median[0][(lost[0] > lost[1:]).any(axis=0)] = np.inf
         found: list[list[float]] = median.tolist()
         return found
+
+    def cases(self) -> Iterator[Case]:
+        """The case, and others of other sizes."""
+        if self.case is not None:
+            yield self.case
+        for _ in range(AGAIN):
+            case = draw(self.literal, self.rng, OTHER_SIZES)
+            if case is not None:
+                yield case
 
     def bears_offsets(self, program: Program | None) -> bool:
         """Is the program (the literal one, if there is none) as good as float32 gets where inputs have
@@ -205,42 +233,52 @@ def _improves(measured: list[list[float]]) -> bool:
 
 
 def _worsens(measured: list[list[float]]) -> bool:
-    """Is the first program's error anywhere larger than another's may be?"""
-    found, *others = measured
-    return any(
-        f > max(ACCURATE, WORSE * o) for other in others for f, o in zip(found, other, strict=True)
+    """Is the first program's error anywhere larger than it may be: than twice the literal one's, or
+    than the second's, unless more is gained elsewhere?"""
+    found, old, literal = measured
+    if _ratio(found, literal) > WORSE:
+        return True
+    return _ratio(found, old) > max(WORSE, _ratio(old, found) / MORE)
+
+
+def _ratio(one: Sequence[float], other: Sequence[float]) -> float:
+    """The most by which an error is larger than another, of those larger than float32 allows."""
+    pairs = zip(one, other, strict=True)
+    return max(
+        (a / max(ACCURATE / WORSE, b) for a, b in pairs if a > ACCURATE and a > b), default=0
     )
 
 
 # ------------------------------------------------------------------------------------ inputs
 
 
-def draw(literal: Facts, rng: np.random.Generator) -> Case | None:
-    """A case, if one is found.
+def draw(literal: Facts, rng: np.random.Generator, among: Sequence[int] = SIZES) -> Case | None:
+    """A case of sizes among these, if one is found; where the program sums groups, of groups of one size.
 
     The forward-computed inputs of a backward are what its forward computes.
     """
-    among = [literal]
+    programs = [literal]
     primal = literal.program.primal
     if primal is not None:
         forward = infer(primal)
         made = {t.name for t in forward.tensors.values() if t.role != "input"}
         if any(i.name in made for i in literal.program.inputs):
-            among.append(forward)
-    constants = draw_constants(among, rng, given=True)
-    extents = _sizes(among, rng, constants)
+            programs.append(forward)
+    constants = draw_constants(programs, rng, given=True)
+    even = remainders(literal)
+    extents = _sizes(programs, rng, constants, EVEN_SIZES if even else among, even)
     if extents is None:
         return None
-    drawing = Drawing(among, extents, constants, rng)
+    drawing = Drawing(programs, extents, constants, rng)
     inputs: dict[str, Tensor] = {}
-    for number in reversed(range(len(among))):
-        for i in among[number].program.inputs:
+    for number in reversed(range(len(programs))):
+        for i in programs[number].program.inputs:
             if i.name not in inputs:
                 inputs[i.name] = drawing.input(i.name, number)
         if number == 1:
             try:
                 inputs.update(
-                    Case(extents[1], constants, inputs).run(among[1], Lines(None), slice(None))
+                    Case(extents[1], constants, inputs).run(programs[1], Lines(None), slice(None))
                 )
             except (Undefined, TooLarge):
                 return None
@@ -248,18 +286,25 @@ def draw(literal: Facts, rng: np.random.Generator) -> Case | None:
 
 
 def _sizes(
-    among: list[Facts], rng: np.random.Generator, constants: Known
+    programs: list[Facts],
+    rng: np.random.Generator,
+    constants: Known,
+    among: Sequence[int],
+    even: Sequence[Expression],
 ) -> list[dict[str, int]] | None:
-    """Extents for each of `among`. `Sizes` trusts the header of the second alone, which is here the
-    literal program's."""
-    turned = among[::-1]
+    """Extents for each of the programs, for which `even` are 0 if such are found. `Sizes` trusts the
+    header of the second alone, which is here the literal program's."""
+    turned = programs[::-1]
     shared: dict[str, list[int]] = {}
     if len(turned) == 2:
         for i in turned[1].program.inputs:
             if i.name in turned[0].tensors:
                 shared[i.name] = [0, 1]
     sizes = Sizes(turned, shared)
-    found = sizes.draw(rng, constants, among=SIZES) or sizes.draw(rng, constants)
+    for _ in range(EVENLY if even else 1):
+        found = sizes.draw(rng, constants, among=among) or sizes.draw(rng, constants)
+        if found is None or all(integer(e, {**found[-1], **constants}) == 0 for e in even):
+            break
     return None if found is None else found[::-1]
 
 
@@ -277,6 +322,8 @@ class Drawing:
         self.integers = Inputs(among)
         self.positive = _positive(among[0]) | _positive(among[-1])
         self.varied = {name for facts in among for name in _varied(facts)}
+        given = (i for facts in among for i in facts.program.inputs if i.name in self.varied)
+        self.most_axes = max((len(i.extents) for i in given), default=0)
 
     def input(self, name: str, number: int) -> Tensor:
         facts = self.among[number]
@@ -295,7 +342,9 @@ class Drawing:
             return self.rng.normal(size=shape)
         if name in self.positive:
             return self.rng.uniform(0.3, 1, size=shape)
-        return kind(self.rng, shape) if name in self.varied else self.rng.normal(size=shape)
+        if name not in self.varied or (kind is WORLDS[-1] and len(shape) < self.most_axes):
+            return self.rng.normal(size=shape)
+        return kind(self.rng, shape)
 
 
 def _varied(facts: Facts) -> set[str]:

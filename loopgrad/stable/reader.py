@@ -22,7 +22,7 @@ from loopgrad.ir.nodes import (
     Number,
     Read,
 )
-from loopgrad.ir.walk import apply, compare, reads, rebuild, substitute
+from loopgrad.ir.walk import apply, compare, conjunction, reads, rebuild, substitute
 from loopgrad.stable import logistic
 from loopgrad.stable.forms import (
     UNIT,
@@ -540,9 +540,14 @@ def _multiple(atom: Expression, multiple: Fraction) -> Product:
     return negated(found) if multiple < 0 else found
 
 
-def finite(value: Expression) -> Expression:
-    """The value, or 0 where it is no finite number: what is taken off and put back cancels then."""
-    return Conditional(compare("<", apply("abs", value), Number(float("inf"))), value, Number(0.0))
+def finite(value: Expression, where: Expression | None = None) -> Expression:
+    """The value, or 0 where it is no finite number: what is taken off and put back cancels then.
+
+    where: a further condition on it.
+    """
+    condition = conjunction((compare("<", apply("abs", value), Number(float("inf"))), where))
+    assert condition is not None
+    return Conditional(condition, value, Number(0.0))
 
 
 def _operands(largest: Expression) -> list[Expression]:

@@ -17,10 +17,12 @@ from loopgrad.ir.memo import is_final, once_per_program
 from loopgrad.ir.nodes import Apply, Program
 from loopgrad.ir.walk import all_statements, statement_expressions, subexpressions
 from loopgrad.simplify.decimals import CONTEXT
+from loopgrad.stable.candidates import Shift, candidates
 from loopgrad.stable.gate import Gate
+from loopgrad.stable.invariance import moves
 from loopgrad.stable.reader import Top
 from loopgrad.stable.scaling import scaled
-from loopgrad.stable.shifting import Shift, candidates, moves, shifted
+from loopgrad.stable.shifting import shifted
 
 EXPONENTIALS = frozenset(("exp", "sigmoid"))
 
@@ -68,8 +70,10 @@ class _Search:
 
     def best(self, shifts: Sequence[Shift]) -> Program | None:
         found = self._accepted(self.facts, (), None)
-        base, tops = self.facts, list[Top]()
+        base, tops, taken = self.facts, list[Top](), set[str]()
         for shift in shifts:
+            if shift.tensor in taken:
+                continue
             if self.gate.bears_offsets(found):
                 break
             moved = self._shifted(base, shift)
@@ -80,6 +84,7 @@ class _Search:
             better = self._accepted(new, more, found)
             if better is not None:
                 found, base, tops = better, new, more
+                taken.add(shift.tensor)
         return found
 
     def _accepted(self, base: Facts, tops: Sequence[Top], old: Program | None) -> Program | None:
@@ -97,12 +102,9 @@ class _Search:
 
     def _shifted(self, base: Facts, shift: Shift) -> tuple[Facts, Top | None] | None:
         """The base with an input less a constant, if its results allow that."""
-        case = self.gate.case
-        if case is None:
-            return None
         try:
             candidate = shifted(base, shift)
-            moved = moves(candidate, case, self.gate.rng)
+            moved = moves(candidate, self.gate.cases(), self.gate.rng)
             if moved is None:
                 return None
             return infer(candidate.closed(moved)), candidate.top()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from decimal import localcontext
+from decimal import Decimal, localcontext
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import loopgrad as lg
 from loopgrad.analysis.infer import infer
 from loopgrad.ir.nodes import Program
 from loopgrad.simplify.decimals import CONTEXT
-from loopgrad.simplify.evaluate import Prepared, Setting, Tensor, computed
+from loopgrad.simplify.evaluate import Prepared, Setting, Tensor, computed, integer
 from loopgrad.simplify.lines import Lines, Numbers
 from loopgrad.simplify.spaces import worlds
 from loopgrad.stable.gate import KINDS, as_decimals, as_floats, error_of
@@ -23,7 +23,7 @@ from tests.stable.corpus import Case
 
 Arrays = Mapping[str, np.ndarray]
 
-SIZES = {"B": 3, "J": 5, "N": 8, "T": 4, "U": 6, "E": 2, "K": 3}
+SIZES = {"B": 3, "J": 5, "N": 8, "T": 4, "U": 6, "E": 2, "K": 3, "C": 6, "G": 2, "S": 3}
 VARIED = {"s", "r", "x"}
 DRAWS = 16  # of each kind
 # What is taken for no error: of values, what float64 makes of numbers near 1; of derivatives, half a unit in
@@ -41,6 +41,7 @@ class Errors:
     stable: float
     literal_mean: float
     stable_mean: float
+    each: tuple[float, ...]  # of what runs, in each draw
 
 
 def variants(case: Case, part: str) -> tuple[Program, Program]:
@@ -74,12 +75,47 @@ def errors(case: Case, part: str) -> dict[str, Errors]:
             for got in (literal, found)
         ]
         means = [float(np.sqrt(np.mean(np.square(one)))) for one in each]
-        result[kind] = Errors(max(each[0]), max(each[1]), *means)
+        result[kind] = Errors(max(each[0]), max(each[1]), *means, tuple(each[1]))
     return result
 
 
-def run(program: Program, inputs: Arrays, lines: Lines) -> dict[str, np.ndarray]:
-    """The results in all worlds, which are axis 0, as float64."""
+UNIT = 2.0**-24  # by which an input is rounded to float32
+STEP = Decimal("1e-12")
+
+
+def conditioning(case: Case, part: str, kind: str, seed: int) -> float:
+    """By how much the results move, relative to the largest of each, where every input moves by a unit in
+    its last place: no arithmetic on float32 inputs can promise less."""
+    programs = variants(case, part)
+    drawn = inputs_of(programs, kind, seed)
+    floating = [name for name, values in drawn.items() if values.dtype == np.float32]
+    count = 1 + sum(drawn[name].size for name in floating)
+    inputs: dict[str, np.ndarray] = {}
+    world = 1
+    for name, values in drawn.items():
+        inputs[name] = np.repeat(values[None], count, axis=0)
+        if name in floating:
+            exact = as_decimals(inputs[name]).reals
+            assert exact is not None
+            for element in range(values.size):
+                exact.reshape(count, -1)[world, element] *= 1 + STEP
+                world += 1
+            inputs[name] = exact
+    with localcontext(CONTEXT), np.errstate(all="ignore"):
+        found = run(programs[1], inputs, Lines(None), rounded=False)
+        largest = 0.0
+        for values in found.values():
+            flat = values.reshape(count, -1)
+            moved = np.abs(flat[1:] - flat[0]).sum(axis=0) / STEP
+            scale = max(np.abs(flat[0]), default=0)
+            largest = max(largest, float(max(moved) / scale) if scale else 0.0)
+    return largest * UNIT
+
+
+def run(
+    program: Program, inputs: Arrays, lines: Lines, rounded: bool = True
+) -> dict[str, np.ndarray]:
+    """The results in all worlds, which are axis 0, as float64, or as they are."""
     facts = infer(program)
     extents = {name: SIZES[name] for name in facts.extents if name in SIZES}
     constants = {c.name: c.value for c in facts.program.constants}
@@ -88,13 +124,15 @@ def run(program: Program, inputs: Arrays, lines: Lines) -> dict[str, np.ndarray]
         values = inputs[i.name]
         if not i.differentiable:
             given[i.name] = values.astype(np.int64)
-        elif isinstance(lines, Singles):
+        elif isinstance(lines, Singles) or values.dtype == object:
             given[i.name] = Numbers(None, values)
         else:
             given[i.name] = as_decimals(values)
     count = len(next(iter(inputs.values())))
     found = computed(Prepared(facts), Setting(extents, constants, given), lines, worlds(count))
-    return {r.name: as_floats(found[r.name]) for r in program.results}
+    if rounded:
+        return {r.name: as_floats(found[r.name]) for r in program.results}
+    return {r.name: t.reals for r in program.results if isinstance(t := found[r.name], Numbers)}
 
 
 def inputs_of(programs: tuple[Program, ...], kind: str, seed: int) -> dict[str, np.ndarray]:
@@ -102,7 +140,7 @@ def inputs_of(programs: tuple[Program, ...], kind: str, seed: int) -> dict[str, 
     rng = np.random.default_rng(seed)
     found: dict[str, np.ndarray] = {}
     for i in sorted({i.name: i for p in programs for i in p.inputs}.values(), key=lambda i: i.name):
-        shape = tuple(SIZES[e.name] for e in i.extents)  # type: ignore[union-attr]
+        shape = tuple(integer(e, SIZES) for e in i.extents)
         if i.kind == "int":
             found[i.name] = rng.integers(0, SIZES["J"], shape)
         elif i.kind == "bool":
@@ -134,16 +172,17 @@ def compiled_errors(case: Case, kind: str, seed: int) -> dict[str, float]:
     inputs = {i.name: drawn[i.name] for i in program.inputs}
     results = [r.name for r in program.results]
     wanted = [i.name for i in program.inputs if f"{i.name}.grad" in gradient]
-    _, pullback = lg.vjp(program, **inputs)
+    sizes = {size.name: SIZES[size.name] for size in program.sizes}
+    _, pullback = lg.vjp(program, **inputs, **sizes)
     gradients = pullback(*(drawn[f"{name}.grad"] for name in results))
     primals = [inputs[i.name] for i in program.inputs]
     dots = [drawn[f"{i.name}.dot"] if i.name in wanted else None for i in program.inputs]
     by_input = dict(zip([i.name for i in program.inputs], gradients, strict=True))
     return {
-        "value": largest(named(results, program(**inputs)), value, "value"),
+        "value": largest(named(results, program(**inputs, **sizes)), value, "value"),
         "gradient": largest({f"{n}.grad": by_input[n] for n in wanted}, gradient, "gradient"),
         "tangent": largest(
-            named([f"{r}.dot" for r in results], lg.jvp(program, primals, dots)[1]),
+            named([f"{r}.dot" for r in results], lg.jvp(program, primals, dots, **sizes)[1]),
             tangent,
             "tangent",
         ),

@@ -7,14 +7,15 @@ import pytest
 
 from tests.effort import sample
 from tests.stable.corpus import CASES, FURTHER, Case
-from tests.stable.measuring import PARTS, compiled_errors, errors
+from tests.stable.measuring import PARTS, compiled_errors, conditioning, errors
 
 ACCURATE = 1e-6
+ROUNDINGS = 2  # of the inputs, that may do as much harm as the arithmetic does
 
 
-def is_ill_conditioned(case: Case, part: str, kind: str) -> bool:
-    """Where results nearly cancel, whatever the form: KL of nearly equal distributions, a gradient near 0."""
-    return kind == "tiny" or (case.cancels and part != "value" and kind == "mixed")
+def nearly_vanishes(case: Case, part: str, kind: str) -> bool:
+    """KL of nearly equal distributions; a gradient that is a small difference of what it is summed of."""
+    return kind == "tiny" or (part in case.cancels and kind == "mixed")
 
 
 # Tangents are the sums that gradients are, in another order: of a third of the programs they are measured.
@@ -27,8 +28,11 @@ def test_never_worse_and_accurate(case: Case, part: str) -> None:
         pytest.skip("it has no gradient that is a number")
     for kind, error in errors(case, part).items():
         assert error.stable_mean <= max(ACCURATE, 2 * error.literal_mean), (kind, error)
-        if case not in FURTHER and not is_ill_conditioned(case, part, kind):
-            assert error.stable_mean <= ACCURATE, (kind, error)
+        if case in FURTHER or nearly_vanishes(case, part, kind) or error.stable_mean <= ACCURATE:
+            continue
+        for seed, one in enumerate(error.each):
+            if one > ACCURATE:  # then the inputs are not known well enough for more
+                assert one <= ROUNDINGS * conditioning(case, part, kind, seed), (kind, seed)
 
 
 COMPILED = sample([c for c in CASES if c not in FURTHER and c.wrt != ()], 4)

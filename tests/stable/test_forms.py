@@ -52,6 +52,18 @@ GOLDEN = {
     for n:  L += t[n] * softplus(-x[n])
     for n:  L += (1 - t[n]) * softplus(x[n])""",
     ),
+    "groups that are of one size": (
+        """f(x[B,C,N], size G) -> y[B,C,N]:
+    local μ[B,G]
+    for b, c, n:  μ[b, c*G//C] += x[b,c,n] * G / (C * N)
+    for b, c, n:  y[b,c,n]     = x[b,c,n] - μ[b, c*G//C]""",
+        """f(x[B,C,N], size G) -> y[B,C,N]:
+    local μ[B,G], x.max[B,G]
+    for b, c, n:   x.max[b, c*G//C] max= x[b,c,n]
+    for b, g < G:  x.shift[b,g]     = x.max[b,g] if abs(x.max[b,g]) < inf and C % G == 0 else 0.0
+    for b, c, n:   μ[b, c*G//C]     += (x[b,c,n] - x.shift[b, c*G//C]) * G / (C * N)
+    for b, c, n:   y[b,c,n]         = x[b,c,n] - x.shift[b, c*G//C] - μ[b, c*G//C]""",
+    ),
     "an offset that only the mean takes off": (
         """f(x[B,J]) -> v[J]:
     for b, j:  μ[j] += x[b,j] / B
