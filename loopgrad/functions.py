@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from loopgrad.analysis.facts import Facts
 from loopgrad.analysis.infer import infer
+from loopgrad.analysis.validity import validate
 from loopgrad.backends.binding import Arguments
 from loopgrad.backends.kernel import Kernel
 from loopgrad.cache.answers import kept
 from loopgrad.diagnostics import listing, suggestion
-from loopgrad.ir.memo import final, remember
 from loopgrad.ir.nodes import Extent, Input, Program
 from loopgrad.ir.operations import ElementType
 from loopgrad.ir.printer import show_expression
@@ -266,17 +266,8 @@ class Joint:
     """
 
     def __init__(self, program: Program, names: tuple[str, ...], batch: Batch):
-        self.kernel: Kernel | None = None
-        backward = program.backward(names, batch)
-        gradients = [_derived(name, "grad", [r.name for r in backward.results]) for name in names]
-        if None in gradients or len(gradients) != len(backward.results):
-            return
-        from loopgrad.grad.seeding import loss_and_gradients  # loaded by those who derive
-
-        both = loss_and_gradients(program.unfold(), backward)
-        ordered = {r.name: r for r in both.results}
-        wanted = (program.results[0].name, *(name for name in gradients if name))
-        self.kernel = compile(replace(both, results=tuple(ordered[name] for name in wanted)))
+        both = kept("joint", (program, names, batch), lambda: _joint(program, names, batch))
+        self.kernel: Kernel | None = None if both is None else compile(both)
 
     def one(self, *inputs: Any, **named: Any) -> tuple[Array, Any]:
         """`(value, gradient)`."""
@@ -303,18 +294,29 @@ def _differentiated(
     program: Program, wrt: tuple[str, ...] | None, batch: Batch
 ) -> tuple[Program, Program]:
     """What runs as forward and as backward; from an earlier process, where one has derived them."""
-    first, facts, second = kept(
-        "pair", (program, wrt, batch), lambda: _derived_pair(program, wrt, batch)
-    )
-    if first is None:
-        return program, replace(second, primal=program)
-    remember(infer, first, facts)
-    return final(first), final(second)
+    first, second = kept("pair", (program, wrt, batch), lambda: _derived_pair(program, wrt, batch))
+    return (program, replace(second, primal=program)) if first is None else (first, second)
+
+
+def _joint(program: Program, names: tuple[str, ...], batch: Batch) -> Program | None:
+    """The loss and its gradients, in the order of the names; None where some are always zero."""
+    from loopgrad.grad.seeding import loss_and_gradients  # loaded by those who differentiate
+
+    backward = program.backward(names, batch)
+    gradients = [_derived(name, "grad", [r.name for r in backward.results]) for name in names]
+    if None in gradients or len(gradients) != len(backward.results):
+        return None
+    both = loss_and_gradients(program.unfold(), backward)
+    ordered = {r.name: r for r in both.results}
+    wanted = (program.results[0].name, *(name for name in gradients if name))
+    both = replace(both, results=tuple(ordered[name] for name in wanted))
+    validate(both)  # kept with it
+    return both
 
 
 def _derived_pair(
     program: Program, wrt: tuple[str, ...] | None, batch: Batch
-) -> tuple[Program | None, Facts | None, Program]:
+) -> tuple[Program | None, Program]:
     """No first program where it is the one given, which its backward then does not name."""
     from loopgrad.stable.joint import stable_pair  # loaded by those who differentiate
 
@@ -322,8 +324,10 @@ def _derived_pair(
     # Stable together: the backward reads what the forward may hold, such as `Z'` for `Z`.
     pair = stable_pair(program, backward)
     if pair is None:
-        return None, None, replace(backward, primal=None)
-    return pair[0], infer(pair[0]), pair[1]
+        return None, replace(backward, primal=None)
+    for each in pair:
+        validate(each)  # kept with it
+    return pair
 
 
 # ----------------------------------------------------------------------------------- forward mode

@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import Any, cast
 
 from loopgrad import forks
-from loopgrad.analysis.facts import Facts, Safety
+from loopgrad.analysis.facts import Facts
 from loopgrad.analysis.infer import infer
 from loopgrad.analysis.unused import unused
 from loopgrad.analysis.validity import validate
@@ -25,7 +25,7 @@ from loopgrad.backends.kernel import Backend, Kernel, Task
 from loopgrad.cache.answers import kept
 from loopgrad.diagnostics import ProgramWarning, listing, render, suggestion
 from loopgrad.frontend.unfold import unfold
-from loopgrad.ir.memo import is_final, once_per_program, remember
+from loopgrad.ir.memo import is_final, once_per_program
 from loopgrad.ir.nodes import Program
 
 
@@ -124,20 +124,16 @@ def stable(program: Program) -> Program:
 @once_per_program
 def _stable_form(program: Program) -> Program | None:
     """The form, from an earlier process where one has found it; None for the program itself."""
-    answer = kept("stable", program, lambda: _found_form(program))
-    if answer is None:
-        return None
-    form, facts, safety = answer
-    remember(infer, form, facts)
-    remember(validate, form, safety)
-    return form
+    return kept("stable", program, lambda: _found_form(program))
 
 
-def _found_form(program: Program) -> tuple[Program, Facts, Safety] | None:
+def _found_form(program: Program) -> Program | None:
     from loopgrad.stable.stabilize import stabilized  # not needed to read a program
 
     found = stabilized(program)
-    return None if found is None else (found, infer(found), validate(found))
+    if found is not None:
+        validate(found)  # kept with it
+    return found
 
 
 def compile_returning(program: Program, results: Sequence[str], extra: Sequence[str]) -> Kernel:

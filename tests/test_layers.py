@@ -17,10 +17,10 @@ ROOT = Path(loopgrad.__file__).parent
 BELOW = {
     "diagnostics": "",
     "forks": "",
-    "cache": "forks diagnostics",
+    "cache": "ir forks diagnostics",
     "ir": "diagnostics",
     "analysis": "ir diagnostics",
-    "frontend": "analysis ir diagnostics",
+    "frontend": "cache analysis ir forks diagnostics",
     "grad": "analysis ir diagnostics",
     "simplify": "analysis ir forks diagnostics",
     "schedule": "analysis ir diagnostics",

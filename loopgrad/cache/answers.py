@@ -1,12 +1,14 @@
 """A function's answer from the disk, where an earlier process has left it there.
 
 What is asked about and what is answered are the records of `ir`, `analysis.facts` and `diagnostics`, whole,
-with the places in a text that they come from. They are pickled; reading lets nothing pass but those records.
+with the places in a text that they come from, and programs with what is known of them. They are pickled;
+reading lets nothing pass but those records.
 """
 
 from __future__ import annotations
 
 import contextlib
+import copyreg
 import importlib
 import io
 import pickle
@@ -15,6 +17,8 @@ from typing import Any, TypeVar
 
 from loopgrad.cache import files, keys
 from loopgrad.diagnostics import Source
+from loopgrad.ir.memo import FINAL
+from loopgrad.ir.nodes import Program
 
 Answer = TypeVar("Answer")
 
@@ -29,11 +33,27 @@ RECORDS = frozenset(
 )
 PLAIN = frozenset(["frozenset", "set", "complex"])
 
+ORIGIN = "_origin"  # on a program: a name for it, where it is an answer
+# What goes along with a program: its name, and answers of `once_per_program`.
+KNOWN = (
+    FINAL,
+    ORIGIN,
+    "_loopgrad.frontend.unfold.unfold",
+    "_loopgrad.analysis.infer.infer",
+    "_loopgrad.analysis.validity.validate",
+)
 
-def kept(kind: str, given: Any, make: Callable[[], Answer]) -> Answer:
-    """`make()`, or the answer that it once gave to what is pickled alike.
+
+def kept(
+    kind: str,
+    given: Any,
+    make: Callable[[], Answer],
+    worth: Callable[[Answer], bool] = lambda _: True,
+) -> Answer:
+    """`make()`, or the answer that it once gave to what is spelled alike.
 
     kind: names the function. given: all that its answer depends on, beside loopgrad itself.
+    worth: whether an answer may be kept.
     """
     key = _key(kind, given)
     if key is None:
@@ -46,8 +66,10 @@ def kept(kind: str, given: Any, make: Callable[[], Answer]) -> Answer:
         except Exception:  # whole, but not what this version writes: as good as none
             files.counts[f"unreadable {kind}"] += 1
     answer = make()
-    with contextlib.suppress(RecursionError):
-        files.write(kind, key, pickle.dumps(answer, PROTOCOL))
+    _name(answer, key)
+    if worth(answer):
+        with contextlib.suppress(RecursionError):
+            files.write(kind, key, written(answer))
     return answer
 
 
@@ -61,26 +83,49 @@ def _key(kind: str, given: Any) -> str | None:
         return None
 
 
+def _name(answer: object, key: str) -> None:
+    """Programs that are answers are named by what was asked, which is shorter than they are."""
+    for number, part in enumerate(answer if isinstance(answer, tuple) else (answer,)):
+        if isinstance(part, Program):
+            part.__dict__.setdefault(ORIGIN, f"{key}.{number}")
+
+
 def read(contents: bytes) -> Any:
     """A pickle of records. Raises UnpicklingError, and others, for anything else."""
     return _Records(io.BytesIO(contents)).load()
 
 
+def written(answer: Any) -> bytes:
+    """What `read` reads."""
+    into = io.BytesIO()
+    _Writer(into, PROTOCOL).dump(answer)
+    return into.getvalue()
+
+
 def spelled(value: Any) -> bytes:
     """The value as bytes: the same for values that are equal, their places included."""
-    written = io.BytesIO()
-    speller = _Speller(written, PROTOCOL)
-    speller.fast = (
-        True  # what is shared is written as if it were not: that is no property of a value
-    )
+    into = io.BytesIO()
+    speller = _Speller(into, PROTOCOL)
+    # What is shared is written as if it were not: that is no property of a value.
+    speller.fast = True
     speller.dump(value)
-    return written.getvalue()
+    return into.getvalue()
+
+
+class _Writer(pickle.Pickler):
+    def reducer_override(self, value: Any) -> Any:
+        if type(value) is Program:
+            known = {name: value.__dict__[name] for name in KNOWN if name in value.__dict__}
+            return copyreg.__newobj__, (Program,), {**value.__getstate__(), **known}  # type: ignore[attr-defined]
+        return NotImplemented
 
 
 class _Speller(pickle.Pickler):
     def reducer_override(self, value: Any) -> Any:
         if isinstance(value, Source):  # each place in it would hold it all
             return str, (keys.key(value.name, value.text),)
+        if isinstance(value, Program) and ORIGIN in value.__dict__:
+            return str, (value.__dict__[ORIGIN],)
         return NotImplemented
 
 

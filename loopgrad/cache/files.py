@@ -25,7 +25,8 @@ from loopgrad import forks
 FORMAT = b"loopgrad 1\n"  # what a file begins with; another number for another layout
 DIGEST_BYTES = 32
 SUFFIX = ".loopgrad"  # of our files: no others are ever touched
-LARGEST = 2**28  # bytes in the folder; beyond, those not used for longest are deleted
+LARGEST = 2**27  # bytes in the folder; beyond, those not used for longest are deleted
+BLOCK = 4096  # what a file takes at least
 LEAST = 0.75  # of which so much is left
 SWEEP_EVERY = LARGEST // 16  # bytes written by this process between two looks at the size
 FRESH = 3600.0  # seconds for which a file counts as just used, and a draft as being written
@@ -85,7 +86,7 @@ def write(kind: str, key: str, contents: bytes) -> None:
         counts[f"refused {kind}"] += 1
         return
     counts[f"stored {kind}"] += 1
-    _sweep_if_due(where, len(contents))
+    _sweep_if_due(where, max(len(contents), BLOCK))
 
 
 def _name(kind: str, key: str) -> str:
@@ -188,4 +189,4 @@ def _files(where: Path) -> Iterator[tuple[float, int, str]]:
             with contextlib.suppress(OSError):
                 status = entry.stat(follow_symlinks=False)
                 if stat.S_ISREG(status.st_mode):
-                    yield status.st_mtime, status.st_size, entry.path
+                    yield status.st_mtime, max(status.st_size, BLOCK), entry.path

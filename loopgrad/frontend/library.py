@@ -8,9 +8,8 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 
+from loopgrad.cache.answers import kept
 from loopgrad.diagnostics import Diagnostic, ProgramError, Source, Span, listing, suggestion
-from loopgrad.frontend.parser import parse, read_text
-from loopgrad.frontend.sound import in_header, sound_part
 from loopgrad.ir.nodes import Program
 from loopgrad.ir.printer import called_programs
 
@@ -41,11 +40,25 @@ def load(path: str | os.PathLike[str]) -> Module:
     return Module(name, {p.name: p for p in programs})
 
 
-def read_programs(text: str, name: str) -> list[Program]:
+def read_programs(text: str, name: str) -> tuple[Program, ...]:
     """The programs of a text, each of them found to keep the rules of the notation.
 
     `name` is what errors call the text. Raises ProgramError, with the mistakes of all of them.
     """
+    return kept("text", (text, name), lambda: _read(text, name), _silent)
+
+
+def _silent(programs: tuple[Program, ...]) -> bool:
+    """Is nothing said of them? Warnings are for each process."""
+    from loopgrad.analysis.unused import unused
+
+    return not any(map(unused, programs))
+
+
+def _read(text: str, name: str) -> tuple[Program, ...]:
+    from loopgrad.frontend.parser import read_text  # large, and not needed for what is kept
+    from loopgrad.frontend.sound import in_header
+
     found, sound, report = read_text(text, name)
     broken: set[Program] = set()
     for one in found:
@@ -66,11 +79,12 @@ def read_programs(text: str, name: str) -> list[Program]:
                 "a program looks like `double(x[N]) -> y[N]:`, with statements below it, indented",
             )
         )
-    return found
+    return tuple(found)
 
 
 def _mistakes(program: Program, warn: bool = True) -> Iterator[Diagnostic]:
     """What the passes find: those of one pass, then what later ones say of the rest, and so on."""
+    from loopgrad.frontend.sound import sound_part
     from loopgrad.pipeline import verify  # stands above the ways in
 
     rest: Program | None = program
@@ -164,6 +178,8 @@ class StandardLibrary(Mapping[str, Program]):
     def __getitem__(self, name: str) -> Program:
         file = self._files[name]
         if file not in self._parsed:
+            from loopgrad.frontend.parser import parse
+
             programs = parse(self._texts[file], f"loopgrad/lib/{file}", library=self)
             for one in programs:
                 one.__dict__["is_library"] = True

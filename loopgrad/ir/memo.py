@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from loopgrad.ir.nodes import Program
 
 Answer = TypeVar("Answer")
 
-_FINAL = "_final"
+FINAL = "_final"  # on a program: it runs as it is written
 
 
 def once_per_program(function: Callable[[Program], Answer]) -> Callable[[Program], Answer]:
@@ -19,7 +19,7 @@ def once_per_program(function: Callable[[Program], Answer]) -> Callable[[Program
     By identity, not by equality: equal programs may stand at different places in a text, and
     what is found out about them (diagnostics, spans) names the place.
     """
-    key = _key(function)
+    key = f"_{function.__module__}.{function.__name__}"
 
     @wraps(function)
     def remembering(program: Program) -> Answer:
@@ -32,20 +32,11 @@ def once_per_program(function: Callable[[Program], Answer]) -> Callable[[Program
     return remembering
 
 
-def remember(function: Callable[[Program], Answer], program: Program, answer: Answer) -> None:
-    """Keeps what a function of `once_per_program` would answer."""
-    program.__dict__[_key(function)] = answer
-
-
-def _key(function: Callable[[Program], Any]) -> str:
-    return f"_{function.__module__}.{function.__name__}"
-
-
 def final(program: Program) -> Program:
     """The program, marked as one that runs as it is written: no stable form of it is looked for."""
-    program.__dict__[_FINAL] = True
+    program.__dict__[FINAL] = True
     return program
 
 
 def is_final(program: Program) -> bool:
-    return _FINAL in program.__dict__
+    return FINAL in program.__dict__

@@ -14,9 +14,14 @@ import numpy as np
 import pytest
 
 import loopgrad as lg
+from loopgrad.analysis.infer import infer
+from loopgrad.analysis.validity import validate
 from loopgrad.backends.llvm import engine, known
 from loopgrad.backends.llvm.layout import Layout, Variant
 from loopgrad.cache import answers, files
+from loopgrad.frontend.parser import parse
+from loopgrad.frontend.unfold import unfold
+from loopgrad.ir.memo import FINAL
 from loopgrad.pipeline import stable
 
 SOFTMAX = """softmax(s[B,J]) -> p[B,J]:
@@ -42,7 +47,7 @@ try:
     program(np.ones(3), [5])
 except IndexError as error:
     found.append(str(error))
-heavy = [m for m in sys.modules if m.startswith(("loopgrad.stable", "loopgrad.grad", "loopgrad.simplify"))]
+heavy = [m for m in sys.modules if m.startswith(("loopgrad.stable", "loopgrad.grad", "loopgrad.simplify", "loopgrad.frontend.parser"))]
 print(json.dumps([found, dict(files.counts), heavy]))
 """
 
@@ -77,13 +82,15 @@ def test_the_second_process_derives_and_compiles_nothing(folder: Path) -> None:
     assert again == found
     assert "line 3" in str(found[-1])
     assert [name for name in counts if not name.startswith("hit")] == []
-    assert {"hit stable", "hit pair", "hit code", "hit object"} <= set(counts)
+    assert {"hit text", "hit stable", "hit pair", "hit code", "hit object"} <= set(counts)
     assert heavy == []
 
 
 def test_a_form_from_the_disk_is_the_form(folder: Path) -> None:
     made, read = (stable(lg.program(SOFTMAX)) for _ in range(2))
-    assert files.counts == {"miss stable": 1, "stored stable": 1, "hit stable": 1}
+    assert {files.counts[f"{what} stable"] for what in ("miss", "stored", "hit")} == {1}
+    assert validate(made) == validate(read)
+    assert infer(made).tensors == infer(read).tensors
     assert made == read
     assert made is not read
     assert str(made) == str(read)
@@ -119,9 +126,54 @@ def test_equal_values_are_spelled_alike() -> None:
     """Whether two parts are one object does not count."""
     name = "".join(["sha", "red"])
     assert answers.spelled((name, name)) == answers.spelled((name, "".join(["shar", "ed"])))
-    first, second = lg.program(SOFTMAX), lg.program(SOFTMAX)
+    [first], [second], [lower] = parse(SOFTMAX), parse(SOFTMAX), parse("\n" + SOFTMAX)
     assert answers.spelled(first) == answers.spelled(pickle.loads(pickle.dumps(second)))
-    assert answers.spelled(first) != answers.spelled(lg.program("\n" + SOFTMAX))
+    assert answers.spelled(first) != answers.spelled(lower)
+
+
+def test_a_program_of_a_text_is_named_by_it() -> None:
+    """Which is shorter than it is. What is made of it has no such name."""
+    program, same = lg.program(SOFTMAX), lg.program(SOFTMAX)
+    assert program.__dict__[answers.ORIGIN] == same.__dict__[answers.ORIGIN]
+    assert len(answers.spelled(program)) < 200 < len(answers.spelled(program.returning("Z")))
+
+
+def test_what_goes_along_with_a_program_is_what_is_known_of_it() -> None:
+    program = lg.program(SOFTMAX)
+    functions = (unfold, infer, validate)
+    names = {f"_{f.__module__}.{f.__name__}" for f in functions} | {FINAL, answers.ORIGIN}
+    assert names == set(answers.KNOWN)
+    assert names - {FINAL} <= set(program.__dict__)
+    again = answers.read(answers.written(program))
+    assert again == program
+    assert set(again.__dict__) >= names - {FINAL}
+    assert infer(again).program is again or infer(again).program == infer(program).program
+
+
+def test_warnings_are_given_again(folder: Path) -> None:
+    text = "f(x[N], y[N]) -> z[N]:\n    z[n] = x[n]"
+    for _ in range(2):
+        with pytest.warns(lg.ProgramWarning, match="`y`"):
+            lg.program(text)
+    assert "stored text" not in files.counts
+
+
+def test_mistakes_are_found_again(folder: Path) -> None:
+    for _ in range(2):
+        with pytest.raises(lg.ProgramError):
+            lg.program("f(x[N]) -> z[N]:\n    z[n] = y[n]")
+    assert "stored text" not in files.counts
+
+
+def test_programs_that_call_others(folder: Path) -> None:
+    twice = "twice(x[B,J]) -> y[B,J]:\n    y[b,j] = 2 * x[b,j]"
+    text = twice + "\n\nf(x[B,J]) -> z[B,J]:\n    y = twice(x)\n    z = gelu(y)"
+    made, read = (lg.program(text) for _ in range(2))
+    assert files.counts["hit text"] == 1
+    assert made == read
+    assert str(made) == str(read)
+    inputs = np.arange(6.0).reshape(2, 3)
+    np.testing.assert_array_equal(made(inputs), read(inputs))
 
 
 def test_a_file_without_the_code_it_names_is_no_loss(folder: Path) -> None:
