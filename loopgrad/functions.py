@@ -216,9 +216,11 @@ class Reverse:
         """An array for each input, None for those that are not differentiable."""
         given = self._ordered([*saved, *self._seeds(bound, seeds)])
         arrays: tuple[Array, ...] = ()
-        if self.backward is not None:
-            numbers = self._kept(bound).numbers if self._numbered else {}
-            found = self.backward(*given, **numbers)
+        backward = self.backward
+        if backward is not None:
+            found = None if self._numbered else backward.call_known(*given)
+            if found is None:
+                found = backward(*given, **self._kept(bound).numbers)
             arrays = found if self._several else (found,)
         if self._whole:
             return arrays
@@ -254,8 +256,15 @@ class Reverse:
                 f"({listing(self.results)}), got {len(seeds)}"
             )
         cast = [*seeds]
+        shapes, dtype = bound.shapes, bound.dtype
         for i, name in self._seeded:
-            cast[i] = _cast("seed", name, seeds[i], bound)
+            seed = seeds[i]
+            if (
+                type(seed) is not np.ndarray
+                or seed.dtype is not dtype
+                or seed.shape != shapes[name]
+            ):
+                cast[i] = _cast("seed", name, seed, bound)
         return cast
 
 
@@ -416,9 +425,12 @@ def _kept(program: Program, make: Callable[..., Answer], *arguments: Hashable) -
 
 def _picker(places: Sequence[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:
     """What takes the items at the places."""
-    if len(places) > 1:
-        return itemgetter(*places)
-    return lambda items: tuple([items[place] for place in places])
+    match places:
+        case []:
+            return lambda items: ()
+        case [place]:
+            return lambda items: (items[place],)
+    return itemgetter(*places)
 
 
 def _derived(name: str, suffix: str, among: Sequence[str]) -> str | None:
@@ -435,8 +447,6 @@ def _unpacked(arrays: Sequence[Any]) -> Any:
 def _cast(kind: str, name: str, value: Any, bound: Arguments) -> Array:
     """A seed or a tangent of a floating tensor, in the type of the call."""
     shape, dtype = bound.shapes[name], bound.dtype
-    if type(value) is np.ndarray and value.dtype is dtype and value.shape == shape:
-        return value
     what = f"the {kind} of `{name}`"
     if value is None:
         raise TypeError(f"{what} has to be an array of shape {shape}, got None")
@@ -445,7 +455,7 @@ def _cast(kind: str, name: str, value: Any, bound: Arguments) -> Array:
         raise TypeError(f"{what} has to hold real numbers, got {array.dtype.name}")
     if array.shape != shape:
         raise ValueError(f"{what} has to have shape {shape}, got {array.shape}")
-    return array.astype(dtype)
+    return array.astype(dtype, copy=False)
 
 
 def _wanted(program: Program, wrt: str | Sequence[str] | None) -> tuple[str, ...]:
