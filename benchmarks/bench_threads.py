@@ -26,7 +26,7 @@ from loopgrad.backends.llvm import engine, threads
 TEXT = """
 declare void @loopgrad_parallel(void (i8*, i64, i64)*, i8*, i64)
 @steps = internal global i64 0
-@sums = internal global [1024 x [8 x double]] zeroinitializer, align 64
+@sums = internal global [1024 x [64 x i8]] zeroinitializer, align 64
 
 define internal void @part(i8* %context, i64 %thread, i64 %threads) {
 entry:
@@ -41,8 +41,10 @@ loop:
   %more = icmp slt i64 %i1, %share
   br i1 %more, label %loop, label %end
 end:
-  %at = getelementptr [1024 x [8 x double]], [1024 x [8 x double]]* @sums, i64 0, i64 %thread, i64 0
-  store volatile double %sum1, double* %at
+  %line = getelementptr [1024 x [64 x i8]], [1024 x [64 x i8]]* @sums, i64 0, i64 %thread, i64 0
+  %at = bitcast i8* %line to i64*
+  %bits = bitcast double %sum1 to i64
+  store volatile i64 %bits, i64* %at
   ret void
 }
 

@@ -17,8 +17,7 @@ import os
 import platform
 import re
 from collections.abc import Callable
-from importlib import resources
-from string import Template
+from pathlib import Path
 from typing import Any
 
 from loopgrad.backends import thread_count
@@ -123,9 +122,11 @@ def _table(path: str) -> ctypes.Array[ctypes.c_void_p] | None:
 
 def _text(file: str) -> str:
     """A module's text for this processor and this LLVM."""
-    text = resources.files(__package__).joinpath(file).read_text("utf-8")
+    text = Path(__file__).with_name(file).read_text(encoding="ascii")
     declare_pause, pause = _pause(platform.machine())
-    text = Template(text).substitute(AWAKE, declare_pause=declare_pause, pause=pause)
+    words = {**AWAKE, "declare_pause": declare_pause, "pause": pause}
+    for word, meaning in words.items():
+        text = text.replace(f"${word}", str(meaning))
     return without_types(text) if engine.new_module("double").opaque_pointers else text
 
 
@@ -137,16 +138,26 @@ def _pause(processor: str) -> tuple[str, str]:
     return f"declare void {function}({kind})", f"call void {function}({operand})"
 
 
+# The pointers of our modules, each before what is a part of it.
+_POINTERS = (
+    "void (void (i8*)*, i8*, i32, i32)*",
+    "void (i8*, i64, i64)*",
+    "i32 (i8*, i64, i8*)*",
+    "i8* (i8*)*",
+    "void (i8*)*",
+    *("void ()**", "void ()*", "i32 ()**", "i32 ()*", "%body**", "%body*", "%job*"),
+    *("[1024 x [64 x i8]]*", "[1024 x i8]*", "[1024 x i32]*", "[128 x i8]*", "[2 x i64]*"),
+    *("i8***", "i8**", "i8*", "i64**", "i64*", "i32*"),
+)
+
+
 def without_types(text: str) -> str:
     """The text with opaque pointers for those with types.
 
     >>> from loopgrad.backends.llvm.threads import without_types
-    >>> without_types("load i64*, i64** @count")
-    'load ptr, ptr @count'
-    >>> without_types("declare i32 @f(i32 (i8*, i64, i8*)*, [8 x [4 x i8]]*)")
-    'declare i32 @f(ptr, ptr)'
+    >>> without_types("%f = load void ()*, void ()** @look")
+    '%f = load ptr, ptr @look'
     """
-    text = re.sub(r"(%body|%job|\bdouble|\bi\d+|\[[^]*\n]*\]+)\*+", "ptr", text)
-    for _ in range(2):  # functions that take functions
-        text = re.sub(r"\b(void|i\d+|ptr) \([^()\n]*\)\*+", "ptr", text)
+    for pointer in _POINTERS:
+        text = text.replace(pointer, "ptr")
     return text
