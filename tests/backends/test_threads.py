@@ -292,6 +292,24 @@ def test_openmp_may_give_fewer_threads_than_asked_for() -> None:
 
 
 @linux
+def test_a_fault_in_a_part_is_reported() -> None:
+    script = """
+import faulthandler
+faulthandler.enable()
+main = threading.get_native_id()
+meeting = threading.Barrier(4)
+def part(thread, of):
+    meeting.wait(timeout=60)
+    if threading.get_native_id() != main:
+        ctypes.string_at(8)
+    time.sleep(60)
+parallel(part, 4)"""
+    done = python("lg.set_num_threads(4)\n" + script)
+    assert done.returncode < 0
+    assert "Segmentation fault" in done.stderr
+
+
+@linux
 def test_the_interpreter_ends_while_workers_sleep_or_watch() -> None:
     for pause in ("", "time.sleep(0.05)"):
         done = python(f"run(4)\n{pause}")

@@ -10,8 +10,8 @@ import llvmlite.binding as llvm
 PREFIX = "loopgrad_system_"
 NAMES = (
     "dl_iterate_phdr clock_gettime sched_getaffinity sched_getcpu sched_setaffinity sched_yield "
-    "sem_init sem_post sem_wait sigfillset pthread_sigmask pthread_create pthread_detach "
-    "pthread_getcpuclockid pthread_self"
+    "sem_init sem_post sem_wait sigdelset sigfillset pthread_sigmask pthread_create "
+    "pthread_detach pthread_getcpuclockid pthread_self"
 ).split()
 
 

@@ -51,6 +51,7 @@ declare i32 @loopgrad_system_sched_yield()
 declare i32 @loopgrad_system_sem_init(i8*, i32, i32)
 declare i32 @loopgrad_system_sem_post(i8*)
 declare i32 @loopgrad_system_sem_wait(i8*)
+declare i32 @loopgrad_system_sigdelset(i8*, i32)
 declare i32 @loopgrad_system_sigfillset(i8*)
 declare i32 @loopgrad_system_pthread_sigmask(i32, i8*, i8*)
 declare i32 @loopgrad_system_pthread_create(i64*, i8*, i8* (i8*)*, i8*)
@@ -500,17 +501,21 @@ end:
 define internal i64 @start(i64 %threads) {
 entry:
   %id = alloca i64
-  %every.set = alloca [128 x i8]
-  %every = getelementptr [128 x i8], [128 x i8]* %every.set, i64 0, i64 0
+  %most.set = alloca [128 x i8]
+  %most = getelementptr [128 x i8], [128 x i8]* %most.set, i64 0, i64 0
   %before.set = alloca [128 x i8]
   %before = getelementptr [128 x i8], [128 x i8]* %before.set, i64 0, i64 0
   %known = load i64, i64* @started
   %enough = icmp uge i64 %known, %threads
   br i1 %enough, label %end, label %begin
 begin:
-  ; Signals are for the threads of Python.
-  %0 = call i32 @loopgrad_system_sigfillset(i8* %every)
-  %1 = call i32 @loopgrad_system_pthread_sigmask(i32 2, i8* %every, i8* %before)
+  ; Signals are for the threads of Python, but for those of a fault: SIGILL, SIGBUS, SIGFPE, SIGSEGV.
+  %0 = call i32 @loopgrad_system_sigfillset(i8* %most)
+  %1 = call i32 @loopgrad_system_sigdelset(i8* %most, i32 4)
+  %2 = call i32 @loopgrad_system_sigdelset(i8* %most, i32 7)
+  %3 = call i32 @loopgrad_system_sigdelset(i8* %most, i32 8)
+  %4 = call i32 @loopgrad_system_sigdelset(i8* %most, i32 11)
+  %5 = call i32 @loopgrad_system_pthread_sigmask(i32 2, i8* %most, i8* %before)
   br label %next
 next:
   %w = phi i64 [ %known, %begin ], [ %w1, %made ]
@@ -518,7 +523,7 @@ next:
   br i1 %more, label %make, label %over
 make:
   %semaphore = getelementptr [1024 x [64 x i8]], [1024 x [64 x i8]]* @semaphore, i64 0, i64 %w, i64 0
-  %2 = call i32 @loopgrad_system_sem_init(i8* %semaphore, i32 0, i32 0)
+  %6 = call i32 @loopgrad_system_sem_init(i8* %semaphore, i32 0, i32 0)
   %caller = icmp eq i64 %w, 0
   br i1 %caller, label %made, label %create
 create:
@@ -528,14 +533,14 @@ create:
   br i1 %fine, label %created, label %over
 created:
   %thread = load i64, i64* %id
-  %3 = call i32 @loopgrad_system_pthread_detach(i64 %thread)
+  %7 = call i32 @loopgrad_system_pthread_detach(i64 %thread)
   br label %made
 made:
   %w1 = add i64 %w, 1
   store i64 %w1, i64* @started
   br label %next
 over:
-  %4 = call i32 @loopgrad_system_pthread_sigmask(i32 2, i8* %before, i8* null)
+  %8 = call i32 @loopgrad_system_pthread_sigmask(i32 2, i8* %before, i8* null)
   br label %end
 end:
   %there = load i64, i64* @started
