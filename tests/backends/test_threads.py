@@ -310,6 +310,17 @@ parallel(part, 4)"""
 
 
 @linux
+def test_workers_without_work_take_no_time() -> None:
+    script = """
+run(4)
+before = time.process_time()
+time.sleep(0.5)
+print(time.process_time() - before)"""
+    done = python("lg.set_num_threads(4)\n" + script)
+    assert float(done.stdout) < 0.1  # three of them, 0.2 ms each
+
+
+@linux
 def test_the_interpreter_ends_while_workers_sleep_or_watch() -> None:
     for pause in ("", "time.sleep(0.05)"):
         done = python(f"run(4)\n{pause}")
