@@ -14,7 +14,7 @@ from typing import TypeAlias
 from loopgrad.analysis.facts import Facts, Safety, TensorFacts
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Accumulate, Expression
-from loopgrad.schedule.tree import Blocks, Fused, Node, Over, Pack, Product, Step
+from loopgrad.schedule.tree import Blocks, Fused, Node, Over, Pack, Product, Scope, Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +101,17 @@ def _tensors_of_node(node: Node) -> frozenset[str]:
             bounds = (*walk.reads(lower), *walk.reads(upper))
             own = frozenset(read.tensor for read in bounds)
             return own.union(*map(_tensors_of_node, body))
+
+
+def in_memory(scheduled: Scheduled) -> frozenset[str]:
+    """The tensors that some phase has in memory, as they are."""
+    found: set[str] = set()
+    for phase in scheduled.phases:
+        inside: frozenset[str] = frozenset()
+        if isinstance(phase, Fused):
+            inside = frozenset(b.tensor for b in phase.buffers if b.scope is not Scope.PARTIAL)
+        found |= tensors_of(phase) - inside
+    return frozenset(found)
 
 
 def nests(phases: tuple[Phase, ...]) -> Iterator[Nest]:

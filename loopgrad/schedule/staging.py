@@ -31,7 +31,7 @@ def stage(
             if not _depends(line, earlier):
                 continue
             if loops and inside(earlier):
-                together = _aligned(line, earlier, index)
+                together = _aligned(line, earlier, index) and _alike(line, earlier, index)
                 position = max(position, before if together else before + 2)
             elif loops or inside(earlier):
                 position = max(position, before + 1)
@@ -39,11 +39,19 @@ def stage(
                 position = max(position, before)
         if loops:
             there = zip(lines, positions, strict=False)
-            shunned = {p for earlier, p in there if inside(earlier) and apart(line, earlier)}
+            others = [(earlier, p) for earlier, p in there if inside(earlier)]
+            shunned = {
+                p for other, p in others if apart(line, other) or not _alike(line, other, index)
+            }
             while position in shunned:
                 position += 2
         positions.append(position)
     return positions
+
+
+def _alike(line: Line, other: Line, index: str) -> bool:
+    """Does the index take the same values in both?"""
+    return line.bounds[index] == other.bounds[index]
 
 
 def _depends(line: Line, earlier: Line) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from struct import Struct
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,7 @@ from loopgrad.backends.kernel import LEARNT, BoundCall, Shortcut, Task
 from loopgrad.backends.llvm.layout import (
     CONSTANT_BITS,
     EXTENT_BITS,
+    GAVE_UP,
     RECORD_HEAD,
     ErrorSite,
     Layout,
@@ -85,6 +86,13 @@ class LLVMRunner:
     def run(self, call: BoundCall) -> None:
         """Fills the results of `call`; raises the errors of `backends/errors.py`."""
         known = self.prepared(call)
+        if not self._runs(known, call):
+            # Slower code finds what is wrong and raises it, or does without what faster code needs.
+            literal = self._variant(replace(_variant_of(call), literal=True))
+            self._runs(literal.prepared(call, known.threads), call)
+
+    def _runs(self, known: Prepared, call: BoundCall) -> bool:
+        """Runs the code; False where it gives up."""
         compiled = known.compiled
         layout, record = compiled.layout, compiled.record()
         arrays = compiled.arrays.pack(*[id(call.arrays[name]) for name in layout.passed])
@@ -92,9 +100,10 @@ class LLVMRunner:
             failed = compiled.code.run(
                 arrays, known.integers, known.reals, record, scratch, known.threads
             )
-        if failed:
+        if failed and failed != GAVE_UP:
             details = np.array(record, np.int64)
             raise self._sites(layout)[details[0] - 1](details[RECORD_HEAD:])
+        return not failed
 
     def scratch(self, call: BoundCall) -> int | None:
         """The bytes that `run` takes beside the call's arrays; None for too many to count."""
@@ -161,10 +170,15 @@ def _emit(task: Task, layout: Layout) -> tuple[str, Passes]:
     """The text, and the passes for it; `layout` is filled with the places that may fail."""
     from loopgrad.backends.llvm import emit, engine, passes
     from loopgrad.schedule import default
+    from loopgrad.schedule.tree import Fused
 
-    scheduled = default.literal(task.facts, task.safety)
-    text = emit.emit(scheduled, layout, engine.new_module(layout.variant.real))
-    return text, passes.LITERAL
+    variant = layout.variant
+    plain = variant.checked or variant.wide or variant.literal or not task.optimize
+    schedule = default.literal if plain else default.optimized
+    scheduled = schedule(task.facts, task.safety)
+    explicit = all(isinstance(phase, Fused) for phase in scheduled.phases)
+    text = emit.emit(scheduled, layout, engine.new_module(variant.real))
+    return text, passes.EXPLICIT if explicit else passes.LITERAL
 
 
 def prepare(task: Task) -> LLVMRunner:

@@ -2,43 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from loopgrad.analysis.facts import TensorFacts
+from loopgrad.backends.llvm import fused
 from loopgrad.backends.llvm.function import PhaseFunction
+from loopgrad.backends.llvm.fused import EntryFrame, FusedPhase, Given
 from loopgrad.backends.llvm.identities import fill, identity
-from loopgrad.backends.llvm.layout import ARRAY_HEAD, ENTRY, Layout
+from loopgrad.backends.llvm.layout import ARRAY_HEAD, ENTRY, GAVE_UP, Layout
 from loopgrad.backends.llvm.scratch import Placed, offsets, size_function
 from loopgrad.backends.llvm.statements import PhaseWriter
 from loopgrad.backends.llvm.text import I64, Body, Module
-from loopgrad.ir.nodes import Expression, Number
-from loopgrad.schedule import Nest, Scheduled
+from loopgrad.ir.nodes import Expression
+from loopgrad.schedule import Nest, Phase, Scheduled, in_memory
+from loopgrad.schedule.tree import Fused
 
 
 def emit(scheduled: Scheduled, layout: Layout, module: Module) -> str:
     """The module's text; `layout` is filled with the places that may fail."""
-    entry = _Entry(layout, module)
-    started = {
-        phase.statement.target.tensor
-        for phase in scheduled.phases
-        if isinstance(phase, Nest) and phase.starts
-    }
-    entry.fill(started)
-    for phase in scheduled.phases:
-        function = PhaseFunction(module, layout)
-        PhaseWriter(function).write(phase)
-        entry.call(function.finish(), function)
+    tensors = {**scheduled.facts.tensors, **scheduled.tensors}
+    functions = [_function(phase, module, layout, tensors) for phase in scheduled.phases]
+    entry = _Entry(scheduled, layout, module)
+    entry.require(scheduled.requires)
+    entry.place_scratch([f.buffers if isinstance(f, FusedPhase) else () for f in functions])
+    entry.fill()
+    for function in functions:
+        if isinstance(function, FusedPhase):
+            fused.call(function, entry.body, entry.given())
+        else:
+            entry.call(function.finish(), function)
     entry.finish()
     return module.text()
+
+
+def _function(
+    phase: Phase, module: Module, layout: Layout, tensors: Mapping[str, TensorFacts]
+) -> PhaseFunction | FusedPhase:
+    if isinstance(phase, Fused):
+        return fused.lower(phase, module, layout, tensors)
+    function = PhaseFunction(module, layout)
+    PhaseWriter(function).write(phase)
+    return function
 
 
 class _Entry:
     """`i32 (arrays, integers, reals, record, scratch, threads)`, as layout.py has it.
 
-    Fills the computed tensors, runs the phases; returns 0, or 1 with the record filled.
+    Fills the computed tensors, runs the phases; returns 0, or 1 with the record filled, or GAVE_UP
+    where a `Fused` phase has found something wrong: the literal code then has to be run.
     """
 
-    def __init__(self, layout: Layout, module: Module):
+    def __init__(self, scheduled: Scheduled, layout: Layout, module: Module):
         self.layout, self.module = layout, module
+        self.tensors = {**scheduled.facts.tensors, **scheduled.tensors}
+        self.scheduled, self.used = scheduled, in_memory(scheduled)
         pointer = module.pointer
         byte = pointer("i8")
         head = (
@@ -54,26 +71,46 @@ class _Entry:
             array = self.body.load(byte, self.body.element(byte, "%arrays", i))
             raw = self.body.load(byte, self._field(byte, array))
             self._points("tensor", tensor, layout.element(tensor), raw)
-        self._place_scratch()
 
     def _points(self, role: str, tensor: str, kind: str, raw: str) -> None:
         pointer = self.module.pointer
         typed = self.body.value(f"bitcast {pointer('i8')} {raw} to {pointer(kind)}")
         self._pointers[role, tensor] = f"{pointer(kind)} {typed}"
 
-    def _place_scratch(self) -> None:
-        """Divides the scratch block; the states begin as zeros."""
+    def require(self, conditions: Iterable[Expression]) -> None:
+        """Gives up where one does not hold."""
+        for condition in conditions:
+            holds = EntryFrame(self.layout, self.body, self._integer).condition(condition)
+            label = self.body.fresh("required")
+            self.body.branch(holds, label, "gave_up")
+            self.body.start(label)
+
+    def place_scratch(self, phases: Sequence[Sequence[Placed]]) -> None:
+        """Divides the scratch block; the states begin as zeros. `phases`: what each needs."""
         layout, body = self.layout, self.body
-        wanted = [Placed("tensor", t, layout.element(t)) for t in layout.temporaries]
-        wanted += [Placed("state", t, I64) for t in layout.tracked]
-        size_function(self.module, layout, wanted)
-        places, _ = offsets(body, layout, wanted, self._extent)
+        wanted = [
+            Placed("tensor", t.name, layout.memory_type(t.element), t.extents)
+            for t in self.tensors.values()
+            if t.name in self.used and t.name not in layout.passed
+        ]
+        wanted += [Placed("state", t, I64, self.tensors[t].extents) for t in layout.tracked]
+        size_function(self.module, wanted, phases, self._extents)
+        places, size = offsets(body, wanted, self._extent)
         for each, offset in zip(wanted, places, strict=True):
             self._points(each.role, each.tensor, each.kind, body.element("i8", "%scratch", offset))
+        self._phases_scratch = body.element("i8", "%scratch", size)
         for tensor in layout.tracked:
-            count = self._count(layout.task.facts.tensors[tensor].extents)
+            count = self._count(self.tensors[tensor].extents)
             states = self._pointers["state", tensor]
             body.do(f"call void @{fill(self.module, I64)}({states}, i64 {count}, i64 0)")
+
+    def _extents(self, body: Body) -> Callable[[Expression], str]:
+        """Values of extents, in another function that is given the integers."""
+
+        def load(slot: int) -> str:
+            return body.load(I64, body.element(I64, "%integers", slot))
+
+        return EntryFrame(self.layout, body, load).extent
 
     def _field(self, kind: str, array: str) -> str:
         """The address of the field of an array object that points at its elements."""
@@ -81,17 +118,36 @@ class _Entry:
         field = self.body.element("i8", array, ARRAY_HEAD)
         return self.body.value(f"bitcast {pointer('i8')} {field} to {pointer(kind)}")
 
-    def fill(self, started: set[str]) -> None:
-        """Gives computed tensors their identities, but for those that a phase starts."""
-        body, layout = self.body, self.layout
+    def fill(self) -> None:
+        """Gives computed tensors their identities, but for those that a phase starts.
+
+        A schedule's own tensors are all of this kind.
+        """
+        body, layout, started = self.body, self.layout, set(self.scheduled.started)
+        for phase in self.scheduled.phases:
+            if isinstance(phase, Nest) and phase.starts:
+                started.add(phase.statement.target.tensor)
         for tensor in layout.task.facts.tensors.values():
+            passed = tensor.name in layout.passed
             if tensor.role == "input" or tensor.name in started:
                 continue
+            if not passed and tensor.name not in self.used:
+                continue
             count = self._count(tensor.extents)
-            element = layout.element(tensor.name)
+            element = layout.memory_type(tensor.element)
             value = f"{element} {identity(layout, tensor.name, self.module)}"
             destination = self._pointers["tensor", tensor.name]
             body.do(f"call void @{fill(self.module, element)}({destination}, i64 {count}, {value})")
+
+    def given(self) -> Given:
+        """What the call of a `Fused` phase is made of."""
+        return Given(
+            integer=self._integer,
+            real=self._real,
+            pointer=lambda tensor: self._pointers["tensor", tensor],
+            scratch=self._phases_scratch,
+            failed="gave_up",
+        )
 
     def call(self, name: str, function: PhaseFunction) -> None:
         """Runs a phase, with what its function takes; leaves where it fails."""
@@ -111,6 +167,7 @@ class _Entry:
     def finish(self) -> None:
         self.body.do("ret i32 0")
         self.body.at_end("failed", ["ret i32 1"])
+        self.body.at_end("gave_up", [f"ret i32 {GAVE_UP}"])
         self.body.finish()
 
     def _count(self, extents: Iterable[Expression]) -> str:
@@ -120,9 +177,7 @@ class _Entry:
         return count
 
     def _extent(self, extent: Expression) -> str:
-        if isinstance(extent, Number):
-            return str(extent.value)
-        return self._integer(self.layout.slots[self.layout.axis_key(extent)])
+        return EntryFrame(self.layout, self.body, self._integer).extent(extent)
 
     # Loaded once, where first needed: later blocks all come after.
 

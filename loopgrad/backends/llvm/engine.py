@@ -59,7 +59,9 @@ def new_module(real: str) -> Module:
     """An empty module for this machine, computing in "double" or "float"."""
     version = llvm.llvm_version_info[0]
     machine = this_machine()
-    return Module(real, version, version >= 17, machine.has_fma, machine.attributes)
+    return Module(
+        real, version, version >= 17, machine.has_fma, machine.attributes, machine.vector_bytes
+    )
 
 
 def compile_text(text: str, passes: Passes = LITERAL) -> Code:

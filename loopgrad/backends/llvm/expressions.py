@@ -9,7 +9,7 @@ from loopgrad.analysis.types import element_type, join
 from loopgrad.backends.llvm import functions, integers, places
 from loopgrad.backends.llvm.function import ALL_BITS, PhaseFunction, Value
 from loopgrad.backends.llvm.lanes import Lanes
-from loopgrad.backends.llvm.text import I64
+from loopgrad.backends.llvm.text import I64, as_float
 from loopgrad.ir.nodes import (
     Apply,
     Compare,
@@ -72,9 +72,9 @@ class Expressions:
         """The expression as a floating value."""
         match expression:
             case Number(value):
-                return self.function.module.number(_as_float(value))
+                return self.function.module.number(as_float(value))
             case Apply("neg", (Number(value),)):
-                return self.function.module.number(-_as_float(value))
+                return self.function.module.number(-as_float(value))
         return self.convert(self.lower(expression), FLOAT).text
 
     def integer(self, expression: Expression) -> Value:
@@ -318,10 +318,3 @@ class Expressions:
             case "stop_gradient":
                 return values[0]
         raise TypeError(f"no integer operation {operation}")
-
-
-def _as_float(value: int | float) -> float:
-    try:
-        return float(value)
-    except OverflowError:
-        return float("inf")

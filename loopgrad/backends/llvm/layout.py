@@ -34,14 +34,21 @@ ARRAY_HEAD = object.__basicsize__
 ENTRY = "loopgrad_run"  # the name of the entry function
 RECORD_HEAD = 2  # site, executed statements
 
+# What the entry returns where only the literal code can tell what is wrong.
+GAVE_UP = 2
+
 
 @dataclass(frozen=True)
 class Variant:
-    """What one compilation of a program is for. `wide`: numbers exceed the bits above."""
+    """What one compilation of a program is for. `wide`: numbers exceed the bits above.
+
+    `literal`: it finds what is wrong where faster code gave up.
+    """
 
     real: str
     checked: bool
     wide: bool
+    literal: bool = False
 
 
 # Makes an error of the details that the code has recorded.

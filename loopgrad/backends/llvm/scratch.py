@@ -10,9 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from loopgrad.backends.llvm.layout import Layout
 from loopgrad.backends.llvm.text import I64, Body, Module
-from loopgrad.ir.nodes import Expression, Number
+from loopgrad.ir.nodes import Expression
 
 SIZE = "loopgrad_scratch"
 ALIGNMENT = 64
@@ -28,17 +27,18 @@ class Placed:
     role: Literal["tensor", "state"]
     tensor: str
     kind: str
+    extents: tuple[Expression, ...]
 
 
 def offsets(
-    body: Body, layout: Layout, wanted: Sequence[Placed], extent: Callable[[Expression], str]
+    body: Body, wanted: Sequence[Placed], extent: Callable[[Expression], str]
 ) -> tuple[list[str], str]:
     """Where each begins, and the bytes of all. `extent` gives the value of an axis' extent."""
     starts, end = [], "0"
     for each in wanted:
         starts.append(end)
         size = str(BYTES[each.kind])
-        for axis in layout.task.facts.tensors[each.tensor].extents:
+        for axis in each.extents:
             size = _product(body, size, extent(axis))
         size = _aligned(body, size)
         end = body.value(f"add i64 {end}, {size}") if end != "0" else size
@@ -46,20 +46,31 @@ def offsets(
     return starts, end
 
 
-def size_function(module: Module, layout: Layout, wanted: Sequence[Placed]) -> None:
-    """Adds `i64 loopgrad_scratch(integers, threads)`."""
+def size_function(
+    module: Module,
+    wanted: Sequence[Placed],
+    phases: Sequence[Sequence[Placed]],
+    extents: Callable[[Body], Callable[[Expression], str]],
+) -> None:
+    """Adds `i64 loopgrad_scratch(integers, threads)`.
+
+    `phases`: what each thread needs in each phase; they use the same memory one after the other.
+    `extents` makes the function that gives an extent's value, from `%integers`.
+    """
     body = Body(
         module, SIZE, f"i64 @{SIZE}({module.pointer(I64)} %integers, i64 %threads) nounwind"
     )
-
-    def extent(axis: Expression) -> str:
-        if isinstance(axis, Number):
-            return str(axis.value)
-        slot = layout.slots[layout.axis_key(axis)]
-        return body.load(I64, body.element(I64, "%integers", slot))
-
-    _, size = offsets(body, layout, wanted, extent)
-    body.do(f"ret i64 {size}")
+    extent = extents(body)
+    most = "0"
+    for phase in phases:
+        _, size = offsets(body, phase, extent)
+        if size != "0":
+            size = _product(body, size, "%threads")
+            more = body.value(f"icmp ugt i64 {size}, {most}")
+            most = body.select(more, I64, size, most)
+    _, size = offsets(body, wanted, extent)
+    total = _limited(body, body.value(f"add i64 {size}, {most}"))
+    body.do(f"ret i64 {total}")
     body.finish()
 
 

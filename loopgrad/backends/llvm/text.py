@@ -15,6 +15,7 @@ I64 = "i64"
 # What LLVM may be told about a loop, and how.
 SINGLE = "!0"  # an iteration is long: several at once would make much code for no gain
 RARE = "!1"  # seldom runs: it is not worth a copy
+AS_WRITTEN = "!1"  # several at once already, where that is of use
 _PROPERTIES = """
 !0 = distinct !{!0, !2}
 !1 = distinct !{!1, !2, !3, !4}
@@ -33,6 +34,7 @@ class Module:
     opaque_pointers: bool
     has_fma: bool
     attributes: str = "nounwind"  # of every function
+    vector_bytes: int = 16  # that a register holds
     declarations: dict[str, None] = field(default_factory=dict)
     functions: dict[str, str] = field(default_factory=dict)
     shared: dict[str, str] = field(default_factory=dict)  # text without a name -> function's name
@@ -78,6 +80,14 @@ def suffix(kind: str) -> str:
         lanes, _, element = kind[1:-1].partition(" x ")
         return f"v{lanes}{suffix(element)}"
     return {"double": "f64", "float": "f32"}.get(kind, kind)
+
+
+def as_float(value: int | float) -> float:
+    """A number of any size."""
+    try:
+        return float(value)
+    except OverflowError:
+        return float("inf") if value > 0 else float("-inf")
 
 
 def to_float32(value: float) -> float:
@@ -148,6 +158,13 @@ class Body:
         name = "%" + self.fresh()
         self._early.append(f"  {name} = alloca {kind}")
         self._early.append(f"  store {kind} {value}, {self.module.pointer(kind)} {name}")
+        return name
+
+    def alloca(self, kind: str, count: int = 1) -> str:
+        """The address of a variable on the stack, or of several, which hold nothing yet."""
+        name = "%" + self.fresh()
+        several = f", i64 {count}" if count > 1 else ""
+        self._early.append(f"  {name} = alloca {kind}{several}")
         return name
 
     def at_end(self, label: str, instructions: Sequence[str]) -> None:

@@ -1,0 +1,161 @@
+"""Vectors of elements in memory: side by side, at a stride, or wherever; all lanes or some.
+
+Elements are aligned as such, vectors are not: no more is promised of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from loopgrad.backends.llvm.text import I64, Body, suffix, vector
+
+_SIZES = {"double": 8, "float": 4, "i64": 8, "i8": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Elements of one LLVM kind, one a lane: `pointer` is where that of the first lane lies.
+
+    `stride` is the distance from lane to lane, in elements: 0 for one element that all lanes share,
+    a number, or an i64 that is known when running. Where `offsets`, an i64 a lane, is given, it says
+    how far each lies behind `pointer`.
+    """
+
+    kind: str
+    pointer: str
+    stride: int | str = 0
+    offsets: str | None = None
+
+
+def all_lanes(lanes: int) -> str:
+    return literal_vector("i1", ["true"] * lanes)
+
+
+def literal_vector(kind: str, values: list[str]) -> str:
+    return "<" + ", ".join(f"{kind} {value}" for value in values) + ">"
+
+
+def splat(body: Body, kind: str, value: str, lanes: int) -> str:
+    """The value in every lane."""
+    if lanes == 1:
+        return value
+    if not value.startswith("%"):
+        return literal_vector(kind, [value] * lanes)
+    full = vector(kind, lanes)
+    first = body.value(f"insertelement {full} undef, {kind} {value}, i64 0")
+    zeros = f"<{lanes} x i32> zeroinitializer"
+    return body.value(f"shufflevector {full} {first}, {full} undef, {zeros}")
+
+
+def positions(lanes: int, kind: str = I64) -> str:
+    """<0, 1, 2, ...>"""
+    return literal_vector(kind, [str(lane) for lane in range(lanes)])
+
+
+def load(body: Body, place: Place, lanes: int, mask: str | None) -> str:
+    """A vector, or for stride 0 one element. Where the mask is false nothing is read: 0."""
+    kind = place.kind
+    if place.offsets is None and place.stride == 0:
+        return body.load(kind, place.pointer)
+    if place.offsets is None and place.stride in (1, -1):
+        return _load_side_by_side(body, place, lanes, mask)
+    full, pointers = vector(kind, lanes), _pointers(body, place, lanes)
+    where = vector(body.module.pointer(kind), lanes)
+    at = f"v{lanes}p0" + ("" if body.module.opaque_pointers else suffix(kind))
+    name = f"@llvm.masked.gather.{suffix(full)}.{at}"
+    body.module.declare(f"declare {full} {name}({where}, i32, {_mask_type(lanes)}, {full})")
+    given = f"{_mask_type(lanes)} {mask or all_lanes(lanes)}, {full} zeroinitializer"
+    return body.value(f"call {full} {name}({where} {pointers}, i32 {_SIZES[kind]}, {given})")
+
+
+def store(body: Body, place: Place, value: str, lanes: int, mask: str | None) -> None:
+    """Stores a vector, where the mask holds; of one address twice, the later lane's value."""
+    kind = place.kind
+    if place.offsets is None and place.stride in (1, -1):
+        _store_side_by_side(body, place, value, lanes, mask)
+        return
+    full, pointers = vector(kind, lanes), _pointers(body, place, lanes)
+    where = vector(body.module.pointer(kind), lanes)
+    at = f"v{lanes}p0" + ("" if body.module.opaque_pointers else suffix(kind))
+    name = f"@llvm.masked.scatter.{suffix(full)}.{at}"
+    body.module.declare(f"declare void {name}({full}, {where}, i32, {_mask_type(lanes)})")
+    given = f"{where} {pointers}, i32 {_SIZES[kind]}, {_mask_type(lanes)}"
+    body.do(f"call void {name}({full} {value}, {given} {mask or all_lanes(lanes)})")
+
+
+def behind(body: Body, kind: str, pointer: str, offset: str | int) -> str:
+    """The address of the element `offset` behind; it need not be one that exists."""
+    at = body.module.pointer(kind)
+    return body.value(f"getelementptr {kind}, {at} {pointer}, i64 {offset}")
+
+
+def _mask_type(lanes: int) -> str:
+    return vector("i1", lanes)
+
+
+def _as_vector(body: Body, place: Place, lanes: int) -> str:
+    """The address of the lowest element, as one of vectors."""
+    pointer = place.pointer
+    if place.stride == -1:
+        pointer = behind(body, place.kind, pointer, 1 - lanes)
+    if body.module.opaque_pointers:
+        return pointer
+    return body.value(f"bitcast {place.kind}* {pointer} to {vector(place.kind, lanes)}*")
+
+
+def _reversed(body: Body, kind: str, value: str, lanes: int) -> str:
+    full = vector(kind, lanes)
+    order = literal_vector("i32", [str(lane) for lane in reversed(range(lanes))])
+    return body.value(f"shufflevector {full} {value}, {full} undef, <{lanes} x i32> {order}")
+
+
+def _load_side_by_side(body: Body, place: Place, lanes: int, mask: str | None) -> str:
+    kind, full = place.kind, vector(place.kind, lanes)
+    pointer, at = _as_vector(body, place, lanes), body.module.pointer(full)
+    backwards = place.stride == -1
+    if mask is None:
+        value = body.value(f"load {full}, {at} {pointer}, align {_SIZES[kind]}")
+    else:
+        if backwards:
+            mask = _reversed(body, "i1", mask, lanes)
+        name = f"@llvm.masked.load.{suffix(full)}.{_pointer_suffix(body, full)}"
+        body.module.declare(f"declare {full} {name}({at}, i32, {_mask_type(lanes)}, {full})")
+        given = f"{_mask_type(lanes)} {mask}, {full} zeroinitializer"
+        value = body.value(f"call {full} {name}({at} {pointer}, i32 {_SIZES[kind]}, {given})")
+    return _reversed(body, kind, value, lanes) if backwards else value
+
+
+def _store_side_by_side(body: Body, place: Place, value: str, lanes: int, mask: str | None) -> None:
+    kind, full = place.kind, vector(place.kind, lanes)
+    pointer, at = _as_vector(body, place, lanes), body.module.pointer(full)
+    if place.stride == -1:
+        value = _reversed(body, kind, value, lanes)
+        mask = mask and _reversed(body, "i1", mask, lanes)
+    if mask is None:
+        body.do(f"store {full} {value}, {at} {pointer}, align {_SIZES[kind]}")
+        return
+    name = f"@llvm.masked.store.{suffix(full)}.{_pointer_suffix(body, full)}"
+    body.module.declare(f"declare void {name}({full}, {at}, i32, {_mask_type(lanes)})")
+    given = f"{at} {pointer}, i32 {_SIZES[kind]}, {_mask_type(lanes)} {mask}"
+    body.do(f"call void {name}({full} {value}, {given})")
+
+
+def _pointer_suffix(body: Body, full: str) -> str:
+    return "p0" if body.module.opaque_pointers else f"p0{suffix(full)}"
+
+
+def _pointers(body: Body, place: Place, lanes: int) -> str:
+    """The addresses of all lanes."""
+    offsets = place.offsets
+    if offsets is None:
+        if isinstance(place.stride, int):
+            steps = [str(place.stride * lane) for lane in range(lanes)]
+            offsets = literal_vector(I64, steps)
+        else:
+            step = splat(body, I64, place.stride, lanes)
+            wide = vector(I64, lanes)
+            offsets = body.value(f"mul {wide} {step}, {positions(lanes)}")
+    at = body.module.pointer(place.kind)
+    return body.value(
+        f"getelementptr {place.kind}, {at} {place.pointer}, {vector(I64, lanes)} {offsets}"
+    )

@@ -1,0 +1,245 @@
+"""What the steps of a `Fused` phase do to elements: their values, and how these are taken in."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from loopgrad.backends.llvm import accesses
+from loopgrad.backends.llvm.accesses import Place, splat
+from loopgrad.backends.llvm.frame import Storage, Value
+from loopgrad.backends.llvm.identities import identity
+from loopgrad.backends.llvm.integers import GREATEST, LEAST
+from loopgrad.backends.llvm.repeat import counted, where
+from loopgrad.backends.llvm.text import I64, vector
+from loopgrad.backends.llvm.vectors import Around, Vectors
+from loopgrad.ir import walk
+from loopgrad.ir.nodes import Accumulate, Apply, Reduction
+from loopgrad.ir.operations import ElementType
+
+BOOL, INT, FLOAT = ElementType.BOOL, ElementType.INT, ElementType.FLOAT
+
+_OPERATION = {
+    Reduction.ADD: "+",
+    Reduction.SUBTRACT: "-",
+    Reduction.MULTIPLY: "*",
+    Reduction.MAXIMUM: "max",
+    Reduction.MINIMUM: "min",
+}
+# What elements start from, and what changes none: x + 0.0 is not x for x = -0.0.
+_START = {
+    Reduction.ADD: (0.0, 0),
+    Reduction.SUBTRACT: (0.0, 0),
+    Reduction.MULTIPLY: (1.0, 1),
+    Reduction.MAXIMUM: (float("-inf"), LEAST),
+    Reduction.MINIMUM: (float("inf"), GREATEST),
+}
+_NEUTRAL = {**_START, Reduction.ADD: (-0.0, 0)}
+
+COUNT_BITS = 20  # of an integer that is added up without checks: 2**40 of them fit
+
+
+def joining(reduction: Reduction) -> Reduction:
+    """How two parts of what was accumulated are put together."""
+    return Reduction.ADD if reduction is Reduction.SUBTRACT else reduction
+
+
+class Contributions:
+    """Emits the values of statements, and what they do, where the body of `vectors` stands."""
+
+    def __init__(self, vectors: Vectors):
+        self.vectors, self.body, self.frame = vectors, vectors.body, vectors.frame
+
+    def value(self, statement: Accumulate) -> Value:
+        """The statement's value, as an element of its target."""
+        element = self.frame.types[statement.target.tensor]
+        match statement.value:
+            case Apply("*", (left, right)) as product if (
+                self.flags(statement) and self.vectors.type_of(product) is FLOAT
+            ):
+                factors = self.vectors.real(left), self.vectors.real(right)
+                return self.vectors.operate("*", *factors, flags="contract")
+        return self.vectors.lower_as(statement.value, element)
+
+    def flags(self, statement: Accumulate) -> str:
+        """Products may be fused into sums that run over a loop; nothing else may be changed.
+
+        What is not a sum has to give the same bits wherever it is computed again: a backward
+        finds the winner of a maximum by comparing with `==`.
+        """
+        if statement.reduction not in (Reduction.ADD, Reduction.SUBTRACT):
+            return ""
+        kept = frozenset().union(*map(walk.indices_of, statement.target.subscripts))
+        loops = {name for name in self.vectors.indices if not name.endswith((".from", ".to"))}
+        return "contract" if loops - kept else ""
+
+    def combined(self, reduction: Reduction, before: Value, value: Value, flags: str = "") -> Value:
+        """The element's new value: `before += value` and its like."""
+        operation = _OPERATION[reduction]
+        if value.element is FLOAT:
+            return self.vectors.operate(operation, before, value, flags=flags)
+        return self.vectors.whole.apply(operation, [before, value])
+
+    def start(self, statement: Accumulate) -> Value:
+        """What the target holds before anything is written to it."""
+        if statement.reduction is not Reduction.SET:
+            return self.literal(_START[statement.reduction], statement)
+        tensor = statement.target.tensor
+        element = self.frame.types[tensor]
+        if tensor not in self.frame.layout.tensor_types:
+            return self.literal((0.0, 0), statement)
+        text = identity(self.frame.layout, tensor, self.frame.module)
+        return Value(text, element, 1, 63)
+
+    def neutral(self, statement: Accumulate) -> Value:
+        """A value that changes no element."""
+        return self.literal(_NEUTRAL[statement.reduction], statement)
+
+    def literal(self, values: tuple[float, int], statement: Accumulate) -> Value:
+        if self.frame.types[statement.target.tensor] is INT:
+            return Value(str(values[1]), INT, 1, 63)
+        return Value(self.frame.module.number(values[0]), FLOAT)
+
+    def across(self, reduction: Reduction, value: Value) -> Value:
+        """All lanes put together, by halves."""
+        while value.lanes > 1:
+            half, full = value.lanes // 2, vector(self._kind(value), value.lanes)
+            parts = []
+            for first in (0, half):
+                lanes = [str(first + lane) for lane in range(half)]
+                order = accesses.literal_vector("i32", lanes)
+                text = self.body.value(
+                    f"shufflevector {full} {value.text}, {full} undef, <{half} x i32> {order}"
+                )
+                if half == 1:
+                    text = self.body.value(
+                        f"extractelement <1 x {self._kind(value)}> {text}, i64 0"
+                    )
+                parts.append(replace(value, text=text, lanes=half))
+            value = self.combined(joining(reduction), parts[0], parts[1])
+        return value
+
+    def _kind(self, value: Value) -> str:
+        return self.vectors.kind(value.element)
+
+    # ------------------------------------------------------------------------------------ writing
+
+    def update(self, statement: Accumulate, value: Value, first: bool = False) -> None:
+        """Takes the value in, in every lane that reaches the code."""
+        vectors, target = self.vectors, statement.target
+        vectors.check(target)
+        store = self.frame.storage(target.tensor)
+        around = vectors.around
+        if store.register:
+            lanes = around.lanes if store.lanes else 1
+            place = Place(store.kind, vectors.register(target.tensor))
+        else:
+            place = vectors.place(target)
+            lanes = vectors.lanes_of(place)
+        if lanes < around.lanes:
+            self._update_for_all(statement, place, value, first)
+        elif lanes > 1 and self._may_collide(store, place, statement):
+            self._lane_by_lane(statement, place, value, first)
+        else:
+            self._update_at(statement, place, lanes, value, first)
+
+    def _update_at(
+        self, statement: Accumulate, place: Place, lanes: int, value: Value, first: bool
+    ) -> None:
+        """The element, or an element of its own for each lane."""
+        vectors = self.vectors
+        store = self.frame.storage(statement.target.tensor)
+        mask = vectors.around.mask if lanes > 1 else None
+        if statement.reduction is not Reduction.SET:
+            if first:
+                before = self.start(statement)
+            elif store.register:
+                text = self.body.load(vector(store.kind, lanes), place.pointer)
+                before = Value(text, store.facts.element, lanes, 63)
+            else:
+                text = accesses.load(self.body, place, lanes, mask)
+                before = Value(text, store.facts.element, lanes, 63)
+            value = self._taken_in(statement, before, value, first)
+        text = vectors.widened(value, lanes).text
+        if store.register:
+            if mask != vectors.around.tail and lanes > 1 and not first:
+                old = self.body.load(vector(store.kind, lanes), place.pointer)
+                kept, new = (Value(t, value.element, lanes) for t in (old, text))
+                text = vectors.select(Value(mask or "", BOOL, lanes), new, kept).text
+            self.body.store(vector(store.kind, lanes), text, place.pointer)
+        elif lanes == 1:
+            self.body.store(store.kind, text, place.pointer)
+        else:
+            accesses.store(self.body, place, text, lanes, mask)
+
+    def _taken_in(self, statement: Accumulate, before: Value, value: Value, first: bool) -> Value:
+        # The identity and x: x, but for sums, where -0.0 becomes 0.0.
+        if first and statement.reduction not in (Reduction.ADD, Reduction.SUBTRACT):
+            return value
+        return self.combined(statement.reduction, before, value, self.flags(statement))
+
+    def _update_for_all(
+        self, statement: Accumulate, place: Place, value: Value, first: bool
+    ) -> None:
+        """One element, into which all lanes go."""
+        if statement.reduction is Reduction.SET:
+            self._lane_by_lane(statement, place, value, first)
+            return
+        vectors, around = self.vectors, self.vectors.around
+        value = vectors.widened(value, around.lanes)
+        if value.element is INT and statement.reduction in (Reduction.ADD, Reduction.SUBTRACT):
+            value = vectors.whole.limited(value, COUNT_BITS)
+        if around.mask is not None:
+            mask = Value(around.mask, BOOL, around.lanes)
+            value = vectors.select(mask, value, self.neutral(statement))
+        total = self.across(statement.reduction, value)
+        reached = vectors.any_lane()
+        vectors.around = Around()
+
+        def update() -> None:
+            self._update_at(statement, place, 1, total, first)
+
+        if reached == "true":
+            update()
+        else:
+            where(self.body, reached, update)
+        vectors.around = around
+
+    def _may_collide(self, store: Storage, place: Place, statement: Accumulate) -> bool:
+        """May two lanes have one element, so that they have to take turns?"""
+        if statement.reduction is Reduction.SET or store.register:
+            return False
+        if place.offsets is not None:
+            return True
+        return isinstance(place.stride, str)  # which may be 0: a constant's
+
+    def _lane_by_lane(self, statement: Accumulate, place: Place, value: Value, first: bool) -> None:
+        """In the order of the lanes."""
+        vectors, body, around = self.vectors, self.body, self.vectors.around
+        lanes, kind = around.lanes, self._kind(value)
+        text = vectors.widened(value, lanes).text
+        offsets = place.offsets
+        if offsets is None:
+            stride = splat(body, I64, str(place.stride), lanes)
+            wide = vector(I64, lanes)
+            offsets = body.value(f"mul {wide} {stride}, {accesses.positions(lanes)}")
+
+        def lane(number: str) -> None:
+            def update() -> None:
+                offset = body.value(f"extractelement {vector(I64, lanes)} {offsets}, i64 {number}")
+                one = body.value(f"extractelement {vector(kind, lanes)} {text}, i64 {number}")
+                store = self.frame.storage(statement.target.tensor)
+                pointer = place.pointer
+                if not store.register:
+                    pointer = accesses.behind(body, store.kind, pointer, offset)
+                own = replace(value, text=one, lanes=1)
+                self._update_at(statement, Place(place.kind, pointer), 1, own, first)
+
+            if around.mask is None:
+                update()
+            else:
+                mask = f"{vectors.kind(BOOL, lanes)} {around.mask}"
+                where(body, body.value(f"extractelement {mask}, i64 {number}"), update)
+
+        vectors.around = Around()
+        counted(body, "0", str(lanes), 1, lane)
+        vectors.around = around

@@ -1,0 +1,335 @@
+"""A `Fused` phase -> two functions, and their call from the entry.
+
+    void @phase.run(context, thread, threads)   unpacks the context; what `loopgrad_parallel` runs
+    void @phase(failed, thread, threads, integers..., reals..., tensors...)   the loops
+
+The context is a block of slots of 8 bytes: whether a thread has failed, the phase's scratch memory,
+the bytes of it that one thread gets, then the function's parameters in order. Every tensor has a
+`noalias` pointer of its own: into memory, or into the thread's part of the scratch memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from loopgrad.analysis.facts import TensorFacts
+from loopgrad.backends.llvm.contributions import Contributions
+from loopgrad.backends.llvm.frame import Frame
+from loopgrad.backends.llvm.identities import fill
+from loopgrad.backends.llvm.layout import Layout
+from loopgrad.backends.llvm.partials import combine
+from loopgrad.backends.llvm.repeat import where
+from loopgrad.backends.llvm.scratch import BYTES, Placed, offsets
+from loopgrad.backends.llvm.text import I64, Body, Module
+from loopgrad.backends.llvm.trees import Trees
+from loopgrad.backends.llvm.vectors import Vectors
+from loopgrad.ir import walk
+from loopgrad.ir.nodes import Accumulate, Expression, Extent, Number, Read, Reduction
+from loopgrad.schedule.tree import Blocks, Buffer, Fused, Mark, Over, Scope, Step, steps
+
+PARALLEL = "loopgrad_parallel"
+
+# Nanoseconds of work below which other threads would take longer to wake than they would save.
+SMALL_WORK = 10_000
+
+TYPICAL_LENGTH = 64  # of a loop whose bound is an element of a tensor
+
+_HEAD = 3  # slots before the parameters
+_UNNAMED = "phase"  # in the text of functions that have no name yet
+
+
+class EntryFrame(Frame):
+    """Gives expressions in extents and constants their values, in the entry or one like it."""
+
+    def __init__(self, layout: Layout, body: Body, integer: Callable[[int], str]):
+        super().__init__(body.module, layout, {}, {})
+        self.body = body
+        self._integer = integer
+
+    def integer(self, slot: int) -> str:
+        return self._integer(slot)
+
+    def leave_where(self, bad: str) -> None:
+        """Sizes that overflow are of tensors that no memory holds."""
+
+    def value(self, expression: Expression) -> str:
+        return Vectors(self).integer(expression).text
+
+    def condition(self, expression: Expression) -> str:
+        return Vectors(self).condition(expression).text
+
+    def extent(self, expression: Expression) -> str:
+        """Of an axis, or of a buffer's; 0 where a formula is negative."""
+        text = Vectors(self).extent(expression)
+        if isinstance(expression, Number | Extent) or self.slot(expression) is not None:
+            return text
+        some = self.body.value(f"icmp sgt i64 {text}, 0")
+        return self.body.select(some, I64, text, "0")
+
+
+@dataclass(frozen=True)
+class FusedPhase:
+    """The functions of a phase, and what its call needs."""
+
+    phase: Fused
+    name: str
+    frame: Frame
+    buffers: tuple[Placed, ...]  # in the thread's part of the scratch memory, in order
+
+    @property
+    def slots(self) -> int:
+        frame = self.frame
+        return _HEAD + len(frame.integers) + len(frame.reals) + 3 * len(frame.pointers)
+
+
+def lower(
+    phase: Fused, module: Module, layout: Layout, tensors: Mapping[str, TensorFacts]
+) -> FusedPhase:
+    """Adds the functions of the phase to the module."""
+    buffers = {buffer.tensor: buffer for buffer in phase.buffers}
+    frame = Frame(module, layout, tensors, buffers)
+    lanes = module.vector_bytes // BYTES[module.real]
+    Trees(frame, lanes).nodes(phase.body)
+    inner = _finish(frame)
+    name = _runner(phase, frame, inner)
+    placed = tuple(
+        Placed("tensor", b.tensor, layout.memory_type(b.element), tuple(a.extent for a in b.axes))
+        for b in map(buffers.get, frame.pointers)
+        if b is not None
+    )
+    return FusedPhase(phase, name, frame, placed)
+
+
+def _finish(frame: Frame) -> str:
+    """Ends the function with the loops; its name."""
+    pointer, module = frame.module.pointer, frame.module
+    parameters = [f"{pointer(I64)} noalias %failed", "i64 %thread", "i64 %threads"]
+    parameters += [f"i64 {name}" for name in frame.integers.values()]
+    parameters += [f"{module.real} {name}" for name in frame.reals.values()]
+    for tensor, name in frame.pointers.items():
+        parameters.append(f"{pointer(frame.storage(tensor).kind)} noalias {name}")
+    frame.body.do("ret void")
+    frame.body.head = f"internal void @{_UNNAMED}({', '.join(parameters)}) noinline"
+    return _named(module, frame.body.text())
+
+
+def _named(module: Module, text: str) -> str:
+    name = module.shared.setdefault(text, f"{_UNNAMED}{len(module.shared)}")
+    module.functions.setdefault(name, text.replace(_UNNAMED, name, 1))
+    return name
+
+
+def _runner(phase: Fused, frame: Frame, inner: str) -> str:
+    """Adds the function that unpacks the context; its name."""
+    module, pointer = frame.module, frame.module.pointer
+    byte = pointer("i8")
+    head = f"internal void @{_UNNAMED}({byte} %context, i64 %thread, i64 %threads) noinline"
+    body = Body(module, _UNNAMED, head)
+    context = Context(body, body.value(f"bitcast {byte} %context to {pointer(I64)}"))
+    given = [f"{pointer(I64)} {context.at(0)}", "i64 %thread", "i64 %threads"]
+    block = context.load(byte, 1)
+    own = body.value(f"mul i64 %thread, {context.load(I64, 2)}")
+    scratch = body.element("i8", block, own)
+    slot = _HEAD
+    for _ in frame.integers:
+        given.append(f"i64 {context.load(I64, slot)}")
+        slot += 1
+    for _ in frame.reals:
+        given.append(f"{module.real} {context.load(module.real, slot)}")
+        slot += 1
+    for tensor in frame.pointers:
+        kind = pointer(frame.storage(tensor).kind)
+        buffer = frame.buffers.get(tensor)
+        if buffer is None:
+            text = context.load(kind, slot)
+        else:
+            raw = body.element("i8", scratch, context.load(I64, slot + 1))
+            text = body.value(f"bitcast {byte} {raw} to {kind}")
+            if buffer.scope is Scope.PARTIAL:
+                text = _partial(phase, frame, buffer, context, slot, text)
+        given.append(f"{kind} {text}")
+        slot += 3
+    body.do(f"call void @{inner}({', '.join(given)})")
+    body.do("ret void")
+    return _named(module, body.text())
+
+
+def _partial(
+    phase: Fused, frame: Frame, buffer: Buffer, context: Context, slot: int, own: str
+) -> str:
+    """The thread's copy, with its first values; a thread alone takes the tensor's own memory."""
+    body, module = context.body, frame.module
+    element = frame.storage(buffer.tensor).kind
+    kind = module.pointer(element)
+    alone = body.value("icmp eq i64 %threads, 1")
+    chosen = body.select(alone, kind, context.load(kind, slot), own)
+    start = _start(phase, frame, buffer)
+
+    def begin() -> None:
+        count = context.load(I64, slot + 2)
+        value = f"{element} {start}"
+        body.do(f"call void @{fill(module, element)}({kind} {chosen}, i64 {count}, {value})")
+
+    if buffer.first:
+        begin()
+    else:
+        where(body, body.value(f"xor i1 {alone}, true"), begin)
+    return chosen
+
+
+def _start(phase: Fused, frame: Frame, buffer: Buffer) -> str:
+    return Contributions(Vectors(frame)).start(_writer(phase, buffer)).text
+
+
+def _writer(phase: Fused, buffer: Buffer) -> Accumulate:
+    """A statement that accumulates into the tensor."""
+    for step in steps(phase.body):
+        match step:
+            case Step(statement) if statement.target.tensor == buffer.tensor:
+                if statement.reduction is not Reduction.SET:
+                    return statement
+            case _:
+                target, negative = getattr(step, "target", None), getattr(step, "negative", False)
+                if target is not None and target.tensor == buffer.tensor:
+                    how = Reduction.SUBTRACT if negative else Reduction.ADD
+                    return Accumulate(target, how, target)
+    raise TypeError(f"nothing accumulates into the partial `{buffer.tensor}`")
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The slots of a context, in a function's text."""
+
+    body: Body
+    base: str
+
+    def at(self, slot: int, kind: str = I64) -> str:
+        address = self.body.element(I64, self.base, slot)
+        if kind == I64:
+            return address
+        pointer = self.body.module.pointer
+        return self.body.value(f"bitcast {pointer(I64)} {address} to {pointer(kind)}")
+
+    def load(self, kind: str, slot: int) -> str:
+        return self.body.load(kind, self.at(slot, kind))
+
+    def store(self, kind: str, value: str, slot: int) -> None:
+        self.body.store(kind, value, self.at(slot, kind))
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What the entry knows: values by slot, typed pointers by tensor, the phases' scratch memory."""
+
+    integer: Callable[[int], str]
+    real: Callable[[int], str]
+    pointer: Callable[[str], str]
+    scratch: str
+    failed: str  # the block to go to where a phase has failed
+
+
+def call(fused: FusedPhase, body: Body, given: Given) -> None:
+    """Emits the call of a phase into the entry's text."""
+    module, frame = body.module, fused.frame
+    values = EntryFrame(frame.layout, body, given.integer)
+    starts, size = offsets(body, fused.buffers, values.extent)
+    context = Context(body, body.alloca(I64, fused.slots))
+    context.store(I64, "0", 0)
+    context.store(module.pointer("i8"), given.scratch, 1)
+    context.store(I64, size, 2)
+    slot = _HEAD
+    for number in frame.integers:
+        context.store(I64, given.integer(number), slot)
+        slot += 1
+    for number in frame.reals:
+        context.store(module.real, given.real(number), slot)
+        slot += 1
+    places = dict(zip((b.tensor for b in fused.buffers), starts, strict=True))
+    partials = []
+    for tensor in frame.pointers:
+        buffer = frame.buffers.get(tensor)
+        if buffer is None or buffer.scope is Scope.PARTIAL:
+            kind, text = given.pointer(tensor).split(" ", 1)
+            context.store(kind, text, slot)
+        if buffer is not None:
+            context.store(I64, places[tensor], slot + 1)
+        if buffer is not None and buffer.scope is Scope.PARTIAL:
+            count = "1"
+            for axis in buffer.axes:
+                count = body.value(f"mul i64 {count}, {values.extent(axis.extent)}")
+            context.store(I64, count, slot + 2)
+            partials.append((buffer, places[tensor], count))
+        slot += 3
+    threads = _threads(fused.phase, values)
+    _run(fused, body, context, threads)
+
+    def finish() -> None:
+        for buffer, offset, count in partials:
+            statement = _writer(fused.phase, buffer)
+            name = combine(module, frame.layout, statement, frame.tensors, buffer.first)
+            kind, target = given.pointer(buffer.tensor).split(" ", 1)
+            raw = body.element("i8", given.scratch, offset)
+            copies = body.value(f"bitcast {module.pointer('i8')} {raw} to {kind}")
+            body.do(
+                f"call void @{name}({module.pointer(I64)} {context.at(0)}, {kind} {target}, "
+                f"{kind} {copies}, i64 {size}, i64 {threads}, i64 {count})"
+            )
+
+    if partials and threads != "1":
+        where(body, body.value(f"icmp sgt i64 {threads}, 1"), finish)
+    if frame.fails or partials:
+        fine = body.value(f"icmp eq i64 {context.load(I64, 0)}, 0")
+        label = body.fresh("phase")
+        body.branch(fine, label, given.failed)
+        body.start(label)
+
+
+def _threads(phase: Fused, values: EntryFrame) -> str:
+    """How many threads run the phase."""
+    loop = phase.body[0]
+    if not isinstance(loop, Over | Blocks) or loop.mark is not Mark.PARALLEL:
+        return "1"
+    body = values.body
+    work = values.value(_guessed(phase.work))
+    small = body.value(f"icmp slt i64 {work}, {SMALL_WORK}")
+    threads = body.select(small, I64, "1", "%threads")
+    if any(True for bound in (loop.lower, loop.upper) for _ in walk.reads(bound)):
+        return threads
+    lower, upper = values.value(loop.lower), values.value(loop.upper)
+    count = body.value(f"sub i64 {upper}, {lower}")
+    if isinstance(loop, Blocks) and loop.size is not None:
+        count = body.value(f"add i64 {count}, {loop.size - 1}")
+        count = body.value(f"sdiv i64 {count}, {loop.size}")
+    fewer = body.value(f"icmp slt i64 {count}, {threads}")
+    threads = body.select(fewer, I64, count, threads)
+    none = body.value(f"icmp slt i64 {threads}, 1")
+    return body.select(none, I64, "1", threads)
+
+
+def _guessed(work: Expression) -> Expression:
+    """The formula with a number in place of data: a length that nobody knows before the call."""
+    return Number(TYPICAL_LENGTH) if isinstance(work, Read) else walk.rebuild(work, _guessed)
+
+
+def _run(fused: FusedPhase, body: Body, context: Context, threads: str) -> None:
+    pointer = body.module.pointer
+    raw = body.value(f"bitcast {pointer(I64)} {context.base} to {pointer('i8')}")
+
+    def alone() -> None:
+        body.do(f"call void @{fused.name}({pointer('i8')} {raw}, i64 0, i64 1)")
+
+    def together() -> None:
+        function = "ptr" if body.module.opaque_pointers else "void (i8*, i64, i64)*"
+        byte = pointer("i8")
+        body.module.declare(f"declare void @{PARALLEL}({function}, {byte}, i64)")
+        body.do(
+            f"call void @{PARALLEL}({function} @{fused.name}, {pointer('i8')} {raw}, i64 {threads})"
+        )
+
+    if threads == "1":
+        alone()
+        return
+    several = body.value(f"icmp sgt i64 {threads}, 1")
+    where(body, several, together)
+    where(body, body.value(f"xor i1 {several}, true"), alone)

@@ -1,0 +1,445 @@
+"""The trees of a `Fused` phase -> instructions: a walk over its loops.
+
+A vector loop runs some copies of its body at a time, each on all lanes, then what is left by one
+vector at a time under a mask; so nothing is ever done one by one. What a loop accumulates into one
+element stays in registers, one for each copy (and lane), and is put together behind the loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from loopgrad.backends.llvm.accesses import positions, splat
+from loopgrad.backends.llvm.contributions import COUNT_BITS, Contributions, joining
+from loopgrad.backends.llvm.frame import Frame, Value
+from loopgrad.backends.llvm.product_loops import as_loops
+from loopgrad.backends.llvm.repeat import counted, where
+from loopgrad.backends.llvm.text import I64, vector
+from loopgrad.backends.llvm.vectors import INDEX_BITS, Around, Position, Vectors
+from loopgrad.ir import walk
+from loopgrad.ir.nodes import Apply, Expression, Reduction
+from loopgrad.ir.operations import ElementType
+from loopgrad.schedule.tree import (
+    Blocks,
+    Mark,
+    Node,
+    Over,
+    Pack,
+    Product,
+    Step,
+    block_from,
+    block_to,
+    steps,
+)
+
+BOOL, INT = ElementType.BOOL, ElementType.INT
+
+# Enough to hide how long one takes behind the next; more copies of large bodies would gain nothing.
+_COPIES = 4
+_LARGE = 24  # parts of the expressions of a body
+_SLOW = frozenset("exp log log1p expm1 tanh sigmoid softplus erf sin cos **".split())
+
+
+@dataclass(frozen=True, slots=True)
+class Accumulator:
+    """What a loop adds up for one element: a variable for each copy of the loop's body."""
+
+    step: Step
+    element: ElementType
+    kind: str
+    lanes: int
+    variables: list[str]
+
+
+class Trees:
+    """Emits the nodes of a phase where the frame's body stands."""
+
+    def __init__(self, frame: Frame, lanes: int):
+        self.frame, self.body, self.lanes = frame, frame.body, lanes
+        self.vectors = Vectors(frame)
+        self.contributions = Contributions(self.vectors)
+        self._accumulators: dict[int, Accumulator] = {}  # by the identity of steps
+
+    def nodes(self, nodes: tuple[Node, ...]) -> None:
+        for node in nodes:
+            match node:
+                case Step():
+                    self._step(node)
+                case Over():
+                    self._over(node)
+                case Blocks():
+                    self._blocks(node)
+                case Product():
+                    self._product(node)
+                case Pack():
+                    pass  # of use to the micro-kernel alone
+
+    def _product(self, product: Product) -> None:
+        self.nodes((as_loops(product),))
+
+    # -------------------------------------------------------------------------------------- steps
+
+    def _step(self, step: Step) -> None:
+        statement, vectors = step.statement, self.vectors
+        with self._checking(step):
+            if statement.guard is None:
+                self._contribute(step)
+                return
+            holds = vectors.condition(statement.guard)
+            starts = step.first and id(step) not in self._accumulators
+            if holds.lanes > 1 and starts:
+                self._contribute_or_start(step, holds)
+            elif holds.lanes > 1:
+                with vectors.masked(holds):
+                    self._contribute(step)
+            else:
+                where(self.body, holds.text, lambda: self._contribute(step))
+                if starts:
+                    start = self.contributions.start(statement)
+                    missed = vectors.negated(holds).text
+                    where(self.body, missed, lambda: self._set_inside(step, start))
+
+    @contextmanager
+    def _checking(self, step: Step) -> Iterator[None]:
+        before = self.vectors.unproved
+        self.vectors.unproved = frozenset(step.unproved)
+        yield
+        self.vectors.unproved = before
+
+    def _contribute(self, step: Step) -> None:
+        value = self.contributions.value(step.statement)
+        accumulator = self._accumulators.get(id(step))
+        if accumulator is None:
+            self.contributions.update(step.statement, value, step.first)
+        else:
+            self._accumulate(accumulator, value)
+
+    def _contribute_or_start(self, step: Step, holds: Value) -> None:
+        """The first to write elements: where the guard does not hold they get what they start from."""
+        with self.vectors.masked(holds):
+            self.vectors.check(step.statement.target)
+            value = self.contributions.value(step.statement)
+        start = self.contributions.start(step.statement)
+        self._set_inside(step, self.vectors.select(holds, value, start))
+
+    def _set_inside(self, step: Step, value: Value) -> None:
+        """Stores the value, if its place is there."""
+        self.vectors.unproved -= {step.statement.target}
+        self._inside(step, lambda: self.contributions.update(step.statement, value, True))
+
+    def _inside(self, step: Step, write: Callable[[], None]) -> None:
+        """Code for where the step's target exists."""
+        vectors, target = self.vectors, step.statement.target
+        if self.frame.storage(target.tensor).register or vectors.is_safe(target):
+            write()
+            return
+        inside = vectors.is_inside(target)
+        if inside.lanes > 1:
+            with vectors.masked(inside):
+                write()
+        else:
+            where(self.body, inside.text, write)
+
+    # -------------------------------------------------------------------------------- accumulators
+
+    def _accumulate(self, accumulator: Accumulator, value: Value) -> None:
+        vectors, statement = self.vectors, accumulator.step.statement
+        around, kind = vectors.around, vector(accumulator.kind, accumulator.lanes)
+        if accumulator.element is INT and statement.reduction in (
+            Reduction.ADD,
+            Reduction.SUBTRACT,
+        ):
+            value = vectors.whole.limited(value, COUNT_BITS)
+        variable = accumulator.variables[around.copy % len(accumulator.variables)]
+        before = Value(self.body.load(kind, variable), value.element, accumulator.lanes)
+        flags = self.contributions.flags(statement)
+        after = self.contributions.combined(statement.reduction, before, value, flags)
+        if around.mask is not None:
+            after = vectors.select(Value(around.mask, BOOL, around.lanes), after, before)
+        self.body.store(kind, after.text, variable)
+
+    def _accumulating(self, loop: Over) -> Iterator[Step]:
+        """The steps directly in the loop whose target is one element throughout."""
+        for node in loop.body:
+            if isinstance(node, Step):
+                statement, target = node.statement, node.statement.target
+                varies = any(loop.index in walk.indices_of(s) for s in target.subscripts)
+                reads = {r.tensor for s in target.subscripts for r in walk.reads(s)}
+                unknown = statement.guard is not None and (reads or target in node.unproved)
+                if statement.reduction is Reduction.SET or varies or unknown:
+                    continue
+                if reads.isdisjoint(
+                    s.statement.target.tensor for s in steps(loop.body) if isinstance(s, Step)
+                ):
+                    yield node
+
+    @contextmanager
+    def _accumulators_of(self, loop: Over, lanes: int, copies: int) -> Iterator[list[Accumulator]]:
+        """Registers for what the loop accumulates, while its body is emitted."""
+        found = []
+        for step in self._accumulating(loop):
+            store = self.frame.storage(step.statement.target.tensor)
+            kind = vector(store.kind, lanes)
+            variables = [self.body.alloca(kind) for _ in range(copies)]
+            give = self.contributions.start if step.first else self.contributions.neutral
+            value = self.vectors.widened(give(step.statement), lanes).text
+            for variable in variables:
+                self.body.store(kind, value, variable)
+            element = store.facts.element
+            found.append(Accumulator(step, element, store.kind, lanes, variables))
+        before = self._accumulators
+        self._accumulators = {**before, **{id(a.step): a for a in found}}
+        yield found
+        self._accumulators = before
+
+    def _finish(self, accumulator: Accumulator, ran: bool) -> None:
+        """Puts what was accumulated into the target; `ran` is whether the loop did for certain."""
+        statement, kind = accumulator.step.statement, vector(accumulator.kind, accumulator.lanes)
+        values = [
+            Value(self.body.load(kind, v), accumulator.element, accumulator.lanes, 61)
+            for v in accumulator.variables
+        ]
+        how = joining(statement.reduction)
+        while len(values) > 1:  # by pairs
+            values = [
+                self.contributions.combined(how, a, b)
+                for a, b in zip(values[::2], values[1::2], strict=True)
+            ]
+        value = values[0]
+        if accumulator.lanes > self.vectors.around.lanes:
+            value = self.contributions.across(statement.reduction, value)
+        # What `-=` accumulates is negative already, and what starts is complete.
+        first = accumulator.step.first
+        total = replace(statement, reduction=Reduction.SET if first else how, guard=None)
+        if statement.target in accumulator.step.unproved or (ran and statement.guard is None):
+            with self._checking(accumulator.step):
+                self.contributions.update(total, value)
+        else:  # which need not exist
+            self._inside(accumulator.step, lambda: self.contributions.update(total, value))
+
+    # -------------------------------------------------------------------------------------- loops
+
+    def _over(self, loop: Over) -> None:
+        lower, upper = self._bound(loop.lower), self._bound(loop.upper)
+        if loop.mark is Mark.PARALLEL:
+            lower, upper = self._part(lower, upper)
+        if loop.mark is Mark.VECTOR:
+            self._vector(loop, lower, upper)
+        elif lower.lanes == upper.lanes == 1:
+            self._scalar(loop, lower, upper)
+        else:
+            self._ragged(loop, lower, upper)
+
+    def _bound(self, bound: Expression) -> Value:
+        return self.vectors.whole.limited(self.vectors.integer(bound), INDEX_BITS)
+
+    def _position(self, loop: Over, text: str) -> Position:
+        return Position(text, *self._whole(loop))
+
+    def _whole(self, loop: Over | Blocks) -> tuple[Expression | None, Expression | None]:
+        """The bounds of the loop, or of the one that it cuts up."""
+        known = self.vectors.indices.get(block_from(loop.index).name)
+        if known and (loop.lower, loop.upper) == (block_from(loop.index), block_to(loop.index)):
+            return known.lower, known.upper
+        return loop.lower, loop.upper
+
+    @contextmanager
+    def _with(self, **positions: Position) -> Iterator[None]:
+        outer = self.vectors.indices
+        self.vectors.indices = {**outer, **positions}
+        yield
+        self.vectors.indices = outer
+
+    def _run(
+        self,
+        loop: Over,
+        lower: Value,
+        upper: Value,
+        lanes: int,
+        copies: int,
+        write: Callable[[], None],
+    ) -> None:
+        """`write` emits the loop where it runs; with what it accumulates."""
+        with self._accumulators_of(loop, lanes, copies) as accumulators:
+            always = any(a.step.first for a in accumulators)
+
+            def run() -> None:
+                write()
+                if not always:
+                    for accumulator in accumulators:
+                        self._finish(accumulator, True)
+
+            runs = self.body.value(f"icmp slt i64 {lower.text}, {upper.text}")
+            where(self.body, runs, run)
+            if always:  # over nothing, too
+                for accumulator in accumulators:
+                    self._finish(accumulator, False)
+
+    def _scalar(self, loop: Over, lower: Value, upper: Value) -> None:
+        def once(index: str) -> None:
+            with self._with(**{loop.index: self._position(loop, index)}):
+                self.nodes(loop.body)
+
+        def write() -> None:
+            counted(self.body, lower.text, upper.text, 1, once, loop.descending)
+
+        self._run(loop, lower, upper, self.vectors.around.lanes, 1, write)
+
+    def _ragged(self, loop: Over, lower: Value, upper: Value) -> None:
+        """A loop inside a vector loop, with bounds of its own in each lane."""
+        vectors, whole = self.vectors, self.vectors.whole
+        lanes = vectors.around.lanes
+        low, high = vectors.widened(lower, lanes), vectors.widened(upper, lanes)
+        if vectors.around.mask is not None:
+            mask = Value(vectors.around.mask, BOOL, lanes)
+            high = vectors.select(mask, high, low)
+        # Lanes that do not run must not widen the loop.
+        order = self.body.value(f"icmp slt {vector(I64, lanes)} {low.text}, {high.text}")
+        runs = Value(order, BOOL, lanes)
+        least = vectors.select(runs, low, whole.literal(2**62))
+        most = vectors.select(runs, high, whole.literal(-(2**62)))
+        first = self.contributions.across(Reduction.MINIMUM, least)
+        last = self.contributions.across(Reduction.MAXIMUM, most)
+
+        def once(index: str) -> None:
+            with self._with(**{loop.index: self._position(loop, index)}):
+                each = vectors.widened(Value(index, INT), lanes)
+                above = self.body.value(f"icmp sge {vector(I64, lanes)} {each.text}, {low.text}")
+                below = self.body.value(f"icmp slt {vector(I64, lanes)} {each.text}, {high.text}")
+                with vectors.masked(
+                    vectors.both(Value(above, BOOL, lanes), Value(below, BOOL, lanes))
+                ):
+                    self.nodes(loop.body)
+
+        def write() -> None:
+            counted(self.body, first.text, last.text, 1, once, loop.descending)
+
+        self._run(loop, first, last, lanes, 1, write)
+
+    # ------------------------------------------------------------------------------- vector loops
+
+    def _vector(self, loop: Over, lower: Value, upper: Value) -> None:
+        lanes, copies = self.lanes, _copies(loop)
+
+        def main(index: str) -> None:
+            for copy in range(copies):
+                first = index
+                if copy:
+                    first = self.body.value(f"add nsw i64 {index}, {copy * lanes}")
+                self._lanes(loop, Around(loop.index, lanes, first, copy=copy))
+
+        def tail(index: str) -> None:
+            left = self.body.value(f"sub nsw i64 {upper.text}, {index}")
+            fewer = self.body.value(f"icmp slt i64 {left}, {lanes}")
+            left = self.body.select(fewer, I64, left, str(lanes))
+            left = splat(self.body, "i32", self.body.value(f"trunc i64 {left} to i32"), lanes)
+            kind, numbers = vector("i32", lanes), positions(lanes, "i32")
+            mask = self.body.value(f"icmp slt {kind} {numbers}, {left}")
+            self._lanes(loop, Around(loop.index, lanes, index, tail=mask, mask=mask))
+
+        def write() -> None:
+            count = self.body.value(f"sub nsw i64 {upper.text}, {lower.text}")
+            full = self.body.value(f"and i64 {count}, {-copies * lanes}")
+            middle = self.body.value(f"add nsw i64 {lower.text}, {full}")
+            self._while_any(lower.text, middle, copies * lanes, main)
+            self._while_any(middle, upper.text, lanes, tail)
+
+        self._run(loop, lower, upper, lanes, copies, write)
+
+    def _while_any(self, lower: str, upper: str, step: int, write: Callable[[str], None]) -> None:
+        some = self.body.value(f"icmp slt i64 {lower}, {upper}")
+        where(self.body, some, lambda: counted(self.body, lower, upper, step, write))
+
+    def _lanes(self, loop: Over, around: Around) -> None:
+        """A copy of the body of a vector loop."""
+        vectors, wide = self.vectors, vector(I64, around.lanes)
+        first = splat(self.body, I64, around.first, around.lanes)
+        each = self.body.value(f"add nsw {wide} {first}, {positions(around.lanes)}")
+        vectors.around = replace(around, each=each)
+        with self._with(**{loop.index: self._position(loop, around.first)}):
+            self.nodes(loop.body)
+        vectors.around = Around()
+
+    # ------------------------------------------------------------------------------------- blocks
+
+    def _part(self, lower: Value, upper: Value) -> tuple[Value, Value]:
+        """What the thread gets of an interval."""
+        count = self.body.value(f"sub nsw i64 {upper.text}, {lower.text}")
+        some = self.body.value(f"icmp sgt i64 {count}, 0")
+        count = self.body.select(some, I64, count, "0")
+        following = self.body.value("add i64 %thread, 1")
+        ends = []
+        for number in ("%thread", following):
+            share = self.body.value(f"mul i64 {count}, {number}")
+            share = self.body.value(f"udiv i64 {share}, %threads")
+            ends.append(replace(lower, text=self.body.value(f"add i64 {lower.text}, {share}")))
+        return ends[0], ends[1]
+
+    def _blocks(self, blocks: Blocks) -> None:
+        vectors = self.vectors
+        lower, upper = self._bound(blocks.lower), self._bound(blocks.upper)
+        parallel = blocks.mark is Mark.PARALLEL
+        if blocks.size is None:
+            if parallel:
+                lower, upper = self._part(lower, upper)
+            runs = self.body.value(f"icmp slt i64 {lower.text}, {upper.text}")
+            where(self.body, runs, lambda: self._block(blocks, lower.text, upper.text))
+            return
+        size = str(blocks.size)
+        count = self.body.value(f"sub nsw i64 {upper.text}, {lower.text}")
+        count = self.body.value(f"add nsw i64 {count}, {blocks.size - 1}")
+        first, last = (
+            vectors.whole.literal(0),
+            Value(self.body.value(f"sdiv i64 {count}, {size}"), INT),
+        )
+        if parallel:
+            first, last = self._part(first, last)
+
+        def once(number: str) -> None:
+            offset = self.body.value(f"mul nsw i64 {number}, {size}")
+            begin = self.body.value(f"add nsw i64 {lower.text}, {offset}")
+            end = self.body.value(f"add nsw i64 {begin}, {size}")
+            over = self.body.value(f"icmp sgt i64 {end}, {upper.text}")
+            self._block(blocks, begin, self.body.select(over, I64, upper.text, end))
+
+        runs = self.body.value(f"icmp slt i64 {first.text}, {last.text}")
+        where(self.body, runs, lambda: counted(self.body, first.text, last.text, 1, once))
+
+    def _block(self, blocks: Blocks, begin: str, end: str) -> None:
+        bounds = self._whole(blocks)
+        ends = {
+            block_from(blocks.index).name: Position(begin, *bounds),
+            block_to(blocks.index).name: Position(end, *bounds),
+        }
+        with self._with(**ends):
+            self.nodes(blocks.body)
+
+
+def _copies(loop: Over) -> int:
+    """How many copies of a vector loop's body run at a time."""
+    parts, accumulates = 0, False
+    for node in loop.body:
+        if not isinstance(node, Step):
+            return 1
+        statement = node.statement
+        kept = frozenset().union(*map(walk.indices_of, statement.target.subscripts))
+        accumulates = accumulates or loop.index not in kept
+        for expression in (statement.value, statement.guard, *statement.target.subscripts):
+            found, slow = _size(expression)
+            if slow:
+                return 1
+            parts += found
+    if parts > _LARGE:
+        return 1
+    return _COPIES if accumulates else _COPIES // 2
+
+
+def _size(expression: Expression | None) -> tuple[int, bool]:
+    """How many parts it has, and whether one of them takes long."""
+    if expression is None:
+        return 0, False
+    nodes = list(walk.subexpressions(expression))
+    slow = any(isinstance(n, Apply) and n.operation in _SLOW for n in nodes)
+    return len(nodes), slow
