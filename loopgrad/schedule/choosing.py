@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from math import prod
 
-from loopgrad.ir.nodes import Expression, Number, Reduction
+from loopgrad.ir import walk
+from loopgrad.ir.nodes import Constant, Expression, Number, Reduction
 from loopgrad.schedule.costs import cost
 from loopgrad.schedule.lines import Access, Line
 
-# What an extent that is not known before a call counts as.
-USUAL = 64
+# What an extent that is not known before a call counts as, and a constant with a default.
+USUAL, SMALL = 64, 4
 
 # How much longer an operation takes outside of lanes.
 LANES = 16
@@ -29,6 +30,8 @@ def _length(lower: Expression, upper: Expression) -> int:
     match lower, upper:
         case Number(int(low)), Number(int(high)):
             return max(high - low, 1)
+        case _, Constant():
+            return SMALL
     return USUAL
 
 
@@ -111,11 +114,18 @@ def vector_index(
     for index in dict.fromkeys(i for line in looping for i in line.indices):
         if index not in around:
             score = sum(_gain(line, index) for line in looping if index in line.indices)
+            score *= _filling(looping, index)
             if index == wanted:
                 return index
             if score > 0:
                 scores[index] = score
     return max(scores, key=lambda i: scores[i], default=None)
+
+
+def _filling(lines: Sequence[Line], index: str) -> float:
+    """Which share of the lanes has something to do; next to nothing where few ever have."""
+    length = next(_length(*x.bounds[index]) for x in lines if index in x.indices)
+    return min(1.0, length / LANES) if 2 * length >= LANES else 0.05
 
 
 def gaining(
@@ -143,9 +153,10 @@ def _gain(line: Line, index: str) -> float:
 
 
 def _runs(one: Access, index: str) -> float:
-    if index not in one.indices:
-        return 0.0
-    return 1.0 if index in one.along else -1.0
+    if index in one.along:
+        return 1.0
+    # Elements at a distance are fetched one by one, as they would be without lanes.
+    return -1.0 if index in one.indices and index not in one.affine else 0.0
 
 
 # --------------------------------------------------------------------------------------- order
@@ -179,9 +190,16 @@ def _runs_inside(lines: Sequence[Line], index: str, vector: str) -> bool:
         index in line.reduced
         and vector in line.kept
         and index not in line.bounding
-        and not any(_steps(one, index, vector) for one in line.read)
+        and (_is_short(line, index) or not any(_steps(one, index, vector) for one in line.read))
         for line in having
     )
+
+
+def _is_short(line: Line, index: str) -> bool:
+    """Does it take few values: a constant's, or those within a block where it begins?"""
+    if _length(*line.bounds[index]) <= SMALL:
+        return True
+    return any(i.endswith(".from") for i in walk.indices_of(line.bounds[index][0]))
 
 
 def _steps(one: Access, index: str, vector: str) -> bool:

@@ -6,7 +6,7 @@ in C and Y; `k` in X and Y alone, and summed. `n` is the side that holds C's las
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from functools import reduce
 
@@ -14,6 +14,8 @@ from loopgrad.ir import walk
 from loopgrad.ir.nodes import Apply, Expression, Number, Read, Reduction
 from loopgrad.schedule.lines import Line, Roles, is_shifted
 from loopgrad.schedule.tree import Dimension, Pack, Product
+
+_NEGATED = {Reduction.ADD: Reduction.SUBTRACT, Reduction.SUBTRACT: Reduction.ADD}
 
 
 def roles(line: Line) -> Roles | None:
@@ -54,13 +56,18 @@ def _assigned(line: Line, left: Sequence[Expression], right: Sequence[Expression
     if not line.reduced <= both:
         return None
 
-    def some(wanted: Iterable[str]) -> tuple[str, ...]:
+    def some(wanted: Collection[str]) -> tuple[str, ...]:
         return tuple(i for i in line.indices if i in wanted)
 
-    m, n = some(line.kept - on_right), some(line.kept - on_left)
-    if not m or not n:
+    m = some(line.kept - on_right)
+    if not m:
         return None
-    k, batch = some(line.reduced), some(line.kept & both)
+    # What stands before m in the target, on the right alone, selects a matrix, as a batch does.
+    behind = max(line.written.bare.index(i) for i in m)
+    n = some({i for i in line.kept - on_left if line.written.bare.index(i) > behind})
+    if not n:
+        return None
+    k, batch = some(line.reduced), some(line.kept - {*m, *n})
     if line.bounding & {*batch, *n}:
         return None
     if _are_few(line, n, 8) or _are_few(line, k, 8) or _are_few(line, m, 4):
@@ -103,8 +110,24 @@ def _product(factors: Sequence[Expression]) -> Expression:
 
 
 def with_roles(lines: Iterable[Line]) -> tuple[Line, ...]:
-    """The lines, with the roles of those that are contractions."""
-    return tuple(replace(line, roles=roles(line)) for line in lines)
+    """The lines, with the roles of those that are contractions; sums of several are taken apart."""
+    apart = (part for line in lines for part in _terms(line))
+    return tuple(replace(line, roles=roles(line)) for line in apart)
+
+
+def _terms(line: Line) -> Iterable[Line]:
+    """The terms of a sum as lines, where one is a contraction: `x += a*b + c*d`."""
+    statement = line.statement
+    terms = walk.summands(statement.value)
+    sums = statement.reduction in (Reduction.ADD, Reduction.SUBTRACT)
+    if len(terms) == 1 or not sums or not line.reduced:
+        return [line]
+    parts: list[Line] = []
+    for taken_away, term in terms:
+        how = _NEGATED[statement.reduction] if taken_away else statement.reduction
+        part = replace(statement, value=term, reduction=how)
+        parts.append(replace(line, statement=part, first=line.first and not parts))
+    return parts if any(roles(part) is not None for part in parts) else [line]
 
 
 # --------------------------------------------------------------------------------------- nodes

@@ -33,7 +33,7 @@ from loopgrad.schedule.nesting import identity
 from loopgrad.schedule.phases import Tree, trees
 from loopgrad.schedule.recurrences import recurrence
 from loopgrad.schedule.requirements import required
-from loopgrad.schedule.sharing import hoisted, with_reciprocals
+from loopgrad.schedule.sharing import hoisted, out_of_block, with_reciprocals
 from loopgrad.schedule.supported import Support
 from loopgrad.schedule.tree import Fused
 from loopgrad.schedule.work import work
@@ -126,6 +126,8 @@ class _Fusing:
             lines = lines if segment.loops else with_moments(lines, self.context)
             lines = with_reciprocals(lines)
         if segment.loops:
+            before, lines = out_of_block(lines, len(segment.loops), self.context)
+            yield from trees(before, self.context, self.whole)
             yield recurrence(lines, segment.loops, self.context)
             return
         lines = hoisted(lines, self.context)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from loopgrad.schedule.blocking import within_block
-from loopgrad.schedule.choosing import may_share, parallel_index
+from loopgrad.schedule.choosing import may_share, parallel_index, vector_index
 from loopgrad.schedule.context import Context
 from loopgrad.schedule.lines import Line
 from loopgrad.schedule.moments import moments_of
@@ -98,8 +98,8 @@ def _shared(lines: Sequence[Line], index: str, context: Context, whole: Collecti
         else:
             body = nesting.nest([within_block(x, index) for x in lines], ())
         return Tree((Blocks(index, lower, upper, None, body, Mark.PARALLEL),), copied)
-    if all(x.loops == (index,) for x in lines):
-        # The one index there is runs over threads and over lanes.
+    if vector_index(lines, (), context.choices.vector) == index:
+        # It runs over lanes within each thread's part.
         body = nesting.nest([within_block(x, index) for x in lines], ())
         return Tree((Blocks(index, lower, upper, None, body, Mark.PARALLEL),), copied)
     body = nesting.nest(lines, (index,))

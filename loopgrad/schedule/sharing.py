@@ -160,6 +160,27 @@ def hoisted(lines: Iterable[Line], context: Context) -> tuple[Line, ...]:
     return tuple(current)
 
 
+def out_of_block(
+    lines: Sequence[Line], depth: int, context: Context
+) -> tuple[tuple[Line, ...], tuple[Line, ...]]:
+    """What can be computed before a block, as lines, and the block's own lines.
+
+    depth: how many of a line's first indices are the block's.
+    """
+    order = {index for line in lines for index in line.indices[:depth]}
+    written = {line.written.tensor for line in lines}
+    before: list[Line] = []
+    rest: list[Line] = []
+    for line in hoisted(lines, context):
+        if line.written.tensor in written:
+            rest.append(line)
+        elif order & set(line.indices) or any(one.tensor in written for one in line.read):
+            return (), tuple(lines)
+        else:
+            before.append(line)
+    return tuple(before), tuple(rest)
+
+
 def _loose(line: Line, context: Context) -> Expression | None:
     """A dear expression over some of the line's indices, the innermost in memory among them."""
     along = frozenset().union(*(one.along for one in (line.written, *line.read)))
