@@ -6,12 +6,15 @@ import hashlib
 import os
 import sys
 from functools import cache
+from typing import TypeAlias
 
 import numpy as np
 
 import loopgrad
 
 DIGEST_BYTES = 32
+
+_Mark: TypeAlias = tuple[str, int, int, int]  # of a file: its path, size, and two times
 
 
 def key(*parts: str | bytes) -> str:
@@ -29,20 +32,50 @@ def program_version() -> str:
     """What stands for loopgrad itself, Python and NumPy: an answer of another version is no answer.
 
     Each source file with its size and times: a checkout under work is a new version with every edit.
+    Of an installed package, whose files nobody edits, its folders and the installer's list do.
     """
     parts = [loopgrad.__version__, sys.version, np.__version__, str(object.__basicsize__)]
-    return key(*parts, repr(sorted(_files(os.path.dirname(loopgrad.__file__)))))
+    root = os.path.dirname(loopgrad.__file__)
+    return key(*parts, repr(_installed(root) or _files(root) or _archive(root)))
 
 
-def _files(root: str) -> list[tuple[str, int, int, int]]:
+def _installed(root: str) -> list[_Mark]:
+    """The installer's list and the folders; nothing where there is no such list beside the package."""
+    folder = os.path.dirname(root)
+    record = os.path.join(folder, f"loopgrad-{loopgrad.__version__}.dist-info", "RECORD")
+    try:
+        return [_mark(record, os.stat(record)), *(_mark(f, os.stat(f)) for f in _folders(root))]
+    except OSError:
+        return []
+
+
+def _files(root: str) -> list[_Mark]:
+    """Those of the source, by name; nothing where the package is no folder."""
+    if not os.path.isdir(root):
+        return []
     found = []
-    folders = [root]
-    for folder in folders:
+    for folder in _folders(root):
         with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name.endswith((".py", ".loops")):
-                    s = entry.stat()
-                    found.append((entry.path, s.st_size, s.st_mtime_ns, s.st_ctime_ns))
-                elif "." not in entry.name and entry.name != "__pycache__":
-                    folders.append(entry.path)
+            sources = (e for e in entries if e.name.endswith((".py", ".loops", ".ll")))
+            found += [_mark(entry.path, entry.stat()) for entry in sources]
+    return sorted(found)
+
+
+def _archive(path: str) -> list[_Mark]:
+    """The file that the package is read from."""
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    return [_mark(path, os.stat(path))]
+
+
+def _folders(root: str) -> list[str]:
+    """The package's, itself first."""
+    found = [root]
+    for folder in found:
+        with os.scandir(folder) as entries:
+            found += sorted(e.path for e in entries if e.is_dir() and e.name != "__pycache__")
     return found
+
+
+def _mark(path: str, status: os.stat_result) -> _Mark:
+    return path, status.st_size, status.st_mtime_ns, status.st_ctime_ns

@@ -178,13 +178,17 @@ class StandardLibrary(Mapping[str, Program]):
     def __getitem__(self, name: str) -> Program:
         file = self._files[name]
         if file not in self._parsed:
-            from loopgrad.frontend.parser import parse
-
-            programs = parse(self._texts[file], f"loopgrad/lib/{file}", library=self)
-            for one in programs:
-                one.__dict__["is_library"] = True
+            programs = kept("library", file, lambda: self._read(file))
             self._parsed[file] = {one.name: one for one in programs}
         return self._parsed[file][name]
+
+    def _read(self, file: str) -> tuple[Program, ...]:
+        from loopgrad.frontend.parser import parse
+
+        programs = parse(self._texts[file], f"loopgrad/lib/{file}", library=self)
+        for one in programs:
+            one.__dict__["is_library"] = True
+        return tuple(programs)
 
     def __contains__(self, name: object) -> bool:
         return name in self._files

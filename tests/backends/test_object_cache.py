@@ -292,18 +292,52 @@ def test_parts_of_a_key_do_not_run_together() -> None:
     assert keys.key("ab", "c") != keys.key("a", "bc") != keys.key("a", "b", "c")
 
 
-def test_an_edit_of_the_package_is_another_version(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "ir").mkdir()
-    source = tmp_path / "ir" / "nodes.py"
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file of a package that stands for this one."""
+    source = tmp_path / "loopgrad" / "ir" / "nodes.py"
+    source.parent.mkdir(parents=True)
     source.write_text("a = 1")
-    monkeypatch.setattr(keys.loopgrad, "__file__", str(tmp_path / "__init__.py"))
+    monkeypatch.setattr(keys.loopgrad, "__file__", str(tmp_path / "loopgrad" / "__init__.py"))
+    return source
+
+
+def test_an_edit_of_the_package_is_another_version(package: Path) -> None:
+    version = keys.program_version.__wrapped__
+    versions = [version()]
+    assert version() == versions[0]
+    package.write_text("a = 2")
+    os.utime(package, (1, 1))
+    versions.append(version())
+    (package.parent / "text.ll").write_text("")
+    versions.append(version())
+    assert len(set(versions)) == 3
+
+
+def test_another_installation_is_another_version(package: Path) -> None:
+    record = package.parents[2] / f"loopgrad-{keys.loopgrad.__version__}.dist-info" / "RECORD"
+    record.parent.mkdir()
+    record.write_text("loopgrad/ir/nodes.py")
+    version = keys.program_version.__wrapped__
+    versions = [version()]
+    assert version() == versions[0]
+    record.write_text("loopgrad/ir/nodes.py")
+    os.utime(record, (1, 1))
+    versions.append(version())
+    (package.parent / "more.py").write_text("")
+    os.utime(package.parent, (1, 1))
+    versions.append(version())
+    assert len(set(versions)) == 3
+
+
+def test_a_package_in_an_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    archive = tmp_path / "packages.zip"
+    archive.write_bytes(b"PK")
+    monkeypatch.setattr(keys.loopgrad, "__file__", str(archive / "loopgrad" / "__init__.py"))
     version = keys.program_version.__wrapped__
     before = version()
     assert version() == before
-    source.write_text("a = 2")
-    os.utime(source, (1, 1))
+    os.utime(archive, (1, 1))
     assert version() != before
 
 

@@ -19,6 +19,7 @@ from loopgrad.analysis.validity import validate
 from loopgrad.backends.llvm import engine, known
 from loopgrad.backends.llvm.layout import Layout, Variant
 from loopgrad.cache import answers, files
+from loopgrad.frontend.library import StandardLibrary
 from loopgrad.frontend.parser import parse
 from loopgrad.frontend.unfold import unfold
 from loopgrad.ir.memo import FINAL
@@ -220,3 +221,12 @@ def test_what_is_nested_too_deeply_is_not_kept(folder: Path) -> None:
     assert files.counts == {"miss test": 1}
     while nested:  # let go of it level by level: all at once is too deep
         nested = nested[0]  # type: ignore[assignment]
+
+
+def test_the_library_from_the_disk_is_the_library(folder: Path) -> None:
+    made, read = StandardLibrary(), StandardLibrary()
+    for name in ("softmax", "lstm_cell", "ugrnn"):
+        assert made[name] == read[name]
+        assert str(made[name]) == str(read[name])
+        assert read[name].__dict__["is_library"]
+    assert files.counts["hit library"] == files.counts["miss library"]
