@@ -11,7 +11,7 @@ import math
 import operator
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 import numpy as np
@@ -46,6 +46,7 @@ class Arguments:
     shapes: dict[str, Shape]  # of every tensor
     checked: bool
     small: bool  # all tensors fit for sure
+    plain: bool = False  # the inputs were arrays that are taken as they are, and always will be
     kept: dict[Any, Any] = field(default_factory=dict)
 
 
@@ -65,7 +66,7 @@ class Binder:
         self.sizes, self.defaults = program.sizes, program.constants
         self.labels = {i.name: label(i) for i in program.inputs}
         self.input_names = [i.name for i in program.inputs]
-        self._known: dict[Any, Arguments] = {}  # of calls with plain arrays, by their signature
+        self._known: dict[Any, Arguments] = {}  # of calls with arrays, by their signature
         self.known = [i.name for i in program.inputs] + list(self.keywords)
 
     def bind(self, positional: Sequence[Any], named: Mapping[str, Any]) -> tuple[Arguments, Inputs]:
@@ -77,10 +78,16 @@ class Binder:
         known = self._known.get(key) if key else None
         if known is not None:
             given = {**dict(zip(self.input_names, positional, strict=False)), **named}
-            return known, {name: given[name] for name in self.input_names}
+            if known.plain:
+                return known, {name: given[name] for name in self.input_names}
+            return known, {
+                i.name: self._converted(i, given[i.name], known.dtype) for i in self.inputs
+            }
         given = self._sorted(positional, named)
         bound, inputs = self._bound(given)
-        if key and all(given[name] is array for name, array in inputs.items()):
+        if key and all(type(given[name]) is np.ndarray for name in inputs):
+            plain = all(given[name] is array for name, array in inputs.items())
+            bound = replace(bound, plain=plain)
             if len(self._known) >= MOST_KNOWN:
                 self._known = {}
             self._known[key] = bound
@@ -270,8 +277,9 @@ def signature(positional: Sequence[Any], named: Mapping[str, Any]) -> Any:
     """
     parts: list[Any] = []
     for value in (*positional, *named.values()):
-        if type(value) is np.ndarray and value.flags.c_contiguous and value.flags.aligned:
-            parts += (value.shape, value.dtype)
+        if type(value) is np.ndarray:
+            flags = value.flags
+            parts += (value.shape, value.dtype, flags.c_contiguous and flags.aligned)
         elif type(value) is int:
             parts.append(value)
         elif type(value) is float:

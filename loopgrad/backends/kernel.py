@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from loopgrad.analysis.facts import Facts, Safety
 from loopgrad.backends import memory
-from loopgrad.backends.binding import Arguments, Binder, element_dtype, signature
+from loopgrad.backends.binding import Arguments, Binder, element_dtype
 from loopgrad.diagnostics import listing
 from loopgrad.ir.nodes import Program
 
@@ -224,26 +224,10 @@ class Kernel:
             names = tuple(named)
             if names not in learnt:
                 learnt.add(names)
-                if self._is_plain(call, arguments, named, inputs):
+                out = named["out"] if len(named) > len(inputs) else None
+                written = type(out) is np.ndarray and out is call.arrays[self._results[0]]
+                if call.bound.plain and (written or len(named) == len(inputs)):
                     self._learn(call, arguments, named)
-
-    def _is_plain(
-        self,
-        call: BoundCall,
-        arguments: Sequence[Any],
-        named: Mapping[str, Any],
-        inputs: Mapping[str, Any],
-    ) -> bool:
-        """Were the arguments taken as they are, and `out`, if there is one, written directly?"""
-        if signature(arguments, inputs) is None:
-            return False
-        given = {**dict(zip(self._inputs, arguments, strict=False)), **inputs}
-        if any(given[name] is not call.arrays[name] for name in self._inputs):
-            return False
-        if len(named) == len(inputs):
-            return True
-        out = named["out"]
-        return type(out) is np.ndarray and out is call.arrays[self._results[0]]
 
     def _learn(self, call: BoundCall, arguments: Sequence[Any], named: Mapping[str, Any]) -> None:
         if self._shortcut is None:

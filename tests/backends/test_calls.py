@@ -478,3 +478,30 @@ def test_inputs_by_name_reach_the_backward() -> None:
         gradients = pullback(np.ones(2))
         assert_array_equal(gradients[0], 2 * x * y)
         assert_array_equal(gradients[1], x * x)
+
+
+# ------------------------------------------------------------------- known, but not as they are
+
+
+def test_arrays_to_convert_are_looked_at_each_time() -> None:
+    """What is known of such calls is what their types and shapes say, not what they hold."""
+    text = "f(x[N,M], int k[N]) -> y[N]:\n    y[n] = x[n,k[n]]"
+    pick, k = lg.compile(lg.program(text)), np.array([0, 2], np.uint64)
+    for turn in range(4):
+        x = np.asfortranarray(np.arange(6).reshape(2, 3) + turn)
+        assert pick(x, k).tolist() == [turn, 5 + turn]
+        with pytest.raises(ValueError, match="holds 18446744073709551615"):
+            pick(x, np.array([0, 2**64 - 1], np.uint64))
+    plain = np.ascontiguousarray(x, np.float64)
+    for _ in range(3):
+        assert pick(plain, k.astype(np.int64)).tolist() == [3, 8]
+    assert pick.call_known(plain, k.astype(np.int64)) is not None
+    assert pick.call_known(plain, k) is None
+
+
+def test_a_number_for_an_array_is_not_known_by_its_value() -> None:
+    scale = lg.compile(lg.program("scale(x[N], a) -> y[N]:\n    y[n] = a * x[n]"))
+    x = np.ones(2)
+    for a in range(200):
+        assert scale(x, float(a)).tolist() == [a, a]
+    assert not scale._binder._known
