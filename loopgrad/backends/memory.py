@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -28,8 +29,15 @@ def allocate(
     Large ones are in recycled memory. purpose: what they are for, in words.
     Raises MemoryError, naming the largest tensor and the bytes needed, where they cannot be had.
     """
-    try:
+
+    def arrays() -> dict[str, NDArray[Any]]:
         return {name: recycling.empty(shape, dtypes[name]) for name, shape in shapes.items()}
+
+    with suppress(MemoryError, ValueError):
+        return arrays()
+    recycling.trim_memory()
+    try:
+        return arrays()
     except (MemoryError, ValueError):
         sizes = {name: dtypes[name].itemsize for name in shapes}
         raise _too_much(purpose, shapes, sizes) from None

@@ -3,7 +3,8 @@
 A fresh array of 100 MB costs more in page faults than most loops cost to run over it. So a large
 array that a call returns lies in a `Block`, which goes back to the idle ones when the array, and
 every view of it, has died; a later call of about the same size gets it. Idle blocks are bounded
-(`IDLE_SHARE` of the machine's memory) and given up after a while (`IDLE_SECONDS`).
+(`IDLE_SHARE` of the machine's memory), and those that have been so for long (`IDLE_SECONDS`) are
+given up when the next becomes idle.
 
 Nothing here waits for a lock: each step is one operation on a list, which Python makes whole. So
 threads, a garbage collection in the middle of anything, and a fork may come at any time.
@@ -26,6 +27,7 @@ ALIGNMENT = 64  # of scratch, and at least that of a block
 HUGE_PAGE = 1 << 21
 IDLE_SHARE = 1 / 8
 IDLE_SECONDS = 30.0
+CONTROL_GROUP = "/sys/fs/cgroup/"
 
 
 class Block:
@@ -116,10 +118,17 @@ _bound: float | None = None
 
 
 def _memory() -> int:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):
-        return 1 << 32
+    """The machine's, or what the container that this runs in may have of it."""
+    found = []
+    with suppress(AttributeError, OSError, ValueError):
+        found.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):  # control groups, version 2 and 1
+        with (
+            suppress(OSError, ValueError),  # no such group, or "max"
+            open(CONTROL_GROUP + name, encoding="ascii") as file,
+        ):
+            found.append(int(file.read()))
+    return min(found, default=1 << 32)
 
 
 def _rounded(size: int) -> int:

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -84,6 +85,36 @@ def test_idle_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         recycling.give(block)
     assert recycling.idle_bytes() <= 5 << 20
     assert recycling.take(2 << 20) is blocks[-1]  # the longest idle are gone
+
+
+@pytest.mark.parametrize(
+    ("file", "text"), [("memory.max", "4096\n"), ("memory/memory.limit_in_bytes", "4096")]
+)
+def test_a_container_may_have_less(
+    file: str, text: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(recycling, "CONTROL_GROUP", f"{tmp_path}/")
+    machine = recycling._memory()
+    assert machine > 1 << 24
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text(text)
+    assert recycling._memory() == 4096
+    (tmp_path / file).write_text("max\n")
+    assert recycling._memory() == machine
+
+
+def test_idle_memory_is_given_up_where_there_is_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also for what NumPy allocates."""
+    recycling.give(recycling.take(1 << 20))
+    empty = recycling.empty
+
+    def refuse(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        if recycling.idle_bytes():
+            raise MemoryError
+        return empty(shape, dtype)
+
+    monkeypatch.setattr(recycling, "empty", refuse)
+    assert memory.allocate("all", {"x": (3,)}, {"x": DOUBLE})["x"].shape == (3,)
 
 
 def test_what_is_idle_for_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
