@@ -210,8 +210,10 @@ def timed(
         limits = machine.copies(moved[phase], options.threads)
         if operations[phase]:
             limits["product"] = multiply
-        taken = interleaved(calls, options.rounds, options.seconds)
-        limit = interleaved(limits, max(3, options.rounds // 2), options.seconds / 4)
+        clock = time.process_time if options.cpu else time.perf_counter
+        taken = interleaved(calls, options.rounds, options.seconds, clock=clock)
+        rounds = max(3, options.rounds // 2)
+        limit = interleaved(limits, rounds, options.seconds / 4, clock=clock)
         for name in calls:
             seconds[name][phase] = value(taken[name])
         copy = min(value(limit[n]) for n in limits if n != "product")
@@ -351,11 +353,17 @@ def parsed() -> argparse.Namespace:
     parser.add_argument(
         "--least", action="store_true", help="the least of the rounds, not the median"
     )
+    parser.add_argument(
+        "--cpu", action="store_true", help="one thread, processor time: busy machines"
+    )
     parser.add_argument("--both", action="store_true", help="forward and backward together only")
     parser.add_argument("--quick", action="store_true", help="no peak memory")
     parser.add_argument("--json", metavar="FILE")
     parser.add_argument("--traceback", action="store_true", help="of contenders that fail")
     options = parser.parse_args()
+    if options.cpu:
+        options.threads = 1
+        os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
     options.against = [a for a in options.against.split(",") if a and a != "none"]
     return options
 

@@ -43,17 +43,19 @@ def interleaved(
     rounds: int,
     limit: float | None = None,
     hopeless: float = HOPELESS,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[str, Taken]:
     """The seconds that each call takes, by round; no further rounds once `limit` seconds are over.
 
     One that takes more than `hopeless` times as long as the quickest leaves after two rounds.
+    clock: what is measured; `time.process_time` leaves out what other processes take.
 
     >>> from loopgrad.peers.timing import interleaved
     >>> taken = interleaved({"ten": lambda: sum(range(10)), "many": lambda: sum(range(1000))}, 3)
     >>> taken["ten"].median < taken["many"].median
     True
     """
-    usual = {name: _usual(call) for name, call in calls.items()}
+    usual = {name: _usual(call, clock) for name, call in calls.items()}
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     end = time.perf_counter() + (limit if limit is not None else float("inf"))
     enabled = gc.isenabled()
@@ -64,7 +66,7 @@ def interleaved(
                 break
             for name in _in_turn(tuple(calls), turn):
                 if turn < TRIALS or not _is_hopeless(name, seconds, hopeless):
-                    seconds[name].append(_burst(calls[name], usual[name]))
+                    seconds[name].append(_burst(calls[name], usual[name], clock))
     finally:
         if enabled:
             gc.enable()
@@ -81,28 +83,26 @@ def _is_hopeless(name: str, seconds: Mapping[str, list[float]], hopeless: float)
     return min(seconds[name]) > hopeless * min(min(found) for found in seconds.values())
 
 
-def _usual(call: Call) -> float:
+def _usual(call: Call, clock: Callable[[], float]) -> float:
     """The seconds of a second call, about."""
     call()
-    start = time.perf_counter()
-    call()
-    return max(time.perf_counter() - start, 1e-7)
+    return max(_one(call, clock), 1e-7)
 
 
-def _burst(call: Call, usual: float) -> float:
+def _burst(call: Call, usual: float, clock: Callable[[], float]) -> float:
     """The median of some calls; of calls too short for the clock, their mean."""
     repeats = max(1, min(10_000, int(BURST / usual)))
     if usual < COLD:
         call()
     if usual > SHORT:
-        return statistics.median(_one(call) for _ in range(repeats))
-    start = time.perf_counter()
+        return statistics.median(_one(call, clock) for _ in range(repeats))
+    start = clock()
     for _ in range(repeats):
         call()
-    return (time.perf_counter() - start) / repeats
+    return (clock() - start) / repeats
 
 
-def _one(call: Call) -> float:
-    start = time.perf_counter()
+def _one(call: Call, clock: Callable[[], float]) -> float:
+    start = clock()
     call()
-    return time.perf_counter() - start
+    return clock() - start

@@ -27,10 +27,11 @@ INDENT = "    "
 
 def show(scheduled: Scheduled) -> str:
     """The phases, in order."""
-    return "\n".join(line for phase in scheduled.phases for line in _phase(phase))
+    return "\n".join(line for phase in scheduled.phases for line in show_phase(phase))
 
 
-def _phase(phase: Phase) -> Iterator[str]:
+def show_phase(phase: Phase, buffers: bool = True) -> Iterator[str]:
+    """Its lines; with `buffers`, comments that say where its tensors are."""
     match phase:
         case Nest(_, statement):
             yield show_statement(statement)
@@ -38,10 +39,10 @@ def _phase(phase: Phase) -> Iterator[str]:
             shown = ", ".join(_range(o.index, o.lower, o.upper, o.descending) for o in loops)
             yield f"for {shown}:"
             for inner in body:
-                yield from (INDENT + line for line in _phase(inner))
-        case Fused(body, buffers):
+                yield from (INDENT + line for line in show_phase(inner))
+        case Fused(body, own):
             yield from _nodes(body)
-            yield from (f"  # {_buffer(b)}" for b in buffers)
+            yield from (f"  # {_buffer(b)}" for b in own if buffers)
 
 
 def _nodes(nodes: Iterable[Node], innermost: str | None = None) -> Iterator[str]:
