@@ -51,7 +51,7 @@ def command(
     over the lanes of a register; `in blocks of 48` takes that many values of the index at a time.
     `product` is a product of matrices by register tiles, `pack` what is made ready for it.
     Statements under one loop are fused: they share its iterations. Below each phase stands what it
-    keeps for itself, what it reads and writes in memory, and the bytes of that: as formulas, and as
+    keeps for itself, what it reads and writes in memory, and the bytes of that, at most: as formulas, and as
     numbers at the sizes given.
 
     \b

@@ -26,7 +26,6 @@ from loopgrad.schedule.tree import (
     Buffer,
     Fused,
     Mark,
-    Moments,
     Node,
     Over,
     Pack,
@@ -151,7 +150,7 @@ class _Accounting:
             return PhaseAccount(lines, len(found), (), reads, writes, moved, reason=reason)
         held = [self._held(b) for b in phase.buffers if b.scope is not Scope.PROGRAM]
         held += map(self._packed, _nodes(phase.body, Pack))
-        count = sum(1 for _ in _nodes(phase.body, Step | Product | Moments))
+        count = sum(1 for _ in _nodes(phase.body, Step | Product))
         reads, writes, moved = self._moved(phase, own)
         shared = _shared(phase)
         return PhaseAccount(lines, count, tuple(held), reads, writes, moved, shared, phase.work)
@@ -204,7 +203,7 @@ def _written(phase: Phase) -> Iterator[str]:
     if not isinstance(phase, Fused):
         yield from (nest.statement.target.tensor for nest in nests((phase,)))
         return
-    for node in _nodes(phase.body, Step | Product | Moments):
+    for node in _nodes(phase.body, Step | Product):
         target = node.statement.target if isinstance(node, Step) else node.target
         yield target.tensor
 
@@ -223,6 +222,4 @@ def _shared(phase: Fused) -> str | None:
         match node:
             case Over(index=index, mark=Mark.PARALLEL) | Blocks(index=index, mark=Mark.PARALLEL):
                 return index
-            case Moments(row=row):
-                return row.index
     return None

@@ -147,6 +147,12 @@ class LLVMRunner:
         text, passes = _emit(self.task, Layout(self.task, Variant(real, False, False)))
         return str(engine.optimized(text, passes)) if optimized else text
 
+    def assembly(self, real: str = "double") -> str:
+        """The machine's instructions for the program."""
+        from loopgrad.backends.llvm import engine
+
+        return engine.assembly(*_emit(self.task, Layout(self.task, Variant(real, False, False))))
+
 
 forks.hold("compiling", LLVMRunner._lock)
 

@@ -150,6 +150,13 @@ def optimized(text: str, passes: Passes = LITERAL) -> Any:
         return objects.optimized(text, passes)
 
 
+def assembly(text: str, passes: Passes = LITERAL) -> str:
+    """The instructions that a module becomes."""
+    with _lock:
+        machine = this_machine().create(passes.level)
+        return str(machine.emit_assembly(objects.optimized(text, passes, machine)))
+
+
 def _in_memory(found: objects.Object) -> Loaded:
     """Object code, linked to what it calls. Nothing is compiled: the engine's module is empty."""
     symbols.require(found.calls)
