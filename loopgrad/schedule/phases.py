@@ -39,6 +39,8 @@ def trees(lines: Sequence[Line], context: Context, whole: Collection[str]) -> It
 
     whole: tensors of which elements may be written that no line writes, as nobody reads them.
     """
+    if not lines:
+        return
     if len(lines) == 1 and lines[0].moments:
         yield from map(Tree, moments_of(lines[0], context))
         return
