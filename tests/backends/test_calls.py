@@ -226,11 +226,32 @@ def test_large_results_are_recycled() -> None:
     assert scale.call_known(x).ctypes.data == place
 
 
+def test_large_scratch_is_taken_for_the_length_of_a_call() -> None:
+    text = "f(x[N], int k[N]) -> s:\n    local t[N]\n    t[k[n]] += x[n]\n    s max= t[n]"
+    x, k = np.ones(1 << 18), np.arange(1 << 18)
+    most = kernel(text, x, k)
+    recycling.trim_memory()
+    assert most.call_known(x, k) == 1
+    idle = recycling.idle_bytes()
+    assert idle >= 2 << 20
+    for _ in range(5):
+        assert most.call_known(x, k) == 1
+        assert recycling.idle_bytes() == idle
+    held = recycling.take(idle)
+    assert most.call_known(x, k) == 1
+    assert recycling.idle_bytes() == idle
+    recycling.give(held)
+    assert most.call_known(x, k + 1) is None  # fails inside
+    assert recycling.idle_bytes() == 2 * idle
+    with pytest.raises(IndexError):
+        most(x, k + 1)
+
+
 def test_a_large_result_for_which_there_is_no_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     x = np.ones(1 << 17)
     scale = kernel(SCALE, x)
     entry = scale._shortcut._entries[1]
-    (maker,) = entry[7]
+    (maker,) = entry[8]
     assert maker.func is recycling.empty
 
     def refuse(size: int) -> Any:

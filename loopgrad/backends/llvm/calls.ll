@@ -27,7 +27,8 @@
 ;  14 bytes of that array
 ;  15 address of the number of threads that the user wants now
 ;  16 Exception
-;  17 the arguments
+;  17 a Python function that makes an array for scratch, 0 where scratch is the block's own
+;  18 the arguments
 
 declare i64 @loopgrad_python_PyList_Size(i64)
 declare i64 @loopgrad_python_PyList_GetItem(i64, i64)
@@ -82,12 +83,37 @@ PREPARE:
   %results = add i64 %a, %size
   %made = call i64 @make_results(i64 %block, i64 %given, i64 %results)
   %all = icmp eq i64 %made, %count
-  br i1 %all, label %RUN, label %UNDO
+  br i1 %all, label %SCRATCH, label %UNDO
+
+SCRATCH:
+  %own = call i64 @word(i64 %block, i64 7)
+  %maker = call i64 @word(i64 %block, i64 17)
+  %is.own = icmp eq i64 %maker, 0
+  br i1 %is.own, label %RUN, label %TAKE
+
+TAKE:
+  %memory = call i64 @made_by(i64 %block, i64 %maker)
+  %is.taken = icmp ne i64 %memory, 0
+  br i1 %is.taken, label %TAKEN, label %UNDO
+
+TAKEN:
+  %taken = call i64 @word(i64 %memory, i64 2)
+  br label %RUN
 
 RUN:
+  %scratch = phi i64 [ %own, %SCRATCH ], [ %taken, %TAKEN ]
+  %lent = phi i64 [ 0, %SCRATCH ], [ %memory, %TAKEN ]
   call void @set(i64 %r, i64 0, i64 0)
   call void @set(i64 %r, i64 1, i64 0)
-  %failed = call i32 @run(i64 %block, i64 %a, i64 %r)
+  %failed = call i32 @run(i64 %block, i64 %a, i64 %r, i64 %scratch)
+  %is.lent = icmp ne i64 %lent, 0
+  br i1 %is.lent, label %GIVE, label %HAS.RUN
+
+GIVE:
+  call void @loopgrad_python_Py_DecRef(i64 %lent)
+  br label %HAS.RUN
+
+HAS.RUN:
   %fine = icmp eq i32 %failed, 0
   br i1 %fine, label %ANSWER, label %UNDO
 
@@ -164,7 +190,7 @@ BEGIN:
   %same.arguments = and i1 %same.positional, %same.named
   %same = and i1 %same.arguments, %same.threads
   %count = add i64 %positional, %named
-  %start = add i64 %block, 136
+  %start = add i64 %block, 144
   br i1 %same, label %NEXT, label %NO
 
 NEXT:
@@ -294,7 +320,7 @@ WITH:
   %positional = call i64 @word(i64 %block, i64 0)
   %named = call i64 @word(i64 %block, i64 1)
   %count = add i64 %positional, %named
-  %start = add i64 %block, 136
+  %start = add i64 %block, 144
   br label %NEXT
 
 NEXT:
@@ -370,18 +396,23 @@ MAKE:
 
 FUNCTION:
   %function = call i64 @word(i64 %extents, i64 0)
-  %recycled = call i64 @loopgrad_python_PyObject_CallNoArgs(i64 %function)
+  %recycled = call i64 @made_by(i64 %block, i64 %function)
   br label %MAKES
 
 NUMPY:
   call void @loopgrad_python_Py_IncRef(i64 %dtype)
   %fresh = call i64 @loopgrad_python_PyArray_NewFromDescr(i64 %type, i64 %dtype, i32 %rank.short, i64 %extents, i64 0, i64 0, i32 0, i64 0)
-  br label %MAKES
+  %none = icmp eq i64 %fresh, 0
+  br i1 %none, label %CLEAR, label %MAKES
+
+CLEAR:
+  call void @clear(i64 %block)
+  br label %DONE
 
 MAKES:
   %new = phi i64 [ %recycled, %FUNCTION ], [ %fresh, %NUMPY ]
   %failed = icmp eq i64 %new, 0
-  br i1 %failed, label %CLEAR, label %MADE
+  br i1 %failed, label %DONE, label %MADE
 
 MADE:
   call void @set(i64 %results, i64 %i, i64 %new)
@@ -390,7 +421,28 @@ MADE:
   %result.after = add i64 %result, %width
   br label %NEXT
 
-CLEAR:
+DONE:
+  ret i64 %i
+}
+
+; What a Python function returns; 0 where it fails.
+define internal i64 @made_by(i64 %block, i64 %function) {
+BEGIN:
+  %made = call i64 @loopgrad_python_PyObject_CallNoArgs(i64 %function)
+  %failed = icmp eq i64 %made, 0
+  br i1 %failed, label %FAILED, label %DONE
+
+FAILED:
+  call void @clear(i64 %block)
+  br label %DONE
+
+DONE:
+  ret i64 %made
+}
+
+; Takes back an exception that the long way will raise again, with better words.
+define internal void @clear(i64 %block) {
+BEGIN:
   %ordinary = call i64 @word(i64 %block, i64 16)
   %matches = call i32 @loopgrad_python_PyErr_ExceptionMatches(i64 %ordinary)
   %is.ordinary = icmp ne i32 %matches, 0
@@ -401,7 +453,7 @@ FORGET:
   br label %DONE
 
 DONE:
-  ret i64 %i
+  ret void
 }
 
 define internal void @release(i64 %results, i64 %count) {
@@ -424,12 +476,11 @@ DONE:
 }
 
 ; Runs the compiled program, without the GIL where that is worth it.
-define internal i32 @run(i64 %block, i64 %arrays, i64 %record) {
+define internal i32 @run(i64 %block, i64 %arrays, i64 %record, i64 %scratch) {
 BEGIN:
   %code = call i64 @word(i64 %block, i64 4)
   %integers = call i64 @word(i64 %block, i64 5)
   %reals = call i64 @word(i64 %block, i64 6)
-  %scratch = call i64 @word(i64 %block, i64 7)
   %threads = call i64 @word(i64 %block, i64 8)
   %function = inttoptr i64 %code to i32 (i64, i64, i64, i64, i64, i64)*
   %releases = call i64 @word(i64 %block, i64 3)

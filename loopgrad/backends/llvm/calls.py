@@ -35,7 +35,7 @@ MOST_ENTRIES = 8  # the last learnt
 MOST_ARRAYS, MOST_RECORD = 64, 64
 
 SHORT = 20_000  # iterations; at most some ten microseconds
-HEAD = 17  # words of a block before its arguments
+HEAD = 18  # words of a block before its arguments
 ARRAY, FLOAT, INTEGER = 0, 1, 2
 
 _METH_FASTCALL, _METH_KEYWORDS = 0x80, 0x02
@@ -91,7 +91,7 @@ def _entry(
     fresh = [] if out >= 0 else results
     if len(layout.passed) > MOST_ARRAYS or layout.record_length > MOST_RECORD:
         return None
-    if prepared.scratch >= recycling.LEAST or not call.bound.small:
+    if not call.bound.small:  # then it has to be asked whether memory is there
         return None
     places = {name: place for place, name in enumerate(layout.passed)}
     described = [
@@ -102,7 +102,9 @@ def _entry(
         for i, (n, v) in enumerate(named.items())
     ]
     words = [word for argument in described for word in argument]
-    scratch = np.empty(prepared.scratch + recycling.ALIGNMENT, np.uint8)
+    taken = prepared.scratch >= recycling.LEAST
+    scratch = np.empty(0 if taken else prepared.scratch + recycling.ALIGNMENT, np.uint8)
+    take = partial(recycling.empty, (prepared.scratch,), scratch.dtype)
     integers, reals = (
         np.frombuffer(b or bytes(8), np.int64) for b in (prepared.integers, prepared.reals)
     )
@@ -124,6 +126,7 @@ def _entry(
         results[0].nbytes if out >= 0 else 0,
         thread_count.address(),
         id(Exception),
+        id(take) if taken else 0,
     ]
     makers = [_maker_of(r) for r in fresh]
     tail = [word for r, maker in zip(fresh, makers, strict=True) for word in _result(r, maker)]
@@ -131,7 +134,7 @@ def _entry(
     # What the block points at lives as long as the entry.
     values = [v for v in named.values() if type(v) in (int, float)]
     dtypes = [a.dtype for a in (*arguments, *named.values(), *results) if type(a) is np.ndarray]
-    owned = (integers, reals, scratch, prepared, makers, dtypes, values)
+    owned = (integers, reals, scratch, take, prepared, makers, dtypes, values)
     return (block, call.bound, tuple(named), *owned)
 
 
