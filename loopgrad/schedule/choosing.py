@@ -6,12 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from math import prod
 
 from loopgrad.ir import walk
-from loopgrad.ir.nodes import Constant, Expression, Number, Reduction
+from loopgrad.ir.nodes import Reduction
 from loopgrad.schedule.costs import cost
-from loopgrad.schedule.lines import Access, Line
-
-# What an extent that is not known before a call counts as, and a constant with a default.
-USUAL, SMALL = 64, 4
+from loopgrad.schedule.lines import SMALL, Access, Line
 
 # How much longer an operation takes outside of lanes.
 LANES = 16
@@ -19,20 +16,12 @@ LANES = 16
 
 def weight(line: Line) -> int:
     """How many times the line runs, at the usual extents."""
-    return iterations(line, line.indices)
+    return line.weight
 
 
 def iterations(line: Line, indices: Iterable[str]) -> int:
-    return prod(_length(*line.bounds[index]) for index in indices if index in line.bounds)
-
-
-def _length(lower: Expression, upper: Expression) -> int:
-    match lower, upper:
-        case Number(int(low)), Number(int(high)):
-            return max(high - low, 1)
-        case _, Constant():
-            return SMALL
-    return USUAL
+    lengths = line.lengths
+    return prod([lengths[index] for index in indices if index in lengths])
 
 
 # ------------------------------------------------------------------------------------- threads
@@ -124,7 +113,7 @@ def vector_index(
 
 def _filling(lines: Sequence[Line], index: str) -> float:
     """Which share of the lanes has something to do; next to nothing where few ever have."""
-    length = next(_length(*x.bounds[index]) for x in lines if index in x.indices)
+    length = next(x.lengths[index] for x in lines if index in x.indices)
     return min(1.0, length / LANES) if 2 * length >= LANES else 0.05
 
 
@@ -197,7 +186,7 @@ def _runs_inside(lines: Sequence[Line], index: str, vector: str) -> bool:
 
 def _is_short(line: Line, index: str) -> bool:
     """Does it take few values: a constant's, or those within a block where it begins?"""
-    if _length(*line.bounds[index]) <= SMALL:
+    if line.lengths[index] <= SMALL:
         return True
     return any(i.endswith(".from") for i in walk.indices_of(line.bounds[index][0]))
 

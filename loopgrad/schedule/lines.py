@@ -5,10 +5,24 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import prod
 
 from loopgrad.analysis.facts import TensorFacts
 from loopgrad.ir import walk
-from loopgrad.ir.nodes import Accumulate, Apply, Expression, Index, Number, Range, Read, Reduction
+from loopgrad.ir.nodes import (
+    Accumulate,
+    Apply,
+    Constant,
+    Expression,
+    Index,
+    Number,
+    Range,
+    Read,
+    Reduction,
+)
+
+# What an extent that is not known before a call counts as, and a constant with a default.
+USUAL, SMALL = 64, 4
 
 Tensors = Mapping[str, TensorFacts]
 Bounds = tuple[Expression, Expression]
@@ -111,6 +125,16 @@ class Line:
         return {r.index: bounds_of(r) for r in self.statement.ranges}
 
     @cached_property
+    def lengths(self) -> Mapping[str, int]:
+        """How many values each index takes, at the usual extents."""
+        return {index: _length(*bounds) for index, bounds in self.bounds.items()}
+
+    @cached_property
+    def weight(self) -> int:
+        """How many times it runs, at the usual extents."""
+        return prod(self.lengths.values())
+
+    @cached_property
     def bound_by(self) -> Mapping[str, frozenset[str]]:
         """For each index, those that its bounds hang on."""
         pairs = self.bounds.items()
@@ -120,6 +144,15 @@ class Line:
     def bounding(self) -> frozenset[str]:
         """The indices that another's bounds hang on."""
         return frozenset().union(*self.bound_by.values())
+
+
+def _length(lower: Expression, upper: Expression) -> int:
+    match lower, upper:
+        case Number(int(low)), Number(int(high)):
+            return max(high - low, 1)
+        case _, Constant():
+            return SMALL
+    return USUAL
 
 
 def bounds_of(r: Range) -> Bounds:
