@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from loopgrad.schedule.blocking import within_block
 from loopgrad.schedule.choosing import may_share, parallel_index, vector_index
@@ -105,4 +105,17 @@ def _shared(lines: Sequence[Line], index: str, context: Context, whole: Collecti
         body = nesting.nest([within_block(x, index) for x in lines], ())
         return Tree((Blocks(index, lower, upper, None, body, Mark.PARALLEL),), copied)
     body = nesting.nest(lines, (index,))
+    match body:
+        case (Over(mark=Mark.SEQUENTIAL) as inner,) if _in_pairs(lines, inner, copied):
+            body = (replace(inner, mark=Mark.PARALLEL),)
     return Tree((Over(index, lower, upper, body, Mark.PARALLEL),), copied)
+
+
+def _in_pairs(lines: Sequence[Line], inner: Over, copied: Container[str]) -> bool:
+    """May threads take pairs of both indices: do these have elements of their own as well?"""
+    if any(line.bound_by.get(inner.index) for line in lines):
+        return False
+    return all(
+        line.written.tensor in copied or line.written.axis_of(inner.index) is not None
+        for line in lines
+    )

@@ -26,6 +26,7 @@ class Mark(Enum):
     """How a loop's iterations run; the value is the word that `explain` prints.
 
     PARALLEL: each thread takes a contiguous part of them, the same for the same number of threads.
+        Where the body is nothing but another such loop, of the pairs of both indices.
     VECTOR: several at once, one in each lane of a register; the last ones under a mask.
     """
 
@@ -199,6 +200,14 @@ def steps(nodes: tuple[Node, ...]) -> Iterator[Step | Product]:
                 yield node
             case Over() | Blocks():
                 yield from steps(node.body)
+
+
+def collapsed(loop: Over) -> Over | None:
+    """The second of two parallel loops of which threads take pairs."""
+    match loop:
+        case Over(_, _, _, (Over(mark=Mark.PARALLEL) as inner,), Mark.PARALLEL):
+            return inner
+    return None
 
 
 def is_parallel(phase: Fused) -> bool:

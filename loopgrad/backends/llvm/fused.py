@@ -26,7 +26,17 @@ from loopgrad.backends.llvm.trees import Trees
 from loopgrad.backends.llvm.vectors import Vectors
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Accumulate, Expression, Extent, Number, Read, Reduction
-from loopgrad.schedule.tree import Blocks, Buffer, Fused, Mark, Over, Scope, Step, steps
+from loopgrad.schedule.tree import (
+    Blocks,
+    Buffer,
+    Fused,
+    Mark,
+    Over,
+    Scope,
+    Step,
+    collapsed,
+    steps,
+)
 
 PARALLEL = "loopgrad_parallel"
 
@@ -298,6 +308,10 @@ def _threads(phase: Fused, values: EntryFrame) -> str:
         return threads
     lower, upper = values.value(loop.lower), values.value(loop.upper)
     count = body.value(f"sub i64 {upper}, {lower}")
+    inner = collapsed(loop) if isinstance(loop, Over) else None
+    if inner is not None:
+        width = body.value(f"sub i64 {values.value(inner.upper)}, {values.value(inner.lower)}")
+        count = body.value(f"mul i64 {count}, {width}")
     if isinstance(loop, Blocks) and loop.size is not None:
         count = body.value(f"add i64 {count}, {loop.size - 1}")
         count = body.value(f"sdiv i64 {count}, {loop.size}")

@@ -31,6 +31,7 @@ from loopgrad.schedule.tree import (
     Step,
     block_from,
     block_to,
+    collapsed,
     steps,
 )
 
@@ -222,6 +223,10 @@ class Trees:
     # -------------------------------------------------------------------------------------- loops
 
     def _over(self, loop: Over) -> None:
+        inner = collapsed(loop)
+        if inner is not None:
+            self._pairs(loop, inner)
+            return
         lower, upper = self._bound(loop.lower), self._bound(loop.upper)
         if loop.mark is Mark.PARALLEL:
             lower, upper = self._part(lower, upper)
@@ -231,6 +236,35 @@ class Trees:
             self._scalar(loop, lower, upper)
         else:
             self._ragged(loop, lower, upper)
+
+    def _pairs(self, outer: Over, inner: Over) -> None:
+        """The thread's part of the pairs of two indices."""
+        (above, height), (left, width) = map(self._begin_and_count, (outer, inner))
+        count = Value(self.body.value(f"mul i64 {height}, {width}"), INT)
+        first, last = self._part(self.vectors.whole.literal(0), count)
+
+        def once(number: str) -> None:
+            row = self.body.value(f"udiv i64 {number}, {width}")
+            column = self.body.value(f"urem i64 {number}, {width}")
+            places = {
+                outer.index: self._position(outer, self._sum(above, row)),
+                inner.index: self._position(inner, self._sum(left, column)),
+            }
+            with self._with(**places):
+                self.nodes(inner.body)
+
+        runs = self.body.value(f"icmp slt i64 {first.text}, {last.text}")
+        where(self.body, runs, lambda: counted(self.body, first.text, last.text, 1, once))
+
+    def _begin_and_count(self, loop: Over) -> tuple[str, str]:
+        """The first value of the index, and how many there are."""
+        lower, upper = self._bound(loop.lower), self._bound(loop.upper)
+        count = self.body.value(f"sub nsw i64 {upper.text}, {lower.text}")
+        some = self.body.value(f"icmp sgt i64 {count}, 0")
+        return lower.text, self.body.select(some, I64, count, "0")
+
+    def _sum(self, one: str, other: str) -> str:
+        return self.body.value(f"add nsw i64 {one}, {other}")
 
     def _bound(self, bound: Expression) -> Value:
         return self.vectors.whole.limited(self.vectors.integer(bound), INDEX_BITS)
