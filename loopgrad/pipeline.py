@@ -27,6 +27,8 @@ from loopgrad.diagnostics import ProgramWarning, listing, render, suggestion
 from loopgrad.frontend.unfold import unfold
 from loopgrad.ir.memo import is_final, once_per_program
 from loopgrad.ir.nodes import Program
+from loopgrad.schedule.choices import choices_of
+from loopgrad.schedule.default import optimized
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,9 @@ def _callers_level() -> int:
     return level
 
 
-def compile(program: Program | str, backend: str = "llvm", optimize: bool = True) -> Kernel:
+def compile(
+    program: Program | str, backend: str = "llvm", optimize: bool = True, schedule: str = ""
+) -> Kernel:
     """The program as a function of NumPy arrays; see `Kernel` for its arguments and results.
 
     backend: "llvm" compiles to machine code, once for an element type, when first called;
@@ -92,9 +96,14 @@ def compile(program: Program | str, backend: str = "llvm", optimize: bool = True
     optimize: False runs the literal loops, in their order. True runs a form of them that neither
         overflows nor cancels, where there is one (`loopgrad.stable.stabilize` shows it). "interpret"
         is always literal.
+    schedule: what to do otherwise than the compiler would, in words with commas between them, of
+        optimised compiled code: `parallel INDEX`, `vector INDEX`, `rows N` (of a product at a time),
+        `no fusion`, `no products`, `no sharing`. `loopgrad explain` shows the indices and what comes of it
+        (docs/compiler.md).
 
     The kernel is kept with the program, so that asking again costs nothing. Raises ProgramError for
-    a program that breaks a rule, ValueError for a backend there is none of.
+    a program that breaks a rule, ValueError for a backend there is none of, and for a choice of
+    schedule that there is none of.
 
     >>> import loopgrad as lg
     >>> lg.compile("double(x[N]) -> y[N]:\\n    y[n] = 2 * x[n]", backend="interpret")([1.0, 2.0])
@@ -105,13 +114,19 @@ def compile(program: Program | str, backend: str = "llvm", optimize: bool = True
         meant = suggestion(backend, BACKENDS)
         hint = f"did you mean {meant!r}?" if meant else f"there are {listing(list(BACKENDS))}"
         raise ValueError(f"no backend {backend!r}; {hint}")
-    kernels: dict[tuple[str, bool], Kernel] = program.__dict__.setdefault("_kernels", {})
-    key = (backend, bool(optimize))
+    if schedule and not (optimize and backend == "llvm"):
+        raise ValueError("a schedule is of optimised compiled code; literal loops have none")
+    kernels: dict[tuple[str, bool, str], Kernel] = program.__dict__.setdefault("_kernels", {})
+    key = (backend, bool(optimize), schedule)
     with BUILDING:
         if key not in kernels:
             verify(program, warn=False)
             runs = stable(program) if optimize and backend != "interpret" else program
-            kernels[key] = _kernel(infer(runs), runs, backend, bool(optimize))
+            if schedule:
+                optimized(
+                    infer(runs), validate(runs), choices_of(schedule)
+                )  # or says what is wrong
+            kernels[key] = _kernel(infer(runs), runs, backend, bool(optimize), schedule)
         return kernels[key]
 
 
@@ -153,8 +168,10 @@ def compile_returning(program: Program, results: Sequence[str], extra: Sequence[
     return _kernel(replace(facts, tensors=tensors), widened, "llvm", True)
 
 
-def _kernel(facts: Facts, program: Program, backend: str, optimize: bool) -> Kernel:
-    task = Task(facts, validate(program), optimize)
+def _kernel(
+    facts: Facts, program: Program, backend: str, optimize: bool, schedule: str = ""
+) -> Kernel:
+    task = Task(facts, validate(program), optimize, schedule)
     return Kernel(task, cast(Backend, importlib.import_module(BACKENDS[backend])).prepare(task))
 
 

@@ -28,12 +28,14 @@ from loopgrad.ir.nodes import Program
 class Task:
     """What a backend gets to make a runner of, once for a program.
 
-    `optimize` is False where the literal loops, in their order, have to be run.
+    `optimize` is False where the literal loops, in their order, have to be run. `schedule` is what
+    the user has chosen of how else they run (`schedule/choices.py`).
     """
 
     facts: Facts
     safety: Safety
     optimize: bool
+    schedule: str = ""
 
 
 @dataclass

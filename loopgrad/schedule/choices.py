@@ -64,8 +64,8 @@ def _chosen(found: Choices, phrase: str) -> Choices:
 
 
 def _wrong(word: str, phrase: str) -> str:
-    forms = [f"`{w} INDEX`" for w in INDICES] + [f"`{w} N`" for w in NUMBERS]
-    forms += [f"`no {w}`" for w in SWITCHES]
+    forms = [f"{w} INDEX" for w in INDICES] + [f"{w} N" for w in NUMBERS]
+    forms += [f"no {w}" for w in SWITCHES]
     known = [*INDICES, *NUMBERS, "no", *SWITCHES]
     meant = suggestion(word, known)
     hint = f"; did you mean `{meant}`?" if meant and meant != word else ""

@@ -176,12 +176,16 @@ def _emit(task: Task, layout: Layout) -> tuple[str, Passes]:
     """The text, and the passes for it; `layout` is filled with the places that may fail."""
     from loopgrad.backends.llvm import emit, engine, passes
     from loopgrad.schedule import default
+    from loopgrad.schedule.choices import choices_of
     from loopgrad.schedule.tree import Fused
 
     variant = layout.variant
     plain = variant.checked or variant.wide or variant.literal or not task.optimize
-    schedule = default.literal if plain else default.optimized
-    scheduled = schedule(task.facts, task.safety)
+    facts, safety = task.facts, task.safety
+    if plain:
+        scheduled = default.literal(facts, safety)
+    else:
+        scheduled = default.optimized(facts, safety, choices_of(task.schedule))
     explicit = all(isinstance(phase, Fused) for phase in scheduled.phases)
     text = emit.emit(scheduled, layout, engine.new_module(variant.real))
     return text, passes.EXPLICIT if explicit else passes.LITERAL

@@ -48,5 +48,9 @@ def key_of(task: Task, variant: Variant) -> str:
     assumed = sorted(safety.tracked), sorted(safety.positive)
     rest = (tensors, facts.extents, constants, proved, assumed)
     return keys.key(
-        objects.environment(), KIND, repr((variant, task.optimize)), show(facts.program), repr(rest)
+        objects.environment(),
+        KIND,
+        repr((variant, task.optimize, task.schedule)),
+        show(facts.program),
+        repr(rest),
     )

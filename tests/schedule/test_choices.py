@@ -1,0 +1,81 @@
+"""What a user may choose of a schedule, and what is refused."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+import loopgrad as lg
+from loopgrad.analysis.infer import infer
+from loopgrad.analysis.validity import validate
+from loopgrad.schedule.choices import choices_of
+from loopgrad.schedule.default import optimized
+from loopgrad.schedule.show import show
+
+TEXT = """f(x[B,J], W[K,J]) -> p[B,K]:
+    for b, j:     y[b,j] += tanh(x[b,j])
+    for b, k, j:  p[b,k] += W[k,j] * y[b,j]"""
+
+
+def shown(words: str) -> str:
+    program = lg.program(TEXT)
+    return show(optimized(infer(program), validate(program), choices_of(words)))
+
+
+def test_the_default() -> None:
+    assert shown("").splitlines()[0] == "for b < B in blocks parallel:"
+
+
+def test_an_index_over_threads() -> None:
+    assert shown("parallel j, no products").splitlines()[0].startswith("for j < J")
+
+
+def test_an_index_over_lanes() -> None:
+    assert "for k < K vector" in shown("vector k, no products")
+
+
+def test_rows_of_a_product() -> None:
+    assert "in blocks of 96" in shown("rows 96")
+
+
+def test_without_products() -> None:
+    assert "product" not in shown("no products")
+
+
+def test_without_fusion() -> None:
+    assert shown("no fusion").count("parallel") > shown("").count("parallel")
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["parallel b", "parallel j", "vector b, no products", "rows 1", "no fusion", "no sharing"],
+)
+def test_values_are_the_same(words: str) -> None:
+    program = lg.program(TEXT)
+    x, w = np.random.default_rng(0).normal(size=(2, 5, 4))
+    got = lg.compile(program, schedule=words)(x, w)
+    np.testing.assert_allclose(got, np.tanh(x) @ w.T, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("fast", "`fast` is no choice; there are `parallel INDEX`"),
+        ("paralel b", "did you mean `parallel`?"),
+        ("rows 0", "`rows 0` is no choice"),
+        ("rows many", "`rows many` is no choice"),
+        ("no magic", "`no magic` is no choice"),
+        ("parallel z", "`parallel z`: there are loops over `b`, `j` and `k`"),
+        ("vector z", "`vector z`: there are loops over `b`, `j` and `k`"),
+    ],
+)
+def test_what_is_no_choice(words: str, message: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(message)):
+        lg.compile(lg.program(TEXT), schedule=words)
+
+
+def test_literal_loops_have_no_schedule() -> None:
+    with pytest.raises(ValueError, match="literal loops have none"):
+        lg.compile(lg.program(TEXT), optimize=False, schedule="no fusion")
