@@ -236,7 +236,11 @@ kept, place = double(x), double(x).ctypes.data
 
 def run(code: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", PROCESS + code], capture_output=True, text=True, check=True
+        # Newer versions of Python warn of a fork beside other threads.
+        [sys.executable, "-W", "ignore", "-c", PROCESS + code],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert done.stderr == ""
     return done.stdout
