@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from loopgrad.analysis.facts import Facts
 from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
+from loopgrad.backends import recycling
 from loopgrad.backends.binding import Arguments
 from loopgrad.backends.kernel import Kernel
 from loopgrad.cache.answers import kept
@@ -207,7 +208,9 @@ class Reverse:
         """
         arrays = [*self.shared(found)]
         for i in self._frozen:
-            arrays[i] = arrays[i].copy()
+            array = arrays[i]
+            large = array.nbytes >= recycling.LEAST
+            arrays[i] = recycling.copy(array, array.dtype) if large else array.copy()
         return arrays
 
     def gradients(

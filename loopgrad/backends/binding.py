@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loopgrad.analysis.facts import Facts, Safety
-from loopgrad.backends import memory
+from loopgrad.backends import memory, recycling
 from loopgrad.backends.shapes import Shape, Shapes, count, label, short
 from loopgrad.diagnostics import listing, suggestion
 from loopgrad.ir.nodes import Default, Input, Size
@@ -220,7 +220,7 @@ class Binder:
             {i.name: array.shape},
             {i.name: wanted.itemsize},
         )
-        return array.astype(wanted, order="C")
+        return recycling.copy(array, wanted)
 
     def _array(self, i: Input, value: Any) -> NDArray[Any]:
         """The argument as an array of a type that its kind allows; not yet converted to it."""

@@ -182,6 +182,15 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     return np.asarray(Lease(take(size), shape, dtype))
 
 
+def copy(array: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """A copy in C order, of that type, in recycled memory where it is large."""
+    if dtype.itemsize * array.size < LEAST:
+        return array.astype(dtype, order="C")
+    made = empty(array.shape, dtype)
+    np.copyto(made, array, casting="unsafe")
+    return made
+
+
 # -------------------------------------------------------------------------------------- scratch
 
 

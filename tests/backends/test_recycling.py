@@ -64,6 +64,16 @@ def test_arrays_are_like_those_of_numpy(dtype: str) -> None:
         assert (array == 7).all()
 
 
+@pytest.mark.parametrize("size", [10, 1 << 18])
+def test_copies_are_of_a_type_and_in_order(size: int) -> None:
+    array = np.arange(2 * size).reshape(2, size).T[::-1]
+    made = recycling.copy(array, np.dtype(np.float32))
+    assert made.flags.carray
+    assert made.dtype == np.float32
+    np.testing.assert_array_equal(made, array.astype(np.float32))
+    assert not np.may_share_memory(recycling.copy(made, made.dtype), made)
+
+
 def test_blocks_of_sizes_that_vary_a_little_are_used_again() -> None:
     first = recycling.take(10_100_000)
     recycling.give(first)
