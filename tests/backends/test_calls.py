@@ -50,6 +50,30 @@ def test_this_python_is_one_that_quick_calls_are_made_for() -> None:
     assert sys.implementation.name == "cpython"
 
 
+def test_a_python_with_other_objects_goes_the_long_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(calls, "available", lambda: False)
+    scale, x = lg.compile(lg.program(SCALE.replace("scale", "never"))), np.arange(3.0)
+    for _ in range(4):
+        assert scale(x).tolist() == [0, 2, 4]
+        assert scale(x, out=np.empty(3)).tolist() == [0, 2, 4]
+    assert scale.call_known(x) is None
+    assert scale._shortcut is None
+
+
+@pytest.mark.parametrize(
+    ("what", "answer"),
+    [
+        ("FUNCTIONS", ["PyList_Size", "PyNone_Such"]),
+        ("_floats_are_where_they_should_be", lambda: False),
+        ("_is_laid_out", lambda array: array.ndim != 2),
+        ("_makes_arrays", lambda: False),
+    ],
+)
+def test_what_differs_is_noticed(what: str, answer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(python_api, what, answer)
+    assert not python_api.fits.__wrapped__()
+
+
 def arguments(dtype: Any = np.float32) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     random = np.random.default_rng(3)
     x, w = random.normal(size=(4, 3)).astype(dtype), random.normal(size=3).astype(dtype)
