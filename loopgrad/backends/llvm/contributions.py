@@ -135,17 +135,19 @@ class Contributions:
         else:
             place = vectors.place(target)
             lanes = vectors.lanes_of(place)
+        held: Value | None = None
         if lanes < around.lanes:
             self._update_for_all(statement, place, value, first)
         elif lanes > 1 and self._may_collide(store, place, statement):
             self._lane_by_lane(statement, place, value, first)
         else:
-            self._update_at(statement, place, lanes, value, first)
+            held = self._update_at(statement, place, lanes, value, first)
+        vectors.wrote(target, None if store.register else held)
 
     def _update_at(
         self, statement: Accumulate, place: Place, lanes: int, value: Value, first: bool
-    ) -> None:
-        """The element, or an element of its own for each lane."""
+    ) -> Value:
+        """The element, or an element of its own for each lane; what it then holds."""
         vectors = self.vectors
         store = self.frame.storage(statement.target.tensor)
         mask = vectors.around.mask if lanes > 1 else None
@@ -159,7 +161,8 @@ class Contributions:
                 text = accesses.load(self.body, place, lanes, mask)
                 before = Value(text, store.facts.element, lanes, 63)
             value = self._taken_in(statement, before, value, first)
-        text = vectors.widened(value, lanes).text
+        value = vectors.widened(value, lanes)
+        text = value.text
         if store.register:
             if mask != vectors.around.tail and lanes > 1 and not first:
                 old = self.body.load(vector(store.kind, lanes), place.pointer)
@@ -170,6 +173,7 @@ class Contributions:
             self.body.store(store.kind, text, place.pointer)
         else:
             accesses.store(self.body, place, text, lanes, mask)
+        return value
 
     def _taken_in(self, statement: Accumulate, before: Value, value: Value, first: bool) -> Value:
         # The identity and x: x, but for sums, where -0.0 becomes 0.0.

@@ -8,12 +8,13 @@ element stays in registers, one for each copy (and lane), and is put together be
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 
 from loopgrad.backends.llvm.accesses import positions, splat
 from loopgrad.backends.llvm.contributions import COUNT_BITS, Contributions, joining
 from loopgrad.backends.llvm.frame import Frame, Value
+from loopgrad.backends.llvm.invariants import hoisted, written_in
 from loopgrad.backends.llvm.product_loops import as_loops
 from loopgrad.backends.llvm.repeat import counted, where
 from loopgrad.backends.llvm.text import I64, vector
@@ -77,6 +78,13 @@ class Trees:
                 case Pack():
                     pass  # of use to the micro-kernel alone
 
+    def _where(self, condition: str, write: Callable[[], None]) -> None:
+        def scoped() -> None:
+            with self.vectors.scope():
+                write()
+
+        where(self.body, condition, scoped)
+
     def _product(self, product: Product) -> None:
         self.nodes((as_loops(product),))
 
@@ -96,11 +104,11 @@ class Trees:
                 with vectors.masked(holds):
                     self._contribute(step)
             else:
-                where(self.body, holds.text, lambda: self._contribute(step))
+                self._where(holds.text, lambda: self._contribute(step))
                 if starts:
                     start = self.contributions.start(statement)
                     missed = vectors.negated(holds).text
-                    where(self.body, missed, lambda: self._set_inside(step, start))
+                    self._where(missed, lambda: self._set_inside(step, start))
 
     @contextmanager
     def _checking(self, step: Step) -> Iterator[None]:
@@ -141,7 +149,7 @@ class Trees:
             with vectors.masked(inside):
                 write()
         else:
-            where(self.body, inside.text, write)
+            self._where(inside.text, write)
 
     # -------------------------------------------------------------------------------- accumulators
 
@@ -286,6 +294,12 @@ class Trees:
         yield
         self.vectors.indices = outer
 
+    def _repeated(self, loop: Over | Blocks) -> AbstractContextManager[None]:
+        """The body of a loop: it may have run before, for another value of the index."""
+        names = (loop.index, block_from(loop.index).name, block_to(loop.index).name)
+        own = names[:1] if isinstance(loop, Over) else names
+        return self.vectors.scope(written_in(loop.body), own)
+
     def _run(
         self,
         loop: Over,
@@ -306,14 +320,15 @@ class Trees:
                         self._finish(accumulator, True)
 
             runs = self.body.value(f"icmp slt i64 {lower.text}, {upper.text}")
-            where(self.body, runs, run)
+            self._where(runs, run)
             if always:  # over nothing, too
                 for accumulator in accumulators:
                     self._finish(accumulator, False)
 
     def _scalar(self, loop: Over, lower: Value, upper: Value) -> None:
         def once(index: str) -> None:
-            with self._with(**{loop.index: self._position(loop, index)}):
+            own = {loop.index: self._position(loop, index)}
+            with self._with(**own), self._repeated(loop):
                 self.nodes(loop.body)
 
         def write() -> None:
@@ -338,7 +353,8 @@ class Trees:
         last = self.contributions.across(Reduction.MAXIMUM, most)
 
         def once(index: str) -> None:
-            with self._with(**{loop.index: self._position(loop, index)}):
+            own = {loop.index: self._position(loop, index)}
+            with self._with(**own), self._repeated(loop):
                 each = vectors.widened(Value(index, INT), lanes)
                 above = self.body.value(f"icmp sge {vector(I64, lanes)} {each.text}, {low.text}")
                 below = self.body.value(f"icmp slt {vector(I64, lanes)} {each.text}, {high.text}")
@@ -374,6 +390,10 @@ class Trees:
             self._lanes(loop, Around(loop.index, lanes, index, tail=mask, mask=mask))
 
         def write() -> None:
+            with hoisted(self.vectors, loop, lower, upper):
+                both()
+
+        def both() -> None:
             count = self.body.value(f"sub nsw i64 {upper.text}, {lower.text}")
             full = self.body.value(f"and i64 {count}, {-copies * lanes}")
             middle = self.body.value(f"add nsw i64 {lower.text}, {full}")
@@ -384,7 +404,7 @@ class Trees:
 
     def _while_any(self, lower: str, upper: str, step: int, write: Callable[[str], None]) -> None:
         some = self.body.value(f"icmp slt i64 {lower}, {upper}")
-        where(self.body, some, lambda: counted(self.body, lower, upper, step, write))
+        self._where(some, lambda: counted(self.body, lower, upper, step, write))
 
     def _lanes(self, loop: Over, around: Around) -> None:
         """A copy of the body of a vector loop."""
@@ -392,7 +412,8 @@ class Trees:
         first = splat(self.body, I64, around.first, around.lanes)
         each = self.body.value(f"add nsw {wide} {first}, {positions(around.lanes)}")
         vectors.around = replace(around, each=each)
-        with self._with(**{loop.index: self._position(loop, around.first)}):
+        own = {loop.index: self._position(loop, around.first)}
+        with self._with(**own), self._repeated(loop):
             self.nodes(loop.body)
         vectors.around = Around()
 
@@ -419,7 +440,7 @@ class Trees:
             if parallel:
                 lower, upper = self._part(lower, upper)
             runs = self.body.value(f"icmp slt i64 {lower.text}, {upper.text}")
-            where(self.body, runs, lambda: self._block(blocks, lower.text, upper.text))
+            self._where(runs, lambda: self._block(blocks, lower.text, upper.text))
             return
         size = str(blocks.size)
         count = self.body.value(f"sub nsw i64 {upper.text}, {lower.text}")
@@ -439,7 +460,7 @@ class Trees:
             self._block(blocks, begin, self.body.select(over, I64, upper.text, end))
 
         runs = self.body.value(f"icmp slt i64 {first.text}, {last.text}")
-        where(self.body, runs, lambda: counted(self.body, first.text, last.text, 1, once))
+        self._where(runs, lambda: counted(self.body, first.text, last.text, 1, once))
 
     def _block(self, blocks: Blocks, begin: str, end: str) -> None:
         bounds = self._whole(blocks)
@@ -447,7 +468,7 @@ class Trees:
             block_from(blocks.index).name: Position(begin, *bounds),
             block_to(blocks.index).name: Position(end, *bounds),
         }
-        with self._with(**ends):
+        with self._with(**ends), self._repeated(blocks):
             self.nodes(blocks.body)
 
 

@@ -6,7 +6,7 @@ gives up (`Frame.leave_where`): the literal code then finds and raises it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import assert_never
@@ -81,6 +81,10 @@ class Vectors:
         self.around = Around()
         self.registers: dict[tuple[str, int], str] = {}
         self.unproved: frozenset[Read] = frozenset()  # of the step at hand
+        self.checked: frozenset[tuple[Read, int]] = frozenset()  # axes, for the whole loop
+        self.rows: dict[Read, tuple[str, int]] = {}  # places at index 0, strides
+        self.known: dict[Expression, Value] = {}
+        self._writes: list[str] = []  # tensors, in order
         self.whole = Whole(self)
         self._first_lane = False
 
@@ -148,6 +152,10 @@ class Vectors:
     # ---------------------------------------------------------------------------------- lowering
 
     def lower(self, expression: Expression) -> Value:
+        if isinstance(expression, Read | Apply | Compare | Conditional):
+            found = self.known.get(expression)
+            if found is not None and not (self._first_lane and found.lanes > 1):
+                return found
         match expression:
             case Number(int(value)):
                 return self.whole.literal(value)
@@ -191,6 +199,28 @@ class Vectors:
         slot = self.frame.slot(extent)
         return self.integer(extent).text if slot is None else self.frame.integer(slot)
 
+    # ------------------------------------------------------------------------------ what is known
+
+    @contextmanager
+    def scope(self, without: Collection[str] = (), indices: Collection[str] = ()) -> Iterator[None]:
+        """Code that need not run where the code behind it does, or that runs again and again.
+
+        What becomes known inside is forgotten. Inside, nothing is known of what reads the tensors
+        `without`, or has the indices.
+        """
+        before, start = self.known, len(self._writes)
+        known = _not_reading(before, without)
+        self.known = {e: v for e, v in known.items() if walk.indices_of(e).isdisjoint(indices)}
+        yield
+        self.known = _not_reading(before, set(self._writes[start:]))
+
+    def wrote(self, target: Read, value: Value | None) -> None:
+        """An element has changed; `value` is what it holds now, where that is worth remembering."""
+        self._writes.append(target.tensor)
+        self.known = _not_reading(self.known, {target.tensor})
+        if value is not None:
+            self.known[target] = value
+
     # --------------------------------------------------------------------------------- varying
 
     def varies(self, expression: Expression) -> bool:
@@ -225,9 +255,13 @@ class Vectors:
             case ElementType.BOOL:
                 zero = splat(self.body, "i8", "0", lanes)
                 kind = vector("i8", lanes)
-                return Value(self.body.value(f"icmp ne {kind} {text}, {zero}"), BOOL, lanes)
+                text = self.body.value(f"icmp ne {kind} {text}, {zero}")
+                value = Value(text, BOOL, lanes)
             case element:
-                return Value(text, element, lanes, 63)
+                value = Value(text, element, lanes, 63)
+        if not store.register:
+            self.known[read] = value
+        return value
 
     def _somewhere(self, place: Place) -> Place:
         """The place, where some lane reaches the code; else one that is there for certain."""
@@ -255,8 +289,12 @@ class Vectors:
         if read not in self.unproved:
             return
         extents = self.frame.tensors[read.tensor].extents
-        for subscript, extent in zip(read.subscripts, extents, strict=True):
-            self.require(self._is_below(self.integer(subscript), self.extent(extent)))
+        for axis, (subscript, extent) in enumerate(zip(read.subscripts, extents, strict=True)):
+            if (read, axis) not in self.checked and not self._covers(subscript, extent):
+                self.require(self.is_below(subscript, extent))
+
+    def is_below(self, subscript: Expression, extent: Expression) -> Value:
+        return self._is_below(self.integer(subscript), self.extent(extent))
 
     def _is_below(self, value: Value, extent: str) -> Value:
         # Unsigned: a negative subscript counts as a huge one.
@@ -277,15 +315,22 @@ class Vectors:
         """Is it in range wherever its indices are, whatever a condition says?"""
         extents = self.frame.tensors[read.tensor].extents
         for subscript, extent in zip(read.subscripts, extents, strict=True):
-            if not isinstance(subscript, Index):
-                return False
-            position = self.indices[subscript.name]
-            if position.lower != walk.ZERO or position.upper != extent:
+            if not self._covers(subscript, extent):
                 return False
         return True
 
+    def _covers(self, subscript: Expression, extent: Expression) -> bool:
+        """Is it an index that runs over the axis?"""
+        if not isinstance(subscript, Index):
+            return False
+        position = self.indices[subscript.name]
+        return position.lower == walk.ZERO and position.upper == extent
+
     def place(self, read: Read) -> Place:
         """Where the element lies, or those of all lanes."""
+        row = self.rows.get(read)
+        if row is not None:
+            return self._on_row(read, *row)
         store, index = self.frame.storage(read.tensor), self.around.index
         pointer = self.frame.pointer(read.tensor)
         subscripts = [self._within(read, axis.position, axis.origin) for axis in store.axes]
@@ -299,11 +344,23 @@ class Vectors:
         if len(known) < len(coefficients):
             offset = self.widened(self._offset(store, subscripts), self.around.lanes)
             return Place(store.kind, pointer, 0, offset.text)
-        with self._at_first_lane():
+        with self.at_first_lane():
             offset = self._offset(store, subscripts)
             stride = self._stride(store, known)
         first = accesses.behind(self.body, store.kind, pointer, offset.text)
         return Place(store.kind, first, stride)
+
+    def offset(self, read: Read) -> str:
+        """How far behind its tensor's first element it lies, outside of vector loops."""
+        store = self.frame.storage(read.tensor)
+        subscripts = [self._within(read, axis.position, axis.origin) for axis in store.axes]
+        return self._offset(store, subscripts).text
+
+    def _on_row(self, read: Read, row: str, stride: int) -> Place:
+        kind, offset = self.frame.storage(read.tensor).kind, self.around.first
+        if stride != 1:
+            offset = self.body.value(f"mul nsw i64 {offset}, {stride}")
+        return Place(kind, accesses.behind(self.body, kind, row, offset), stride)
 
     def _within(self, read: Read, position: int, origin: Expression) -> Expression:
         subscript = read.subscripts[position]
@@ -349,7 +406,7 @@ class Vectors:
         return self.body.value(f"{instruction} i64 {a}, {b}")
 
     @contextmanager
-    def _at_first_lane(self) -> Iterator[None]:
+    def at_first_lane(self) -> Iterator[None]:
         """The loop's index is a number here, that of the first lane."""
         before, self._first_lane = self._first_lane, True
         yield
@@ -365,7 +422,8 @@ class Vectors:
         if around.mask is not None:
             mask = self.body.value(f"and {self.kind(BOOL, around.lanes)} {around.mask}, {mask}")
         self.around = replace(around, mask=mask)
-        yield
+        with self.scope():
+            yield
         self.around = around
 
     def any_lane(self) -> str:
@@ -443,7 +501,7 @@ class Vectors:
         self, operation: str, first: Value, second: Callable[[], Value], *parts: Expression
     ) -> Value:
         """`first and second`, or `or`; `second` is made of the parts, and may not be evaluated."""
-        if all(map(self._is_cheap, parts)):
+        if all(map(self.is_cheap, parts)):
             return self.both(first, second(), operation)
         reached = first if operation == "and" else self.negated(first)
         if first.lanes > 1:
@@ -463,7 +521,7 @@ class Vectors:
             with self.masked(self.negated(condition)):
                 second = self.lower_as(otherwise, element)
             return self.select(condition, first, second)
-        if self._is_cheap(then) and self._is_cheap(otherwise):
+        if self.is_cheap(then) and self.is_cheap(otherwise):
             first = self.lower_as(then, element)
             return self.select(condition, first, self.lower_as(otherwise, element))
         lanes = self.around.lanes if self.varies(then) or self.varies(otherwise) else 1
@@ -480,16 +538,18 @@ class Vectors:
         body, mark = self.body, self.body.fresh("if")
         body.branch(condition.text, f"{mark}.then", f"{mark}.else")
         body.start(f"{mark}.then")
-        a, first_end = then(), body.block
+        with self.scope():
+            a, first_end = then(), body.block
         body.jump(f"{mark}.end")
         body.start(f"{mark}.else")
-        b, second_end = otherwise(), body.block
+        with self.scope():
+            b, second_end = otherwise(), body.block
         body.jump(f"{mark}.end")
         body.start(f"{mark}.end")
         text = body.phi(self.kind(a.element, a.lanes), (a.text, first_end), (b.text, second_end))
         return Value(text, a.element, a.lanes, max(a.bits, b.bits))
 
-    def _is_cheap(self, expression: Expression) -> bool:
+    def is_cheap(self, expression: Expression) -> bool:
         """May it be evaluated where it need not be? It cannot fail, and costs little."""
         match expression:
             case Number() | Index() | Extent() | Constant():
@@ -497,11 +557,11 @@ class Vectors:
             case Read(tensor):
                 return read_is_cheap(self, expression, tensor)
             case Compare(_, operands):
-                return all(map(self._is_cheap, operands))
+                return all(map(self.is_cheap, operands))
             case Apply(operation, operands):
-                return operation in _CHEAP and all(map(self._is_cheap, operands))
+                return operation in _CHEAP and all(map(self.is_cheap, operands))
             case Conditional(condition, then, otherwise):
-                return all(map(self._is_cheap, (condition, then, otherwise)))
+                return all(map(self.is_cheap, (condition, then, otherwise)))
         return False
 
     # -------------------------------------------------------------------------------- operations
@@ -540,6 +600,15 @@ class Vectors:
         return Value(
             functions.call(Lanes(self.body, lanes, flags), operation, *texts), FLOAT, lanes
         )
+
+
+def _not_reading(
+    known: Mapping[Expression, Value], tensors: Collection[str]
+) -> dict[Expression, Value]:
+    """What is known that does not read any of the tensors."""
+    if not tensors:
+        return dict(known)
+    return {e: v for e, v in known.items() if all(r.tensor not in tensors for r in walk.reads(e))}
 
 
 def read_is_cheap(vectors: Vectors, read: Read, tensor: str) -> bool:
