@@ -297,7 +297,7 @@ def call(fused: FusedPhase, body: Body, given: Given) -> None:
 
 def _threads(phase: Fused, values: EntryFrame) -> str:
     """How many threads run the phase."""
-    loop = phase.body[0]
+    loop = next(iter(phase.body), None)
     if not isinstance(loop, Over | Blocks) or loop.mark is not Mark.PARALLEL:
         return "1"
     body = values.body
