@@ -74,7 +74,7 @@ def split(line: Line, index: str, whole: Collection[str]) -> Iterator[Line]:
 
 def triangle(line: Line, index: str) -> str | None:
     """The index of a contraction whose upper bound is some rows ahead of the given one."""
-    if line.roles is None:
+    if line.roles is None or index in line.roles.batch:
         return None
     for inner, outer in line.bound_by.items():
         if index in outer:

@@ -158,7 +158,7 @@ def loop_order(
     small reductions, which run in the lanes' registers.
     """
     around = list(outside)
-    looping = dict.fromkeys(i for x in lines for i in (x.indices if x.bounding else x.loops))
+    looping = dict.fromkeys(i for x in lines for i in _looping(x))
     indices = [i for i in looping if i not in around]
     vector = vector_index(lines, around, wanted)
     places = {i: (round(4 * depth(lines, i)), -_weight_with(lines, i)) for i in indices}
@@ -166,6 +166,12 @@ def loop_order(
     inner = [i for i in rest if vector is not None and _runs_inside(lines, i, vector)]
     ordered = [i for i in rest if i not in inner]
     return _after_bounds(lines, [*ordered, *([vector] if vector else []), *inner])
+
+
+def _looping(line: Line) -> tuple[str, ...]:
+    """The indices that may have loops: all of a contraction whose sums end at its rows."""
+    ends = line.bounding - {*line.loops} if line.roles else line.bounding
+    return line.indices if ends else line.loops
 
 
 def _weight_with(lines: Sequence[Line], index: str) -> int:

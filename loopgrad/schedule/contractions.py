@@ -6,27 +6,97 @@ in C and Y; `k` in X and Y alone, and summed. `n` is the side that holds C's las
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import reduce
 
 from loopgrad.ir import walk
-from loopgrad.ir.nodes import Apply, Expression, Number, Read, Reduction
-from loopgrad.schedule.lines import Line, Roles, is_shifted
+from loopgrad.ir.nodes import Apply, Compare, Expression, Index, Number, Range, Reduction
+from loopgrad.schedule.lines import Line, Roles, affine_indices, is_shifted
+from loopgrad.schedule.narrowing import MIRRORED, narrower
 from loopgrad.schedule.tree import Dimension, Pack, Product
 
 _NEGATED = {Reduction.ADD: Reduction.SUBTRACT, Reduction.SUBTRACT: Reduction.ADD}
 
 
+def contraction(line: Line) -> Line:
+    """The line with the roles of its indices, if it is a contraction; else the line itself.
+
+    Of `x[i+p] += e   if 0 <= i + p < X` the guard becomes the range of i, for each p.
+    """
+    whole = _without_guard(line)
+    found = roles(whole)
+    return line if found is None else replace(whole, roles=found)
+
+
+def _without_guard(line: Line) -> Line:
+    statement, over = line.statement, _indices_of_axes(line)
+    if statement.guard is None or over is None:
+        return line
+    ranges = {r.index: r for r in statement.ranges}
+    selecting = line.kept - {*over}
+    for condition in walk.conjuncts(statement.guard):
+        solved = _solved(condition, {i for i in over if i} - {*line.reduced}, selecting)
+        if solved is None:
+            return line
+        index, operator, bound = solved
+        ranges[index] = narrower(ranges[index], operator, bound)
+    if any(r.index in selecting and _indices_of_range(r) for r in ranges.values()):
+        return line
+    return replace(line, statement=replace(statement, ranges=tuple(ranges.values()), guard=None))
+
+
+def _solved(
+    condition: Expression, indices: Container[str], others: frozenset[str]
+) -> tuple[str, str, Expression] | None:
+    """`i + p - 1 >= 0` as `i >= 1 - p`, for the one of the indices in it; p may be of the others."""
+    match condition:
+        case Compare((operator,), (left, right)) if operator in MIRRORED:
+            pass
+        case _:
+            return None
+    terms = [*_signed(left, 1), *_signed(right, -1)]
+    wanted = [(sign, t) for sign, t in terms if isinstance(t, Index) and t.name in indices]
+    rest = [(sign, t) for sign, t in terms if (sign, t) not in wanted]
+    if len(wanted) != 1 or any(True for _, t in rest for _ in walk.reads(t)):
+        return None
+    if not frozenset().union(*(walk.indices_of(t) for _, t in rest)) <= others:
+        return None
+    ((sign, index),) = wanted
+    bound: Expression = Number(0)
+    for own, term in rest:
+        bound = walk.apply("-" if own == sign else "+", bound, term)
+    assert isinstance(index, Index)
+    return index.name, operator if sign > 0 else MIRRORED[operator], bound
+
+
+def _signed(expression: Expression, sign: int) -> Iterator[tuple[int, Expression]]:
+    """The terms of a sum, each with 1 or -1."""
+    match expression:
+        case Apply("+" | "-" as operation, (left, right)):
+            yield from _signed(left, sign)
+            yield from _signed(right, sign if operation == "+" else -sign)
+        case Apply("neg", (operand,)):
+            yield from _signed(operand, -sign)
+        case _:
+            yield sign, expression
+
+
+def _indices_of_range(r: Range) -> frozenset[str]:
+    return frozenset().union(*(walk.indices_of(b) for b in (r.lower, r.upper) if b is not None))
+
+
 def roles(line: Line) -> Roles | None:
     """The roles of a line's indices; None where it is no contraction of two sides."""
     statement = line.statement
-    last = line.written.bare[-1] if line.written.bare else None
     if statement.reduction not in (Reduction.ADD, Reduction.SUBTRACT) or statement.guard:
         return None
-    if line.unproved or last is None or not line.reduced or not _are_plain_bounds(line):
+    over = _indices_of_axes(line)
+    last = over[-1] if over else None
+    if over is None or last is None or line.unproved or not line.reduced:
         return None
-    if any(line.written.axis_of(i) is None for i in line.kept):
+    selecting = line.kept - {*over}
+    if not _are_plain_bounds(line, selecting):
         return None
     factors = list(_factors(statement.value))
     right = [f for f in factors if last in walk.indices_of(f)]
@@ -34,12 +104,15 @@ def roles(line: Line) -> Roles | None:
     if not _are_sides(left, right):
         return None
     right += [f for f in factors if not walk.indices_of(f)]
-    return _assigned(line, left, right)
+    return _assigned(line, left, right, over)
 
 
-def _are_plain_bounds(line: Line) -> bool:
-    """Does at most one bound hang on an index: an upper one, as in `u <= t`?"""
-    hanging = [(i, outer) for i, outer in line.bound_by.items() if outer]
+def _are_plain_bounds(line: Line, selecting: frozenset[str]) -> bool:
+    """Does at most one bound hang on an index: an upper one, as in `u <= t`?
+
+    Others may hang on the selecting indices, which are loops around.
+    """
+    hanging = [(i, outer) for i, outer in line.bound_by.items() if outer - selecting]
     if not hanging:
         return True
     (inner, outer), *more = hanging
@@ -49,7 +122,40 @@ def _are_plain_bounds(line: Line) -> bool:
     return is_shifted(upper, next(iter(outer)))
 
 
-def _assigned(line: Line, left: Sequence[Expression], right: Sequence[Expression]) -> Roles | None:
+def _indices_of_axes(line: Line) -> tuple[str | None, ...] | None:
+    """For each axis of the target the index that goes over it, one element after the other.
+
+    Of several, as in `x[i+p]`, the one with the larger range; the others select what is written by
+    a whole product each. None where there is no such index, or an index is in two axes.
+    """
+    found: list[str | None] = []
+    seen: set[str] = set()
+    for subscript in line.target.subscripts:
+        indices = affine_indices(subscript)
+        if seen & walk.indices_of(subscript) or indices != walk.indices_of(subscript):
+            return None
+        seen |= indices
+        index = max(sorted(indices), key=lambda i: _breadth(line, i), default=None)
+        if index is not None and not is_shifted(subscript, index):
+            return None
+        found.append(index)
+    return tuple(found)
+
+
+def _breadth(line: Line, index: str) -> int:
+    """A guess at which of two ranges is larger: `X-P+1` is than `P`, and that than 3."""
+    lower, upper = line.bounds[index]
+    return sum(1 for bound in (lower, upper) for _ in walk.subexpressions(bound)) + (
+        not isinstance(upper, Number)
+    )
+
+
+def _assigned(
+    line: Line,
+    left: Sequence[Expression],
+    right: Sequence[Expression],
+    over: Sequence[str | None],
+) -> Roles | None:
     on_left = frozenset().union(*map(walk.indices_of, left))
     on_right = frozenset().union(*map(walk.indices_of, right))
     both = on_left & on_right
@@ -59,16 +165,16 @@ def _assigned(line: Line, left: Sequence[Expression], right: Sequence[Expression
     def some(wanted: Collection[str]) -> tuple[str, ...]:
         return tuple(i for i in line.indices if i in wanted)
 
-    m = some(line.kept - on_right)
+    m = some({i for i in over if i} - on_right)
     if not m:
         return None
     # What stands before m in the target, on the right alone, selects a matrix, as a batch does.
-    behind = max(line.written.bare.index(i) for i in m)
-    n = some({i for i in line.kept - on_left if line.written.bare.index(i) > behind})
+    behind = max(over.index(i) for i in m)
+    n = some({i for i in over[behind + 1 :] if i} - on_left)
     if not n:
         return None
     k, batch = some(line.reduced), some(line.kept - {*m, *n})
-    if line.bounding & {*batch, *n}:
+    if line.bounding & {*over} & {*batch, *n}:
         return None
     if _are_few(line, n, 8) or _are_few(line, k, 8) or _are_few(line, m, 4):
         return None
@@ -88,8 +194,8 @@ def _are_few(line: Line, indices: Sequence[str], limit: int) -> bool:
 
 
 def _are_sides(left: Sequence[Expression], right: Sequence[Expression]) -> bool:
-    """Does each side hold a tensor, and nothing that is dear or is not always computed?"""
-    return all(side and all(isinstance(f, Read) for f in side) for side in (left, right))
+    """Does each side hold a tensor? What else it holds is computed before, once for all products."""
+    return all(any(any(walk.reads(f)) for f in side) for side in (left, right))
 
 
 def _factors(expression: Expression) -> Iterable[Expression]:
@@ -112,7 +218,7 @@ def _product(factors: Sequence[Expression]) -> Expression:
 def with_roles(lines: Iterable[Line]) -> tuple[Line, ...]:
     """The lines, with the roles of those that are contractions; sums of several are taken apart."""
     apart = (part for line in lines for part in _terms(line))
-    return tuple(replace(line, roles=roles(line)) for line in apart)
+    return tuple(map(contraction, apart))
 
 
 def _terms(line: Line) -> Iterable[Line]:
@@ -127,7 +233,7 @@ def _terms(line: Line) -> Iterable[Line]:
         how = _NEGATED[statement.reduction] if taken_away else statement.reduction
         part = replace(statement, value=term, reduction=how)
         parts.append(replace(line, statement=part, first=line.first and not parts))
-    return parts if any(roles(part) is not None for part in parts) else [line]
+    return parts if any(contraction(part).roles is not None for part in parts) else [line]
 
 
 # --------------------------------------------------------------------------------------- nodes

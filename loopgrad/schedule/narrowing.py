@@ -8,7 +8,7 @@ from loopgrad.ir import walk
 from loopgrad.ir.nodes import Compare, Expression, Index, Number, Range
 from loopgrad.schedule.lines import Line
 
-_MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "=="}
+MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "=="}
 
 
 def narrowed(line: Line) -> Line:
@@ -31,15 +31,21 @@ def narrowed(line: Line) -> Line:
 def _narrower(condition: Expression, ranges: dict[str, Range]) -> tuple[str, Range | None]:
     """The range that holds where the condition does; None where it is no condition of that kind."""
     match condition:
-        case Compare((operator,), (Index(name), bound)) if operator in _MIRRORED:
+        case Compare((operator,), (Index(name), bound)) if operator in MIRRORED:
             pass
-        case Compare((operator,), (bound, Index(name))) if operator in _MIRRORED:
-            operator = _MIRRORED[operator]
+        case Compare((operator,), (bound, Index(name))) if operator in MIRRORED:
+            operator = MIRRORED[operator]
         case _:
             return "", None
     r = ranges.get(name)
     if r is None or r.lower is None or r.upper is None or not _is_fixed(bound):
         return "", None
+    return name, narrower(r, operator, bound)
+
+
+def narrower(r: Range, operator: str, bound: Expression) -> Range:
+    """The range, of those of its values for which `index operator bound` holds."""
+    assert r.lower is not None and r.upper is not None
     lower, upper = r.lower, r.upper
     match operator:
         case "<":
@@ -52,7 +58,7 @@ def _narrower(condition: Expression, ranges: dict[str, Range]) -> tuple[str, Ran
             lower = _greatest(lower, bound)
         case "==":
             lower, upper = _greatest(lower, bound), _least(upper, walk.plus_one(bound))
-    return name, replace(r, lower=lower, upper=upper)
+    return replace(r, lower=lower, upper=upper)
 
 
 def _is_fixed(bound: Expression) -> bool:

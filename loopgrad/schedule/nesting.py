@@ -186,7 +186,7 @@ def row_by_row(line: Line, index: str) -> Line:
 def without_unblocked(line: Line, lines: Sequence[Line]) -> Line:
     if line.roles is None:
         return line
-    outer = frozenset().union(*line.bound_by.values()) & set(line.indices)
+    outer = line.bounding.intersection(line.indices) - {*line.roles.batch}
     return replace(line, roles=None) if any(not wants_blocks(lines, i) for i in outer) else line
 
 

@@ -12,7 +12,7 @@ from loopgrad.backends.llvm import engine
 from loopgrad.backends.llvm.machine import this_machine
 from loopgrad.backends.llvm.passes import FINAL
 from loopgrad.backends.llvm.products import emit, packed_size
-from loopgrad.backends.llvm.products.library import Functions, callable_from, functions
+from loopgrad.backends.llvm.products.library import NAMES, Functions, callable_from, functions
 from loopgrad.backends.llvm.products.tiling import DEPTH, SUFFIX, Tiling, tiling
 
 DTYPES = {"float": np.float32, "double": np.float64}
@@ -25,11 +25,9 @@ def narrow(real: str, vector_bytes: int, registers: int) -> Functions:
     """The products for a lesser processor; not known to LLVM by name."""
     tile = tiling(real, vector_bytes, registers)
     loaded = engine.load(emit(engine.new_module(real), tile), FINAL)
-    pack, multiply = (
-        loaded.address(f"loopgrad_{name}_{SUFFIX[real]}") for name in ("pack", "product")
-    )
+    found = [loaded.address(f"loopgrad_{name}_{SUFFIX[real]}") for name in NAMES]
     KEPT.append(loaded)
-    return callable_from(real, tile, pack, multiply)
+    return callable_from(real, tile, *found)
 
 
 def strided(rng, rows, columns, order, dtype):
@@ -61,13 +59,13 @@ def run(made: Functions, a, b, c_before, mode):
     wide[:, :n] = c_before
     scale = -1.0 if mode == 2 else 1.0
     made.product(
-        m, n, half, a.ctypes.data, *strides(a), packed.ctypes.data, 0, k,
+        m, n, half, a.ctypes.data, *strides(a), packed.ctypes.data, 0, k, n,
         wide.ctypes.data, n + 3, scale, mode > 0,
     )  # fmt: skip
     if half < k:
         rest = a[:, half:]
         made.product(
-            m, n, k - half, rest.ctypes.data, *strides(a), packed.ctypes.data, half, k,
+            m, n, k - half, rest.ctypes.data, *strides(a), packed.ctypes.data, half, k, n,
             wide.ctypes.data, n + 3, scale, True,
         )  # fmt: skip
     for line in (around, memory):
@@ -127,6 +125,54 @@ def test_lesser_processors(real, vector_bytes, registers):
     rows, columns, depths = around_tiles(made.tiling)
     for i, (m, n, k) in enumerate(product(rows[1::2], columns[1::2], depths[::3])):
         check(made, m, n, k, ORDERS[i % len(ORDERS)], i % 3, real, seed=i)
+
+
+@pytest.mark.parametrize("real", DTYPES)
+@pytest.mark.parametrize("run", [1, 2, 5, 16, 17, 28, 100])
+def test_packing_from_anywhere(real, run):
+    """Columns in runs that follow each other in memory, at any distance."""
+    made, dtype, rng = functions(real), DTYPES[real], np.random.default_rng(run)
+    for n, k in ((1, 1), (16, 3), (100, 7), (131, 20), (64, 0), (0, 5)):
+        memory = rng.standard_normal(4096).astype(dtype)
+        at_n = np.arange(n) + 3 * (np.arange(n) // run)
+        at_k = rng.integers(0, 3000, k)
+        packed, around = guarded((packed_size(k, n, made.tiling.lanes),), dtype)
+        tables = (np.ascontiguousarray(t, np.int64) for t in (at_k, at_n))
+        at_k, at_n = tables
+        made.pack_at(
+            k, n, memory.ctypes.data, at_k.ctypes.data, at_n.ctypes.data, packed.ctypes.data
+        )
+        wanted = memory[at_k[:, None] + at_n[None, :]]
+        assert (unpacked(made.tiling, packed, k, n) == wanted).all()
+        assert (around[:GUARD] == CANARY).all() and (around[len(around) - GUARD :] == CANARY).all()
+
+
+@pytest.mark.parametrize("real", DTYPES)
+def test_the_first_columns_of_what_is_packed(real):
+    made, dtype, rng = functions(real), DTYPES[real], np.random.default_rng(2)
+    n, k, m = 150, 9, 7
+    a, b = (rng.standard_normal(s).astype(dtype) for s in ((m, k), (k, n)))
+    packed, _ = guarded((packed_size(k, n, made.tiling.lanes),), dtype)
+    made.pack(k, n, b.ctypes.data, *strides(b), packed.ctypes.data, 0, k)
+    for some in (1, 16, 40, 64, 65, 129, 149, 150):
+        c, memory = guarded((m, some), dtype)
+        made.product(
+            m, some, k, a.ctypes.data, *strides(a), packed.ctypes.data, 0, k, n,
+            c.ctypes.data, some, 1.0, False,
+        )  # fmt: skip
+        np.testing.assert_allclose(c, a @ b[:, :some], rtol=1e-4, atol=1e-5)
+        assert (memory[:GUARD] == CANARY).all() and (memory[len(memory) - GUARD :] == CANARY).all()
+
+
+def unpacked(tile, packed, k, n):
+    """B[k,n] of its panels."""
+    columns = []
+    for first in range(0, n, tile.width):
+        count = min(tile.width, n - first)
+        wide = -(-count // tile.lanes) * tile.lanes
+        panel = packed[first * k : first * k + wide * k].reshape(k, wide)
+        columns.append(panel[:, :count])
+    return np.concatenate(columns, 1) if columns else np.empty((k, 0))
 
 
 @pytest.mark.parametrize("real", DTYPES)

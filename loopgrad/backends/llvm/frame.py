@@ -67,6 +67,11 @@ class Frame:
         self.fails = False
         self._dummies: dict[str, str] = {}
 
+    def add(self, facts: TensorFacts, buffer: Buffer) -> None:
+        """Memory of the thread's own that the phase's code needs for itself."""
+        self.tensors[facts.name], self.buffers[facts.name] = facts, buffer
+        self.types[facts.name] = facts.element
+
     def storage(self, tensor: str) -> Storage:
         return storage(self.tensors[tensor], self.buffers.get(tensor), self.layout)
 

@@ -19,6 +19,7 @@ from loopgrad.backends.llvm.frame import Frame
 from loopgrad.backends.llvm.identities import fill
 from loopgrad.backends.llvm.layout import Layout
 from loopgrad.backends.llvm.partials import combine
+from loopgrad.backends.llvm.products.lowering import prepared
 from loopgrad.backends.llvm.repeat import where
 from loopgrad.backends.llvm.scratch import BYTES, Placed, offsets
 from loopgrad.backends.llvm.text import I64, Body, Module
@@ -99,13 +100,14 @@ def lower(
     """Adds the functions of the phase to the module."""
     buffers = {buffer.tensor: buffer for buffer in phase.buffers}
     frame = Frame(module, layout, tensors, buffers)
+    nodes, workspaces = prepared(phase.body, frame)
     lanes = module.vector_bytes // BYTES[module.real]
-    Trees(frame, lanes).nodes(phase.body)
+    Trees(frame, lanes, workspaces).nodes(nodes)
     inner = _finish(frame)
     name = _runner(phase, frame, inner)
     placed = tuple(
         Placed("tensor", b.tensor, layout.memory_type(b.element), tuple(a.extent for a in b.axes))
-        for b in map(buffers.get, frame.pointers)
+        for b in map(frame.buffers.get, frame.pointers)
         if b is not None
     )
     return FusedPhase(phase, name, frame, placed)

@@ -21,7 +21,7 @@ def counted(
     body: Body,
     lower: str,
     upper: str,
-    step: int,
+    step: int | str,
     write: Callable[[str], None],
     descending: bool = False,
 ) -> None:

@@ -7,7 +7,7 @@ element stays in registers, one for each copy (and lane), and is put together be
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 
@@ -15,7 +15,8 @@ from loopgrad.backends.llvm.accesses import positions, splat
 from loopgrad.backends.llvm.contributions import COUNT_BITS, Contributions, joining
 from loopgrad.backends.llvm.frame import Frame, Value
 from loopgrad.backends.llvm.invariants import hoisted, written_in
-from loopgrad.backends.llvm.product_loops import as_loops
+from loopgrad.backends.llvm.products.lowering import Products
+from loopgrad.backends.llvm.products.workspace import Workspace
 from loopgrad.backends.llvm.repeat import counted, where
 from loopgrad.backends.llvm.text import I64, vector
 from loopgrad.backends.llvm.vectors import INDEX_BITS, Around, Position, Vectors
@@ -58,10 +59,11 @@ class Accumulator:
 class Trees:
     """Emits the nodes of a phase where the frame's body stands."""
 
-    def __init__(self, frame: Frame, lanes: int):
+    def __init__(self, frame: Frame, lanes: int, workspaces: Mapping[int, tuple[Workspace, ...]]):
         self.frame, self.body, self.lanes = frame, frame.body, lanes
         self.vectors = Vectors(frame)
         self.contributions = Contributions(self.vectors)
+        self.products = Products(self, workspaces)
         self._accumulators: dict[int, Accumulator] = {}  # by the identity of steps
 
     def nodes(self, nodes: tuple[Node, ...]) -> None:
@@ -74,9 +76,9 @@ class Trees:
                 case Blocks():
                     self._blocks(node)
                 case Product():
-                    self._product(node)
+                    self.products.product(node)
                 case Pack():
-                    pass  # of use to the micro-kernel alone
+                    self.products.pack(node)
 
     def _where(self, condition: str, write: Callable[[], None]) -> None:
         def scoped() -> None:
@@ -84,9 +86,6 @@ class Trees:
                 write()
 
         where(self.body, condition, scoped)
-
-    def _product(self, product: Product) -> None:
-        self.nodes((as_loops(product),))
 
     # -------------------------------------------------------------------------------------- steps
 
@@ -235,7 +234,7 @@ class Trees:
         if inner is not None:
             self._pairs(loop, inner)
             return
-        lower, upper = self._bound(loop.lower), self._bound(loop.upper)
+        lower, upper = self.bound(loop.lower), self.bound(loop.upper)
         if loop.mark is Mark.PARALLEL:
             lower, upper = self._part(lower, upper)
         if loop.mark is Mark.VECTOR:
@@ -266,7 +265,7 @@ class Trees:
 
     def _begin_and_count(self, loop: Over) -> tuple[str, str]:
         """The first value of the index, and how many there are."""
-        lower, upper = self._bound(loop.lower), self._bound(loop.upper)
+        lower, upper = self.bound(loop.lower), self.bound(loop.upper)
         count = self.body.value(f"sub nsw i64 {upper.text}, {lower.text}")
         some = self.body.value(f"icmp sgt i64 {count}, 0")
         return lower.text, self.body.select(some, I64, count, "0")
@@ -274,7 +273,7 @@ class Trees:
     def _sum(self, one: str, other: str) -> str:
         return self.body.value(f"add nsw i64 {one}, {other}")
 
-    def _bound(self, bound: Expression) -> Value:
+    def bound(self, bound: Expression) -> Value:
         return self.vectors.whole.limited(self.vectors.integer(bound), INDEX_BITS)
 
     def _position(self, loop: Over, text: str) -> Position:
@@ -286,6 +285,14 @@ class Trees:
         if known and (loop.lower, loop.upper) == (block_from(loop.index), block_to(loop.index)):
             return known.lower, known.upper
         return loop.lower, loop.upper
+
+    def position(self, index: str, text: str, lower: Expression, upper: Expression) -> Position:
+        """Of an index that has this value, and runs between those."""
+        return self._position(Over(index, lower, upper, ()), text)
+
+    def with_positions(self, positions: Mapping[str, Position]) -> AbstractContextManager[None]:
+        """In it the indices have these values."""
+        return self._with(**positions)
 
     @contextmanager
     def _with(self, **positions: Position) -> Iterator[None]:
@@ -434,7 +441,7 @@ class Trees:
 
     def _blocks(self, blocks: Blocks) -> None:
         vectors = self.vectors
-        lower, upper = self._bound(blocks.lower), self._bound(blocks.upper)
+        lower, upper = self.bound(blocks.lower), self.bound(blocks.upper)
         parallel = blocks.mark is Mark.PARALLEL
         if blocks.size is None:
             if parallel:

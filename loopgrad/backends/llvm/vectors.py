@@ -346,7 +346,7 @@ class Vectors:
             return Place(store.kind, pointer, 0, offset.text)
         with self.at_first_lane():
             offset = self._offset(store, subscripts)
-            stride = self._stride(store, known)
+            stride = self.stride(store, known)
         first = accesses.behind(self.body, store.kind, pointer, offset.text)
         return Place(store.kind, first, stride)
 
@@ -382,7 +382,7 @@ class Vectors:
         text = self.body.value(f"{instruction} {vector(I64, lanes)} {x}, {y}")
         return Value(text, INT, lanes)
 
-    def _stride(self, store: Storage, coefficients: list[int | Expression]) -> int | str:
+    def stride(self, store: Storage, coefficients: list[int | Expression]) -> int | str:
         total: int | str = 0
         size: int | str = 1
         for axis, factor in reversed(list(zip(store.axes, coefficients, strict=True))):

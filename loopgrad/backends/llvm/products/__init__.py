@@ -2,20 +2,23 @@
 
     void @loopgrad_pack_f32(i64 K, i64 N, float* B, i64 bk, i64 bn, float* packed,
                             i64 first, i64 depth)
+    void @loopgrad_pack_at_f32(i64 K, i64 N, float* B, i64* at_k, i64* at_n, float* packed)
     void @loopgrad_product_f32(i64 M, i64 N, i64 K, float* A, i64 am, i64 ak, float* packed,
-                               i64 first, i64 depth, float* C, i64 cm, float scale, i1 adds)
+                               i64 first, i64 depth, i64 columns, float* C, i64 cm,
+                               float scale, i1 adds)
 
 and `_f64`: C[m*cm + n] = or (`adds`) += `scale` times the sum over k of A[m*am + k*ak] times
-B[k*bk + n*bn], which `pack` has put into `packed_size(depth, N)` elements before. What is packed may
-have more values of k, `depth` of them, of which `first` and those that follow are meant. All sizes
-and strides are given at the call; with K = 0, zeros are stored or nothing is added. They run on the
-thread that calls them, and keep nothing: several threads may share what is packed.
+B[k*bk + n*bn], which `pack` has put into `packed_size(depth, columns)` elements before. What is packed
+may be larger: `depth` values of k, of which `first` and those that follow are meant, and `columns`, of
+which the first N are. `pack_at` packs a B whose elements are at at_k[k] + at_n[n], as deep as it is.
+All sizes and strides are given at the call; with K = 0, zeros are stored or nothing is added. They run
+on the thread that calls them, and keep nothing: several threads may share what is packed.
 """
 
 from __future__ import annotations
 
 from loopgrad.backends.llvm.products.kernel import emit_kernel, emit_part, kernel_vectors
-from loopgrad.backends.llvm.products.packing import emit_pack, emit_pack_rows
+from loopgrad.backends.llvm.products.packing import emit_pack, emit_pack_at, emit_pack_rows
 from loopgrad.backends.llvm.products.product import emit_product
 from loopgrad.backends.llvm.products.tiling import KERNEL_ROWS, Tiling, packed_size, tiling
 from loopgrad.backends.llvm.text import Module
@@ -31,5 +34,6 @@ def emit(module: Module, tile: Tiling) -> str:
     emit_part(module, tile)
     emit_pack_rows(module, tile)
     emit_pack(module, tile)
+    emit_pack_at(module, tile)
     emit_product(module, tile)
     return module.text()

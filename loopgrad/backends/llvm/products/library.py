@@ -18,19 +18,24 @@ _INTEGER, _ADDRESS = ctypes.c_int64, ctypes.c_void_p
 _PACK = ctypes.CFUNCTYPE(
     None, *[_INTEGER] * 2, _ADDRESS, *[_INTEGER] * 2, _ADDRESS, *[_INTEGER] * 2
 )
+_PACK_AT = ctypes.CFUNCTYPE(None, *[_INTEGER] * 2, *[_ADDRESS] * 4)
 
 
 def _product(real: str) -> Any:
     scale = ctypes.c_float if real == "float" else ctypes.c_double
-    matrices = (*[_INTEGER] * 3, _ADDRESS, *[_INTEGER] * 2, _ADDRESS, *[_INTEGER] * 2, _ADDRESS)
+    matrices = (*[_INTEGER] * 3, _ADDRESS, *[_INTEGER] * 2, _ADDRESS, *[_INTEGER] * 3, _ADDRESS)
     return ctypes.CFUNCTYPE(None, *matrices, _INTEGER, scale, ctypes.c_bool)
+
+
+NAMES = ("pack", "pack_at", "product")  # after `loopgrad_`
 
 
 @dataclass(frozen=True)
 class Functions:
-    """`pack` and `product` for callers in Python; both take addresses."""
+    """For callers in Python, by address."""
 
     pack: Callable[..., None]
+    pack_at: Callable[..., None]
     product: Callable[..., None]
     tiling: Tiling
 
@@ -45,11 +50,11 @@ def tiling_here(real: str) -> Tiling:
 def functions(real: str, tile: Tiling | None = None) -> Functions:
     """Compiles them for "float" or "double" and makes them known to LLVM."""
     tile = tile or tiling_here(real)
-    names = [f"loopgrad_{name}_{SUFFIX[real]}" for name in ("pack", "product")]
+    names = [f"loopgrad_{name}_{SUFFIX[real]}" for name in NAMES]
     found = engine.library(emit(engine.new_module(real), tile), names, FINAL)
     return callable_from(real, tile, *found.values())
 
 
-def callable_from(real: str, tile: Tiling, pack: int, product: int) -> Functions:
-    """The functions at two addresses."""
-    return Functions(_PACK(pack), _product(real)(product), tile)
+def callable_from(real: str, tile: Tiling, pack: int, pack_at: int, product: int) -> Functions:
+    """The functions at these addresses."""
+    return Functions(_PACK(pack), _PACK_AT(pack_at), _product(real)(product), tile)

@@ -6,9 +6,11 @@ B[K,N] packed: panels of `width` columns (the last of as many whole vectors as i
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from loopgrad.backends.llvm.products.tiling import ROWS, SUFFIX, Tiling
 from loopgrad.backends.llvm.products.writer import Writer
-from loopgrad.backends.llvm.text import Module
+from loopgrad.backends.llvm.text import I64, Module
 
 
 def emit_pack(module: Module, tiling: Tiling) -> None:
@@ -127,6 +129,142 @@ class _Pack:
             w.loop(self.stride, element)
 
         w.loop("%K", row)
+
+
+def emit_pack_at(module: Module, tiling: Tiling) -> None:
+    """`loopgrad_pack_at_*(K, N, B, at_k, at_n, packed)`: B[k,n] is at at_k[k] + at_n[n], K deep."""
+    pointer, offsets = module.pointer(tiling.real), module.pointer(I64)
+    parameters = (
+        f"i64 %K, i64 %N, {pointer} %B, {offsets} %at_k, {offsets} %at_n, {pointer} %packed"
+    )
+    name = f"loopgrad_pack_at_{SUFFIX[tiling.real]}"
+    _PackAt(Writer(module, tiling, name, parameters, inner=False)).write()
+
+
+class _PackAt:
+    """A vector of columns at a time: one run in memory, two, or columns that lie anywhere."""
+
+    def __init__(self, writer: Writer):
+        self.w, self.lanes, self.width = writer, writer.tiling.lanes, writer.tiling.width
+
+    def write(self) -> None:
+        w = self.w
+        w.loop("%N", self._panel, step=self.width)
+        w.finish()
+
+    def _panel(self, n: str) -> None:
+        w, lanes = self.w, self.lanes
+        rest = w.integer("sub", "%N", n)
+        filled = w.integer("add", w.least(rest, self.width), lanes - 1)
+        self.stride = w.integer("and", filled, -lanes)
+        panel = w.at("%packed", w.integer("mul", n, "%K"))
+
+        def vector(j: str) -> None:
+            first = w.integer("add", n, j)
+            there = w.least(w.integer("sub", "%N", first), lanes)
+            self._vector(first, there, w.at(panel, j))
+
+        w.loop(self.stride, vector, step=lanes)
+
+    def _vector(self, n: str, there: str, to: str) -> None:
+        """So many columns from n on."""
+        w = self.w
+        start = self._offset("%at_n", n)
+        length = self._run(n, "0", there)
+        whole = w.compare("eq", length, there)
+        second = w.integer("add", n, length)
+        end = w.integer("add", length, self._run(n, length, there))
+        two = w.compare("eq", end, there)
+
+        def one_run() -> None:
+            mask = w.first_lanes(there)
+            self._rows(to, lambda row: w.masked_load(w.at(row, start), mask))
+
+        def two_runs() -> None:
+            low, all_lanes = w.first_lanes(length), w.first_lanes(there)
+            kind = f"<{self.lanes} x i1>"
+            high = w.body.value(f"xor {kind} {low}, {all_lanes}")
+            back = w.integer("sub", self._offset("%at_n", second), length)
+
+            def row(source: str) -> str:
+                a = w.masked_load(w.at(source, start), low)
+                b = w.masked_load(w.at(source, back), high)
+                return w.body.value(
+                    f"select {kind} {low}, {w.tiling.vector} {a}, {w.tiling.vector} {b}"
+                )
+
+            self._rows(to, row)
+
+        w.where(
+            whole, one_run, lambda: w.where(two, two_runs, lambda: self._anywhere(n, there, to))
+        )
+
+    def _run(self, n: str, first: str, there: str) -> str:
+        """How many columns from n + first on, below n + there, follow each other in memory."""
+        w, at = self.w, self.w.body
+        begin = w.integer("add", n, first)
+        mark = at.fresh("run")
+        short = w.compare("sge", first, there)
+        at.branch(short, f"{mark}.none", f"{mark}.start")
+        at.start(f"{mark}.start")
+        base = self._offset("%at_n", begin)
+        limit = w.integer("sub", there, first)
+        started = at.block
+        at.jump(f"{mark}.next")
+        at.start(f"{mark}.next")
+        length, complete = at.phi_later(I64)
+        more = w.compare("slt", length, limit)
+        at.branch(more, f"{mark}.look", f"{mark}.end")
+        at.start(f"{mark}.look")
+        found = self._offset("%at_n", w.integer("add", begin, length))
+        follows = w.compare("eq", found, w.integer("add", base, length))
+        longer = w.integer("add", length, 1)
+        at.branch(follows, f"{mark}.again", f"{mark}.end")
+        at.start(f"{mark}.again")
+        complete(("1", started), (longer, at.block))
+        at.jump(f"{mark}.next")
+        at.start(f"{mark}.none")
+        at.jump(f"{mark}.end")
+        at.start(f"{mark}.end")
+        return at.phi(
+            I64, (length, f"{mark}.next"), (length, f"{mark}.look"), ("0", f"{mark}.none")
+        )
+
+    def _rows(self, to: str, load: Callable[[str], str]) -> None:
+        w = self.w
+
+        def row(k: str) -> None:
+            value = load(w.at("%B", self._offset("%at_k", k)))
+            w.store(value, w.at(to, w.integer("mul", k, self.stride)))
+
+        w.loop("%K", row)
+
+    def _anywhere(self, n: str, there: str, to: str) -> None:
+        w = self.w
+        places = w.body.element(I64, "%at_n", n)
+
+        def row(k: str) -> None:
+            source = w.at("%B", self._offset("%at_k", k))
+            place = w.at(to, w.integer("mul", k, self.stride))
+
+            def element(j: str) -> None:
+                value = w.load(w.at(source, self._offset(places, j)), w.real)
+                w.store(value, w.at(place, j), w.real)
+
+            def all_lanes() -> None:
+                for j in range(self.lanes):
+                    element(str(j))
+
+            w.where(whole, all_lanes, lambda: few(element))
+
+        def few(element: Callable[[str], None]) -> None:
+            w.loop(there, element)
+
+        whole = w.compare("eq", there, self.lanes)
+        w.loop("%K", row)
+
+    def _offset(self, table: str, number: str) -> str:
+        return self.w.body.load(I64, self.w.body.element(I64, table, number))
 
 
 def emit_pack_rows(module: Module, tiling: Tiling) -> None:

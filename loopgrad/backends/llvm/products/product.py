@@ -15,11 +15,11 @@ from loopgrad.backends.llvm.text import Module
 
 
 def emit_product(module: Module, tiling: Tiling) -> None:
-    """`loopgrad_product_*(M, N, K, A, am, ak, packed, first, depth, C, cm, scale, adds)`."""
+    """`loopgrad_product_*(M, N, K, A, am, ak, packed, first, depth, columns, C, cm, scale, adds)`."""
     pointer = module.pointer(tiling.real)
     parameters = (
         f"i64 %M, i64 %N, i64 %K, {pointer} %A, i64 %am, i64 %ak, {pointer} %packed, "
-        f"i64 %first, i64 %depth, {pointer} %C, i64 %cm, {tiling.real} %scale, i1 %adds"
+        f"i64 %first, i64 %depth, i64 %columns, {pointer} %C, i64 %cm, {tiling.real} %scale, i1 zeroext %adds"
     )
     name = f"loopgrad_product_{SUFFIX[tiling.real]}"
     _Product(Writer(module, tiling, name, parameters, inner=False)).write()
@@ -78,7 +78,8 @@ class _Product:
         lanes = tiling.lanes
         columns = w.least(w.integer("sub", "%N", n), tiling.width)
         vectors = w.integer("sdiv", w.integer("add", columns, lanes - 1), lanes)
-        self.stride = w.integer("mul", vectors, lanes)
+        packed = w.least(w.integer("sub", "%columns", n), tiling.width)
+        self.stride = w.integer("and", w.integer("add", packed, lanes - 1), -lanes)
         panel = w.at("%packed", w.integer("mul", n, "%depth"))
         b = w.at(panel, w.integer("mul", w.integer("add", "%first", self.k), self.stride))
         c = w.at(self.c, n)

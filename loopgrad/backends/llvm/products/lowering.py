@@ -1,0 +1,459 @@
+"""`Product` and `Pack` nodes -> calls of the shared code for products.
+
+The right side is packed, all of it (`Pack`) or part by part, the left side is read where it is. Of
+several indices for m, n or k, those count as one whose strides allow it; the others are loops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from loopgrad.backends.llvm.frame import Frame
+from loopgrad.backends.llvm.products.evaluated import Evaluated
+from loopgrad.backends.llvm.products.groups import Along, Group, Groups
+from loopgrad.backends.llvm.products.library import tiling_here
+from loopgrad.backends.llvm.products.sides import Side, coefficients, ordered, side
+from loopgrad.backends.llvm.products.tiling import SUFFIX
+from loopgrad.backends.llvm.products.workspace import (
+    DEPTH,
+    PANEL,
+    PART,
+    TABLE,
+    Workspace,
+    is_scattered,
+    workspaces,
+)
+from loopgrad.backends.llvm.repeat import counted, where
+from loopgrad.ir.nodes import Expression, Read
+from loopgrad.schedule.tree import Dimension, Node, Pack, Product
+
+if TYPE_CHECKING:
+    from loopgrad.backends.llvm.trees import Trees
+
+# Values of k that are worth being packed by themselves.
+PART_DEPTH = 256
+
+LEFT, RIGHT, TARGET = "left", "right", "target"
+
+
+def prepared(
+    nodes: tuple[Node, ...], frame: Frame
+) -> tuple[tuple[Node, ...], dict[int, tuple[Workspace, ...]]]:
+    """The trees with loops that compute what products read, and the memory that products need."""
+    nodes = Evaluated(frame).nodes(nodes, {})
+    spaces = workspaces(nodes)
+    for space in chain.from_iterable(spaces.values()):
+        frame.add(space.facts, space.buffer)
+    return nodes, spaces
+
+
+@dataclass(frozen=True, slots=True)
+class Operands:
+    """The matrices of a product at the first values of its indices, and the indices."""
+
+    places: Mapping[str, str]
+    m: tuple[Along, ...]
+    n: tuple[Along, ...]
+    k: tuple[Along, ...]
+    scale: str
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """`depth` values of k times `columns`, packed. Of a `Pack` also: how many elements each matrix
+    takes, and from where on its indices of k run."""
+
+    memory: str
+    depth: str
+    columns: str
+    size: str = ""
+    starts: Mapping[str, str] = field(default_factory=dict)
+
+
+class Products:
+    """Emits products where the body of a phase stands.
+
+    workspaces: the memory of each pack, and of each product that packs for itself, by `id`.
+    """
+
+    def __init__(self, trees: Trees, workspaces: Mapping[int, tuple[Workspace, ...]]):
+        self.trees, self.body, self.frame = trees, trees.body, trees.frame
+        self.vectors, self.workspaces = trees.vectors, workspaces
+        self.groups = Groups(self.body)
+        self.packed: dict[str, Packed] = {}
+        self.real = self.frame.module.real
+        self.pointer = self.frame.module.pointer(self.real)
+        self.lanes = tiling_here(self.real).lanes
+
+    # -------------------------------------------------------------------------------------- sides
+
+    def _sides(self, product: Product) -> tuple[Side, Side]:
+        left = self._side(product.left, product.m, product.k)
+        return left, self._side(product.right, product.n, product.k)
+
+    def _side(self, expression: Expression, *groups: Sequence[Dimension]) -> Side:
+        return side(expression, [d.index for group in groups for d in group], self.frame)
+
+    # ----------------------------------------------------------------------------------- packing
+
+    def pack(self, node: Pack) -> None:
+        """The whole right side; each combination of the outer indices of n is a matrix of its own."""
+        found = self._side(node.right, node.n, node.k)
+        k = ordered(node.k, found.matrix)
+        reads = {RIGHT: found.matrix}
+        first, along = self._along(reads, (*node.n, *k))
+        n, steps = along[: len(node.n)], along[len(node.n) :]
+        depth = self.groups.total(steps)
+        size = self._packed_size(depth, n[-1].count)
+        memory = self.frame.pointer(node.name)
+        starts = {d.index: self.trees.bound(d.lower).text for d in k}
+        self.packed[node.name] = Packed(memory, depth, n[-1].count, size, starts)
+
+        def matrix(places: Mapping[str, str], number: str) -> None:
+            packed = self.groups.at(memory, self._multiply(number, size))
+            self._pack_all(places[RIGHT], steps, n[-1], packed, depth)
+
+        self.groups.over(n[:-1], first, matrix)
+
+    def _pack_all(self, right: str, k: Sequence[Along], n: Along, packed: str, depth: str) -> None:
+        """Packs n columns and all of k, which are as many as `depth`."""
+        group = self.groups.merged(k, [RIGHT])
+
+        def part(places: Mapping[str, str], number: str) -> None:
+            first = self._multiply(number, group.inner.count)
+            bk, bn = group.inner.strides[RIGHT], n.strides[RIGHT]
+            self._call_pack(group.inner.count, n.count, places[RIGHT], bk, bn, packed, first, depth)
+
+        self.groups.over(group.outer, {RIGHT: right}, part)
+
+    # ----------------------------------------------------------------------------------- products
+
+    def product(self, node: Product) -> None:
+        if node.packed is not None:
+            self._with_packed(node)
+        elif is_scattered(node):
+            self._scattered(node)
+        else:
+            self._in_parts(node)
+        self.vectors.wrote(node.target, None)
+
+    def _operands(self, node: Product) -> Operands:
+        left, right = self._sides(node)
+        order = right if node.packed is not None else left
+        k = ordered(node.k, order.matrix)
+        m, n = ordered(node.m, node.target), ordered(node.n, node.target)
+        reads = {LEFT: left.matrix, TARGET: node.target}
+        if node.packed is None:
+            reads[RIGHT] = right.matrix
+        places, along = self._along(reads, (*m, *n, *k))
+        of_m, of_n = along[: len(m)], along[len(m) : len(m) + len(n)]
+        scale = self._scale(node, (*left.scales, *right.scales))
+        return Operands(places, of_m, of_n, along[len(m) + len(n) :], scale)
+
+    def _scale(self, node: Product, scales: Sequence[Expression]) -> str:
+        value = None
+        for each in scales:
+            factor = self.vectors.real(each)
+            value = factor if value is None else self.vectors.operate("*", value, factor)
+        if value is None:
+            return "-1.0" if node.negative else "1.0"
+        return self.vectors.operate("neg", value).text if node.negative else value.text
+
+    def _with_packed(self, node: Product) -> None:
+        """The right side has been packed; each value of the outer indices of n has its matrix."""
+        o = self._operands(node)
+        whole = self.packed[node.packed or ""]
+        first = "0"
+        if len(node.k) == 1:  # it may be a part of what is packed
+            lower = self.trees.bound(node.k[0].lower).text
+            first = self.body.value(f"sub i64 {lower}, {whole.starts[node.k[0].index]}")
+        m, k = self.groups.merged(o.m, [LEFT, TARGET]), self.groups.merged(o.k, [LEFT])
+        k = self.groups.at_least_once(k)
+
+        def matrix(places: Mapping[str, str], number: str) -> None:
+            packed = self.groups.at(whole.memory, self._multiply(number, whole.size))
+            part = Packed(packed, whole.depth, whole.columns)
+            self._multiply_all(places, m, o.n[-1].count, k, part, o.scale, not node.first, first)
+
+        self.groups.over(o.n[:-1], o.places, matrix)
+
+    def _multiply_all(
+        self,
+        places: Mapping[str, str],
+        m: Group,
+        columns: str,
+        k: Group,
+        packed: Packed,
+        scale: str,
+        adds: bool | str,
+        begin: str = "0",
+    ) -> None:
+        """All of m and k times so many columns. `adds`: to what the target holds, from the start."""
+        inner = k.inner
+
+        def rows(at_rows: Mapping[str, str], _: str) -> None:
+            def part(at: Mapping[str, str], number: str) -> None:
+                first = self.body.value(f"add i64 {begin}, {self._multiply(number, inner.count)}")
+                later = self.body.value(f"icmp ne i64 {number}, 0")
+                add = adds if isinstance(adds, str) else "true" if adds else "false"
+                add = self.body.value(f"or i1 {add}, {later}")
+                self._call_product(
+                    m.inner, columns, inner, at[LEFT], packed, first, at[TARGET], scale, add
+                )
+
+            self.groups.over(k.outer, at_rows, part)
+
+        self.groups.over(m.outer, places, rows)
+
+    def _in_parts(self, node: Product) -> None:
+        """k and n are cut, so that what is packed stays in a cache."""
+        o = self._operands(node)
+        m = self.groups.merged(o.m, [LEFT, TARGET])
+        k = self.groups.at_least_once(self.groups.merged(o.k, [LEFT, RIGHT]))
+        n = self.groups.merged(o.n, [RIGHT, TARGET], contiguous=TARGET)
+        packed = self.frame.pointer(self.workspaces[id(node)][0].name)
+        depth = self._least(k.inner.count, str(DEPTH))
+        width = self._columns_at_a_time(depth)
+
+        def columns(places: Mapping[str, str], count: str) -> None:
+            def some(at_k: Mapping[str, str], number: str) -> None:
+                def part(first: str) -> None:
+                    moved = self._moved(at_k, k.inner, first)
+                    rest = self.body.value(f"sub i64 {k.inner.count}, {first}")
+                    here = Along(self._least(rest, depth), k.inner.strides)
+                    bn = n.inner.strides[RIGHT]
+                    self._call_pack(
+                        here.count,
+                        count,
+                        moved[RIGHT],
+                        here.strides[RIGHT],
+                        bn,
+                        packed,
+                        "0",
+                        here.count,
+                    )
+                    before = self.body.value(f"or i64 {number}, {first}")
+                    adds = self.body.value(f"icmp ne i64 {before}, 0")
+                    if not node.first:
+                        adds = "true"
+                    self._multiply_all(
+                        moved,
+                        m,
+                        count,
+                        Group((), here),
+                        Packed(packed, here.count, count),
+                        o.scale,
+                        adds,
+                    )
+
+                more = self.body.value(f"icmp sgt i64 {k.inner.count}, 1")
+                end = self.body.select(more, "i64", k.inner.count, "1")  # zeros are stored, too
+                self._repeat(end, depth, part)
+
+            self.groups.over(k.outer, places, some)
+
+        self.groups.over(
+            n.outer, o.places, lambda at, _: self._by_columns(at, n.inner, width, columns)
+        )
+
+    def _scattered(self, node: Product) -> None:
+        """The right side is packed by tables of where its rows and columns lie.
+
+        So all of n counts as one that does so in the target, and all of k. Parts of k that count as
+        one on the left and are large enough are packed one by one, others together.
+        """
+        o = self._operands(node)
+        packed, at_k, at_n = (self.frame.pointer(w.name) for w in self.workspaces[id(node)])
+        m = self.groups.merged(o.m, [LEFT, TARGET])
+        k = self.groups.at_least_once(self.groups.merged(o.k, [LEFT]))
+        n = self.groups.merged(o.n, [TARGET], contiguous=TARGET)
+        within = self.groups.merged_indices(o.n, n)
+        parts, inner = self.groups.total(k.outer), k.inner.count
+        alone = self.body.value(f"icmp sge i64 {inner}, {PART_DEPTH}")
+        together = self.body.select(alone, "i64", "1", parts)
+        width = self._least(self._columns_at_a_time(self._multiply(together, inner)), str(TABLE))
+
+        def columns(first: str, places: Mapping[str, str], count: str) -> None:
+            self.groups.tabulate(at_n, first, count, within, RIGHT)
+            target = self.groups.at(places[TARGET], first)
+
+            def some(part: str) -> None:
+                left = self.body.value(f"sub i64 {parts}, {part}")
+                here = self._least(left, together)
+                depth, begin = self._multiply(here, inner), self._multiply(part, inner)
+                self.groups.tabulate(at_k, begin, depth, o.k, RIGHT)
+                self._call_pack_at(depth, count, places[RIGHT], at_k, at_n, packed)
+                whole = Packed(packed, depth, count)
+                given = {LEFT: places[LEFT], TARGET: target}
+                self._multiply_parts(given, m, count, k, (part, here), whole, o.scale, node.first)
+
+            self._repeat(parts, together, some)
+
+        def matrix(places: Mapping[str, str], _: str) -> None:
+            def some(first: str) -> None:
+                rest = self.body.value(f"sub i64 {n.inner.count}, {first}")
+                columns(first, places, self._least(rest, width))
+
+            self._repeat(n.inner.count, width, some)
+
+        self.groups.over(n.outer, o.places, matrix)
+
+    def _multiply_parts(
+        self,
+        places: Mapping[str, str],
+        m: Group,
+        columns: str,
+        k: Group,
+        parts: tuple[str, str],
+        packed: Packed,
+        scale: str,
+        stores: bool,
+    ) -> None:
+        """The parts of k that are packed, `(first, count)`, times so many columns."""
+        first, count = parts
+
+        def rows(at_rows: Mapping[str, str], _: str) -> None:
+            def part(i: str) -> None:
+                number = self.body.value(f"add i64 {first}, {i}")
+                offset = self.groups.offset(number, k.outer, LEFT)
+                left = self.groups.at(at_rows[LEFT], offset)
+                begin = self._multiply(i, k.inner.count)
+                adds = self.body.value(f"icmp ne i64 {number}, 0") if stores else "true"
+                self._call_product(
+                    m.inner,
+                    columns,
+                    k.inner,
+                    left,
+                    packed,
+                    begin,
+                    at_rows[TARGET],
+                    scale,
+                    adds,
+                )
+
+            self._repeat(count, "1", part)
+
+        self.groups.over(m.outer, places, rows)
+
+    def _by_columns(
+        self,
+        places: Mapping[str, str],
+        n: Along,
+        width: str,
+        write: Callable[[Mapping[str, str], str], None],
+    ) -> None:
+        """So many columns at a time."""
+
+        def some(first: str) -> None:
+            rest = self.body.value(f"sub i64 {n.count}, {first}")
+            write(self._moved(places, n, first), self._least(rest, width))
+
+        self._repeat(n.count, width, some)
+
+    def _repeat(self, end: str, step: str, write: Callable[[str], None]) -> None:
+        """`write(i)` for i = 0, step, 2 step, ... below `end`."""
+        runs = self.body.value(f"icmp sgt i64 {end}, 0")
+        some = self.body.value(f"icmp sgt i64 {step}, 1")
+        step = self.body.select(some, "i64", step, "1")
+        where(self.body, runs, lambda: counted(self.body, "0", end, step, write))
+
+    def _columns_at_a_time(self, depth: str) -> str:
+        """As many as make up a part, in whole panels."""
+        some = self.body.value(f"icmp sgt i64 {depth}, 1")
+        divisor = self.body.select(some, "i64", depth, "1")
+        width = self.body.value(f"udiv i64 {PART}, {divisor}")
+        width = self.body.value(f"and i64 {width}, {-PANEL}")
+        enough = self.body.value(f"icmp ugt i64 {width}, {PANEL}")
+        return self.body.select(enough, "i64", width, str(PANEL))
+
+    # ------------------------------------------------------------------------------------- places
+
+    def _along(
+        self, reads: Mapping[str, Expression], dimensions: Sequence[Dimension]
+    ) -> tuple[dict[str, str], tuple[Along, ...]]:
+        """Where the operands' first elements are, and how the indices move them."""
+        trees, vectors = self.trees, self.vectors
+        positions, counts = {}, []
+        for d in dimensions:
+            lower, upper = trees.bound(d.lower), trees.bound(d.upper)
+            count = self.body.value(f"sub i64 {upper.text}, {lower.text}")
+            some = self.body.value(f"icmp sgt i64 {count}, 0")
+            counts.append(self.body.select(some, "i64", count, "0"))
+            positions[d.index] = trees.position(d.index, lower.text, d.lower, d.upper)
+        with vectors.scope((), positions), trees.with_positions(positions):
+            places = {}
+            strides: list[dict[str, str]] = [{} for _ in dimensions]
+            for operand, read in reads.items():
+                assert isinstance(read, Read)
+                places[operand] = vectors.place(read).pointer
+                for d, own in zip(dimensions, strides, strict=True):
+                    own[operand] = self._stride(read, d.index)
+        return places, tuple(Along(c, s) for c, s in zip(counts, strides, strict=True))
+
+    def _stride(self, read: Read, index: str) -> str:
+        found = coefficients(read, index, self.frame)
+        known = [c for c in found if c is not None]
+        return str(self.vectors.stride(self.frame.storage(read.tensor), known))
+
+    def _moved(self, places: Mapping[str, str], along: Along, by: str) -> dict[str, str]:
+        moved = dict(places)
+        for operand, stride in along.strides.items():
+            moved[operand] = self.groups.at(places[operand], self._multiply(by, stride))
+        return moved
+
+    # -------------------------------------------------------------------------------------- calls
+
+    def _call_pack(
+        self, k: str, n: str, right: str, bk: str, bn: str, packed: str, first: str, depth: str
+    ) -> None:
+        p, name = self.pointer, f"loopgrad_pack_{SUFFIX[self.real]}"
+        self.frame.module.declare(f"declare void @{name}(i64, i64, {p}, i64, i64, {p}, i64, i64)")
+        self.body.do(
+            f"call void @{name}(i64 {k}, i64 {n}, {p} {right}, i64 {bk}, i64 {bn}, {p} {packed}, "
+            f"i64 {first}, i64 {depth})"
+        )
+
+    def _call_pack_at(self, k: str, n: str, right: str, at_k: str, at_n: str, packed: str) -> None:
+        p, name = self.pointer, f"loopgrad_pack_at_{SUFFIX[self.real]}"
+        t = self.frame.module.pointer("i64")
+        self.frame.module.declare(f"declare void @{name}(i64, i64, {p}, {t}, {t}, {p})")
+        self.body.do(
+            f"call void @{name}(i64 {k}, i64 {n}, {p} {right}, {t} {at_k}, {t} {at_n}, {p} {packed})"
+        )
+
+    def _call_product(
+        self,
+        m: Along,
+        n: str,
+        k: Along,
+        left: str,
+        packed: Packed,
+        first: str,
+        target: str,
+        scale: str,
+        adds: str,
+    ) -> None:
+        p, real, name = self.pointer, self.real, f"loopgrad_product_{SUFFIX[self.real]}"
+        kinds = f"i64, i64, i64, {p}, i64, i64, {p}, i64, i64, i64, {p}, i64, {real}, i1 zeroext"
+        self.frame.module.declare(f"declare void @{name}({kinds})")
+        self.body.do(
+            f"call void @{name}(i64 {m.count}, i64 {n}, i64 {k.count}, {p} {left}, "
+            f"i64 {m.strides[LEFT]}, i64 {k.strides[LEFT]}, {p} {packed.memory}, "
+            f"i64 {first}, i64 {packed.depth}, i64 {packed.columns}, {p} {target}, "
+            f"i64 {m.strides[TARGET]}, {real} {scale}, i1 zeroext {adds})"
+        )
+
+    def _packed_size(self, depth: str, columns: str) -> str:
+        filled = self.body.value(f"add i64 {columns}, {self.lanes - 1}")
+        filled = self.body.value(f"and i64 {filled}, {-self.lanes}")
+        return self._multiply(depth, filled)
+
+    def _multiply(self, a: str, b: str) -> str:
+        return self.body.value(f"mul i64 {a}, {b}")
+
+    def _least(self, a: str, b: str) -> str:
+        first = self.body.value(f"icmp slt i64 {a}, {b}")
+        return self.body.select(first, "i64", a, b)

@@ -1,0 +1,103 @@
+"""The memory that products pack into: how much each takes at most, in the thread's scratch memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from loopgrad.analysis.facts import TensorFacts
+from loopgrad.backends.llvm.products.ranges import Known, count_at_most, inside
+from loopgrad.ir import walk
+from loopgrad.ir.nodes import Expression, Index, Number
+from loopgrad.ir.operations import ElementType
+from loopgrad.schedule.tree import Axis, Blocks, Buffer, Dimension, Node, Over, Pack, Product, Scope
+
+PANEL = 64  # columns that are packed at a time at least: no fewer than any panel has
+PART = 1 << 18  # elements that are packed at a time, where that suffices: they stay in a cache
+DEPTH = 512  # values of k that are packed at a time, where k may be cut
+TABLE = 1024  # columns whose places are known at a time, at most
+_VECTOR = 16  # no vector has more lanes
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """`size` elements of the thread's own memory, under a name that no tensor of a program has."""
+
+    name: str
+    size: Expression
+    element: ElementType = ElementType.FLOAT
+
+    @property
+    def buffer(self) -> Buffer:
+        return Buffer(self.name, self.element, Scope.ROW, (Axis(0, self.size),))
+
+    @property
+    def facts(self) -> TensorFacts:
+        return TensorFacts(self.name, "temporary", (self.size,), self.element)
+
+
+def workspaces(nodes: Sequence[Node]) -> dict[int, tuple[Workspace, ...]]:
+    """Of every pack, and of every product that packs for itself, by the `id` of the node.
+
+    The first is for what is packed; the two others for tables of where k and n lie.
+    """
+    found: dict[int, tuple[Workspace, ...]] = {}
+    for node, known in _inside(nodes, {}):
+        match node:
+            case Pack(name, _, n, k):
+                found[id(node)] = (Workspace(name, _packed(n, k, known)),)
+            case Product(packed=None):
+                name = f"product.{len(found)}"
+                own = [Workspace(name, _part(node, known))]
+                if is_scattered(node):
+                    sizes = _count(node.k, known), Number(TABLE)
+                    own += [
+                        Workspace(f"{name}.{of}", size, ElementType.INT)
+                        for of, size in zip("kn", sizes, strict=True)
+                    ]
+                found[id(node)] = tuple(own)
+    return found
+
+
+def is_scattered(product: Product) -> bool:
+    """Does an index of k share a subscript with others, as in `x[i+p]`?
+
+    Then indices hardly ever count as one on the right side.
+    """
+    indices = {d.index for d in product.k}
+    return any(
+        not isinstance(subscript, Index) and indices & walk.indices_of(subscript)
+        for side in (product.left, product.right)
+        for read in walk.reads(side)
+        for subscript in read.subscripts
+    )
+
+
+def _inside(nodes: Sequence[Node], known: Known) -> Iterator[tuple[Node, Known]]:
+    """Every pack and product, with what is known of the indices around it."""
+    for node in nodes:
+        match node:
+            case Pack() | Product():
+                yield node, known
+            case Over() | Blocks():
+                yield from _inside(node.body, inside(node, known))
+
+
+def _packed(n: Sequence[Dimension], k: Sequence[Dimension], known: Known) -> Expression:
+    """All of a side: the last index of n filled up to whole vectors."""
+    *outer, last = n
+    columns = walk.apply("+", _count([last], known), Number(_VECTOR - 1))
+    columns = walk.apply("*", walk.apply("//", columns, Number(_VECTOR)), Number(_VECTOR))
+    return walk.apply("*", _count([*outer, *k], known), columns)
+
+
+def _part(product: Product, known: Known) -> Expression:
+    depth = _count(product.k, known)
+    least = walk.apply("max", Number(PART), walk.apply("*", depth, Number(PANEL)))
+    return walk.apply("min", least, _packed(product.n, product.k, known))
+
+
+def _count(dimensions: Sequence[Dimension], known: Known) -> Expression:
+    count = count_at_most(dimensions, known)
+    assert count is not None, "products without bounds are loops (`evaluated.py`)"
+    return count
