@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import reduce
 from itertools import count
+from operator import attrgetter
+from typing import Any
 
 from loopgrad.ir.nodes import (
     Accumulate,
@@ -87,16 +89,22 @@ def plus_one(bound: Expression) -> Expression:
 
 def children(expression: Expression) -> tuple[Expression, ...]:
     """The direct subexpressions, bounds of a reduction's ranges included."""
-    match expression:
-        case Read(_, subscripts):
-            return subscripts
-        case Apply(_, operands) | Compare(_, operands):
-            return operands
-        case Conditional(condition, then, otherwise):
-            return (condition, then, otherwise)
-        case Reduce(_, ranges, body):
-            return (*(b for r in ranges for b in (r.lower, r.upper) if b is not None), body)
-    return ()
+    below = _CHILDREN.get(type(expression))
+    return () if below is None else below(expression)
+
+
+def _of_reduce(expression: Reduce) -> tuple[Expression, ...]:
+    return (*bounds(expression.ranges), expression.body)
+
+
+# By type: what is asked most often of programs is what stands in them.
+_CHILDREN: dict[type, Callable[[Any], tuple[Expression, ...]]] = {
+    Read: attrgetter("subscripts"),
+    Apply: attrgetter("operands"),
+    Compare: attrgetter("operands"),
+    Conditional: attrgetter("condition", "then", "otherwise"),
+    Reduce: _of_reduce,
+}
 
 
 def rebuild(expression: Expression, change: Callable[[Expression], Expression]) -> Expression:
@@ -142,7 +150,9 @@ def subexpressions(expression: Expression) -> Iterator[Expression]:
     while stack:
         node = stack.pop()
         yield node
-        stack.extend(reversed(children(node)))
+        below = _CHILDREN.get(type(node))
+        if below is not None:
+            stack.extend(below(node)[::-1])
 
 
 def reads(expression: Expression | None) -> Iterator[Read]:
