@@ -23,7 +23,7 @@ CHILD = """
 import numpy as np, loopgrad as lg
 from loopgrad.cache import files
 print(lg.program("f(x[N]) -> y[N]:\\n    y[n] = 3 * x[n] + 1")(np.arange(3.0)).tolist())
-print({name: count for name, count in files.counts.items() if name.endswith("object")})
+print({name.split()[0] for name in files.counts if name.endswith("object")})
 """
 RIGHT = "[1.0, 4.0, 7.0]"
 
@@ -67,7 +67,7 @@ def output(child: subprocess.Popen[str]) -> list[str]:
 def test_two_processes_at_once_then_one_that_compiles_nothing(folder: Path) -> None:
     for answer, _ in map(output, [start(), start()]):
         assert answer == RIGHT
-    assert output(start()) == [RIGHT, "{'hit object': 1}"]
+    assert output(start()) == [RIGHT, "{'hit'}"]
     assert not list(folder.glob(".draft*"))
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert {stat.S_IMODE(f.stat().st_mode) for f in folder.iterdir()} == {0o600}
