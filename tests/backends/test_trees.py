@@ -97,13 +97,11 @@ class Tree:
 
     @contextmanager
     def compiled(self) -> Iterator[Kernel]:
-        before = default.optimized
-        default.optimized = lambda *_: self.scheduled
-        try:
-            task = Task(self.scheduled.facts, self.scheduled.safety, True)
+        task = Task(self.scheduled.facts, self.scheduled.safety, True)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("LOOPGRAD_CACHE", "0")  # which knows programs, not their schedules
+            patch.setattr(default, "optimized", lambda *_: self.scheduled)
             yield Kernel(task, LLVMBackend().prepare(task))
-        finally:
-            default.optimized = before
 
     def check(self, given: Given, number: int, rtol: float) -> None:
         reference = lg.compile(self.program, backend="interpret")
