@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 from loopgrad.backends.llvm import accesses
@@ -99,7 +100,7 @@ class Contributions:
             return Value(str(values[1]), INT, 1, 63)
         return Value(self.frame.module.number(values[0]), FLOAT)
 
-    def across(self, reduction: Reduction, value: Value) -> Value:
+    def across(self, join: Callable[[Value, Value], Value], value: Value) -> Value:
         """All lanes put together, by halves."""
         while value.lanes > 1:
             half, full = value.lanes // 2, vector(self._kind(value), value.lanes)
@@ -115,7 +116,7 @@ class Contributions:
                         f"extractelement <1 x {self._kind(value)}> {text}, i64 0"
                     )
                 parts.append(replace(value, text=text, lanes=half))
-            value = self.combined(joining(reduction), parts[0], parts[1])
+            value = join(parts[0], parts[1])
         return value
 
     def _kind(self, value: Value) -> str:
@@ -195,7 +196,8 @@ class Contributions:
         if around.mask is not None:
             mask = Value(around.mask, BOOL, around.lanes)
             value = vectors.select(mask, value, self.neutral(statement))
-        total = self.across(statement.reduction, value)
+        how = joining(statement.reduction)
+        total = self.across(lambda a, b: self.combined(how, a, b), value)
         reached = vectors.any_lane()
         vectors.around = Around()
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from loopgrad.backends.llvm.accesses import positions, splat
-from loopgrad.backends.llvm.contributions import COUNT_BITS, Contributions, joining
+from loopgrad.backends.llvm.accumulators import Accumulator, Accumulators
+from loopgrad.backends.llvm.contributions import Contributions, joining
 from loopgrad.backends.llvm.frame import Frame, Value
 from loopgrad.backends.llvm.invariants import hoisted, written_in
 from loopgrad.backends.llvm.products.lowering import Products
@@ -34,7 +35,6 @@ from loopgrad.schedule.tree import (
     block_from,
     block_to,
     collapsed,
-    steps,
 )
 
 BOOL, INT = ElementType.BOOL, ElementType.INT
@@ -45,17 +45,6 @@ _LARGE = 24  # parts of the expressions of a body
 _SLOW = frozenset("exp log log1p expm1 tanh sigmoid softplus erf sin cos **".split())
 
 
-@dataclass(frozen=True, slots=True)
-class Accumulator:
-    """What a loop adds up for one element: a variable for each copy of the loop's body."""
-
-    step: Step
-    element: ElementType
-    kind: str
-    lanes: int
-    variables: list[str]
-
-
 class Trees:
     """Emits the nodes of a phase where the frame's body stands."""
 
@@ -64,7 +53,7 @@ class Trees:
         self.vectors = Vectors(frame)
         self.contributions = Contributions(self.vectors)
         self.products = Products(self, workspaces)
-        self._accumulators: dict[int, Accumulator] = {}  # by the identity of steps
+        self.accumulators = Accumulators(self.vectors, self.contributions)
 
     def nodes(self, nodes: tuple[Node, ...]) -> None:
         for node in nodes:
@@ -96,7 +85,7 @@ class Trees:
                 self._contribute(step)
                 return
             holds = vectors.condition(statement.guard)
-            starts = step.first and id(step) not in self._accumulators
+            starts = step.first and self.accumulators.of(step) is None
             if holds.lanes > 1 and starts:
                 self._contribute_or_start(step, holds)
             elif holds.lanes > 1:
@@ -118,11 +107,11 @@ class Trees:
 
     def _contribute(self, step: Step) -> None:
         value = self.contributions.value(step.statement)
-        accumulator = self._accumulators.get(id(step))
+        accumulator = self.accumulators.of(step)
         if accumulator is None:
             self.contributions.update(step.statement, value, step.first)
         else:
-            self._accumulate(accumulator, value)
+            self.accumulators.add(accumulator, value)
 
     def _contribute_or_start(self, step: Step, holds: Value) -> None:
         """The first to write elements: where the guard does not hold they get what they start from."""
@@ -150,74 +139,11 @@ class Trees:
         else:
             self._where(inside.text, write)
 
-    # -------------------------------------------------------------------------------- accumulators
-
-    def _accumulate(self, accumulator: Accumulator, value: Value) -> None:
-        vectors, statement = self.vectors, accumulator.step.statement
-        around, kind = vectors.around, vector(accumulator.kind, accumulator.lanes)
-        if accumulator.element is INT and statement.reduction in (
-            Reduction.ADD,
-            Reduction.SUBTRACT,
-        ):
-            value = vectors.whole.limited(value, COUNT_BITS)
-        variable = accumulator.variables[around.copy % len(accumulator.variables)]
-        before = Value(self.body.load(kind, variable), value.element, accumulator.lanes)
-        flags = self.contributions.flags(statement)
-        after = self.contributions.combined(statement.reduction, before, value, flags)
-        if around.mask is not None:
-            after = vectors.select(Value(around.mask, BOOL, around.lanes), after, before)
-        self.body.store(kind, after.text, variable)
-
-    def _accumulating(self, loop: Over) -> Iterator[Step]:
-        """The steps directly in the loop whose target is one element throughout."""
-        for node in loop.body:
-            if isinstance(node, Step):
-                statement, target = node.statement, node.statement.target
-                varies = any(loop.index in walk.indices_of(s) for s in target.subscripts)
-                reads = {r.tensor for s in target.subscripts for r in walk.reads(s)}
-                unknown = statement.guard is not None and (reads or target in node.unproved)
-                if statement.reduction is Reduction.SET or varies or unknown:
-                    continue
-                if reads.isdisjoint(
-                    s.statement.target.tensor for s in steps(loop.body) if isinstance(s, Step)
-                ):
-                    yield node
-
-    @contextmanager
-    def _accumulators_of(self, loop: Over, lanes: int, copies: int) -> Iterator[list[Accumulator]]:
-        """Registers for what the loop accumulates, while its body is emitted."""
-        found = []
-        for step in self._accumulating(loop):
-            store = self.frame.storage(step.statement.target.tensor)
-            kind = vector(store.kind, lanes)
-            variables = [self.body.alloca(kind) for _ in range(copies)]
-            give = self.contributions.start if step.first else self.contributions.neutral
-            value = self.vectors.widened(give(step.statement), lanes).text
-            for variable in variables:
-                self.body.store(kind, value, variable)
-            element = store.facts.element
-            found.append(Accumulator(step, element, store.kind, lanes, variables))
-        before = self._accumulators
-        self._accumulators = {**before, **{id(a.step): a for a in found}}
-        yield found
-        self._accumulators = before
-
     def _finish(self, accumulator: Accumulator, ran: bool) -> None:
         """Puts what was accumulated into the target; `ran` is whether the loop did for certain."""
-        statement, kind = accumulator.step.statement, vector(accumulator.kind, accumulator.lanes)
-        values = [
-            Value(self.body.load(kind, v), accumulator.element, accumulator.lanes, 61)
-            for v in accumulator.variables
-        ]
+        statement = accumulator.step.statement
+        value = self.accumulators.total(accumulator, self.vectors.around.lanes)
         how = joining(statement.reduction)
-        while len(values) > 1:  # by pairs
-            values = [
-                self.contributions.combined(how, a, b)
-                for a, b in zip(values[::2], values[1::2], strict=True)
-            ]
-        value = values[0]
-        if accumulator.lanes > self.vectors.around.lanes:
-            value = self.contributions.across(statement.reduction, value)
         # What `-=` accumulates is negative already, and what starts is complete.
         first = accumulator.step.first
         total = replace(statement, reduction=Reduction.SET if first else how, guard=None)
@@ -257,11 +183,11 @@ class Trees:
                 outer.index: self._position(outer, self._sum(above, row)),
                 inner.index: self._position(inner, self._sum(left, column)),
             }
-            with self._with(**places):
+            with self._with(**places), self._repeated(outer):
                 self.nodes(inner.body)
 
         runs = self.body.value(f"icmp slt i64 {first.text}, {last.text}")
-        where(self.body, runs, lambda: counted(self.body, first.text, last.text, 1, once))
+        self._where(runs, lambda: counted(self.body, first.text, last.text, 1, once))
 
     def _begin_and_count(self, loop: Over) -> tuple[str, str]:
         """The first value of the index, and how many there are."""
@@ -317,7 +243,7 @@ class Trees:
         write: Callable[[], None],
     ) -> None:
         """`write` emits the loop where it runs; with what it accumulates."""
-        with self._accumulators_of(loop, lanes, copies) as accumulators:
+        with self.accumulators.within(loop, lanes, copies) as accumulators:
             always = any(a.step.first for a in accumulators)
 
             def run() -> None:
@@ -356,8 +282,8 @@ class Trees:
         runs = Value(order, BOOL, lanes)
         least = vectors.select(runs, low, whole.literal(2**62))
         most = vectors.select(runs, high, whole.literal(-(2**62)))
-        first = self.contributions.across(Reduction.MINIMUM, least)
-        last = self.contributions.across(Reduction.MAXIMUM, most)
+        first = self.contributions.across(lambda a, b: whole.extremum("min", a, b), least)
+        last = self.contributions.across(lambda a, b: whole.extremum("max", a, b), most)
 
         def once(index: str) -> None:
             own = {loop.index: self._position(loop, index)}

@@ -439,6 +439,10 @@ class Vectors:
         bits = self.body.value(f"bitcast {kind} {conditions} to i{lanes}")
         return self.body.value(f"icmp ne i{lanes} {bits}, 0")
 
+    def any_of(self, conditions: Value) -> str:
+        """The i1 that tells whether the condition holds in any lane."""
+        return self._any(conditions.text, conditions.lanes)
+
     def require(self, holds: Value) -> None:
         """Gives up where the condition does not hold in a lane that reaches the code."""
         around = self.around
