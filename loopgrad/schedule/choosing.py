@@ -61,7 +61,7 @@ def may_share(line: Line, index: str) -> bool:
         return False
     if line.written.axis_of(index) is not None:
         return True
-    if index in line.kept or line.statement.reduction is Reduction.SET:
+    if index in line.kept or line.statement.reduction is Reduction.SET or line.integral:
         return False
     return is_small_beside(line, index)
 

@@ -252,6 +252,7 @@ def product(line: Line, found: Roles, packed: str | None = None) -> Product:
         line.first,
         statement.reduction is Reduction.SUBTRACT,
         packed,
+        statement.guard,
     )
 
 

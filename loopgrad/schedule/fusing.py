@@ -18,6 +18,7 @@ from loopgrad.ir.nodes import (
     Read,
     Reduction,
 )
+from loopgrad.ir.operations import ElementType
 from loopgrad.schedule import Loop, Nest, Phase, Scheduled, Sequence, tensors_of
 from loopgrad.schedule.blocking import uses_alike
 from loopgrad.schedule.buffers import buffers_of
@@ -168,7 +169,9 @@ class _Fusing:
         unproved = tuple(
             r for r in reads if r.subscripts and (nest.number, r) not in self.safety.in_range
         )
-        return Line(replace(statement, ranges=(*outer, *statement.ranges)), unproved)
+        integral = self.tensors[statement.target.tensor].element is not ElementType.FLOAT
+        ranges = (*outer, *statement.ranges)
+        return Line(replace(statement, ranges=ranges), unproved, integral=integral)
 
     def _required(self, line: Line) -> Line:
         line, conditions = required(line, self.tensors)

@@ -78,7 +78,8 @@ class Line:
 
     `unproved`: its reads, and its target, whose subscripts may be out of range. `first`: it writes
     every element of its target, and nothing has touched the target before. `roles`: of a contraction.
-    `moments`: it stands for the moments of its value (`moments.py`).
+    `moments`: it stands for the moments of its value (`moments.py`). `integral`: its target holds
+    integers.
     """
 
     statement: Accumulate
@@ -86,6 +87,7 @@ class Line:
     first: bool = False
     roles: Roles | None = None
     moments: bool = False
+    integral: bool = False
 
     @property
     def target(self) -> Read:

@@ -77,8 +77,18 @@ def _named(line: Line, loops: Sequence[Loop]) -> Line:
 
 
 def _in_block(line: Line, order: tuple[str, ...]) -> Line:
-    """The line with its roles within the block: the block's indices select a product."""
-    found = roles(line)
+    """The line with its roles within the block: the block's indices select a product.
+
+    A guard on them alone (`if t > 0`) says whether there is one.
+    """
+    statement = line.statement
+    guard = statement.guard
+    if guard is not None:
+        if line.first or not walk.indices_of(guard) <= set(order) or list(walk.reads(guard)):
+            return line
+        found = roles(replace(line, statement=replace(statement, guard=None)))
+    else:
+        found = roles(line)
     if found is None or set(order) & {*found.n, *found.k}:
         return replace(line, roles=None)
     m = tuple(i for i in found.m if i not in order)

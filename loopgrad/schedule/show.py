@@ -65,10 +65,11 @@ def _nodes(nodes: Iterable[Node], innermost: str | None = None) -> Iterator[str]
                 yield from (INDENT + line for line in _nodes(body))
             case Pack(name, right):
                 yield f"pack:  {name} = {show_expression(right)}"
-            case Product(target, left, right, _, _, _, first, negative):
-                operation = "=" if first else "-=" if negative else "+="
-                factors = f"{show_expression(left)} * {show_expression(right)}"
-                yield f"product:  {show_expression(target)} {operation} {factors}"
+            case Product(target, left, right, _, _, _, first, negative, _, guard):
+                how = Reduction.SUBTRACT if negative else Reduction.ADD
+                value = walk.apply("*", left, right)
+                statement = Accumulate(target, Reduction.SET if first else how, value, (), guard)
+                yield f"product:  {show_statement(statement)}"
 
 
 def _step(statement: Accumulate, stores: bool) -> str:

@@ -140,7 +140,8 @@ class Product:
     indices of the loops around select the matrices of a batch. `left` and `right` are a read, or a
     product of reads and of what is cheap to compute, which is evaluated as it is packed. The last of
     `n` is alone the target's last subscript. `first` as for a step: the sum over all of k is stored.
-    `negative` subtracts. `packed` names the `Pack` that has made the right side ready; without one
+    `negative` subtracts. It runs only where `guard`, which hangs on the loops around alone, holds.
+    `packed` names the `Pack` that has made the right side ready; without one
     the product packs for itself.
     """
 
@@ -153,6 +154,7 @@ class Product:
     first: bool = False
     negative: bool = False
     packed: str | None = None
+    guard: Expression | None = None
 
 
 @dataclass(frozen=True, slots=True)

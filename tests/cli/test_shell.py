@@ -35,12 +35,10 @@ def test_no_command_shows_the_help(run: Run) -> None:
     assert "Commands:" in said.out + said.err
 
 
-def test_help_names_every_command_and_none_that_is_missing(run: Run) -> None:
+def test_help_names_every_command(run: Run) -> None:
     said = run("--help")
     listed = said.out.split("Commands:")[1].split()
     assert [name for name in listed if name in COMMANDS] == list(COMMANDS)
-    for later in ("explain", "bench"):
-        assert later not in COMMANDS
 
 
 def test_as_a_module(tmp_path: Path) -> None:

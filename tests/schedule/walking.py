@@ -219,6 +219,9 @@ class Walk:
         return all(index not in _outside_reads(s) for s in subscripts)
 
     def product(self, node: Product) -> None:
+        if node.guard is not None and not self.value(node.guard):
+            return
+
         def loops(dimensions: tuple[Dimension, ...]) -> list[Any]:
             return [(d.index, d.lower, d.upper, False) for d in dimensions]
 

@@ -64,8 +64,10 @@ class Trees:
                     self._over(node)
                 case Blocks():
                     self._blocks(node)
-                case Product():
+                case Product(guard=None):
                     self.products.product(node)
+                case Product():
+                    self._guarded(node)
                 case Pack():
                     self.products.pack(node)
 
@@ -75,6 +77,11 @@ class Trees:
                 write()
 
         where(self.body, condition, scoped)
+
+    def _guarded(self, product: Product) -> None:
+        assert product.guard is not None
+        holds = self.vectors.condition(product.guard)
+        self._where(holds.text, lambda: self.products.product(product))
 
     # -------------------------------------------------------------------------------------- steps
 
