@@ -198,6 +198,8 @@ class _Fusing:
                 if tensor not in self.written:
                     line = self._unguarded(line)
                     whole = covers(line, extents) or self._is_enough(line, everything)
+                    # Another iteration of a block may have added to the element already.
+                    whole = whole and (not segment.loops or _is_written_alike(line, ordered))
                     if not whole:
                         starts.append(self._start(line, everything))
                     line = replace(line, first=whole)
@@ -251,3 +253,12 @@ class _Fusing:
         whole = Read(name, tuple(map(Index, names)))
         value = identity(line.statement.reduction, self.tensors[name].element)
         return Line(Accumulate(whole, Reduction.SET, value, ranges), first=True)
+
+
+def _is_written_alike(line: Line, lines: Iterable[Line]) -> bool:
+    """Does each iteration write elements of the line's target that no other one writes?"""
+    return all(
+        other.target.subscripts == line.target.subscripts
+        for other in lines
+        if other.written.tensor == line.written.tensor
+    )

@@ -117,3 +117,22 @@ def test_a_walk_notices_what_was_never_written() -> None:
 
     with pytest.raises(walking.Undefined):
         walking.run(replace(scheduled, phases=()), call)
+
+
+CARRIED = """f(x[T,J]) -> c[T,J], h[T,J]:
+    for t:
+        for j:  c[t,j] += sigmoid(x[t,j])
+        for j:  c[t,j] += tanh(x[t,j]) * c[t-1,j]   if t > 0
+        for j:  h[t,j] = sigmoid(x[t,j]) * tanh(c[t,j])"""
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_gradient_that_another_time_has_added_to_is_not_stored_over(threads: int) -> None:
+    program = lg.program(CARRIED)
+    inputs = {"x": np.random.default_rng(0).normal(size=(4, 3))}
+    check(program, inputs, threads, Choices())
+    backward = program.backward(recompute=True)
+    seeds = {
+        f"{r.name}.grad": np.random.default_rng(1).normal(size=(4, 3)) for r in program.results
+    }
+    check(backward, {**inputs, **seeds}, threads, Choices())
