@@ -262,6 +262,22 @@ def step_recurrence(d: Draft) -> None:
     d.tensors[f"{name}p"] = d.tensors[f"{name}a"] = ("B", "J")
 
 
+def step_carried(d: Draft) -> None:
+    """Two states that add to what they start from, and to each other's former values."""
+    name, inner = d.fresh(), d.expression(("B", "J"), 1)
+    near = d.choose("j-1", "j-2")
+    least = {"j-1": 0, "j-2": 1}[near]
+    lines = [
+        "for j:",
+        f"    for b < B:     {name}c[b,j] += tanh({inner})",
+        f"    for b < B:     {name}c[b,j] += 0.4 * {name}c[b,{near}] * {d.read(('B',))}   if j > {least}",
+        f"    for b < B, k:  {name}[b,j] += 0.2 * W[{near},k] * {name}[b,{near}]   if j > {least}",
+        f"    for b < B:     {name}[b,j] += sin({name}c[b,j]) * x[b,j]",
+    ]
+    d.add(name, ("B", "J"), *lines)
+    d.tensors[f"{name}c"] = ("B", "J")
+
+
 def step_regions(d: Draft) -> None:
     name = d.fresh()
     lines = [
@@ -386,6 +402,7 @@ BLOCKS = [
     step_block_reductions,
     step_product,  # blocks of running products, in its backward
 ]
+CARRIED = [*BLOCKS, step_carried, step_carried, step_sum, step_map]
 
 
 @dataclass(frozen=True)

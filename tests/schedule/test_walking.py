@@ -18,7 +18,7 @@ from loopgrad.schedule.choices import Choices
 from loopgrad.schedule.default import optimized
 from tests.effort import EFFORT
 from tests.schedule import walking
-from tests.strategies import BLOCKS, Drawn, programs
+from tests.strategies import CARRIED, Drawn, programs
 
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 usual = settings(max_examples=25 * EFFORT, deadline=None, suppress_health_check=SLOW)
@@ -91,7 +91,7 @@ def test_backward(drawn: Drawn, threads: int, choices: Choices) -> None:
     check(backward, given_inputs(drawn, backward), threads, choices)
 
 
-@given(programs(steps=4, among=BLOCKS), st.integers(1, 3), FORCED)
+@given(programs(steps=4, among=CARRIED), st.integers(1, 3), FORCED)
 @usual
 def test_blocks(drawn: Drawn, threads: int, choices: Choices) -> None:
     program = parsed(drawn)
@@ -119,7 +119,7 @@ def test_a_walk_notices_what_was_never_written() -> None:
         walking.run(replace(scheduled, phases=()), call)
 
 
-CARRIED = """f(x[T,J]) -> c[T,J], h[T,J]:
+ADDED = """f(x[T,J]) -> c[T,J], h[T,J]:
     for t:
         for j:  c[t,j] += sigmoid(x[t,j])
         for j:  c[t,j] += tanh(x[t,j]) * c[t-1,j]   if t > 0
@@ -128,7 +128,7 @@ CARRIED = """f(x[T,J]) -> c[T,J], h[T,J]:
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_gradient_that_another_time_has_added_to_is_not_stored_over(threads: int) -> None:
-    program = lg.program(CARRIED)
+    program = lg.program(ADDED)
     inputs = {"x": np.random.default_rng(0).normal(size=(4, 3))}
     check(program, inputs, threads, Choices())
     backward = program.backward(recompute=True)
