@@ -75,8 +75,10 @@ class Row:
     product: float  # operations a second
     notes: list[str]
 
-    def of(self, name: str) -> Line:
-        return next(line for line in self.lines if line.name == name)
+    @property
+    def own(self) -> dict[str, float]:
+        """Our seconds by phase; none where we failed."""
+        return next((line.seconds for line in self.lines if line.name == "loopgrad"), {})
 
     def best_peer(self, phase: str) -> Line | None:
         found = [x for x in self.lines if x.name != "loopgrad" and phase in x.seconds]
@@ -84,11 +86,11 @@ class Row:
 
     def ratio(self, phase: str) -> float | None:
         """The best peer's time over ours."""
-        best, own = self.best_peer(phase), self.of("loopgrad").seconds.get(phase)
+        best, own = self.best_peer(phase), self.own.get(phase)
         return best.seconds[phase] / own if best and own else None
 
     def over_bound(self, phase: str) -> float | None:
-        own = self.of("loopgrad").seconds.get(phase)
+        own = self.own.get(phase)
         return own / self.bounds[phase] if own and self.bounds.get(phase) else None
 
 
