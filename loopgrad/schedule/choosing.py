@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from math import prod
 
 from loopgrad.ir import walk
@@ -102,7 +102,8 @@ def vector_index(
     looping = [line for line in lines if line.roles is None]
     for index in dict.fromkeys(i for line in looping for i in line.indices):
         if index not in around:
-            score = sum(_gain(line, index) for line in looping if index in line.indices)
+            having = [line for line in looping if index in line.indices]
+            score = sum(_gain(line, index, around) for line in having)
             score *= _filling(looping, index)
             if index == wanted:
                 return index
@@ -132,10 +133,14 @@ def gaining(
             yield line
 
 
-def _gain(line: Line, index: str) -> float:
+def _gain(line: Line, index: str, around: Collection[str]) -> float:
     """Elements that are read or written next to each other, less those that are not."""
-    size, stored = weight(line), iterations(line, line.kept)
-    total = sum(_runs(one, index) * size for one in line.read)
+    stored = iterations(line, line.kept)
+    # What a loop does not move on is read once for it.
+    times = [
+        iterations(line, {*one.indices, *around}.intersection(line.indices)) for one in line.read
+    ]
+    total = sum(_runs(one, index) * n for one, n in zip(line.read, times, strict=True))
     if index in line.written.indices:
         total += 2 * stored if index in line.written.along else -4 * stored
     return total
