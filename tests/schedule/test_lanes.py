@@ -1,0 +1,45 @@
+"""Which index runs over lanes, and what is left where all lines of a block are moved out of it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+import loopgrad as lg
+from loopgrad.analysis.infer import infer
+from loopgrad.analysis.validity import validate
+from loopgrad.schedule.default import optimized
+from loopgrad.schedule.show import show
+from loopgrad.schedule.tree import Fused
+
+
+def shown(program: lg.Program) -> str:
+    return show(optimized(infer(program), validate(program)))
+
+
+def test_values_of_a_row_that_are_read_again_do_not_draw_lanes_to_the_rows() -> None:
+    text = shown(
+        lg.program(
+            "loss(s[B,J], m[B], n[B]) -> L[B]:\n"
+            "    for b, j:  Z[b] += exp(s[b,j] - m[b] - n[b])\n"
+            "    for b:     L[b] = log(Z[b]) + m[b] + n[b]"
+        )
+    )
+    assert text.startswith("for b < B parallel:\n    for j < J vector:  Z[b] += exp(")
+
+
+def test_no_phase_is_empty() -> None:
+    program = lg.lib.ugrnn.backward().simplify()
+    scheduled = optimized(infer(program), validate(program))
+    assert all(phase.body for phase in scheduled.phases if isinstance(phase, Fused))
+
+
+def test_the_simplified_backward_of_a_recurrence_runs() -> None:
+    program = lg.lib.ugrnn.backward().simplify()
+    sizes = {"T": 3, "B": 2, "J": 4, "J'": 4, "K": 3}
+    rng = np.random.default_rng(0)
+    inputs = {
+        i.name: rng.normal(size=[sizes[str(e.name)] for e in i.extents]) for i in program.inputs
+    }
+    right = lg.compile(program, backend="interpret")(**inputs)
+    for got, wanted in zip(lg.compile(program)(**inputs), right, strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-10)
