@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from loopgrad.checking.changes import Vocabulary
+from loopgrad.checking.comparing import compared
 from loopgrad.checking.edits import Edit, edits
 from loopgrad.checking.headers import Task
 from loopgrad.checking.likeness import settled
@@ -149,14 +150,23 @@ class Bench:
 
     def _edits(self, piece: Piece) -> list[Edit]:
         found = edits(piece.statement, self.vocabulary(piece))
+        there = [p for p in self.translation.right if p.target == piece.target]
+        made = [s for p in there if isinstance(s := self.inner(p, piece), Accumulate)]
+        nearest = [
+            e
+            for e in (compared(piece.statement, s) for s in made)
+            if e is not None
+            and all(r.tensor in self.facts.tensors for r in statement_reads(e.statement))
+        ]
         if size(piece) > LARGEST_ORDERED:
-            return found
-        right = {
-            settled(self.inner(other, piece))
-            for other in self.translation.right
-            if other.target == piece.target
-        }
-        return sorted(found, key=lambda e: (settled(e.statement) not in right, e.cost))
+            return [*nearest, *found]
+        right = set(map(settled, made))
+        # Where no value is near, only other parts of the statement may be what is wrong.
+        likely = [e for e in found if nearest or e.statement.value is piece.statement.value]
+        at = {id(e): settled(e.statement) for e in likely}
+        ordered = sorted(found, key=lambda e: (at.get(id(e)) not in right, e.cost))
+        said = right.intersection(at.values())
+        return [*(e for e in nearest if settled(e.statement) not in said), *ordered]
 
     def inner(self, right: Piece, piece: Piece) -> Statement:
         """A right statement, as it would stand where the piece stands."""

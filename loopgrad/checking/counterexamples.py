@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from loopgrad.analysis.facts import Facts
 from loopgrad.checking.findings import Counterexample
 from loopgrad.checking.headers import Task
 from loopgrad.checking.trials import Trial, Trials, constants_of, differing, run
+from loopgrad.ir.nodes import Program
 from loopgrad.simplify.evaluate import TooLarge, Undefined
 from loopgrad.simplify.floats import Floats, array
 from loopgrad.simplify.sampling import Kind
@@ -25,22 +26,40 @@ VALUES: tuple[tuple[Kind, Sequence[float]], ...] = (
 )
 
 
-def smallest(task: Task, facts: Facts, trials: Trials, ties: bool = False) -> Counterexample | None:
-    """The first one found, the smallest sizes first; None where floats show none.
+class Examples:
+    """The trials of the smallest sizes and plainest numbers, drawn as far as they are asked for."""
 
-    ties: whether trials count in which the forward puts equal numbers in order.
-    """
+    def __init__(self, forward: Program, right: Program):
+        self._source = _drawn(Trials(forward, right))
+        self._known: list[Trial] = []
+
+    def __iter__(self) -> Iterator[Trial]:
+        yield from self._known
+        for trial in self._source:
+            self._known.append(trial)
+            yield trial
+
+    def smallest(self, task: Task, facts: Facts, ties: bool = False) -> Counterexample | None:
+        """The first trial on which the claim is wrong; None where floats show none.
+
+        ties: whether trials count in which the forward puts equal numbers in order.
+        """
+        for trial in self:
+            if not trial.tied or ties:
+                found = on(task, facts, trial)
+                if found is not None:
+                    return found
+        return None
+
+
+def _drawn(trials: Trials) -> Iterator[Trial]:
     for count, extents in enumerate(trials.smallest()):
         if count > SIZES_TRIED:
             break
         for kind, values in VALUES:
             trial = trials.draw(kind, count, extents=extents, values=values)
-            if trial is None or (trial.tied and not ties):
-                continue
-            found = on(task, facts, trial)
-            if found is not None:
-                return found
-    return None
+            if trial is not None:
+                yield trial
 
 
 def on(task: Task, facts: Facts, trial: Trial) -> Counterexample | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from loopgrad.analysis.facts import Facts
 from loopgrad.analysis.infer import infer
@@ -308,16 +309,20 @@ def _elements(task: Task) -> list[Finding]:
 
 def _extents(task: Task) -> list[Finding]:
     """Where the header takes two of the forward's extents for one."""
-    trials = Trials(task.forward, task.right)
-    for attempt in range(SIZES):
-        trial = trials.draw("unit" if attempt % 2 else "signed", 0)
-        if trial is None:
-            continue
+    for trial in _sized(task.forward, task.right):
         try:
             bound(task.facts, trial)
         except Misfit as misfit:
             return [_misfit(task, misfit, trial)]
     return []
+
+
+@lru_cache(maxsize=4)  # mended claims are judged beside the same programs
+def _sized(forward: Program, right: Program) -> tuple[Trial, ...]:
+    """Trials of several sizes."""
+    trials = Trials(forward, right)
+    drawn = (trials.draw("unit" if k % 2 else "signed", 0) for k in range(SIZES))
+    return tuple(trial for trial in drawn if trial is not None)
 
 
 def _misfit(task: Task, misfit: Misfit, trial: Trial) -> Finding:

@@ -11,10 +11,10 @@ from typing import Literal
 import numpy as np
 
 from loopgrad.analysis.infer import infer
-from loopgrad.checking import counterexamples
 from loopgrad.checking.answers import Located
 from loopgrad.checking.bench import Bench
 from loopgrad.checking.claims import Claim, read_claim
+from loopgrad.checking.counterexamples import Examples
 from loopgrad.checking.findings import Counterexample, Finding, How, Judgement
 from loopgrad.checking.headers import Task, certifiable, hoisted, lendable, understand
 from loopgrad.checking.locating import Locator
@@ -179,6 +179,7 @@ class _Judging:
     def __init__(self, task: Task):
         self.task = task
         self.trials = Trials(task.forward, task.right)
+        self.examples = Examples(task.forward, task.right)  # apart from what was drawn before
         self.ties = False  # whether ties count
         self.too_large = 0  # runs given up
         self.certifier = Certifier(task.right, task.forward if task.is_backward else None)
@@ -380,14 +381,10 @@ class _Judging:
         if others:
             mended = self._read(patched(self.task.claim, self.task.program, others))
             facts = infer(mended) if mended is not None else facts
-        example = counterexamples.smallest(self.task, facts, self._fresh(), self.ties)
+        example = self.examples.smallest(self.task, facts, self.ties)
         if example is None and others:
-            example = counterexamples.smallest(self.task, self.task.facts, self._fresh(), self.ties)
+            example = self.examples.smallest(self.task, self.task.facts, self.ties)
         return example
-
-    def _fresh(self) -> Trials:
-        """Trials that do not hang on what was drawn before."""
-        return Trials(self.task.forward, self.task.right)
 
     def _joined(
         self, findings: list[Finding], found: Sequence[Located], located: Sequence[Finding]
@@ -461,7 +458,10 @@ class _Judging:
         return task.program if set(task.judged) >= set(self.task.judged) else None
 
     def _certified(self, task: Task) -> bool:
-        return self._verdict(certifiable(task)).kind == "agree"
+        mended = certifiable(task)
+        if canonical(mended) == canonical(self.task.right):  # it is the derived program
+            return True
+        return self._verdict(mended).kind == "agree"
 
     def _right(self, task: Task) -> bool:
         """Is a mended claim right, as far as floats tell?"""

@@ -11,6 +11,11 @@ def settled(statement: Statement) -> Statement:
     return map_statement(statement, _ordered)
 
 
+def alike(one: Expression, other: Expression) -> bool:
+    """Are two expressions the same but for the order of factors and terms?"""
+    return one == other or _ordered(one) == _ordered(other)
+
+
 def _ordered(expression: Expression) -> Expression:
     match expression:
         case Apply("*" | "/"):

@@ -131,9 +131,10 @@ class Locator:
             residual = b.residual(one)
             if residual is None or not _worth(b, one, residual):
                 continue
-            match = self.edited(b, one, [(residual, b.missing)])
-            if match is not None and (best is None or match[0].cost < best[0].cost):
-                best = (match[0], one)
+            for twin in (one, *_twins(b, one)):
+                match = self.edited(b, twin, [(residual, b.missing)])
+                if match is not None and (best is None or match[0].cost < best[0].cost):
+                    best = (match[0], twin)
         return None if best is None else self.answers.of_edit(best[1].piece, best[0])
 
     def edited(
@@ -209,6 +210,15 @@ def _once(found: Sequence[Located]) -> list[Located]:
     """The last word on each statement."""
     last = {f.statement if f.statement is not None else k: f for k, f in enumerate(found)}
     return list(last.values())
+
+
+def _twins(b: Balance, one: Entry) -> list[Entry]:
+    """Other statements that add the same: one of them is right, and which is not said by the numbers."""
+    if one.adds is None:
+        return []
+    left = {id(e) for e in b.left}
+    others = (e for e in b.claimed if id(e) not in left)
+    return [e for e in others if e.adds is not None and b.same(one.adds, e.adds)]
 
 
 def _worth(b: Balance, one: Entry, residual: Vector) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -97,6 +97,15 @@ class Place:
         self.tensors, self.firm, self.lines = tensors, firm, lines
         given = {name: _in_one_world(tensor) for name, tensor in tensors.items()}
         self.run = Run(lines, given, Setting(extents, constants, {}))
+        self._inside: dict[tuple[str, int], tuple[Block, list[tuple[Read, int]]]] = {}
+
+    def uses_inside(self, index: str, block: Block) -> list[tuple[Read, int]]:
+        """The axes that the index alone subscripts in a block; the same block is asked about often."""
+        known = self._inside.get((index, id(block)))
+        if known is None:
+            uses = [u for _, s in accumulates(block.body) for u in _uses(index, s)]
+            known = self._inside[index, id(block)] = block, uses
+        return known[1]
 
     def shape(self, name: str) -> Shape:
         if name not in self.tensors:
@@ -181,15 +190,10 @@ def numeric(piece: Piece, place: Place) -> list[Range]:
 
 
 def _extent(index: str, piece: Piece, place: Place) -> int:
-    uses = [
-        (read, axis)
-        for read in (piece.statement.target, *statement_reads(piece.statement))
-        for axis, subscript in enumerate(read.subscripts)
-        if subscript == Index(index)
-    ]
+    uses = list(_uses(index, piece.statement))
     for block in piece.blocks:  # a block's index is used by all that stands in it
         if any(r.index == index for r in block.ranges):
-            uses += list(_uses_inside(index, block))
+            uses += place.uses_inside(index, block)
     # A computed target may be larger than what one of its statements writes.
     firm = [u for u in uses if u[0].tensor in place.firm]
     firm = firm or [u for u in uses if u[0] is not piece.statement.target] or uses
@@ -210,12 +214,12 @@ def _extent(index: str, piece: Piece, place: Place) -> int:
     return next(iter(extents))
 
 
-def _uses_inside(index: str, block: Block) -> Iterable[tuple[Read, int]]:
-    for _, statement in accumulates(block.body):
-        for read in (statement.target, *statement_reads(statement)):
-            for axis, subscript in enumerate(read.subscripts):
-                if subscript == Index(index):
-                    yield read, axis
+def _uses(index: str, statement: Accumulate) -> Iterator[tuple[Read, int]]:
+    """The axes that the index alone subscripts."""
+    for read in (statement.target, *statement_reads(statement)):
+        for axis, subscript in enumerate(read.subscripts):
+            if isinstance(subscript, Index) and subscript.name == index:
+                yield read, axis
 
 
 def _culprit(statement: Accumulate, run: Run, space: Space) -> Read | None:

@@ -453,12 +453,13 @@ class Run:
                 return self.comparison(operators, operands, space)
             case Conditional(condition, then, otherwise):
                 return self.conditional(self.truth(condition, space), then, otherwise, space)
-            case Apply("and", (left, right)):
-                both = Conditional(left, Compare(("!=",), (right, Number(0))), Number(0))
-                return self.truth(both, space)
-            case Apply("or", (left, right)):
-                either = Conditional(left, Number(1), Compare(("!=",), (right, Number(0))))
-                return self.truth(either, space)
+            case Apply("and" | "or" as operation, (left, right)):
+                first = self.truth(left, space)
+                if not first.any() if operation == "and" else first.all():
+                    return first
+                if first.all() if operation == "and" else not first.any():
+                    return self.truth(right, space)
+                return self.value(_lazily(operation, left, right), space)
             case Apply("not", (operand,)):
                 return ~self.truth(operand, space)
             case Apply(operation, operands):
@@ -471,7 +472,15 @@ class Run:
     def conditional(
         self, mask: Mask, then: Expression, otherwise: Expression, space: Space
     ) -> Values:
-        """Each branch where it is taken; also where nowhere, for the sake of its type."""
+        """Each branch where it is taken; also where nowhere, if it says whether the whole is a number."""
+        if mask.all():
+            every = self.value(then, space)
+            if isinstance(every, Numbers):
+                return every
+        elif not mask.any():
+            every = self.value(otherwise, space)
+            if isinstance(every, Numbers):
+                return every
         mask = spread(mask, space.shape)
         yes = self.value(then, space.where(mask))
         no = self.value(otherwise, space.where(~mask))
@@ -566,6 +575,12 @@ class Run:
                     return -found[0]
                 return RATIONAL[operation](found[0], found[1])
         return None
+
+
+def _lazily(operation: str, left: Expression, right: Expression) -> Conditional:
+    """`and`, `or` as a conditional, whose right side is evaluated where it is needed alone."""
+    truth = Compare(("!=",), (right, Number(0)))
+    return Conditional(left, *((truth, Number(0)) if operation == "and" else (Number(1), truth)))
 
 
 ONE_TURN = worlds(1)
