@@ -226,10 +226,17 @@ class Kernel:
             names = tuple(named)
             if names not in learnt:
                 learnt.add(names)
-                out = named["out"] if len(named) > len(inputs) else None
-                written = type(out) is np.ndarray and out is call.arrays[self._results[0]]
-                if call.bound.plain and (written or len(named) == len(inputs)):
+                usual = len(named) == len(inputs) or self._is_written(named["out"], call)
+                if usual and call.bound.plain:
                     self._learn(call, arguments, named)
+
+    def _is_written(self, out: Any, call: BoundCall) -> bool:
+        """Is it exact arrays that were all computed into directly?"""
+        given = out if type(out) is tuple else (out,)
+        results = [call.arrays[name] for name in self._results]
+        return len(given) == len(results) and all(
+            type(a) is np.ndarray and a is b for a, b in zip(given, results, strict=True)
+        )
 
     def _learn(self, call: BoundCall, arguments: Sequence[Any], named: Mapping[str, Any]) -> None:
         if self._shortcut is None:

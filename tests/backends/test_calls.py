@@ -314,11 +314,53 @@ def test_out_of_several_results() -> None:
     x, w, k = arguments()
     affine, out = kernel(AFFINE, x, w, k), (np.empty(4, np.float32), np.empty(4, np.float32))
     wanted = affine(x, w, k)
-    for _ in range(4):
-        found = affine(x, w, k, out=out)
-        assert found[0] is out[0]
-        assert found[1] is out[1]
-        assert_array_equal(found, wanted)
+    for written in (out, list(out), (out[0], None), (None, out[1])):
+        for _ in range(4):
+            for array in out:
+                array.fill(0)
+            found = affine(x, w, k, out=written)
+            assert_array_equal(found, wanted)
+            assert all(w is None or f is w for f, w in zip(found, written, strict=True))
+    found = affine.call_known(x, w, k, out=out)
+    assert found[0] is out[0]
+    assert found[1] is out[1]
+    assert affine.call_known(x, w, k, out=list(out)) is None
+    assert affine.call_known(x, w, k, out=out[:1]) is None
+    assert affine.call_known(x, w, k, out=(*out, out[0])) is None
+    assert affine.call_known(x, w, k, out=(out[0], out[1][:3])) is None
+    assert affine.call_known(x, w, k, out=(out[0], out[0])) is None
+    with pytest.raises(ValueError, match="overlap"):
+        affine(x, w, k, out=(out[0], out[0]))
+    taken = np.empty(5, np.float32)
+    assert affine.call_known(x, w, k, out=(taken[:4], taken[1:])) is None
+    assert affine.call_known(x, w, k, out=(x[1:].reshape(9)[:4], out[1])) is None
+    before = counts([*out])
+    for _ in range(1000):
+        affine.call_known(x, w, k, out=out)
+        affine.call_known(x, w, k + 1, out=out)
+    assert counts([*out]) == before
+
+
+def test_out_of_one_result_in_a_tuple_and_of_none() -> None:
+    scale, x, out = lg.compile(lg.program(SCALE)), np.arange(3.0), np.empty(3)
+    for given in ((out,), None, (None,), [out], out):
+        for _ in range(4):
+            found = scale(x, out=given)
+            assert found.tolist() == [0, 2, 4]
+            assert type(found) is np.ndarray
+    assert scale.call_known(x, out=(out,)) is out
+    assert scale.call_known(x, out=(x,)) is None
+    assert scale.call_known(x, out=None) is None
+
+
+def test_large_results_that_are_given_are_known() -> None:
+    """Nothing has to be asked for them."""
+    x = np.ones(1 << 22, np.float32)
+    scale, out = kernel(SCALE.replace("scale", "great"), x, out=np.empty_like(x)), np.empty_like(x)
+    assert scale.call_known(x, out=out)[-1] == 2
+    scale(x)
+    scale(x)
+    assert scale.call_known(x) is None  # is there enough memory?
 
 
 def test_an_argument_that_is_named_out() -> None:
@@ -383,8 +425,8 @@ def test_results_that_cannot_be_allocated_go_the_long_way() -> None:
     x = np.arange(3.0)
     scale = kernel(SCALE, x)
     block = scale._shortcut._entries[1][0]
-    assert block[-1] == 3
-    block[-1] = 2**61  # elements of the result
+    assert block[-3] == 3
+    block[-3] = 2**61  # elements of the result
     dtype, before = np.dtype(np.float64), sys.getrefcount(np.dtype(np.float64))
     for _ in range(1000):
         assert scale.call_known(x) is None

@@ -11,24 +11,23 @@
 ; Word of a block             Words of an argument          Words of a result
 ;   0 positional arguments      0 type                        0 dtype
 ;   1 named arguments           1 name                        1 rank
-;   2 in use                    2 dtype, or the value         2 extents..., or after dtype 0, rank 1
-;                                                               a Python function that makes it
-;   3 releases the GIL          3 kind: see @matches
+;   2 in use                    2 dtype, value, or length     2 extents..., or after dtype 0, rank 1
+;   3 releases the GIL          3 kind: see @matches            a Python function that makes it
 ;   4 code                      4 place among the arrays
 ;   5 integers                  5 flags that it has to have
-;   6 reals                     6 bytes
-;   7 scratch                   7 rank
-;   8 threads                   8 extents...
+;   6 reals                     6 rank
+;   7 scratch                   7 extents...
+;   8 threads
 ;   9 inputs
 ;  10 results
 ;  11 where the words of the results begin
 ;  12 type of the results
-;  13 argument that is written (`out`), -1 for none
-;  14 bytes of that array
+;  13 whether there is an argument `out`, which is written
+;  14 where the bytes of all arrays stand, a word for each: inputs, then results
 ;  15 address of the number of threads that the user wants now
 ;  16 Exception
 ;  17 a Python function that makes an array for scratch, 0 where scratch is the block's own
-;  18 the arguments
+;  18 the arguments; behind a tuple what its items are like, as arguments
 
 declare i64 @loopgrad_python_PyList_Size(i64)
 declare i64 @loopgrad_python_PyList_GetItem(i64, i64)
@@ -71,7 +70,7 @@ BEGIN:
 
 CHECK:
   %block = call i64 @block(i64 %entry)
-  %ready = call i1 @is_ready(i64 %block, i64 %given)
+  %ready = call i1 @is_ready(i64 %block, i64 %a)
   br i1 %ready, label %PREPARE, label %NONE
 
 PREPARE:
@@ -81,7 +80,7 @@ PREPARE:
   %count = call i64 @word(i64 %block, i64 10)
   %size = mul i64 %first, 8
   %results = add i64 %a, %size
-  %made = call i64 @make_results(i64 %block, i64 %given, i64 %results)
+  %made = call i64 @make_results(i64 %block, i64 %results)
   %all = icmp eq i64 %made, %count
   br i1 %all, label %SCRATCH, label %UNDO
 
@@ -175,7 +174,8 @@ NONE:
   ret i64 0
 }
 
-; Do the arguments and the number of threads fit the block? Kinds: 0 an array, 1 a float (by its bits), 2 an integer.
+; Do the arguments and the number of threads fit the block? Kinds: 0 an array, 1 a float (by its
+; bits), 2 an integer, 3 a tuple of arrays. Fills the places of the arrays.
 define internal i1 @matches(i64 %block, i64 %given, i64 %positional, i64 %named, i64 %names, i64 %arrays) {
 BEGIN:
   %fits.not = alloca i32
@@ -225,10 +225,12 @@ COMPARE:
 KIND:
   %wanted = call i64 @word(i64 %argument, i64 2)
   %kind = call i64 @word(i64 %argument, i64 3)
+  %behind = call i64 @behind(i64 %argument)
   switch i64 %kind, label %NO [
     i64 0, label %ARRAY
     i64 1, label %FLOAT
     i64 2, label %INTEGER
+    i64 3, label %TUPLE
   ]
 
 FLOAT:
@@ -245,114 +247,134 @@ INTEGER:
   br i1 %same.integer, label %FITS, label %NO
 
 ARRAY:
-  %dtype = call i64 @word(i64 %value, i64 7)
-  %same.dtype = icmp eq i64 %dtype, %wanted
-  br i1 %same.dtype, label %RANK, label %NO
+  %same.array = call i1 @matches_array(i64 %value, i64 %argument, i64 %arrays)
+  br i1 %same.array, label %FITS, label %NO
 
-RANK:
+TUPLE:
+  %length = call i64 @loopgrad_python_PyTuple_Size(i64 %value)
+  %same.length = icmp eq i64 %length, %wanted
+  br i1 %same.length, label %ITEMS, label %NO
+
+ITEMS:
+  %k = phi i64 [ 0, %TUPLE ], [ %k.after, %ITEM.FITS ]
+  %item = phi i64 [ %behind, %TUPLE ], [ %item.after, %ITEM.FITS ]
+  %more.items = icmp slt i64 %k, %length
+  br i1 %more.items, label %ITEM, label %FITS
+
+ITEM:
+  %k.after = add i64 %k, 1
+  %element = call i64 @loopgrad_python_PyTuple_GetItem(i64 %value, i64 %k)
+  %element.type = call i64 @word(i64 %element, i64 1)
+  %element.wanted = call i64 @word(i64 %item, i64 0)
+  %same.element = icmp eq i64 %element.type, %element.wanted
+  br i1 %same.element, label %ITEM.ARRAY, label %NO
+
+ITEM.ARRAY:
+  %same.item = call i1 @matches_array(i64 %element, i64 %item, i64 %arrays)
+  br i1 %same.item, label %ITEM.FITS, label %NO
+
+ITEM.FITS:
+  %item.after = call i64 @behind(i64 %item)
+  br label %ITEMS
+
+FITS:
+  %argument.after = phi i64 [ %behind, %FLOAT ], [ %behind, %INTEGER ], [ %behind, %ARRAY ], [ %item, %ITEMS ]
+  %after = add i64 %i, 1
+  br label %NEXT
+
+YES:
+  ret i1 true
+
+NO:
+  ret i1 false
+}
+
+; The same of an array, whose type is right.
+define internal i1 @matches_array(i64 %value, i64 %argument, i64 %arrays) {
+BEGIN:
+  %dtype = call i64 @word(i64 %value, i64 7)
+  %dtype.wanted = call i64 @word(i64 %argument, i64 2)
   %rank.long = call i64 @word(i64 %value, i64 3)
   %rank = and i64 %rank.long, 4294967295
-  %rank.wanted = call i64 @word(i64 %argument, i64 7)
-  %same.rank = icmp eq i64 %rank, %rank.wanted
-  br i1 %same.rank, label %FLAGS, label %NO
-
-FLAGS:
+  %rank.wanted = call i64 @word(i64 %argument, i64 6)
   %flags = call i64 @word(i64 %value, i64 8)
   %mask = call i64 @word(i64 %argument, i64 5)
   %masked = and i64 %flags, %mask
+  %same.dtype = icmp eq i64 %dtype, %dtype.wanted
+  %same.rank = icmp eq i64 %rank, %rank.wanted
   %same.flags = icmp eq i64 %masked, %mask
-  br i1 %same.flags, label %AXES, label %NO
-
-AXES:
+  %same.two = and i1 %same.dtype, %same.rank
+  %same = and i1 %same.two, %same.flags
   %extents = call i64 @word(i64 %value, i64 4)
-  %extents.wanted = add i64 %argument, 64
-  br label %AXIS
+  %extents.wanted = add i64 %argument, 56
+  br i1 %same, label %AXIS, label %NO
 
 AXIS:
-  %k = phi i64 [ 0, %AXES ], [ %k.after, %EXTENT ]
-  %more.axes = icmp slt i64 %k, %rank
-  br i1 %more.axes, label %EXTENT, label %KEEP
+  %k = phi i64 [ 0, %BEGIN ], [ %after, %EXTENT ]
+  %more = icmp slt i64 %k, %rank
+  br i1 %more, label %EXTENT, label %YES
 
 EXTENT:
-  %k.after = add i64 %k, 1
-  %extent.is = call i64 @word(i64 %extents, i64 %k)
+  %after = add i64 %k, 1
+  %extent = call i64 @word(i64 %extents, i64 %k)
   %extent.wanted = call i64 @word(i64 %extents.wanted, i64 %k)
-  %same.extent = icmp eq i64 %extent.is, %extent.wanted
+  %same.extent = icmp eq i64 %extent, %extent.wanted
   br i1 %same.extent, label %AXIS, label %NO
 
-KEEP:
-  %slot = call i64 @word(i64 %argument, i64 4)
-  call void @set(i64 %arrays, i64 %slot, i64 %value)
-  br label %FITS
-
-FITS:
-  %after = add i64 %i, 1
-  %rank.given = call i64 @word(i64 %argument, i64 7)
-  %words = add i64 %rank.given, 8
-  %bytes = mul i64 %words, 8
-  %argument.after = add i64 %argument, %bytes
-  br label %NEXT
-
 YES:
+  %place = call i64 @word(i64 %argument, i64 4)
+  call void @set(i64 %arrays, i64 %place, i64 %value)
   ret i1 true
 
 NO:
   ret i1 false
 }
 
-; Is the block not in use, and its `out` apart from all inputs?
-define internal i1 @is_ready(i64 %block, i64 %given) {
+; Where the words of an argument end.
+define internal i64 @behind(i64 %argument) alwaysinline {
+  %rank = call i64 @word(i64 %argument, i64 6)
+  %words = add i64 %rank, 7
+  %bytes = mul i64 %words, 8
+  %end = add i64 %argument, %bytes
+  ret i64 %end
+}
+
+; Is the block not in use, and each array of `out` apart from all others?
+define internal i1 @is_ready(i64 %block, i64 %arrays) {
 BEGIN:
   %used = call i64 @word(i64 %block, i64 2)
+  %out = call i64 @word(i64 %block, i64 13)
   %unused = icmp eq i64 %used, 0
+  %without = icmp eq i64 %out, 0
+  %inputs = call i64 @word(i64 %block, i64 9)
+  %results = call i64 @word(i64 %block, i64 10)
+  %all = add i64 %inputs, %results
+  %offset = call i64 @word(i64 %block, i64 14)
+  %offset.bytes = mul i64 %offset, 8
+  %sizes = add i64 %block, %offset.bytes
   br i1 %unused, label %OUT, label %NO
 
 OUT:
-  %which = call i64 @word(i64 %block, i64 13)
-  %without = icmp slt i64 %which, 0
-  br i1 %without, label %YES, label %WITH
-
-WITH:
-  %array = call i64 @word(i64 %given, i64 %which)
-  %from = call i64 @word(i64 %array, i64 2)
-  %size = call i64 @word(i64 %block, i64 14)
-  %to = add i64 %from, %size
-  %positional = call i64 @word(i64 %block, i64 0)
-  %named = call i64 @word(i64 %block, i64 1)
-  %count = add i64 %positional, %named
-  %start = add i64 %block, 144
-  br label %NEXT
+  br i1 %without, label %YES, label %NEXT
 
 NEXT:
-  %i = phi i64 [ 0, %WITH ], [ %after, %APART ]
-  %argument = phi i64 [ %start, %WITH ], [ %argument.after, %APART ]
-  %more = icmp slt i64 %i, %count
-  br i1 %more, label %KIND, label %YES
+  %i = phi i64 [ %inputs, %OUT ], [ %after, %OTHERS ]
+  %more = icmp slt i64 %i, %all
+  br i1 %more, label %WRITTEN, label %YES
 
-KIND:
-  %is.kind = call i64 @word(i64 %argument, i64 3)
-  %is.array = icmp eq i64 %is.kind, 0
-  %is.input = icmp ne i64 %i, %which
-  %is.array.input = and i1 %is.array, %is.input
-  br i1 %is.array.input, label %COMPARE, label %APART
-
-COMPARE:
-  %other = call i64 @word(i64 %given, i64 %i)
-  %other.from = call i64 @word(i64 %other, i64 2)
-  %other.size = call i64 @word(i64 %argument, i64 6)
-  %other.to = add i64 %other.from, %other.size
-  %before = icmp ule i64 %to, %other.from
-  %behind = icmp uge i64 %from, %other.to
-  %is.apart = or i1 %before, %behind
-  br i1 %is.apart, label %APART, label %NO
-
-APART:
+WRITTEN:
   %after = add i64 %i, 1
-  %rank = call i64 @word(i64 %argument, i64 7)
-  %words = add i64 %rank, 8
-  %width = mul i64 %words, 8
-  %argument.after = add i64 %argument, %width
-  br label %NEXT
+  br label %OTHERS
+
+OTHERS:
+  %j = phi i64 [ 0, %WRITTEN ], [ %j.after, %OTHER ]
+  %more.others = icmp slt i64 %j, %i
+  br i1 %more.others, label %OTHER, label %NEXT
+
+OTHER:
+  %j.after = add i64 %j, 1
+  %apart = call i1 @are_apart(i64 %arrays, i64 %sizes, i64 %i, i64 %j)
+  br i1 %apart, label %OTHERS, label %NO
 
 YES:
   ret i1 true
@@ -361,8 +383,24 @@ NO:
   ret i1 false
 }
 
-; New arrays for the results, or the argument that is to be written. Returns how many there are.
-define internal i64 @make_results(i64 %block, i64 %given, i64 %results) {
+define internal i1 @are_apart(i64 %arrays, i64 %sizes, i64 %i, i64 %j) {
+  %one = call i64 @word(i64 %arrays, i64 %i)
+  %one.from = call i64 @word(i64 %one, i64 2)
+  %one.size = call i64 @word(i64 %sizes, i64 %i)
+  %one.to = add i64 %one.from, %one.size
+  %other = call i64 @word(i64 %arrays, i64 %j)
+  %other.from = call i64 @word(i64 %other, i64 2)
+  %other.size = call i64 @word(i64 %sizes, i64 %j)
+  %other.to = add i64 %other.from, %other.size
+  %before = icmp ule i64 %one.to, %other.from
+  %behind = icmp uge i64 %one.from, %other.to
+  %apart = or i1 %before, %behind
+  ret i1 %apart
+}
+
+; New arrays for the results; or one reference more to those of `out`, which are there already.
+; Returns how many there are.
+define internal i64 @make_results(i64 %block, i64 %results) {
 BEGIN:
   %count = call i64 @word(i64 %block, i64 10)
   %type = call i64 @word(i64 %block, i64 12)
@@ -370,14 +408,22 @@ BEGIN:
   %offset = call i64 @word(i64 %block, i64 11)
   %offset.bytes = mul i64 %offset, 8
   %start = add i64 %block, %offset.bytes
-  %is.out = icmp sge i64 %out, 0
+  %is.out = icmp ne i64 %out, 0
   br i1 %is.out, label %WRITTEN, label %NEXT
 
 WRITTEN:
-  %array = call i64 @word(i64 %given, i64 %out)
+  %w = phi i64 [ 0, %BEGIN ], [ %w.after, %SHARE ]
+  %more.written = icmp slt i64 %w, %count
+  br i1 %more.written, label %SHARE, label %SHARED
+
+SHARE:
+  %w.after = add i64 %w, 1
+  %array = call i64 @word(i64 %results, i64 %w)
   call void @loopgrad_python_Py_IncRef(i64 %array)
-  call void @set(i64 %results, i64 0, i64 %array)
-  ret i64 1
+  br label %WRITTEN
+
+SHARED:
+  ret i64 %count
 
 NEXT:
   %i = phi i64 [ 0, %BEGIN ], [ %after, %MADE ]

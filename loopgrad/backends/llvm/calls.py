@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loopgrad import forks
-from loopgrad.backends import recycling, thread_count
+from loopgrad.backends import memory, recycling, thread_count
 from loopgrad.backends.formulas import FormulaError, evaluate
 from loopgrad.backends.kernel import LEARNT
 from loopgrad.backends.llvm import engine, python_api
@@ -36,7 +36,8 @@ MOST_ARRAYS, MOST_RECORD = 64, 64
 
 SHORT = 20_000  # iterations; at most some ten microseconds
 HEAD = 18  # words of a block before its arguments
-ARRAY, FLOAT, INTEGER = 0, 1, 2
+ARRAY, FLOAT, INTEGER, TUPLE = range(4)
+OUT = "out"
 
 _METH_FASTCALL, _METH_KEYWORDS = 0x80, 0x02
 _double = Struct("=d")
@@ -87,27 +88,34 @@ def _entry(
     layout = prepared.compiled.layout
     inputs = layout.inputs
     results = [call.arrays[name] for name in layout.returned]
-    out = list(named).index("out") + len(arguments) if _is_out(named, results) else -1
-    fresh = [] if out >= 0 else results
+    out = _is_out(named, results)
     if len(layout.passed) > MOST_ARRAYS or layout.record_length > MOST_RECORD:
         return None
-    if not call.bound.small:  # then it has to be asked whether memory is there
-        return None
-    places = {name: place for place, name in enumerate(layout.passed)}
-    described = [
-        _argument(places[n], None, a, False) for n, a in zip(inputs, arguments, strict=False)
+    if not call.bound.small and not (out and prepared.scratch < memory.ALWAYS_FITS):
+        return None  # whether memory is there has to be asked each time
+    places = {name: place for place, name in enumerate(inputs)}
+    words = [
+        *(
+            word
+            for n, a in zip(inputs, arguments, strict=False)
+            for word in _argument(places[n], a)
+        ),
+        *(
+            word
+            for n, v in named.items()
+            for word in (
+                _out(len(inputs), v) if n == OUT and out else _argument(places.get(n, 0), v, n)
+            )
+        ),
     ]
-    described += [
-        _argument(places.get(n, len(inputs)), n, v, len(arguments) + i == out)
-        for i, (n, v) in enumerate(named.items())
-    ]
-    words = [word for argument in described for word in argument]
     taken = prepared.scratch >= recycling.LEAST
     scratch = np.empty(0 if taken else prepared.scratch + recycling.ALIGNMENT, np.uint8)
     take = partial(recycling.empty, (prepared.scratch,), scratch.dtype)
     integers, reals = (
         np.frombuffer(b or bytes(8), np.int64) for b in (prepared.integers, prepared.reals)
     )
+    makers = [_maker_of(r) for r in results]
+    tail = [word for r, maker in zip(results, makers, strict=True) for word in _result(r, maker)]
     head = [
         len(arguments),
         len(named),
@@ -122,15 +130,14 @@ def _entry(
         len(results),
         HEAD + len(words),
         id(np.ndarray),
-        out,
-        results[0].nbytes if out >= 0 else 0,
+        int(out),
+        HEAD + len(words) + len(tail),
         thread_count.address(),
         id(Exception),
         id(take) if taken else 0,
     ]
-    makers = [_maker_of(r) for r in fresh]
-    tail = [word for r, maker in zip(fresh, makers, strict=True) for word in _result(r, maker)]
-    block = np.array([*head, *words, *tail], np.int64)
+    sizes = [call.arrays[name].nbytes for name in layout.passed]
+    block = np.array([*head, *words, *tail, *sizes], np.int64)
     # What the block points at lives as long as the entry.
     values = [v for v in named.values() if type(v) in (int, float)]
     dtypes = [a.dtype for a in (*arguments, *named.values(), *results) if type(a) is np.ndarray]
@@ -159,7 +166,10 @@ def _iterations(statement: Statement, values: Mapping[str, int | float]) -> int:
 
 
 def _is_out(named: Mapping[str, Any], results: Sequence[NDArray[Any]]) -> bool:
-    return len(results) == 1 and named.get("out") is results[0]
+    """Is there an argument `out`, of the arrays that are the results?"""
+    out = named.get(OUT)
+    given = out if type(out) is tuple else (out,)
+    return len(given) == len(results) and all(a is b for a, b in zip(given, results, strict=True))
 
 
 def _maker_of(result: NDArray[Any]) -> Callable[[], NDArray[Any]] | None:
@@ -175,16 +185,26 @@ def _result(result: NDArray[Any], maker: Callable[[], NDArray[Any]] | None) -> l
     return [0, 1, id(maker)]
 
 
-def _argument(place: int, name: str | None, value: Any, written: bool) -> list[int]:
+def _argument(place: int, value: Any, name: str | None = None, flags: int = 0) -> list[int]:
+    """The words of one; `place` and further `flags` are for an array."""
     named = 0 if name is None else id(name)
     if type(value) is float:
         (bits,) = _bits.unpack(_double.pack(value))
-        return [id(float), named, bits, FLOAT, 0, 0, 0, 0]
+        return [id(float), named, bits, FLOAT, 0, 0, 0]
     if type(value) is int:
-        return [id(int), named, value, INTEGER, 0, 0, 0, 0]
-    flags = CONTIGUOUS | ALIGNED | WRITEABLE * written
-    head = [id(np.ndarray), named, id(value.dtype), ARRAY, place, flags, value.nbytes]
+        return [id(int), named, value, INTEGER, 0, 0, 0]
+    flags |= CONTIGUOUS | ALIGNED
+    head = [id(np.ndarray), named, id(value.dtype), ARRAY, place, flags]
     return [*head, value.ndim, *value.shape]
+
+
+def _out(first: int, value: Any) -> list[int]:
+    """The words of `out`, an array or a tuple; `first` is the place of the first result."""
+    if type(value) is not tuple:
+        return _argument(first, value, OUT, WRITEABLE)
+    items = (_argument(first + i, array, None, WRITEABLE) for i, array in enumerate(value))
+    head = [id(tuple), id(OUT), len(value), TUPLE, 0, 0, 0]
+    return [*head, *(word for item in items for word in item)]
 
 
 # ------------------------------------------------------------------------------ Python functions
