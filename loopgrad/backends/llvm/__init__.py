@@ -18,6 +18,7 @@ import numpy as np
 from loopgrad import forks
 from loopgrad.backends.kernel import LEARNT, BoundCall, Shortcut, Task
 from loopgrad.backends.llvm.layout import (
+    ASLEEP,
     CONSTANT_BITS,
     EXTENT_BITS,
     GAVE_UP,
@@ -97,9 +98,13 @@ class LLVMRunner:
         layout, record = compiled.layout, compiled.record()
         arrays = compiled.arrays.pack(*[id(call.arrays[name]) for name in layout.passed])
         with self._scratch.of(known.scratch) as scratch:
-            failed = compiled.code.run(
-                arrays, known.integers, known.reals, record, scratch, known.threads
-            )
+            given = arrays, known.integers, known.reals, record, scratch, known.threads
+            failed = compiled.code.run(*given)
+            if failed == ASLEEP:
+                from loopgrad.backends.llvm import pool
+
+                pool.wake()
+                failed = compiled.code.run(*given)
         if failed and failed != GAVE_UP:
             details = np.array(record, np.int64)
             raise self._sites(layout)[details[0] - 1](details[RECORD_HEAD:])

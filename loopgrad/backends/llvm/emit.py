@@ -9,7 +9,7 @@ from loopgrad.backends.llvm import fused
 from loopgrad.backends.llvm.function import PhaseFunction
 from loopgrad.backends.llvm.fused import EntryFrame, FusedPhase, Given
 from loopgrad.backends.llvm.identities import fill, identity
-from loopgrad.backends.llvm.layout import ARRAY_HEAD, ENTRY, GAVE_UP, Layout
+from loopgrad.backends.llvm.layout import ARRAY_HEAD, ASLEEP, ENTRY, GAVE_UP, Layout
 from loopgrad.backends.llvm.scratch import Placed, offsets, size_function
 from loopgrad.backends.llvm.statements import PhaseWriter
 from loopgrad.backends.llvm.text import I64, Body, Module
@@ -49,7 +49,8 @@ class _Entry:
     """`i32 (arrays, integers, reals, record, scratch, threads)`, as layout.py has it.
 
     Fills the computed tensors, runs the phases; returns 0, or 1 with the record filled, or GAVE_UP
-    where a `Fused` phase has found something wrong: the literal code then has to be run.
+    where a `Fused` phase has found something wrong: the literal code then has to be run. ASLEEP where
+    there are no threads for one that could use some (pool.py).
     """
 
     def __init__(self, scheduled: Scheduled, layout: Layout, module: Module):
@@ -147,6 +148,7 @@ class _Entry:
             pointer=lambda tensor: self._pointers["tensor", tensor],
             scratch=self._phases_scratch,
             failed="gave_up",
+            asleep="asleep",
         )
 
     def call(self, name: str, function: PhaseFunction) -> None:
@@ -168,6 +170,7 @@ class _Entry:
         self.body.do("ret i32 0")
         self.body.at_end("failed", ["ret i32 1"])
         self.body.at_end("gave_up", [f"ret i32 {GAVE_UP}"])
+        self.body.at_end("asleep", [f"ret i32 {ASLEEP}"])
         self.body.finish()
 
     def _count(self, extents: Iterable[Expression]) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from loopgrad.analysis.facts import TensorFacts
+from loopgrad.backends.llvm import pool
 from loopgrad.backends.llvm.contributions import Contributions
 from loopgrad.backends.llvm.frame import Frame
 from loopgrad.backends.llvm.identities import fill
@@ -38,8 +39,6 @@ from loopgrad.schedule.tree import (
     collapsed,
     steps,
 )
-
-PARALLEL = "loopgrad_parallel"
 
 # Nanoseconds of work below which other threads would take longer to wake than they would save.
 SMALL_WORK = 10_000
@@ -239,6 +238,7 @@ class Given:
     pointer: Callable[[str], str]
     scratch: str
     failed: str  # the block to go to where a phase has failed
+    asleep: str  # and where there are no threads for it
 
 
 def call(fused: FusedPhase, body: Body, given: Given) -> None:
@@ -274,7 +274,7 @@ def call(fused: FusedPhase, body: Body, given: Given) -> None:
             partials.append((buffer, places[tensor], count))
         slot += 3
     threads = _threads(fused.phase, values)
-    _run(fused, body, context, threads)
+    _run(fused, body, context, threads, given.asleep)
 
     def finish() -> None:
         for buffer, offset, count in partials:
@@ -328,7 +328,7 @@ def _guessed(work: Expression) -> Expression:
     return Number(TYPICAL_LENGTH) if isinstance(work, Read) else walk.rebuild(work, _guessed)
 
 
-def _run(fused: FusedPhase, body: Body, context: Context, threads: str) -> None:
+def _run(fused: FusedPhase, body: Body, context: Context, threads: str, asleep: str) -> None:
     pointer = body.module.pointer
     raw = body.value(f"bitcast {pointer(I64)} {context.base} to {pointer('i8')}")
 
@@ -336,12 +336,7 @@ def _run(fused: FusedPhase, body: Body, context: Context, threads: str) -> None:
         body.do(f"call void @{fused.name}({pointer('i8')} {raw}, i64 0, i64 1)")
 
     def together() -> None:
-        function = "ptr" if body.module.opaque_pointers else "void (i8*, i64, i64)*"
-        byte = pointer("i8")
-        body.module.declare(f"declare void @{PARALLEL}({function}, {byte}, i64)")
-        body.do(
-            f"call void @{PARALLEL}({function} @{fused.name}, {pointer('i8')} {raw}, i64 {threads})"
-        )
+        pool.call(body, f"@{fused.name}", raw, threads, asleep)
 
     if threads == "1":
         alone()

@@ -36,6 +36,8 @@ RECORD_HEAD = 2  # site, executed statements
 
 # What the entry returns where only the literal code can tell what is wrong.
 GAVE_UP = 2
+# And where there are no threads yet, and it could use some.
+ASLEEP = 3
 
 
 @dataclass(frozen=True)

@@ -24,16 +24,19 @@ PROVIDERS = {
     "loopgrad_pack_at_f64": "loopgrad.backends.llvm.products.double",
     "loopgrad_product_f64": "loopgrad.backends.llvm.products.double",
     "loopgrad_system_": "loopgrad.backends.llvm.system",
+    "loopgrad_pool": "loopgrad.backends.llvm.pool",
     "loopgrad_parallel": "loopgrad.backends.llvm.threads",
     "loopgrad_num_threads": "loopgrad.backends.llvm.threads",
     "loopgrad_python_": "loopgrad.backends.llvm.python_api",
 }
 
-_DECLARED = re.compile(r"^declare [^@\n]*@([\w.$]+)\(", re.MULTILINE)
+_DECLARED = re.compile(
+    r"^(?:declare [^@\n]*|(?=@[\w.$]+ = external global ))@([\w.$]+)", re.MULTILINE
+)
 
 
 def declared(text: str) -> tuple[str, ...]:
-    """The functions that a module's text declares, but for LLVM's own."""
+    """The functions and variables that a module's text declares, but for LLVM's own."""
     return tuple(n for n in dict.fromkeys(_DECLARED.findall(text)) if not n.startswith("llvm."))
 
 
