@@ -12,7 +12,7 @@ import pytest
 
 import loopgrad as lg
 from loopgrad.backends.kernel import Kernel, Task
-from loopgrad.backends.llvm import LLVMBackend
+from loopgrad.backends.llvm import LLVMBackend, streaming
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Accumulate, Expression, Extent, Index, Number, Read
 from loopgrad.ir.operations import ElementType
@@ -453,3 +453,21 @@ def test_extremes_of_special_values(special: float) -> None:
         x = np.random.default_rng(0).normal(size=(3, 70))
         x[1, place] = special
         tree.check({"x": x}, 1, 0)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("length", [1, 16, 64, 65, 128, 200])
+def test_stores_past_the_caches(dtype: str, length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(streaming, "LARGE", 0)
+    tree = TREES["softmax in one nest"]()
+    given = inputs(tree.program, {"B": 3, "J": length}, dtype)
+    wanted = lg.compile(tree.program, backend="interpret")(_wide(given["x"]))
+    with tree.compiled() as kernel:
+        text = kernel.runner.text("float" if dtype == "float32" else "double")
+        assert text.count("!nontemporal") == 2  # in both copies of the last loop's body
+        for shift in (0, 1):  # aligned, and not
+            block = np.empty(3 * length + 64, dtype)
+            start = -block.ctypes.data % 64 // block.itemsize + shift
+            out = block[start : start + 3 * length].reshape(3, length)
+            kernel(**given, out=out)
+            np.testing.assert_allclose(out, wanted, rtol=1e-5 if dtype == "float32" else 1e-12)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from loopgrad.backends.llvm.text import I64, Body, suffix, vector
+from loopgrad.backends.llvm.text import I64, PAST_CACHES, Body, suffix, vector
 
 _SIZES = {"double": 8, "float": 4, "i64": 8, "i8": 1}
 
@@ -68,9 +68,20 @@ def load(body: Body, place: Place, lanes: int, mask: str | None) -> str:
     return body.value(f"call {full} {name}({where} {pointers}, i32 {_SIZES[kind]}, {given})")
 
 
-def store(body: Body, place: Place, value: str, lanes: int, mask: str | None) -> None:
-    """Stores a vector, where the mask holds; of one address twice, the later lane's value."""
+def store(
+    body: Body, place: Place, value: str, lanes: int, mask: str | None, past: bool = False
+) -> None:
+    """Stores a vector, where the mask holds; of one address twice, the later lane's value.
+
+    past: all lanes are stored, past the caches, to an aligned address.
+    """
     kind = place.kind
+    if past:
+        full = vector(kind, lanes)
+        at = f"{body.module.pointer(full)} {_as_vector(body, place, lanes)}"
+        size = _SIZES[kind] * lanes
+        body.do(f"store {full} {value}, {at}, align {size}, !nontemporal {PAST_CACHES}")
+        return
     if place.offsets is None and place.stride in (1, -1):
         _store_side_by_side(body, place, value, lanes, mask)
         return

@@ -173,7 +173,8 @@ class Contributions:
         elif lanes == 1:
             self.body.store(store.kind, text, place.pointer)
         else:
-            accesses.store(self.body, place, text, lanes, mask)
+            past = statement.target.tensor in vectors.past_caches
+            accesses.store(self.body, place, text, lanes, mask, past and mask is None)
         return value
 
     def _taken_in(self, statement: Accumulate, before: Value, value: Value, first: bool) -> Value:

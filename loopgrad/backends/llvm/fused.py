@@ -101,7 +101,7 @@ def lower(
     frame = Frame(module, layout, tensors, buffers)
     nodes, workspaces = prepared(phase.body, frame)
     lanes = module.vector_bytes // BYTES[module.real]
-    Trees(frame, lanes, workspaces).nodes(nodes)
+    Trees(frame, lanes, workspaces).phase(nodes)
     inner = _finish(frame)
     name = _runner(phase, frame, inner)
     placed = tuple(

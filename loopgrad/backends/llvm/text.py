@@ -16,12 +16,14 @@ I64 = "i64"
 SINGLE = "!0"  # an iteration is long: several at once would make much code for no gain
 RARE = "!1"  # seldom runs: it is not worth a copy
 AS_WRITTEN = "!1"  # several at once already, where that is of use
+PAST_CACHES = "!5"  # of a store
 _PROPERTIES = """
 !0 = distinct !{!0, !2}
 !1 = distinct !{!1, !2, !3, !4}
 !2 = !{!"llvm.loop.interleave.count", i32 1}
 !3 = !{!"llvm.loop.vectorize.width", i32 1}
 !4 = !{!"llvm.loop.unroll.disable"}
+!5 = !{i32 1}
 """
 
 

@@ -19,6 +19,7 @@ from loopgrad.backends.llvm.invariants import hoisted, written_in
 from loopgrad.backends.llvm.products.lowering import Products
 from loopgrad.backends.llvm.products.workspace import Workspace
 from loopgrad.backends.llvm.repeat import counted, where
+from loopgrad.backends.llvm.streaming import Streaming
 from loopgrad.backends.llvm.text import I64, vector
 from loopgrad.backends.llvm.vectors import INDEX_BITS, Around, Position, Vectors
 from loopgrad.ir import walk
@@ -54,6 +55,12 @@ class Trees:
         self.contributions = Contributions(self.vectors)
         self.products = Products(self, workspaces)
         self.accumulators = Accumulators(self.vectors, self.contributions)
+
+    def phase(self, nodes: tuple[Node, ...]) -> None:
+        """All of a phase."""
+        self.streaming = Streaming(self.vectors, nodes)
+        self.nodes(nodes)
+        self.streaming.finish()
 
     def nodes(self, nodes: tuple[Node, ...]) -> None:
         for node in nodes:
@@ -312,6 +319,7 @@ class Trees:
 
     def _vector(self, loop: Over, lower: Value, upper: Value) -> None:
         lanes, copies = self.lanes, _copies(loop)
+        step = lanes * copies
 
         def main(index: str) -> None:
             for copy in range(copies):
@@ -335,9 +343,18 @@ class Trees:
 
         def both() -> None:
             count = self.body.value(f"sub nsw i64 {upper.text}, {lower.text}")
-            full = self.body.value(f"and i64 {count}, {-copies * lanes}")
+            full = self.body.value(f"and i64 {count}, {-step}")
             middle = self.body.value(f"add nsw i64 {lower.text}, {full}")
-            self._while_any(lower.text, middle, copies * lanes, main)
+            past = self.streaming.of(loop) if _is_short(loop) else frozenset()
+            if past:
+                wanted = self.streaming.wanted(loop, lower.text)
+                self.vectors.past_caches = past
+                self._where(wanted, lambda: self._while_any(lower.text, middle, step, main))
+                self.vectors.past_caches = frozenset()
+                other = self.body.value(f"xor i1 {wanted}, true")
+                self._where(other, lambda: self._while_any(lower.text, middle, step, main))
+            else:
+                self._while_any(lower.text, middle, step, main)
             self._while_any(middle, upper.text, lanes, tail)
 
         self._run(loop, lower, upper, lanes, copies, write)
@@ -429,6 +446,12 @@ def _copies(loop: Over) -> int:
     if parts > _LARGE:
         return 1
     return _COPIES if accumulates else _COPIES // 2
+
+
+def _is_short(loop: Over) -> bool:
+    """Is its body worth being there twice?"""
+    slow = (_size(n.statement.value)[1] for n in loop.body if isinstance(n, Step))
+    return all(isinstance(n, Step) for n in loop.body) and sum(slow) <= 1
 
 
 def _size(expression: Expression | None) -> tuple[int, bool]:

@@ -1,0 +1,120 @@
+"""Stores past the caches, of results too large to be found there by who reads them next.
+
+A store into a cache first reads the line that it changes; one past it does not, which saves a third
+of the traffic of a copy. It has to be aligned, and it loses where the caches would have held the
+result. So a phase decides when it begins, by the bytes that it touches, and each row by its address.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from loopgrad.backends.llvm.accesses import behind
+from loopgrad.backends.llvm.scratch import BYTES
+from loopgrad.backends.llvm.text import I64
+from loopgrad.backends.llvm.vectors import Vectors
+from loopgrad.ir import walk
+from loopgrad.ir.nodes import Accumulate, Reduction
+from loopgrad.schedule.tree import Node, Over, Pack, Step, steps
+
+LARGE = 32 << 20  # bytes that a phase touches in memory
+
+
+class Streaming:
+    """The decisions of one phase, emitted where the body of `vectors` stands at first."""
+
+    def __init__(self, vectors: Vectors, nodes: tuple[Node, ...]):
+        self.vectors, self.body = vectors, vectors.body
+        self.tensors = frozenset(_candidates(vectors, nodes))
+        self._large = self._is_large(nodes) if self.tensors else ""
+
+    def _is_large(self, nodes: tuple[Node, ...]) -> str:
+        frame, total = self.vectors.frame, "0"
+        for tensor in sorted(_used(nodes)):
+            if tensor in frame.buffers:
+                continue
+            size = str(BYTES[frame.storage(tensor).kind])
+            for extent in frame.tensors[tensor].extents:
+                size = self.body.value(f"mul i64 {size}, {self.vectors.extent(extent)}")
+            total = self.body.value(f"add i64 {total}, {size}")
+        return self.body.value(f"icmp sge i64 {total}, {LARGE}")
+
+    def of(self, loop: Over) -> frozenset[str]:
+        """The tensors that a vector loop may store past the caches."""
+        rows = self.vectors.rows
+        return frozenset(
+            node.statement.target.tensor
+            for node in loop.body
+            if isinstance(node, Step)
+            and node.statement.target.tensor in self.tensors
+            and rows.get(node.statement.target, ("", 0))[1] == 1
+        )
+
+    def wanted(self, loop: Over, lower: str) -> str:
+        """The i1: the phase touches much, and the loop's rows are aligned."""
+        holds, module = self._large, self.body.module
+        for node in loop.body:
+            if isinstance(node, Step) and node.statement.target.tensor in self.of(loop):
+                kind = self.vectors.frame.storage(node.statement.target.tensor).kind
+                row, _ = self.vectors.rows[node.statement.target]
+                first = behind(self.body, kind, row, lower)
+                address = self.body.value(f"ptrtoint {module.pointer(kind)} {first} to i64")
+                rest = self.body.value(f"and i64 {address}, {module.vector_bytes - 1}")
+                aligned = self.body.value(f"icmp eq {I64} {rest}, 0")
+                holds = self.body.value(f"and i1 {holds}, {aligned}")
+        return holds
+
+    def finish(self) -> None:
+        """Others see what was stored so only behind a fence."""
+        if self.tensors:
+            mark = self.body.fresh("fence")
+            self.body.branch(self._large, mark, f"{mark}.end")
+            self.body.start(mark)
+            self.body.do("fence seq_cst")
+            self.body.jump(f"{mark}.end")
+            self.body.start(f"{mark}.end")
+
+
+def _statements(nodes: tuple[Node, ...]) -> Iterator[tuple[Step, Accumulate]]:
+    for node in steps(nodes):
+        if isinstance(node, Step):
+            yield node, node.statement
+
+
+def _used(nodes: tuple[Node, ...]) -> set[str]:
+    return _read(nodes) | _written(nodes).keys()
+
+
+def _written(nodes: tuple[Node, ...]) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for node in steps(nodes):
+        if not isinstance(node, Pack):
+            target = node.statement.target if isinstance(node, Step) else node.target
+            found[target.tensor] += 1
+    return found
+
+
+def _read(nodes: tuple[Node, ...]) -> set[str]:
+    found: set[str] = set()
+    for node in steps(nodes):
+        match node:
+            case Step(statement):
+                found.update(read.tensor for read in walk.statement_reads(statement))
+            case Pack(_, right):
+                found.update(read.tensor for read in walk.reads(right))
+            case product:
+                both = (*walk.reads(product.left), *walk.reads(product.right))
+                found.update(read.tensor for read in both)
+    return found
+
+
+def _candidates(vectors: Vectors, nodes: tuple[Node, ...]) -> Iterator[str]:
+    """Tensors in memory that one step stores, and that nothing reads in the phase."""
+    read, written = _read(nodes), _written(nodes)
+    for step, statement in _statements(nodes):
+        tensor = statement.target.tensor
+        stores = step.first or statement.reduction is Reduction.SET
+        once = written[tensor] == 1 and tensor not in read and statement.guard is None
+        if stores and once and tensor not in vectors.frame.buffers:
+            yield tensor
