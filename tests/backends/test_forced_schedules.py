@@ -1,0 +1,191 @@
+"""Compiled code under every schedule that can be chosen comes to what the literal loops come to.
+
+Sizes lie around the widths of registers, of tiles and of blocks of rows; all arrays between pages that
+may not be touched (`guarded.py`); small work is shared by threads too. In float32 the error, against the
+literal loops in float64, is a small multiple of that of the literal loops in float32.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import loopgrad as lg
+from loopgrad.backends.llvm import fused
+from loopgrad.cache import files
+from tests.backends import guarded
+from tests.derivatives import as_tuple
+from tests.effort import EFFORT, sample
+from tests.strategies import Drawn, programs
+
+pytestmark = pytest.mark.skipif(not guarded.POSSIBLE, reason="no mprotect")
+
+SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+SIZES = [1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 47, 48, 49, 63, 64, 65]
+CHOICES = ["", "", "no fusion", "no products", "no sharing", "rows 1", "rows 3"]
+CHOICES += [f"{word} {index}" for word in ("parallel", "vector") for index in "bjk"]
+
+
+@contextmanager
+def forced(threads: int) -> Iterator[None]:
+    """Small work too is shared by that many threads."""
+    before, folder, small = lg.get_num_threads(), files.folder, fused.SMALL_WORK
+    files.folder = lambda: None  # what is kept on disk knows nothing of it
+    fused.SMALL_WORK = 0
+    lg.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        files.folder, fused.SMALL_WORK = folder, small
+        lg.set_num_threads(before)
+
+
+def literal(program: lg.Program, inputs: dict[str, Any]) -> tuple[Any, ...]:
+    with np.errstate(all="ignore"):
+        return as_tuple(lg.compile(program, optimize=False)(**inputs))
+
+
+def of_type(array: Any, dtype: Any) -> Any:
+    return array.astype(dtype) if array.dtype.kind == "f" else array
+
+
+def check(program: lg.Program, inputs: dict[str, Any], words: str, threads: int, end: bool) -> None:
+    try:
+        wanted = literal(program, inputs)
+    except (IndexError, ZeroDivisionError):
+        return
+    rng = np.random.default_rng(0)
+    near = {
+        n: a * (1 + 1e-13 * rng.choice([-1, 1], a.shape)) if a.dtype.kind == "f" else a
+        for n, a in inputs.items()
+    }
+    if not all(map(is_near, literal(program, near), wanted)):
+        return  # rounding decides what it comes to
+    single = literal(program, {n: of_type(a, np.float32) for n, a in inputs.items()})
+    for dtype, rough in ((np.float64, wanted), (np.float32, single)):
+        given = {n: guarded.copy(of_type(a, dtype), end) for n, a in inputs.items()}
+        found = between_guards(program, given, rough, words, threads, end)
+        for name, f, r, w in zip(program.results, found, rough, wanted, strict=True):
+            normal = np.isfinite(w) & np.isfinite(r)
+            largest = np.abs(w[normal]).max(initial=0)
+            error, usual = (np.abs(x[normal] - w[normal]).max(initial=0) for x in (f, r))
+            floor = np.finfo(dtype).eps * (256 * largest + 64)
+            assert error <= 8 * usual + floor, f"{name}: {error}, literal {usual}\n{program}"
+
+
+def is_near(one: Any, other: Any) -> bool:
+    return np.allclose(one, other, rtol=1e-10, atol=1e-11, equal_nan=True)
+
+
+def between_guards(
+    program: lg.Program,
+    inputs: dict[str, Any],
+    like: tuple[Any, ...],
+    words: str,
+    threads: int,
+    end: bool,
+) -> list[Any]:
+    results = [guarded.empty(w.shape, w.dtype, end) for w in like]
+    with forced(threads):
+        try:
+            kernel = lg.compile(program, schedule=words)
+        except ValueError:  # an index that no loop has
+            kernel = lg.compile(program)
+        kernel.runner._scratch = guarded.Scratch(end)  # type: ignore[attr-defined]
+        kernel(**inputs, out=tuple(results))
+    program.__dict__.pop("_kernels")
+    return results
+
+
+@given(
+    programs(),
+    st.permutations(SIZES),
+    st.sampled_from(CHOICES),
+    st.integers(1, 3),
+    st.booleans(),
+    st.booleans(),
+)
+@settings(max_examples=8 * EFFORT, deadline=None, suppress_health_check=SLOW)
+def test_random_programs(
+    drawn: Drawn, sizes: list[int], words: str, threads: int, end: bool, backward: bool
+) -> None:
+    drawn = replace(drawn, sizes=dict(zip("BJK", sizes, strict=False)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", lg.ProgramWarning)
+        program = lg.program(drawn.text)
+        inputs = drawn.inputs()
+        inputs = {i.name: inputs[i.name] for i in program.inputs}
+        if backward:
+            program, inputs = gradient(program, inputs, drawn.seed)
+        check(program, inputs, words, threads, end)
+
+
+def gradient(
+    program: lg.Program, inputs: dict[str, Any], seed: int
+) -> tuple[lg.Program, dict[str, Any]]:
+    """The backward program, and random gradients of its results."""
+    rng = np.random.default_rng(seed)
+    results = [r.name for r in program.results]
+    shapes = {f"{n}.grad": a.shape for n, a in zip(results, literal(program, inputs), strict=True)}
+    derived = program.backward(recompute=True)
+    seeds = {n: np.asarray(rng.normal(size=shape)) for n, shape in shapes.items()}
+    everything = {**inputs, **seeds}
+    return derived, {i.name: everything[i.name] for i in derived.inputs}
+
+
+# Contractions of each kind, with what may follow on their rows.
+CONTRACTIONS = {
+    "layer": """f(x[I,K], W[J,K], c[J]) -> y[I,J]:
+        for i, j, k:  z[i,j] += x[i,k] * W[j,k]
+        for i, j:     y[i,j] = tanh(z[i,j] + c[j])""",
+    "batched, transposed": """f(A[K,B,I], W[B,J,K]) -> C[J,B,I], s[I]:
+        for b, k, i, j:  C[j,b,i] -= W[b,j,k] * A[k,b,i] / 3
+        for j, b, i:     s[i] += C[j,b,i]""",
+    "two indices summed": """f(A[B,I,K], W[K,B,J]) -> C[I,J]:
+        for b, k, i, j:  C[i,j] += A[b,i,k] * W[k,b,j]""",
+    "two products, one sum": """f(A[I,K], W[K,J], V[I,B], U[B,J]) -> C[I,J]:
+        for i, j, k:  C[i,j] += A[i,k] * W[k,j]
+        for i, j, b:  C[i,j] += V[i,b] * U[b,j]""",
+    "softmax between": """f(q[I,K], k[J,K], v[J,B]) -> y[I,B]:
+        for i, j, d:  s[i,j] += q[i,d] * k[j,d]
+        for i, j:     m[i] max= s[i,j]
+        for i, j:     e[i,j] = exp(s[i,j] - m[i])
+        for i, j:     Z[i] += e[i,j]
+        for i, j, b:  y[i,b] += e[i,j] * v[j,b] / Z[i]""",
+    "causal": """f(q[I,K], k[I,K], v[I,B]) -> y[I,B]:
+        for i, j <= i, d:  s[i,j] += q[i,d] * k[j,d]
+        for i, j <= i:     m[i] max= s[i,j]
+        for i, j <= i:     Z[i] += exp(s[i,j] - m[i])
+        for i, j <= i, b:  y[i,b] += exp(s[i,j] - m[i]) * v[j,b] / Z[i]""",
+    "recurrence": """f(x[I,B,K], U[J,K], W[J,J]) -> h[I,B,J]:
+        for t:
+            for b, j, k:  a[t,b,j] += U[j,k] * x[t,b,k]
+            for b, j, l:  a[t,b,j] += W[j,l] * h[t-1,b,l] / 8   if t > 0
+            for b, j:     h[t,b,j] = tanh(a[t,b,j])""",
+}
+SOME = [
+    dict(zip("IJKB", sizes, strict=True))
+    for sizes in ((17, 33, 9, 3), (49, 16, 64, 2), (5, 65, 257, 4), (64, 1, 8, 1))
+]
+
+
+@pytest.mark.parametrize("words", sample(["", "no products", "rows 3", "no fusion"], 2))
+@pytest.mark.parametrize("name", CONTRACTIONS)
+def test_contractions(name: str, words: str) -> None:
+    program = lg.program(CONTRACTIONS[name])
+    for number, sizes in enumerate(SOME if EFFORT > 1 else SOME[:2]):
+        rng = np.random.default_rng(number)
+        inputs = {
+            i.name: rng.normal(size=[sizes[str(getattr(e, "name", e))] for e in i.extents])
+            for i in program.inputs
+        }
+        check(program, inputs, words, 1 + number % 2, number % 2 == 0)
+        check(*gradient(program, inputs, number), words, 2, number % 2 == 1)
