@@ -209,8 +209,7 @@ class Reverse:
         arrays = [*self.shared(found)]
         for i in self._frozen:
             array = arrays[i]
-            large = array.nbytes >= recycling.LEAST
-            arrays[i] = recycling.copy(array, array.dtype) if large else array.copy()
+            arrays[i] = array.copy() if array.nbytes < recycling.LEAST else _copied(array)
         return arrays
 
     def gradients(
@@ -424,6 +423,17 @@ def _kept(program: Program, make: Callable[..., Answer], *arguments: Hashable) -
             known[key] = make(program, *arguments)
         answer: Answer = known[key]
         return answer
+
+
+def _copied(array: Array) -> Array:
+    """A copy of a large array, made by all threads."""
+    if array.dtype.kind != "f":
+        return recycling.copy(array, array.dtype)
+    flat: Array = as_program(_COPY)(array.reshape(-1))
+    return flat.reshape(array.shape)
+
+
+_COPY = "copy(x[N]) -> y[N]:\n    y[n] = x[n]"
 
 
 def _picker(places: Sequence[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:

@@ -314,3 +314,15 @@ def test_programs_are_pickled_with_what_they_mean_and_nothing_else() -> None:
     assert_allclose(copy(x)[0], SOFTMAX(x)[0])
     back = pickle.loads(pickle.dumps(SOFTMAX.backward()))
     assert back == SOFTMAX.backward()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_pullback_keeps_copies_of_large_arrays(dtype: str) -> None:
+    text = "f(x[N,M], int k[N,M]) -> y[N,M]:\n    y[n,m] = exp(x[n,m]) * x[k[n,m],m]"
+    x = np.random.default_rng(1).normal(size=(1 << 10, 300)).astype(dtype)
+    k = np.random.default_rng(2).integers(0, 4, x.shape)
+    y, pullback = lg.vjp(text, x, k)
+    wanted = pullback(np.ones_like(y))[0]
+    y[...] = x[...] = k[...] = 0
+    np.testing.assert_array_equal(pullback(np.ones_like(y))[0], wanted)
+    assert abs(wanted).max() > 0
