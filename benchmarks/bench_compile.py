@@ -1,97 +1,199 @@
-"""Seconds until a program has run for the first time, each in a new process.
+"""How long the first call of a program takes: with nothing on disk, and from the disk cache.
 
-    python benchmarks/bench_compile.py
+    python benchmarks/bench_compile.py [NAME...]
 
-Parsing, proofs, compilation, the first call and the imports of llvmlite and of loopgrad's modules
-that are needed for them are counted; the import of NumPy is not. Python's bytecode is there, as
-after an installation. Target for softmax: 0.2 s.
+For each program of `PROGRAMS` (or those named) and each of `call` and `gradients` (`lg.vjp` and its
+pullback), in new processes: milliseconds of the first call
 
-Then, in one process: the milliseconds of processor time that LLVM takes for some layers and their
-backwards.
+    all       with nothing on disk, the modules of loopgrad and llvmlite that it needs loaded meanwhile
+    cold      the same, those modules loaded before
+    disk      from the disk cache, the modules loaded before
+    imports   that loading, from the disk cache: it needs fewer; the import of NumPy is not in it
+
+Targets: cold below 100 ms (ugrnn with gradients: 300), disk below 5. Python's bytecode is there, as after
+an installation. Then, in one process, each pass by itself. All times are of the processor, which other
+processes disturb less, and the least of several runs.
 """
 
 from __future__ import annotations
 
+import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from loopgrad.ir.nodes import Program
+
+RUNS = 7
 
 SOFTMAX = """softmax(s[B,J]) -> p[B,J]:
     for b, j:  Z[b]   += exp(s[b,j])
     for b, j:  p[b,j] += exp(s[b,j]) / Z[b]
 """
-
+GELU = """gelu(x[N]) -> y[N]:
+    y[n] = 0.5 * x[n] * (1 + tanh(0.7978845608028654 * (x[n] + 0.044715 * x[n] ** 3)))
+"""
+LAYER_NORM = """layer_norm(x[B,J], param g[J], param c[J], eps = 1e-5) -> y[B,J]:
+    for b, j:  m[b]   += x[b,j] / J
+    for b, j:  v[b]   += (x[b,j] - m[b]) ** 2 / J
+    for b, j:  y[b,j] += g[j] * (x[b,j] - m[b]) / sqrt(v[b] + eps) + c[j]
+"""
+CROSS_ENTROPY = """cross_entropy(s[B,J], int label[B]) -> loss[B]:
+    for b, j:  Z[b]    += exp(s[b,j])
+    for b:     loss[b] += log(Z[b]) - s[b,label[b]]
+"""
 SEQUENCE = "long(x[N]) -> y1[N]:\n    for n:  y200[n] = x[n]\n" + "\n".join(
     f"    for n:  y{i}[n] = tanh(y{i + 1}[n]) * x[n]" for i in range(199, 0, -1)
 )
 
-# Text, inputs, and the times of: parse and check, compile and run, run again.
+# Name -> text, or the name of a program of the library, and the sizes of its inputs' axes.
+PROGRAMS: dict[str, tuple[str, int]] = {
+    "softmax": (SOFTMAX, 5),
+    "gelu": (GELU, 5),
+    "layer_norm": (LAYER_NORM, 5),
+    "cross_entropy": (CROSS_ENTROPY, 5),
+    "batchnorm": ("batchnorm", 5),
+    "attention": ("attention", 4),
+    "ugrnn": ("ugrnn", 4),
+    "200 statements": (SEQUENCE, 5),
+}
+
 CHILD = """
-import sys, time
+import sys, json, time
 import numpy as np
-text, shapes = sys.stdin.read(), {shapes}
-inputs = [np.ones(shape) for shape in shapes]
-start = time.perf_counter()
+source, size, gradients, first = json.load(sys.stdin)
+before = set(sys.modules)
+start = time.process_time()
 import loopgrad as lg
-kernel = lg.compile(lg.program(text))
-checked = time.perf_counter()
-kernel(*inputs)
-first = time.perf_counter()
-kernel(*inputs)
-print(checked - start, first - checked, time.perf_counter() - first)
+from importlib import import_module
+for name in first:
+    import_module(name)
+loaded = time.process_time()
+program = lg.program(source) if "(" in source else lg.lib[source]
+inputs = [
+    np.zeros((size,) * len(i.extents), np.int64) if i.kind == "int"
+    else np.ones((size,) * len(i.extents), np.float32)
+    for i in program.inputs
+]
+sizes = {one.name: size for one in program.sizes}
+if gradients:
+    results, pullback = lg.vjp(program, *inputs, **sizes)
+    results = results if isinstance(results, tuple) else (results,)
+    pullback(*map(np.ones_like, results))
+else:
+    program(*inputs, **sizes)
+end = time.process_time()
+new = sorted(name for name in set(sys.modules) - before if name.startswith(("loopgrad", "llvmlite")))
+print(json.dumps([loaded - start, end - loaded, new]))
 """
 
 
-def measure(text: str, shapes: list[tuple[int, ...]], runs: int) -> list[float]:
-    """Medians of the three times that the child prints, in seconds; the first run is left out."""
-    rows = []
-    with tempfile.TemporaryDirectory() as bytecode:
-        environment = {**os.environ, "PYTHONPYCACHEPREFIX": bytecode}
-        environment.pop("PYTHONDONTWRITEBYTECODE", None)
-        for _ in range(1 + runs):
-            done = subprocess.run(
-                [sys.executable, "-c", CHILD.format(shapes=shapes)],
-                input=text,
-                capture_output=True,
-                text=True,
-                check=True,
-                env=environment,
-            )
-            rows.append([float(t) for t in done.stdout.split()])
-    return [statistics.median(column) for column in zip(*rows[1:], strict=True)]
+def child(
+    source: str, size: int, gradients: bool, first: list[str], cache: str
+) -> tuple[float, float, list[str]]:
+    """A new process: seconds of imports and of the first call, and the modules that were loaded."""
+    environment = {**os.environ, "LOOPGRAD_CACHE_DIR": cache}
+    environment.pop("LOOPGRAD_CACHE", None)
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD],
+        input=json.dumps([source, size, gradients, first]),
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment,
+    )
+    loading, call, modules = json.loads(done.stdout)
+    return loading, call, modules
 
 
-def layers() -> None:
-    """Prints LLVM's part of the compilation of layers."""
+def first_calls(source: str, size: int, gradients: bool) -> list[float]:
+    """Milliseconds: all, cold, disk, imports."""
+
+    def run(first: list[str], cache: str) -> tuple[float, float, list[str]]:
+        return child(source, size, gradients, first, cache)
+
+    def least(runs: list[float]) -> float:
+        return 1e3 * min(runs)
+
+    with tempfile.TemporaryDirectory() as cache:
+        _, _, heavy = run([], cache)
+        _, _, light = run([], cache)
+        warm = [run(light, cache) for _ in range(RUNS)]
+    everything, cold = [], []
+    for _ in range(max(2, RUNS // 2)):
+        for first, into in (([], everything), (heavy, cold)):
+            with tempfile.TemporaryDirectory() as empty:
+                into.append(run(list(first), empty)[1])
+    return [
+        least(everything),
+        least(cold),
+        least([w[1] for w in warm]),
+        least([w[0] for w in warm]),
+    ]
+
+
+def passes() -> None:
+    """Prints the time of each pass, forward and backward."""
+    os.environ["LOOPGRAD_CACHE"] = "0"
     import loopgrad as lg
-    from loopgrad.backends.llvm import engine
 
+    lg.program(SOFTMAX)([[1.0]])  # everything gets ready
     lib = lg.lib
-    engine.load("define void @nothing() { ret void }")  # LLVM gets ready
-    print(f"\n{'processor time of LLVM':24} {'forward':>13} {'backward':>13}")
-    for program in (lib.softmax, lib.batchnorm, lib.lstm_cell, lib.attention, lib.ugrnn):
-        taken = []
-        for each in (program, program.backward()):
-            text = lg.compile(each).runner.text()
-            start = time.process_time()
-            engine.load(text)
-            taken.append((time.process_time() - start) * 1e3)
-        print(f"{program.name:24} {taken[0]:10.0f} ms {taken[1]:10.0f} ms")
+    heads = ("prove", "stable", "emit", "parse", "optimise", "generate", "load", "kB")
+    print(f"\n{'ms of each pass':24}" + "".join(f"{head:>9}" for head in heads))
+    for forward in (lib.softmax, lib.layer_norm, lib.batchnorm, lib.attention, lib.ugrnn):
+        for program in (forward, forward.backward()):
+            row = times_of_passes(program)
+            print(f"{program.name:24}" + "".join(f"{number:9.1f}" for number in row), flush=True)
 
 
-def main() -> None:
-    print(f"{'new process, medians':24} {'parse, check':>13} {'compile, run':>13} {'both':>9}")
-    for name, text, shapes, runs in (
-        ("softmax (4,10)", SOFTMAX, [(4, 10)], 7),
-        ("200 statements", SEQUENCE, [(100,)], 3),
-    ):
-        check, first, _ = measure(text, shapes, runs)
-        print(f"{name:24} {check:11.3f} s {first:11.3f} s {check + first:7.3f} s")
-    layers()
+def times_of_passes(program: Program) -> list[float]:
+    """Milliseconds of each, and the size of the object code."""
+    from loopgrad import pipeline
+    from loopgrad.backends.llvm import engine, objects, symbols
+    from loopgrad.backends.llvm.machine import this_machine
+    from loopgrad.backends.llvm.passes import optimize
+
+    times = []
+
+    def timed(function: Callable[..., Any], *arguments: Any) -> Any:
+        start = time.process_time()
+        answer = function(*arguments)
+        times.append(1e3 * (time.process_time() - start))
+        return answer
+
+    timed(pipeline.verify, program)
+    timed(pipeline.stable, program)
+    text, kind = timed(pipeline.compile(program).runner.written, "float")
+    machine = this_machine().create(kind.level)
+    module = timed(objects.parsed, text, machine)
+    timed(optimize, module, machine, kind)
+    code = timed(machine.emit_object, module)
+    found = objects.Object(code, symbols.declared(text))
+    symbols.require(found.calls)
+    timed(engine.in_memory, found)
+    return [*times, len(code) / 1e3]
+
+
+def main(names: list[str]) -> None:
+    heads = "".join(f"{head:>10}" for head in ("all", "cold", "disk", "imports"))
+    print(f"{'first call, ms':30}{heads}")
+    with tempfile.TemporaryDirectory() as bytecode:
+        os.environ["PYTHONPYCACHEPREFIX"] = bytecode
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+        for name in names or PROGRAMS:
+            source, size = PROGRAMS[name]
+            for gradients in (False, True):
+                found = first_calls(source, size, gradients)
+                what = f"{name}, {'gradients' if gradients else 'call'}"
+                print(f"{what:30}" + "".join(f"{t:10.1f}" for t in found), flush=True)
+    passes()
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -149,14 +149,18 @@ class LLVMRunner:
         """The LLVM text of the program, for those who want to look."""
         from loopgrad.backends.llvm import engine
 
-        text, passes = _emit(self.task, Layout(self.task, Variant(real, False, False)))
+        text, passes = self.written(real)
         return str(engine.optimized(text, passes)) if optimized else text
 
     def assembly(self, real: str = "double") -> str:
         """The machine's instructions for the program."""
         from loopgrad.backends.llvm import engine
 
-        return engine.assembly(*_emit(self.task, Layout(self.task, Variant(real, False, False))))
+        return engine.assembly(*self.written(real))
+
+    def written(self, real: str) -> tuple[str, Passes]:
+        """The text, and the passes for it."""
+        return _emit(self.task, Layout(self.task, Variant(real, False, False)))
 
 
 forks.hold("compiling", LLVMRunner._lock)

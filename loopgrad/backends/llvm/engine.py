@@ -78,7 +78,7 @@ def compiled(name: str) -> Code | None:
     known = _kept(name)
     if known is None:
         found = objects.read(name)
-        known = None if found is None else _keep(name, _in_memory(found))
+        known = None if found is None else _keep(name, in_memory(found))
     return known
 
 
@@ -141,7 +141,7 @@ def load(text: str, passes: Passes = LITERAL) -> Loaded:
     """The code of a module's text in memory, with all that it calls."""
     with _lock:
         found = objects.of_text(text, passes)
-    return _in_memory(found)
+    return in_memory(found)
 
 
 def optimized(text: str, passes: Passes = LITERAL) -> Any:
@@ -157,7 +157,7 @@ def assembly(text: str, passes: Passes = LITERAL) -> str:
         return str(machine.emit_assembly(objects.optimized(text, passes, machine)))
 
 
-def _in_memory(found: objects.Object) -> Loaded:
+def in_memory(found: objects.Object) -> Loaded:
     """Object code, linked to what it calls. Nothing is compiled: the engine's module is empty."""
     symbols.require(found.calls)
     with _lock:

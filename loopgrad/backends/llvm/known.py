@@ -50,7 +50,7 @@ def key_of(task: Task, variant: Variant) -> str:
     return keys.key(
         objects.environment(),
         KIND,
-        repr((variant, task.optimize, task.schedule)),
+        repr((engine.new_module(variant.real), variant, task.optimize, task.schedule)),
         show(facts.program),
         repr(rest),
     )

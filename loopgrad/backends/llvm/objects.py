@@ -77,8 +77,13 @@ def generated(text: str, passes: Passes) -> bytes:
 def optimized(text: str, passes: Passes, machine: Any | None = None) -> Any:
     """The module after LLVM's passes. `machine` is LLVM's target machine for it."""
     machine = machine or this_machine().create(passes.level)
+    module = parsed(text, machine)
+    optimize(module, machine, passes)
+    return module
+
+
+def parsed(text: str, machine: Any) -> Any:
     module = llvm.parse_assembly(text)
     module.triple = machine.triple
     module.data_layout = str(machine.target_data)
-    optimize(module, machine, passes)
     return module
