@@ -298,3 +298,19 @@ def test_what_is_not_finite_stays_in_its_row_and_column() -> None:
     got = lg.compile(program)(a, b)
     assert (np.isnan(got) == np.isnan(wanted)).all()
     assert (np.isfinite(got) == np.isfinite(wanted)).all()
+
+
+def test_under_a_guard_nothing_is_read_where_it_does_not_hold() -> None:
+    """At t = 0 there is no h before; the product of W and V is computed under the guard, too."""
+    program = lg.program(
+        "f(x[T,B,J], W[J,J], V[J,J]) -> h[T,B,J]:\n"
+        "    for t:\n"
+        "        for b, j, i:  s[t,b,j] += W[j,i] * V[j,i] * h[t-1,b,i]   if t > 0\n"
+        "        for b, j:     h[t,b,j] = tanh(s[t,b,j] + x[t,b,j])"
+    )
+    rng = np.random.default_rng(6)
+    x, W, V = (rng.standard_normal(s) for s in ((4, 5, 19), (19, 19), (19, 19)))
+    kernel = lg.compile(program)
+    assert uses_products(kernel)
+    wanted = lg.compile(program, backend="interpret")(x, 0.2 * W, V)
+    np.testing.assert_allclose(kernel(x, 0.2 * W, V), wanted, rtol=1e-10)

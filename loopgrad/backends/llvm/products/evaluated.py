@@ -128,14 +128,15 @@ class Evaluated:
         k = ordered(node.k, self._side(node.left, node.m, node.k).matrix)
         matrix = self._side_matrix(part, k, node.right, known)
         inner = replace(node, n=part.dimensions, right=matrix)
-        filled = _filled(matrix, node.right, (*node.k, *part.dimensions))
+        filled = _filled(matrix, node.right, (*node.k, *part.dimensions), node.guard)
         return (filled, self._product(inner, known))
 
     def _with_left(self, node: Product, part: Part, known: Known) -> tuple[Node, ...]:
         k = ordered(node.k, self._side(node.right, node.n, node.k).matrix)
         matrix = self._side_matrix(part, k, node.left, known)
         inner = replace(node, m=part.dimensions, left=matrix)
-        return (_filled(matrix, node.left, (*node.k, *part.dimensions)), inner)
+        filled = _filled(matrix, node.left, (*node.k, *part.dimensions), node.guard)
+        return (filled, inner)
 
     def _side_matrix(
         self,
@@ -174,10 +175,15 @@ class Evaluated:
         return Read(name, tuple(Index(d.index) for d in dimensions))
 
 
-def _filled(matrix: Read, value: Expression, dimensions: Sequence[Dimension]) -> Node:
-    """Loops over the matrix, in its order."""
+def _filled(
+    matrix: Read,
+    value: Expression,
+    dimensions: Sequence[Dimension],
+    guard: Expression | None = None,
+) -> Node:
+    """Loops over the matrix, in its order; where the guard does not hold nobody will read it."""
     by_index = {d.index: d for d in dimensions}
-    node: Node = Step(Accumulate(matrix, Reduction.SET, value), first=True)
+    node: Node = Step(Accumulate(matrix, Reduction.SET, value, guard=guard))
     mark = Mark.VECTOR
     for subscript in reversed(matrix.subscripts):
         assert isinstance(subscript, Index)

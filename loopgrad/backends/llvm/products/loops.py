@@ -20,9 +20,10 @@ def as_loops(product: Product) -> Node:
     """
     reduction = Reduction.SUBTRACT if product.negative else Reduction.ADD
     value = walk.apply("*", product.left, product.right)
-    body = _around(product.k, (Step(Accumulate(product.target, reduction, value)),))
+    sums = Accumulate(product.target, reduction, value, guard=product.guard)
+    body = _around(product.k, (Step(sums),))
     if product.first:
-        zero = Accumulate(product.target, Reduction.SET, walk.number(0.0))
+        zero = Accumulate(product.target, Reduction.SET, walk.number(0.0), guard=product.guard)
         body = (Step(zero), *body)
     if product.n:
         *others, last = product.n
