@@ -6,7 +6,7 @@ in C and Y; `k` in X and Y alone, and summed. `n` is the side that holds C's las
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import reduce
 
@@ -217,23 +217,23 @@ def _product(factors: Sequence[Expression]) -> Expression:
 
 def with_roles(lines: Iterable[Line]) -> tuple[Line, ...]:
     """The lines, with the roles of those that are contractions; sums of several are taken apart."""
-    apart = (part for line in lines for part in _terms(line))
-    return tuple(map(contraction, apart))
+    return tuple(part for line in lines for part in apart(line, contraction))
 
 
-def _terms(line: Line) -> Iterable[Line]:
-    """The terms of a sum as lines, where one is a contraction: `x += a*b + c*d`."""
+def apart(line: Line, with_roles: Callable[[Line], Line]) -> Iterable[Line]:
+    """The terms of a sum as lines, where one is a contraction: `x += a*b + c*d`. All with their roles."""
     statement = line.statement
     terms = walk.summands(statement.value)
     sums = statement.reduction in (Reduction.ADD, Reduction.SUBTRACT)
     if len(terms) == 1 or not sums or not line.reduced:
-        return [line]
+        return [with_roles(line)]
     parts: list[Line] = []
     for taken_away, term in terms:
         how = _NEGATED[statement.reduction] if taken_away else statement.reduction
         part = replace(statement, value=term, reduction=how)
-        parts.append(replace(line, statement=part, first=line.first and not parts))
-    return parts if any(contraction(part).roles is not None for part in parts) else [line]
+        first = line.first and not parts
+        parts.append(with_roles(replace(line, statement=part, first=first)))
+    return parts if any(part.roles is not None for part in parts) else [with_roles(line)]
 
 
 # --------------------------------------------------------------------------------------- nodes

@@ -10,7 +10,7 @@ from loopgrad.ir.nodes import Accumulate, Index, Read
 from loopgrad.schedule import Loop
 from loopgrad.schedule.blocking import packed, within_block
 from loopgrad.schedule.context import Context
-from loopgrad.schedule.contractions import roles
+from loopgrad.schedule.contractions import apart, roles
 from loopgrad.schedule.lines import Access, Line, access
 from loopgrad.schedule.nesting import Nesting
 from loopgrad.schedule.phases import Tree
@@ -28,7 +28,7 @@ def recurrence(lines: Sequence[Line], loops: Sequence[Loop], context: Context) -
     order = tuple(loop.index for loop in loops)
     lines = [_named(line, loops) for line in lines]
     if context.choices.products:
-        lines = [_in_block(line, order) for line in lines]
+        lines = [part for line in lines for part in apart(line, lambda one: _in_block(one, order))]
     batch = _batch(lines, order)
     if batch is None:
         nodes = Nesting(context).nest(lines, order)

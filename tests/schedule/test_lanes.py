@@ -43,3 +43,9 @@ def test_the_simplified_backward_of_a_recurrence_runs() -> None:
     right = lg.compile(program, backend="interpret")(**inputs)
     for got, wanted in zip(lg.compile(program)(**inputs), right, strict=True):
         np.testing.assert_allclose(got, wanted, rtol=1e-10)
+
+
+def test_a_sum_of_products_in_a_block_is_several_products() -> None:
+    text = shown(lg.lib.ugrnn.backward().simplify())
+    (core,) = [part for part in text.split("\nfor ") if "descending" in part]
+    assert core.count("product:  hp.grad[t,b,j'] += ") == 2
