@@ -271,3 +271,16 @@ os.wait()
 print(double(x)[0], kept[0])
 """
     assert run(code).splitlines() == ["True 4.0 2.0", "2.0 2.0"]
+
+
+def test_only_what_is_really_kept_has_to_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The literal loops store 80 MB on the way; fused ones a row of them."""
+    text = "f(x[N,M]) -> y[N]:\n    t[n,m] = exp(x[n,m])\n    y[n] += t[n,m] * t[n,m]"
+    fused, literal = compile(program(text)), compile(program(text), optimize=False)
+    x = np.zeros((100_000, 100))
+    assert literal(x[:2])[1] == fused(x[:2])[1] == 100
+    monkeypatch.setattr(memory, "_seen", (0, 0.0))
+    monkeypatch.setattr(memory, "available", lambda: 70 << 20)
+    assert fused(x)[-1] == 100
+    with pytest.raises(MemoryError, match="the largest tensor is `t`, of shape"):
+        literal(x)
