@@ -437,7 +437,7 @@ def test_results_that_cannot_be_allocated_go_the_long_way() -> None:
 def test_code_in_use_by_another_thread_is_left_alone() -> None:
     x = np.arange(3.0)
     scale = kernel(SCALE, x)
-    scale._shortcut._entries[1][0][2] = 1
+    scale._shortcut._in_use[0] = 1
     assert scale.call_known(x) is None
     assert scale(x).tolist() == [0, 2, 4]
 
@@ -591,3 +591,17 @@ def test_a_number_for_an_array_is_not_known_by_its_value() -> None:
     for a in range(200):
         assert scale(x, float(a)).tolist() == [a, a]
     assert not scale._binder._known
+
+
+def test_known_calls_share_their_scratch() -> None:
+    text = "f(x[N], int k[N]) -> s:\n    local t[N]\n    t[k[n]] += x[n]\n    s max= t[n]"
+    most = lg.compile(lg.program(text))
+    for size in range(1000, 1000 + 100 * calls.MOST_ENTRIES, 100):
+        for _ in range(2):
+            assert most(np.arange(float(size)), np.arange(size)) == size - 1
+    scratch = {id(entry[5][1]): entry[5][1].size for entry in most._shortcut._entries[1:]}
+    assert len(most._shortcut._entries) == 1 + calls.MOST_ENTRIES
+    assert sum(scratch.values()) <= 4 * max(scratch.values())
+    assert len(scratch) < calls.MOST_ENTRIES / 2
+    for size in (1000, 1700, 1300):
+        assert most.call_known(np.arange(float(size)), np.arange(size)) == size - 1

@@ -11,7 +11,7 @@
 ; Word of a block             Words of an argument          Words of a result
 ;   0 positional arguments      0 type                        0 dtype
 ;   1 named arguments           1 name                        1 rank
-;   2 in use                    2 dtype, value, or length     2 extents..., or after dtype 0, rank 1
+;   2 address of `in use`       2 dtype, value, or length     2 extents..., or after dtype 0, rank 1
 ;   3 releases the GIL          3 kind: see @matches            a Python function that makes it
 ;   4 code                      4 place among the arrays
 ;   5 integers                  5 flags that it has to have
@@ -74,7 +74,8 @@ CHECK:
   br i1 %ready, label %PREPARE, label %NONE
 
 PREPARE:
-  call void @set(i64 %block, i64 2, i64 1)
+  %in.use = call i64 @word(i64 %block, i64 2)
+  call void @set(i64 %in.use, i64 0, i64 1)
   call void @loopgrad_python_Py_IncRef(i64 %entry)
   %first = call i64 @word(i64 %block, i64 9)
   %count = call i64 @word(i64 %block, i64 10)
@@ -122,13 +123,13 @@ ANSWER:
   br i1 %is.answer, label %DONE, label %UNDO
 
 DONE:
-  call void @set(i64 %block, i64 2, i64 0)
+  call void @set(i64 %in.use, i64 0, i64 0)
   call void @loopgrad_python_Py_DecRef(i64 %entry)
   ret i64 %given.back
 
 UNDO:
   call void @release(i64 %results, i64 %made)
-  call void @set(i64 %block, i64 2, i64 0)
+  call void @set(i64 %in.use, i64 0, i64 0)
   call void @loopgrad_python_Py_DecRef(i64 %entry)
   %raised = call i64 @loopgrad_python_PyErr_Occurred()
   %is.raised = icmp ne i64 %raised, 0
@@ -339,10 +340,11 @@ define internal i64 @behind(i64 %argument) alwaysinline {
   ret i64 %end
 }
 
-; Is the block not in use, and each array of `out` apart from all others?
+; Is scratch not in use, and each array of `out` apart from all others?
 define internal i1 @is_ready(i64 %block, i64 %arrays) {
 BEGIN:
-  %used = call i64 @word(i64 %block, i64 2)
+  %in.use = call i64 @word(i64 %block, i64 2)
+  %used = call i64 @word(i64 %in.use, i64 0)
   %out = call i64 @word(i64 %block, i64 13)
   %unused = icmp eq i64 %used, 0
   %without = icmp eq i64 %out, 0

@@ -58,20 +58,32 @@ class Shortcut:
     def __init__(self, runner: LLVMRunner) -> None:
         self._runner = runner
         self._entries: list[Any] = [None]
+        self._in_use = np.zeros(1, np.int64)  # whether a call has what all entries share: scratch
+        self._scratch = np.empty(0, np.uint8)
         self.call, self.run = (make(self._entries) for make in _makers())
 
     def learn(self, call: BoundCall, arguments: Sequence[Any], named: Mapping[str, Any]) -> None:
         """As kernel.py's `Shortcut` has it. The last learnt is the first that is compared."""
         prepared = self._runner.prepared(call)
         releases_gil = is_long(self._runner.task.facts.program, call)
-        entry = _entry(call, arguments, named, prepared, releases_gil)
-        if entry is None:
-            return
         with self._lock:
+            shared = (self._in_use, self._own_scratch(prepared.scratch))
+            entry = _entry(call, arguments, named, prepared, releases_gil, shared)
+            if entry is None:
+                return
             forgotten = self._entries[MOST_ENTRIES:]
             self._entries[:] = [None, entry, *self._entries[1:MOST_ENTRIES]]
         for _, bound, names, *_ in forgotten:
             bound.kept.get(LEARNT, set()).discard(names)
+
+    def _own_scratch(self, size: int) -> NDArray[np.uint8]:
+        """For the calls to come, grown in steps that double; none where scratch is large."""
+        if size >= recycling.LEAST:
+            return np.empty(0, np.uint8)
+        needed = size + recycling.ALIGNMENT
+        if self._scratch.size < needed:
+            self._scratch = np.empty(max(needed, 2 * self._scratch.size), np.uint8)
+        return self._scratch
 
 
 forks.hold("learning", Shortcut._lock)
@@ -83,6 +95,7 @@ def _entry(
     named: Mapping[str, Any],
     prepared: Prepared,
     releases_gil: bool,
+    shared: tuple[NDArray[np.int64], NDArray[np.uint8]],
 ) -> tuple[Any, ...] | None:
     """As calls.ll reads it; None for a call that is not worth it, or has too many arrays."""
     layout = prepared.compiled.layout
@@ -108,8 +121,7 @@ def _entry(
             )
         ),
     ]
-    taken = prepared.scratch >= recycling.LEAST
-    scratch = np.empty(0 if taken else prepared.scratch + recycling.ALIGNMENT, np.uint8)
+    in_use, scratch = shared
     take = partial(recycling.empty, (prepared.scratch,), scratch.dtype)
     integers, reals = (
         np.frombuffer(b or bytes(8), np.int64) for b in (prepared.integers, prepared.reals)
@@ -119,7 +131,7 @@ def _entry(
     head = [
         len(arguments),
         len(named),
-        0,
+        in_use.ctypes.data,
         int(releases_gil),
         prepared.compiled.code.address,
         integers.ctypes.data,
@@ -134,14 +146,14 @@ def _entry(
         HEAD + len(words) + len(tail),
         thread_count.address(),
         id(Exception),
-        id(take) if taken else 0,
+        0 if scratch.size else id(take),
     ]
     sizes = [call.arrays[name].nbytes for name in layout.passed]
     block = np.array([*head, *words, *tail, *sizes], np.int64)
     # What the block points at lives as long as the entry.
     values = [v for v in named.values() if type(v) in (int, float)]
     dtypes = [a.dtype for a in (*arguments, *named.values(), *results) if type(a) is np.ndarray]
-    owned = (integers, reals, scratch, take, prepared, makers, dtypes, values)
+    owned = (integers, reals, shared, take, prepared, makers, dtypes, values)
     return (block, call.bound, tuple(named), *owned)
 
 
