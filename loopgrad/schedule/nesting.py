@@ -91,7 +91,7 @@ class Nesting:
         """One loop over the index, behind what its reductions start from."""
         for line in lines:
             if self._needs_start(line, index, around, rest):
-                yield from self._start(line, around)
+                yield from self._start(line, around, lanes)
         lower, upper = lines[0].bounds[index]
         vector = not lanes and vector_index(lines, around, self.wanted) == index
         body = self._loops(lines, rest, (*around, index), lanes or vector)
@@ -148,13 +148,14 @@ class Nesting:
         inner = [i for i in rest if i in line.loops]
         return bool(inner) and not any(i in line.reduced for i in around)
 
-    def _start(self, line: Line, around: tuple[str, ...]) -> tuple[Node, ...]:
+    def _start(self, line: Line, around: tuple[str, ...], lanes: bool = False) -> tuple[Node, ...]:
         statement = line.statement
         ranges = tuple(r for r in statement.ranges if r.index in line.kept)
         element = self.context.tensors[line.written.tensor].element
         value = identity(statement.reduction, element)
         start = Accumulate(line.target, Reduction.SET, value, ranges)
-        return self.nest([Line(start, first=True)], around)
+        lines = [Line(start, first=True)]
+        return self._loops(lines, loop_order(lines, around, self.wanted), around, lanes)
 
     def _node(self, line: Line, around: tuple[str, ...]) -> Step | Product:
         if line.roles is not None:

@@ -136,3 +136,12 @@ def test_a_gradient_that_another_time_has_added_to_is_not_stored_over(threads: i
         f"{r.name}.grad": np.random.default_rng(1).normal(size=(4, 3)) for r in program.results
     }
     check(backward, {**inputs, **seeds}, threads, Choices())
+
+
+def test_what_starts_a_sum_within_lanes_takes_no_lanes_of_its_own() -> None:
+    program = lg.program(
+        "f(A[B,I,K], W[B,K,J]) -> C[J,I,B]:\n    for b, i, j, k:  C[j,i,b] += A[b,i,k] * W[b,k,j]"
+    )
+    rng = np.random.default_rng(0)
+    inputs = {"A": rng.normal(size=(3, 2, 4)), "W": rng.normal(size=(3, 4, 5))}
+    check(program, inputs, 1, Choices())

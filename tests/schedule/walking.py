@@ -63,6 +63,7 @@ class Walk:
     constants: Mapping[str, Any]
     memory: dict[str, dict[tuple[int, ...], Any]]
     threads: int = 1
+    lanes: bool = False  # whether a loop around runs over them
     indices: dict[str, int] = field(default_factory=dict)
     buffers: dict[str, tuple[Buffer, dict[tuple[int, ...], Any]]] = field(default_factory=dict)
     resets: dict[int, list[str]] = field(default_factory=dict)
@@ -161,6 +162,9 @@ class Walk:
                 self.update(statement, first)
             case Over(index, lower, upper, body, mark, descending):
                 low, high = self.share(lower, upper, mark, part)
+                if mark is Mark.VECTOR:
+                    assert not self.lanes, "lanes within lanes"
+                    self.lanes = True
                 for step in body:
                     if isinstance(step, Step) and step.first and self.reduces(step, index):
                         self.store(
@@ -177,6 +181,8 @@ class Walk:
                         else:
                             self.node(inner)
                 self.indices.pop(index, None)
+                if mark is Mark.VECTOR:
+                    self.lanes = False
             case Blocks(index, lower, upper, size, body, mark):
                 low, high = self.share(lower, upper, mark, part)
                 outer = {
