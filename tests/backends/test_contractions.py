@@ -305,8 +305,9 @@ def test_under_a_guard_nothing_is_read_where_it_does_not_hold() -> None:
     program = lg.program(
         "f(x[T,B,J], W[J,J], V[J,J]) -> h[T,B,J]:\n"
         "    for t:\n"
+        "        for b, j:     s[t,b,j] += x[t,b,j]\n"
         "        for b, j, i:  s[t,b,j] += W[j,i] * V[j,i] * h[t-1,b,i]   if t > 0\n"
-        "        for b, j:     h[t,b,j] = tanh(s[t,b,j] + x[t,b,j])"
+        "        for b, j:     h[t,b,j] = tanh(s[t,b,j])"
     )
     rng = np.random.default_rng(6)
     x, W, V = (rng.standard_normal(s) for s in ((4, 5, 19), (19, 19), (19, 19)))
