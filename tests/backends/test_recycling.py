@@ -261,6 +261,22 @@ def test_arrays_that_outlive_the_program_end_in_peace() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_child_does_not_wait_for_a_thread_that_it_does_not_have() -> None:
+    code = """
+kernel, x = lg.compile(double), np.ones(3)
+for _ in range(3):
+    kernel(x)
+kernel._shortcut._in_use[0] = 1  # by another thread
+if os.fork() == 0:
+    print(kernel.call_known(x)[0], flush=True)
+    os._exit(0)
+os.wait()
+print(kernel.call_known(x), kernel(x)[0])
+"""
+    assert run(code).splitlines() == ["2.0", "None 2.0"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 def test_a_forked_process_goes_on() -> None:
     code = """
 if os.fork() == 0:

@@ -8,7 +8,9 @@ kernel goes the long way, through `binding.py`, which raises all errors.
 from __future__ import annotations
 
 import ctypes
+import os
 import threading
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
@@ -61,6 +63,7 @@ class Shortcut:
         self._in_use = np.zeros(1, np.int64)  # whether a call has what all entries share: scratch
         self._scratch = np.empty(0, np.uint8)
         self.call, self.run = (make(self._entries) for make in _makers())
+        _shortcuts.add(self)
 
     def learn(self, call: BoundCall, arguments: Sequence[Any], named: Mapping[str, Any]) -> None:
         """As kernel.py's `Shortcut` has it. The last learnt is the first that is compared."""
@@ -86,7 +89,18 @@ class Shortcut:
         return self._scratch
 
 
+_shortcuts: weakref.WeakSet[Shortcut] = weakref.WeakSet()
+
+
+def _forked() -> None:
+    """In a child: whoever used scratch is not here."""
+    for shortcut in list(_shortcuts):
+        shortcut._in_use[0] = 0
+
+
 forks.hold("learning", Shortcut._lock)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 def _entry(
