@@ -165,12 +165,12 @@ def _assigned(
     def some(wanted: Collection[str]) -> tuple[str, ...]:
         return tuple(i for i in line.indices if i in wanted)
 
-    m = some({i for i in over if i} - on_right)
+    m = tuple(i for i in over if i and i not in on_right)  # in the target's order, as n
     if not m:
         return None
     # What stands before m in the target, on the right alone, selects a matrix, as a batch does.
     behind = max(over.index(i) for i in m)
-    n = some({i for i in over[behind + 1 :] if i} - on_left)
+    n = tuple(i for i in over[behind + 1 :] if i and i not in on_left)
     if not n:
         return None
     k, batch = some(line.reduced), some(line.kept - {*m, *n})

@@ -149,6 +149,9 @@ CONTRACTIONS = {
     "batched, transposed": """f(A[K,B,I], W[B,J,K]) -> C[J,B,I], s[I]:
         for b, k, i, j:  C[j,b,i] -= W[b,j,k] * A[k,b,i] / 3
         for j, b, i:     s[i] += C[j,b,i]""",
+    "loops in another order than axes": """f(A[K,I], W[K,B,J]) -> C[I,B,J], q[B]:
+        for j, i, b, k:  C[i,b,j] += W[k,b,j] * A[k,i]
+        for b, i, j:     q[b] += C[i,b,j]""",
     "two indices summed": """f(A[B,I,K], W[K,B,J]) -> C[I,J]:
         for b, k, i, j:  C[i,j] += A[b,i,k] * W[k,b,j]""",
     "two products, one sum": """f(A[I,K], W[K,J], V[I,B], U[B,J]) -> C[I,J]:
