@@ -471,3 +471,41 @@ def test_stores_past_the_caches(dtype: str, length: int, monkeypatch: pytest.Mon
             out = block[start : start + 3 * length].reshape(3, length)
             kernel(**given, out=out)
             np.testing.assert_allclose(out, wanted, rtol=1e-5 if dtype == "float32" else 1e-12)
+
+
+def test_rows_together() -> None:
+    """What they add to is stored once for all of them."""
+    tree = Tree(
+        """f(x[B,J], w[B], int i[B]) -> y[B,J], s[J], n[J], q[J], g[J]:
+            for b, j:  y[b,j] = x[b,j] * 2
+            for b, j:  s[j] += x[b,j] * w[b]
+            for b, j:  n[j] -= x[b,j]   if x[b,j] > 0
+            for b, j:  n[j] += w[b]
+            for b, j:  q[j] max= x[b,j]
+            for b, j:  g[j] += x[i[b],j]""",
+        lambda y, s, n, m, q, g: threads(
+            "b", lanes("j", y, s, n, m, q, unproved(g, read("x", read("i", "b"), "j")))
+        ),
+        *(partial(t, "J") for t in "snqg"),
+        started="y s n q g",
+    )
+    for rows in range(7):
+        given = inputs(tree.program, {"B": rows, "J": 21}, "float64")
+        tree.check(given, 1 + rows % 2, 1e-12)
+
+
+def test_sums_of_rows_together_are_stored_once() -> None:
+    tree = Tree(
+        "f(x[B,J]) -> s[J]:\n    for b, j:  s[j] += x[b,j]",
+        lambda s: threads("b", lanes("j", s)),
+        partial("s", "J"),
+        started="s",
+    )
+    with tree.compiled() as kernel:
+        phase = kernel.runner.text("double").split("define internal void @phase0(")[1]
+    whole = [line for line in phase.split("\n}")[0].splitlines() if "store <8 x double>" in line]
+    loads = [line for line in phase.split("\n}")[0].splitlines() if "= load <8 x double>" in line]
+    # Rows of four and single ones; two vectors at a time.
+    assert (len(whole), len(loads)) == (2 + 2, 2 * 5 + 2 * 2)
+    for rows in (3, 4, 9):
+        tree.check(inputs(tree.program, {"B": rows, "J": 37}, "float64"), 2, 1e-12)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from loopgrad.backends.llvm import accesses
@@ -44,6 +44,10 @@ def joining(reduction: Reduction) -> Reduction:
     return Reduction.ADD if reduction is Reduction.SUBTRACT else reduction
 
 
+def _without_rows(indices: Collection[str]) -> frozenset[str]:
+    return frozenset(index.partition("+")[0] for index in indices)
+
+
 class Contributions:
     """Emits the values of statements, and what they do, where the body of `vectors` stands."""
 
@@ -71,7 +75,8 @@ class Contributions:
             return ""
         kept = frozenset().union(*map(walk.indices_of, statement.target.subscripts))
         loops = {name for name in self.vectors.indices if not name.endswith((".from", ".to"))}
-        return "contract" if loops - kept else ""
+        # Rows that share a loop have indices of their own: `b+1`.
+        return "contract" if _without_rows(loops) - _without_rows(kept) else ""
 
     def combined(self, reduction: Reduction, before: Value, value: Value, flags: str = "") -> Value:
         """The element's new value: `before += value` and its like."""
@@ -124,8 +129,13 @@ class Contributions:
 
     # ------------------------------------------------------------------------------------ writing
 
-    def update(self, statement: Accumulate, value: Value, first: bool = False) -> None:
-        """Takes the value in, in every lane that reaches the code."""
+    def update(
+        self, statement: Accumulate, value: Value, first: bool = False, hold: bool = False
+    ) -> None:
+        """Takes the value in, in every lane that reaches the code.
+
+        hold: what comes of it is not stored, as soon more is added to it.
+        """
         vectors, target = self.vectors, statement.target
         vectors.check(target)
         store = self.frame.storage(target.tensor)
@@ -142,11 +152,17 @@ class Contributions:
         elif lanes > 1 and self._may_collide(store, place, statement):
             self._lane_by_lane(statement, place, value, first)
         else:
-            held = self._update_at(statement, place, lanes, value, first)
+            held = self._update_at(statement, place, lanes, value, first, hold)
         vectors.wrote(target, None if store.register else held)
 
     def _update_at(
-        self, statement: Accumulate, place: Place, lanes: int, value: Value, first: bool
+        self,
+        statement: Accumulate,
+        place: Place,
+        lanes: int,
+        value: Value,
+        first: bool,
+        hold: bool = False,
     ) -> Value:
         """The element, or an element of its own for each lane; what it then holds."""
         vectors = self.vectors
@@ -159,8 +175,7 @@ class Contributions:
                 text = self.body.load(vector(store.kind, lanes), place.pointer)
                 before = Value(text, store.facts.element, lanes, 63)
             else:
-                text = accesses.load(self.body, place, lanes, mask)
-                before = Value(text, store.facts.element, lanes, 63)
+                before = self._present(statement, place, lanes, mask)
             value = self._taken_in(statement, before, value, first)
         value = vectors.widened(value, lanes)
         text = value.text
@@ -170,12 +185,22 @@ class Contributions:
                 kept, new = (Value(t, value.element, lanes) for t in (old, text))
                 text = vectors.select(Value(mask or "", BOOL, lanes), new, kept).text
             self.body.store(vector(store.kind, lanes), text, place.pointer)
+        elif hold:
+            pass
         elif lanes == 1:
             self.body.store(store.kind, text, place.pointer)
         else:
             past = statement.target.tensor in vectors.past_caches
             accesses.store(self.body, place, text, lanes, mask, past and mask is None)
         return value
+
+    def _present(self, statement: Accumulate, place: Place, lanes: int, mask: str | None) -> Value:
+        """What the element holds."""
+        known = self.vectors.known.get(statement.target)
+        if known is not None and known.lanes == lanes:
+            return known
+        text = accesses.load(self.body, place, lanes, mask)
+        return Value(text, self.frame.types[statement.target.tensor], lanes, 63)
 
     def _taken_in(self, statement: Accumulate, before: Value, value: Value, first: bool) -> Value:
         # The identity and x: x, but for sums, where -0.0 becomes 0.0.
@@ -248,5 +273,6 @@ class Contributions:
                 where(body, body.value(f"extractelement {mask}, i64 {number}"), update)
 
         vectors.around = Around()
-        counted(body, "0", str(lanes), 1, lane)
+        with vectors.scope({statement.target.tensor}):
+            counted(body, "0", str(lanes), 1, lane)
         vectors.around = around

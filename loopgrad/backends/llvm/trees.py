@@ -16,6 +16,7 @@ from loopgrad.backends.llvm.accumulators import Accumulator, Accumulators
 from loopgrad.backends.llvm.contributions import Contributions, joining
 from loopgrad.backends.llvm.frame import Frame, Value
 from loopgrad.backends.llvm.invariants import hoisted, written_in
+from loopgrad.backends.llvm.jamming import held, jammed, names, rows, size
 from loopgrad.backends.llvm.products.lowering import Products
 from loopgrad.backends.llvm.products.workspace import Workspace
 from loopgrad.backends.llvm.repeat import counted, where
@@ -23,7 +24,7 @@ from loopgrad.backends.llvm.streaming import Streaming
 from loopgrad.backends.llvm.text import I64, vector
 from loopgrad.backends.llvm.vectors import INDEX_BITS, Around, Position, Vectors
 from loopgrad.ir import walk
-from loopgrad.ir.nodes import Apply, Expression, Reduction
+from loopgrad.ir.nodes import Expression, Reduction
 from loopgrad.ir.operations import ElementType
 from loopgrad.schedule.tree import (
     Blocks,
@@ -43,7 +44,6 @@ BOOL, INT = ElementType.BOOL, ElementType.INT
 # Enough to hide how long one takes behind the next; more copies of large bodies would gain nothing.
 _COPIES = 4
 _LARGE = 24  # parts of the expressions of a body
-_SLOW = frozenset("exp log log1p expm1 tanh sigmoid softplus erf sin cos **".split())
 
 
 class Trees:
@@ -55,6 +55,7 @@ class Trees:
         self.contributions = Contributions(self.vectors)
         self.products = Products(self, workspaces)
         self.accumulators = Accumulators(self.vectors, self.contributions)
+        self._held: frozenset[int] = frozenset()  # steps that need not store, by identity
 
     def phase(self, nodes: tuple[Node, ...]) -> None:
         """All of a phase."""
@@ -123,7 +124,8 @@ class Trees:
         value = self.contributions.value(step.statement)
         accumulator = self.accumulators.of(step)
         if accumulator is None:
-            self.contributions.update(step.statement, value, step.first)
+            hold = id(step) in self._held
+            self.contributions.update(step.statement, value, step.first, hold)
         else:
             self.accumulators.add(accumulator, value)
 
@@ -273,13 +275,30 @@ class Trees:
                     self._finish(accumulator, False)
 
     def _scalar(self, loop: Over, lower: Value, upper: Value) -> None:
+        count = rows(loop)
+
         def once(index: str) -> None:
             own = {loop.index: self._position(loop, index)}
             with self._with(**own), self._repeated(loop):
                 self.nodes(loop.body)
 
+        def together(index: str) -> None:
+            numbers = [index, *(self._sum(index, str(row)) for row in range(1, count))]
+            own = {
+                name: self._position(loop, number)
+                for name, number in zip(names(loop.index, count), numbers, strict=True)
+            }
+            with self._with(**own), self._repeated(loop):
+                self.nodes(jammed(loop, count))
+
         def write() -> None:
-            counted(self.body, lower.text, upper.text, 1, once, loop.descending)
+            if count == 1:
+                counted(self.body, lower.text, upper.text, 1, once, loop.descending)
+                return
+            length = self.body.value(f"sub nsw i64 {upper.text}, {lower.text}")
+            middle = self._sum(lower.text, self.body.value(f"and i64 {length}, {-count}"))
+            self._while_any(lower.text, middle, count, together)
+            self._while_any(middle, upper.text, 1, once)
 
         self._run(loop, lower, upper, self.vectors.around.lanes, 1, write)
 
@@ -370,8 +389,10 @@ class Trees:
         each = self.body.value(f"add nsw {wide} {first}, {positions(around.lanes)}")
         vectors.around = replace(around, each=each)
         own = {loop.index: self._position(loop, around.first)}
+        self._held = frozenset(map(id, held(loop.body)))
         with self._with(**own), self._repeated(loop):
             self.nodes(loop.body)
+        self._held = frozenset()
         vectors.around = Around()
 
     # ------------------------------------------------------------------------------------- blocks
@@ -439,7 +460,7 @@ def _copies(loop: Over) -> int:
         kept = frozenset().union(*map(walk.indices_of, statement.target.subscripts))
         accumulates = accumulates or loop.index not in kept
         for expression in (statement.value, statement.guard, *statement.target.subscripts):
-            found, slow = _size(expression)
+            found, slow = size(expression)
             if slow:
                 return 1
             parts += found
@@ -450,14 +471,5 @@ def _copies(loop: Over) -> int:
 
 def _is_short(loop: Over) -> bool:
     """Is its body worth being there twice?"""
-    slow = (_size(n.statement.value)[1] for n in loop.body if isinstance(n, Step))
+    slow = (size(n.statement.value)[1] for n in loop.body if isinstance(n, Step))
     return all(isinstance(n, Step) for n in loop.body) and sum(slow) <= 1
-
-
-def _size(expression: Expression | None) -> tuple[int, bool]:
-    """How many parts it has, and whether one of them takes long."""
-    if expression is None:
-        return 0, False
-    nodes = list(walk.subexpressions(expression))
-    slow = any(isinstance(n, Apply) and n.operation in _SLOW for n in nodes)
-    return len(nodes), slow

@@ -1,0 +1,117 @@
+"""Several rows at a time, where what they add to is loaded and stored for each of them.
+
+    for b: for j vector:  s[j] += x[b,j]
+
+loads and stores s as often as it reads x. With four rows in one loop over j it does so once for all
+four: the body is there for the indices `b`, `b+1`, `b+2`, `b+3`, and only the last stores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import replace
+
+from loopgrad.ir import walk
+from loopgrad.ir.nodes import Accumulate, Apply, Expression, Index, Read, Reduction
+from loopgrad.schedule.tree import Mark, Node, Over, Step
+
+ROWS = 4
+_FEWER = 2  # where something else is done to the rows
+_LARGE = 24  # parts of the expressions of all rows
+_SLOW = frozenset("exp log log1p expm1 tanh sigmoid softplus erf sin cos **".split())
+
+
+def size(expression: Expression | None) -> tuple[int, bool]:
+    """How many parts it has, and whether one of them takes long."""
+    if expression is None:
+        return 0, False
+    nodes = list(walk.subexpressions(expression))
+    slow = any(isinstance(n, Apply) and n.operation in _SLOW for n in nodes)
+    return len(nodes), slow
+
+
+def rows(loop: Over) -> int:
+    """How many rows of the loop share one loop over the columns; 1 where they may not, or gain nothing."""
+    match loop.body:
+        case (Over(column, lower, upper, body, Mark.VECTOR),):
+            pass
+        case _:
+            return 1
+    steps = [node for node in body if isinstance(node, Step)]
+    fixed = loop.index not in walk.indices_of(lower) | walk.indices_of(upper)
+    if len(steps) < len(body) or not fixed or loop.descending or not _may(loop, steps):
+        return 1
+    sums = [_adds(step, loop.index, column) for step in steps]
+    parts, slow = zip(*(size(step.statement.value) for step in steps), strict=True)
+    wanted = ROWS if all(sums) else _FEWER
+    return wanted if any(sums) and not any(slow) and sum(parts) * wanted <= _LARGE else 1
+
+
+def _may(loop: Over, steps: Collection[Step]) -> bool:
+    """Iterations that threads may share have no order, nor have those that only accumulate."""
+    written = {step.statement.target.tensor for step in steps}
+    alone = all(
+        loop.index not in _indices(step.statement.target.subscripts)
+        and step.statement.reduction is not Reduction.SET
+        and not step.first
+        and written.isdisjoint(read.tensor for read in walk.statement_reads(step.statement))
+        for step in steps
+    )
+    return loop.mark is Mark.PARALLEL or alone
+
+
+def _adds(step: Step, row: str, column: str) -> bool:
+    """Does it accumulate down columns?"""
+    statement = step.statement
+    kept = _indices(statement.target.subscripts)
+    plain = statement.guard is None and not step.first and not step.unproved
+    return plain and column in kept and row not in kept
+
+
+def _indices(expressions: Collection[Expression]) -> frozenset[str]:
+    return frozenset().union(*map(walk.indices_of, expressions))
+
+
+def names(index: str, count: int) -> list[str]:
+    """The indices of the rows."""
+    return [index, *(f"{index}+{row}" for row in range(1, count))]
+
+
+def jammed(loop: Over, count: int) -> tuple[Node, ...]:
+    """The loop's body for that many rows."""
+    (inner,) = loop.body
+    assert isinstance(inner, Over)
+    body = [_moved(n, loop.index, name) for name in names(loop.index, count) for n in inner.body]
+    return (replace(inner, body=tuple(body)),)
+
+
+def _moved(node: Node, index: str, name: str) -> Step:
+    assert isinstance(node, Step)
+    at = {index: Index(name)}
+
+    def change(expression: Expression) -> Expression:
+        return walk.substitute(expression, at)
+
+    statement = walk.map_statement(node.statement, change)
+    assert isinstance(statement, Accumulate)
+    unproved = tuple(r for r in map(change, node.unproved) if isinstance(r, Read))
+    return replace(node, statement=statement, unproved=unproved)
+
+
+def held(nodes: Collection[Node]) -> Iterator[Step]:
+    """The steps whose target a later one adds to, so that they need not store it."""
+    following: set[Read] = set()
+    for node in reversed(tuple(nodes)):
+        if not isinstance(node, Step):
+            following.clear()
+            continue
+        statement = node.statement
+        target = statement.target
+        data = any(True for s in target.subscripts for _ in walk.reads(s))
+        plain = statement.guard is None and not data
+        if plain and target in following:
+            yield node
+        read = {r.tensor for r in walk.statement_reads(statement)} | {target.tensor}
+        following = {t for t in following if t.tensor not in read}
+        if plain and not node.first and statement.reduction is not Reduction.SET:
+            following.add(target)
