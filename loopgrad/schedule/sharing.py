@@ -88,10 +88,16 @@ def _named(
     result: list[Line] = []
     for line in lines:
         statement = walk.map_statement(line.statement, changed)
-        if statement != line.statement and definition not in result:
-            result.append(definition)
         assert isinstance(statement, Accumulate)
-        result.append(line if statement == line.statement else replace(line, statement=statement))
+        if statement == line.statement:
+            result.append(line)
+            continue
+        if definition not in result:
+            result.append(definition)
+        sides = line.roles
+        if sides is not None:
+            sides = replace(sides, left=changed(sides.left), right=changed(sides.right))
+        result.append(replace(line, statement=statement, roles=sides))
     return result
 
 
