@@ -6,97 +6,55 @@ in C and Y; `k` in X and Y alone, and summed. `n` is the side that holds C's las
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from functools import reduce
 
 from loopgrad.ir import walk
-from loopgrad.ir.nodes import Apply, Compare, Expression, Index, Number, Range, Reduction
+from loopgrad.ir.nodes import Apply, Constant, Expression, Number, Reduction
 from loopgrad.schedule.lines import Line, Roles, affine_indices, is_shifted
-from loopgrad.schedule.narrowing import MIRRORED, narrower
 from loopgrad.schedule.tree import Dimension, Pack, Product
+from loopgrad.schedule.windows import with_units, without_guard
 
 _NEGATED = {Reduction.ADD: Reduction.SUBTRACT, Reduction.SUBTRACT: Reduction.ADD}
 
 
-def contraction(line: Line) -> Line:
+def contraction(line: Line, units: Collection[str] = ()) -> tuple[Line, frozenset[str]]:
     """The line with the roles of its indices, if it is a contraction; else the line itself.
 
-    Of `x[i+p] += e   if 0 <= i + p < X` the guard becomes the range of i, for each p.
+    Of `x[i+p] += e   if 0 <= i + p < X` the guard becomes the range of i, for each p. A line that
+    is none, but would be if some of the constants `units` were 1, is taken for what it then is; the
+    constants that have to be 1 are given beside.
     """
-    whole = _without_guard(line)
-    found = roles(whole)
-    return line if found is None else replace(whole, roles=found)
+    found = _with_roles(line)
+    if found is not None:
+        return found, frozenset()
+    simpler, used = with_units(line, units)
+    found = _with_roles(simpler) if used else None
+    return (line, frozenset()) if found is None else (found, used)
 
 
-def _without_guard(line: Line) -> Line:
-    statement, over = line.statement, _indices_of_axes(line)
-    if statement.guard is None or over is None:
-        return line
-    ranges = {r.index: r for r in statement.ranges}
-    selecting = line.kept - {*over}
-    for condition in walk.conjuncts(statement.guard):
-        solved = _solved(condition, {i for i in over if i} - {*line.reduced}, selecting)
-        if solved is None:
-            return line
-        index, operator, bound = solved
-        ranges[index] = narrower(ranges[index], operator, bound)
-    if any(r.index in selecting and _indices_of_range(r) for r in ranges.values()):
-        return line
-    return replace(line, statement=replace(statement, ranges=tuple(ranges.values()), guard=None))
+def _with_roles(line: Line) -> Line | None:
+    over = indices_of_axes(line)
+    whole, around = (line, frozenset[str]()) if over is None else without_guard(line, over)
+    found = roles(whole, around)
+    return None if found is None else replace(whole, roles=found)
 
 
-def _solved(
-    condition: Expression, indices: Container[str], others: frozenset[str]
-) -> tuple[str, str, Expression] | None:
-    """`i + p - 1 >= 0` as `i >= 1 - p`, for the one of the indices in it; p may be of the others."""
-    match condition:
-        case Compare((operator,), (left, right)) if operator in MIRRORED:
-            pass
-        case _:
-            return None
-    terms = [*_signed(left, 1), *_signed(right, -1)]
-    wanted = [(sign, t) for sign, t in terms if isinstance(t, Index) and t.name in indices]
-    rest = [(sign, t) for sign, t in terms if (sign, t) not in wanted]
-    if len(wanted) != 1 or any(True for _, t in rest for _ in walk.reads(t)):
-        return None
-    if not frozenset().union(*(walk.indices_of(t) for _, t in rest)) <= others:
-        return None
-    ((sign, index),) = wanted
-    bound: Expression = Number(0)
-    for own, term in rest:
-        bound = walk.apply("-" if own == sign else "+", bound, term)
-    assert isinstance(index, Index)
-    return index.name, operator if sign > 0 else MIRRORED[operator], bound
+def roles(line: Line, around: frozenset[str] = frozenset()) -> Roles | None:
+    """The roles of a line's indices; None where it is no contraction of two sides.
 
-
-def _signed(expression: Expression, sign: int) -> Iterator[tuple[int, Expression]]:
-    """The terms of a sum, each with 1 or -1."""
-    match expression:
-        case Apply("+" | "-" as operation, (left, right)):
-            yield from _signed(left, sign)
-            yield from _signed(right, sign if operation == "+" else -sign)
-        case Apply("neg", (operand,)):
-            yield from _signed(operand, -sign)
-        case _:
-            yield sign, expression
-
-
-def _indices_of_range(r: Range) -> frozenset[str]:
-    return frozenset().union(*(walk.indices_of(b) for b in (r.lower, r.upper) if b is not None))
-
-
-def roles(line: Line) -> Roles | None:
-    """The roles of a line's indices; None where it is no contraction of two sides."""
+    around: indices of the sum that have loops around the products.
+    """
     statement = line.statement
     if statement.reduction not in (Reduction.ADD, Reduction.SUBTRACT) or statement.guard:
         return None
-    over = _indices_of_axes(line)
+    over = indices_of_axes(line)
     last = over[-1] if over else None
     if over is None or last is None or line.unproved or not line.reduced:
         return None
     selecting = line.kept - {*over}
-    if not _are_plain_bounds(line, selecting):
+    if not _are_plain_bounds(line, selecting | around):
         return None
     factors = list(_factors(statement.value))
     right = [f for f in factors if last in walk.indices_of(f)]
@@ -104,7 +62,7 @@ def roles(line: Line) -> Roles | None:
     if not _are_sides(left, right):
         return None
     right += [f for f in factors if not walk.indices_of(f)]
-    return _assigned(line, left, right, over)
+    return _assigned(line, left, right, over, around)
 
 
 def _are_plain_bounds(line: Line, selecting: frozenset[str]) -> bool:
@@ -122,7 +80,7 @@ def _are_plain_bounds(line: Line, selecting: frozenset[str]) -> bool:
     return is_shifted(upper, next(iter(outer)))
 
 
-def _indices_of_axes(line: Line) -> tuple[str | None, ...] | None:
+def indices_of_axes(line: Line) -> tuple[str | None, ...] | None:
     """For each axis of the target the index that goes over it, one element after the other.
 
     Of several, as in `x[i+p]`, the one with the larger range; the others select what is written by
@@ -155,6 +113,7 @@ def _assigned(
     left: Sequence[Expression],
     right: Sequence[Expression],
     over: Sequence[str | None],
+    around: frozenset[str],
 ) -> Roles | None:
     on_left = frozenset().union(*map(walk.indices_of, left))
     on_right = frozenset().union(*map(walk.indices_of, right))
@@ -173,7 +132,9 @@ def _assigned(
     n = tuple(i for i in over[behind + 1 :] if i and i not in on_left)
     if not n:
         return None
-    k, batch = some(line.reduced), some(line.kept - {*m, *n})
+    k, batch = some(line.reduced - around), some((line.kept - {*m, *n}) | around)
+    if not k:
+        return None
     if line.bounding & {*over} & {*batch, *n}:
         return None
     if _are_few(line, n, 8) or _are_few(line, k, 8) or _are_few(line, m, 4):
@@ -215,9 +176,22 @@ def _product(factors: Sequence[Expression]) -> Expression:
     return reduce(lambda a, b: walk.apply("*", a, b), factors)
 
 
-def with_roles(lines: Iterable[Line]) -> tuple[Line, ...]:
-    """The lines, with the roles of those that are contractions; sums of several are taken apart."""
-    return tuple(part for line in lines for part in apart(line, contraction))
+def with_roles(
+    lines: Iterable[Line], units: Collection[str] = ()
+) -> tuple[tuple[Line, ...], tuple[Expression, ...]]:
+    """The lines, with the roles of those that are contractions; sums of several are taken apart.
+
+    And the conditions under which they are, on the constants `units`.
+    """
+    required: set[str] = set()
+
+    def found(line: Line) -> Line:
+        one, used = contraction(line, units)
+        required.update(used)
+        return one
+
+    parts = tuple(part for line in lines for part in apart(line, found))
+    return parts, tuple(walk.compare("==", Constant(c), Number(1)) for c in sorted(required))
 
 
 def apart(line: Line, with_roles: Callable[[Line], Line]) -> Iterable[Line]:

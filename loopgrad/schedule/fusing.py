@@ -135,7 +135,9 @@ class _Fusing:
         if self.choices.share:
             lines = maps_together(factored(lines, self.context), self.tensors)
         if self.choices.products:
-            lines = with_roles(lines)
+            units = {c.name for c in self.literal.facts.program.constants if c.value == 1}
+            lines, conditions = with_roles(lines, units)
+            self.requires.update(dict.fromkeys(conditions))
         for group in [lines] if self.choices.fuse else [(line,) for line in lines]:
             yield from trees(group, self.context, self.whole)
 

@@ -315,3 +315,47 @@ def test_under_a_guard_nothing_is_read_where_it_does_not_hold() -> None:
     assert uses_products(kernel)
     wanted = lg.compile(program, backend="interpret")(x, 0.2 * W, V)
     np.testing.assert_allclose(kernel(x, 0.2 * W, V), wanted, rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [{}, {"padding": 1}, {"stride": 2}, {"padding": 2, "dilation": 2}, {"padding": 1, "stride": 2}],
+)
+def test_convolutions_of_the_library(sizes: dict[str, int]) -> None:
+    """Code is made for a stride and a dilation of 1; with others the literal loops run."""
+    rng, forward = np.random.default_rng(9), lg.lib.conv2d
+    shapes = {"x": (2, 3, 7, 8), "k": (5, 3, 3, 2), "c": (5,)}
+    arrays = {n: rng.standard_normal(shape) for n, shape in shapes.items()}
+    y = lg.compile(forward, backend="interpret")(**arrays, **sizes)
+    arrays["y.grad"] = rng.standard_normal(y.shape)
+    for program in (forward, forward.backward()):
+        kernel, given = lg.compile(program), {i.name: arrays[i.name] for i in program.inputs}
+        assert uses_products(kernel)
+        constants = {c.name: sizes[c.name] for c in program.constants if c.name in sizes}
+        wanted = lg.compile(program, backend="interpret")(**given, **constants)
+        for one, other in zip(results(kernel(**given, **constants)), results(wanted), strict=True):
+            np.testing.assert_allclose(one, other, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("stride", [1, 3])
+def test_steps_of_a_gradient(stride: int) -> None:
+    rng, forward = np.random.default_rng(10), lg.lib.conv1d
+    backward = forward.backward()
+    arrays = {"x": rng.standard_normal((2, 3, 20)), "k": rng.standard_normal((4, 3, 5))}
+    arrays["y.grad"] = rng.standard_normal((2, 4, (20 - 5) // stride + 1))
+    given = {i.name: arrays[i.name] for i in backward.inputs}
+    wanted = lg.compile(backward, backend="interpret")(**given, stride=stride)
+    for one, other in zip(lg.compile(backward)(**given, stride=stride), wanted, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-12)
+
+
+def test_where_the_guard_fails_nothing_is_added_not_zero_times_infinity() -> None:
+    """A kernel's infinity must not reach places that the window's guard keeps it from."""
+    rng = np.random.default_rng(11)
+    x, k = rng.standard_normal((1, 8, 3, 3)), rng.standard_normal((4, 8, 3, 3))
+    k[1, 2, 0, 0] = np.inf
+    given = {"x": x, "k": k, "c": np.zeros(4)}
+    wanted = lg.compile(lg.lib.conv2d, backend="interpret")(**given, padding=1)
+    got = lg.compile(lg.lib.conv2d)(**given, padding=1)
+    assert np.isfinite(wanted[0, 1, 0, 0])
+    assert (np.isfinite(got) == np.isfinite(wanted)).all()

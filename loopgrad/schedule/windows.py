@@ -1,0 +1,101 @@
+"""Contractions over windows, as convolutions are, with their guards, steps and gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Container, Iterator, Sequence
+from dataclasses import replace
+
+from loopgrad.ir import walk
+from loopgrad.ir.nodes import Apply, Compare, Constant, Expression, Index, Number, Range, Read
+from loopgrad.schedule.lines import Line
+from loopgrad.schedule.narrowing import MIRRORED, narrower
+
+
+def with_units(line: Line, units: Collection[str]) -> tuple[Line, frozenset[str]]:
+    """The line with `s*i` and `i//s` as `i`, for constants s that are 1; and which it had."""
+    used: set[str] = set()
+
+    def changed(expression: Expression) -> Expression:
+        match walk.rebuild(expression, changed):
+            case Apply("*", (Constant(name), operand)) if name in units:
+                used.add(name)
+                return operand
+            case Apply("*" | "//", (operand, Constant(name))) if name in units:
+                used.add(name)
+                return operand
+            case other:
+                return other
+
+    statement = line.statement
+    guard = None if statement.guard is None else changed(statement.guard)
+    target = changed(statement.target)
+    assert isinstance(target, Read)
+    simpler = replace(statement, target=target, value=changed(statement.value), guard=guard)
+    return replace(line, statement=simpler), frozenset(used)
+
+
+def without_guard(line: Line, over: Sequence[str | None]) -> tuple[Line, frozenset[str]]:
+    """The line with its guard in the ranges of the indices `over` its target's axes.
+
+    They then hang on others: those that select what is written, and indices of the sum, which are
+    given beside. Products are added up by loops over these, so the line must not write first.
+    """
+    statement = line.statement
+    if statement.guard is None:
+        return line, frozenset()
+    guarding = walk.indices_of(statement.guard) & line.reduced
+    if guarding and line.first:
+        return line, frozenset()
+    ranges = {r.index: r for r in statement.ranges}
+    own = {i for i in over if i} - line.reduced
+    others = (line.kept - own) | guarding
+    for condition in walk.conjuncts(statement.guard):
+        solved = _solved(condition, own, others)
+        if solved is None:
+            return line, frozenset()
+        index, operator, bound = solved
+        ranges[index] = narrower(ranges[index], operator, bound)
+    if any(r.index in others and _indices_of_range(r) for r in ranges.values()):
+        return line, frozenset()
+    whole = replace(statement, ranges=tuple(ranges.values()), guard=None)
+    return replace(line, statement=whole), guarding
+
+
+def _solved(
+    condition: Expression, indices: Container[str], others: frozenset[str]
+) -> tuple[str, str, Expression] | None:
+    """`i + p - 1 >= 0` as `i >= 1 - p`, for the one of the indices in it; p may be of the others."""
+    match condition:
+        case Compare((operator,), (left, right)) if operator in MIRRORED:
+            pass
+        case _:
+            return None
+    terms = [*_signed(left, 1), *_signed(right, -1)]
+    wanted = [(sign, t) for sign, t in terms if isinstance(t, Index) and t.name in indices]
+    rest = [(sign, t) for sign, t in terms if (sign, t) not in wanted]
+    if len(wanted) != 1 or any(True for _, t in rest for _ in walk.reads(t)):
+        return None
+    if not frozenset().union(*(walk.indices_of(t) for _, t in rest)) <= others:
+        return None
+    ((sign, index),) = wanted
+    bound: Expression = Number(0)
+    for own, term in rest:
+        bound = walk.apply("-" if own == sign else "+", bound, term)
+    assert isinstance(index, Index)
+    return index.name, operator if sign > 0 else MIRRORED[operator], bound
+
+
+def _signed(expression: Expression, sign: int) -> Iterator[tuple[int, Expression]]:
+    """The terms of a sum, each with 1 or -1."""
+    match expression:
+        case Apply("+" | "-" as operation, (left, right)):
+            yield from _signed(left, sign)
+            yield from _signed(right, sign if operation == "+" else -sign)
+        case Apply("neg", (operand,)):
+            yield from _signed(operand, -sign)
+        case _:
+            yield sign, expression
+
+
+def _indices_of_range(r: Range) -> frozenset[str]:
+    return frozenset().union(*(walk.indices_of(b) for b in (r.lower, r.upper) if b is not None))
