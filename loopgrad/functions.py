@@ -14,8 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loopgrad.analysis.facts import Facts
-from loopgrad.analysis.infer import infer
-from loopgrad.analysis.validity import validate
 from loopgrad.backends import recycling
 from loopgrad.backends.binding import Arguments
 from loopgrad.backends.kernel import Kernel
@@ -24,7 +22,7 @@ from loopgrad.diagnostics import listing, suggestion
 from loopgrad.ir.nodes import Extent, Input, Program
 from loopgrad.ir.operations import ElementType
 from loopgrad.ir.printer import show_expression
-from loopgrad.pipeline import BUILDING, as_program, compile, compile_returning
+from loopgrad.pipeline import BUILDING, as_program, compile, compile_returning, infer, validate
 
 Array = NDArray[Any]
 Batch = str | Literal[False] | None
@@ -306,7 +304,11 @@ def _differentiated(
 ) -> tuple[Program, Program]:
     """What runs as forward and as backward; from an earlier process, where one has derived them."""
     first, second = kept("pair", (program, wrt, batch), lambda: _derived_pair(program, wrt, batch))
-    return (program, replace(second, primal=program)) if first is None else (first, second)
+    if first is None:
+        object.__setattr__(
+            second, "primal", program
+        )  # ours alone so far, and all known of it stays
+    return first or program, second
 
 
 def _joint(program: Program, names: tuple[str, ...], batch: Batch) -> Program | None:
@@ -334,11 +336,11 @@ def _derived_pair(
     backward = program.backward(wrt, batch)
     # Stable together: the backward reads what the forward may hold, such as `Z'` for `Z`.
     pair = stable_pair(program, backward)
-    if pair is None:
-        return None, replace(backward, primal=None)
-    for each in pair:
-        validate(each)  # kept with it
-    return pair
+    first, second = pair or (None, replace(backward, primal=None))
+    for each in (first, second):
+        if each is not None:
+            validate(each)  # kept with it
+    return first, second
 
 
 # ----------------------------------------------------------------------------------- forward mode

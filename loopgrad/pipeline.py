@@ -17,18 +17,17 @@ from functools import lru_cache
 from typing import Any, cast
 
 from loopgrad import forks
-from loopgrad.analysis.facts import Facts
-from loopgrad.analysis.infer import infer
-from loopgrad.analysis.unused import unused
-from loopgrad.analysis.validity import validate
+from loopgrad.analysis.facts import Facts, Safety
 from loopgrad.backends.kernel import Backend, Kernel, Task
 from loopgrad.cache.answers import kept
 from loopgrad.diagnostics import ProgramWarning, listing, render, suggestion
-from loopgrad.frontend.unfold import unfold
-from loopgrad.ir.memo import is_final, once_per_program
+from loopgrad.ir.memo import elsewhere, is_final, once_per_program
 from loopgrad.ir.nodes import Program
-from loopgrad.schedule.choices import choices_of
-from loopgrad.schedule.default import optimized
+
+# What they find out goes along with a program, also from an earlier process: then they are not loaded.
+unfold: Callable[[Program], Program] = elsewhere("loopgrad.frontend.unfold", "unfold")
+infer: Callable[[Program], Facts] = elsewhere("loopgrad.analysis.infer", "infer")
+validate: Callable[[Program], Safety] = elsewhere("loopgrad.analysis.validity", "validate")
 
 
 @dataclass(frozen=True)
@@ -72,6 +71,8 @@ def verify(program: Program, *, warn: bool = True) -> Program:
         stage.function(program)
     if warn and not program.__dict__.get("_warned"):
         object.__setattr__(program, "_warned", True)
+        from loopgrad.analysis.unused import unused
+
         for diagnostic in unused(program):
             warnings.warn(render(diagnostic), ProgramWarning, stacklevel=_callers_level())
     return program
@@ -123,11 +124,16 @@ def compile(
             verify(program, warn=False)
             runs = stable(program) if optimize and backend != "interpret" else program
             if schedule:
-                optimized(
-                    infer(runs), validate(runs), choices_of(schedule)
-                )  # or says what is wrong
+                _refuse_what_is_no_choice(schedule, runs)
             kernels[key] = _kernel(infer(runs), runs, backend, bool(optimize), schedule)
         return kernels[key]
+
+
+def _refuse_what_is_no_choice(schedule: str, program: Program) -> None:
+    from loopgrad.schedule.choices import choices_of
+    from loopgrad.schedule.default import optimized
+
+    optimized(infer(program), validate(program), choices_of(schedule))
 
 
 def stable(program: Program) -> Program:
@@ -159,7 +165,10 @@ def compile_returning(program: Program, results: Sequence[str], extra: Sequence[
     """
     if not extra:
         return compile(program)
-    widened = verify(program.returning(*results, *extra), warn=False)
+    wanted = (*results, *extra)
+    widened = kept(
+        "returning", (program, wanted), lambda: verify(program.returning(*wanted), warn=False)
+    )
     facts = infer(widened)
     tensors = {
         name: replace(tensor, role="temporary") if name in extra else tensor

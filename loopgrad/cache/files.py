@@ -36,7 +36,8 @@ counts: Counter[str] = Counter()
 
 _lock = threading.RLock()
 forks.hold("cache", _lock)
-_written = SWEEP_EVERY  # since the last look at the size; the first file is followed by one
+# Since the last look at the size. By chance at first: of many short processes some have to look.
+_written = SWEEP_EVERY * os.urandom(1)[0] // 256
 
 
 def folder() -> Path | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import TypeVar
+from importlib import import_module
+from typing import Any, TypeVar
 
 from loopgrad.ir.nodes import Program
 
@@ -30,6 +31,17 @@ def once_per_program(function: Callable[[Program], Answer]) -> Callable[[Program
         return answer
 
     return remembering
+
+
+def elsewhere(module: str, name: str) -> Callable[[Program], Any]:
+    """A function of `once_per_program`, loaded when first a program has no answer of it."""
+    key = f"_{module}.{name}"
+
+    def asking(program: Program) -> Any:
+        memory = program.__dict__
+        return memory[key] if key in memory else getattr(import_module(module), name)(program)
+
+    return asking
 
 
 def final(program: Program) -> Program:
