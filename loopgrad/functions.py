@@ -5,6 +5,8 @@ Each derives a program once, compiles it, and keeps both with the program that i
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
@@ -28,6 +30,9 @@ Array = NDArray[Any]
 Batch = str | Literal[False] | None
 Answer = TypeVar("Answer")
 
+# Elements that a pullback may keep, whatever else there is.
+MUCH = 2**22
+
 ZERO = -1  # in place of a gradient's number: nothing depends on the input
 
 
@@ -45,7 +50,9 @@ def vjp(
     which has no gradient); seeds are cast to the type of their result. It returns a tuple with one
     entry for each input, in the order of the header: an array of the input's shape, zeros where no
     result depends on it, or None for an `int` or `bool` input. It may be called again: it keeps
-    what it needs, and later changes to the arrays do not matter.
+    what it needs, and later changes to the arrays do not matter. Where what the forward computes on
+    the way is much larger than its inputs and results, as attention's scores are, the pullback keeps
+    none of it and computes it again.
 
     Raises ProgramError where the program cannot be differentiated, TypeError or ValueError for
     arguments and seeds that do not fit.
@@ -60,6 +67,8 @@ def vjp(
     """
     program = as_program(program)
     reverse = _kept(program, Reverse, None, batch)
+    if reverse.outgrows and reverse.keeps_much(inputs, named):
+        reverse = _kept(program, Again, None, batch)
     found = reverse.forward.execute(inputs, named)
     bound, saved = found[0], reverse.saved(found)
 
@@ -160,11 +169,13 @@ class Reverse:
         self.integer = _integer_tensors(infer(program))
         backward: Program | None = None
         if self._has_gradients():
-            program, backward = _differentiated(program, wrt, batch)
+            program, backward = self._differentiated(wrt, batch)
         facts = infer(program)
         read = [i.name for i in backward.inputs] if backward else []
         residuals = [name for name in read if name in facts.tensors]
         extra = [n for n in residuals if n not in self.inputs and n not in self.results]
+        self._extra = extra
+        self.outgrows = any(_outgrows(facts, name, self.results) for name in extra)
         self.forward = compile_returning(program, self.results, extra)
         self.backward = compile(backward) if backward else None
         seeds = [n for n in read if n not in facts.tensors]
@@ -182,6 +193,16 @@ class Reverse:
         self._whole = self._places == list(range(len(written)))
         self._numbered = backward is not None and bool(backward.sizes or backward.constants)
         self._key = object()
+
+    def _differentiated(self, wrt: tuple[str, ...] | None, batch: Batch) -> tuple[Program, Program]:
+        return _differentiated(self.program, wrt, batch)
+
+    def keeps_much(self, inputs: Sequence[Any], named: Mapping[str, Any]) -> bool:
+        """Are the tensors that a call keeps for its pullback large, and most of what there is?"""
+        shapes = self.forward.shapes(inputs, named)
+        kept = sum(math.prod(shapes[name]) for name in self._extra)
+        rest = sum(math.prod(shapes[name]) for name in (*self.inputs, *self.results))
+        return kept > MUCH and kept > 4 * rest
 
     def _has_gradients(self) -> bool:
         return bool(self.differentiable) and not self.integer.issuperset(self.results)
@@ -266,6 +287,20 @@ class Reverse:
             ):
                 cast[i] = _cast("seed", name, seed, bound)
         return cast
+
+
+class Again(Reverse):
+    """The same, with a backward that computes again what it reads, but for inputs."""
+
+    def _differentiated(self, wrt: tuple[str, ...] | None, batch: Batch) -> tuple[Program, Program]:
+        return self.program, self.program.backward(wrt, batch, recompute=True)
+
+
+def _outgrows(facts: Facts, tensor: str, results: Sequence[str]) -> bool:
+    """Has the tensor axes that no input and no result has together?"""
+    axes = Counter(facts.tensors[tensor].extents)
+    known = (t for t in facts.tensors.values() if t.role == "input" or t.name in results)
+    return not any(axes <= Counter(t.extents) for t in known)
 
 
 class Joint:

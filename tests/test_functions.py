@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -326,3 +327,25 @@ def test_a_pullback_keeps_copies_of_large_arrays(dtype: str) -> None:
     y[...] = x[...] = k[...] = 0
     np.testing.assert_array_equal(pullback(np.ones_like(y))[0], wanted)
     assert abs(wanted).max() > 0
+
+
+SQUARE = """scores(q[T,D], k[U,D]) -> z[T]:
+    for t, u, d:  s[t,u] += q[t,d] * k[u,d]
+    for t, u:     z[t]   += tanh(s[t,u])"""
+
+
+def test_a_pullback_keeps_no_tensor_that_outgrows_what_there_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    program = lg.program(SQUARE)
+    rng = np.random.default_rng(0)
+    q, k, seed = rng.normal(size=(50, 2)), rng.normal(size=(40, 2)), rng.normal(size=50)
+    kept = lg.vjp(program, q, k)[1](seed)
+    monkeypatch.setattr("loopgrad.functions.MUCH", 1000)
+    result, pullback = lg.vjp(program, q, k)
+    np.testing.assert_allclose(result, np.tanh(q @ k.T).sum(1), rtol=1e-12)
+    for again, before in zip(pullback(seed), kept, strict=True):
+        np.testing.assert_allclose(again, before, rtol=1e-10)
+    # What it closes over: two inputs, no square.
+    saved = inspect.getclosurevars(pullback).nonlocals["saved"]
+    assert sorted(array.shape for array in saved) == [(40, 2), (50, 2)]

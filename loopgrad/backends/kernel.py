@@ -207,6 +207,12 @@ class Kernel:
         self._run(call, arguments, named, named, destinations)
         return (call.bound, *[call.arrays[name] for name in (*self._inputs, *self._results)])
 
+    def shapes(
+        self, arguments: Sequence[Any], named: Mapping[str, Any]
+    ) -> Mapping[str, tuple[int, ...]]:
+        """The shapes that all tensors of a call would have."""
+        return self._binder.bind(arguments, named)[0].shapes
+
     def _run(
         self,
         call: BoundCall,
