@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from typing import TYPE_CHECKING, Union
 
@@ -49,6 +50,23 @@ class Keyed:
         return self.key
 
 
+_loose = False
+
+
+@contextmanager
+def loosely(loose: bool) -> Iterator[None]:
+    """Within, shapes do not tell `a[t+1]` from `a[t]`, so that a relation of one is tried on the other.
+
+    For proofs: a simplification would have too many forms to choose from. Under `normal_form.WORKING`.
+    """
+    global _loose
+    before, _loose = _loose, loose
+    try:
+        yield
+    finally:
+        _loose = before
+
+
 class Atom(Keyed):
     """A factor that is not taken apart. `shape` is the text without the names of free indices.
 
@@ -83,7 +101,7 @@ class Atom(Keyed):
         match kind:
             case "read" | "delta":
                 texts = [p if isinstance(p, str) else p.key for p in parts]  # type: ignore[attr-defined]
-                shapes = ["?" if isinstance(p, str) else p.shape for p in parts]  # type: ignore[attr-defined]
+                shapes = [_shape_of(p) for p in parts]
                 self.free = frozenset(p for p in parts if isinstance(p, str)).union(
                     *(p.free for p in parts if isinstance(p, Atom))
                 )
@@ -163,6 +181,12 @@ class Atom(Keyed):
     def integer(self) -> bool:
         """Is its part a sum of integers?"""
         return self.kind == "integer" or self.name in (AT_LEAST, *EITHER_SIGN)
+
+
+def _shape_of(subscript: object) -> str:
+    if not isinstance(subscript, Atom) or (_loose and subscript.free):
+        return "?"
+    return subscript.shape
 
 
 def signed(expression: Expression) -> Expression:

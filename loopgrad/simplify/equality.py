@@ -12,6 +12,7 @@ from loopgrad.simplify.canonical import canonical
 from loopgrad.simplify.certificate import Certifier, Counterexample, Verdict, certify
 from loopgrad.simplify.edges import beyond, empty_axes
 from loopgrad.simplify.forms import equal_forms
+from loopgrad.simplify.induction import equal_by_induction
 from loopgrad.simplify.sampling import World
 from loopgrad.simplify.trials import Draw
 
@@ -50,8 +51,9 @@ def equal(p: Program | str, q: Program | str) -> Equality:
     The answer is true where nothing speaks against equality at sizes of at least 1. Its `.verdict` is
     "proved", of all sizes and inputs, where the two have one canonical form, or the difference of
     their normal forms is 0 and they divide, or take roots and logarithms, under the same
-    conditions; "refuted" with a `.counterexample`; "tested" where random inputs found no difference,
-    in exact arithmetic and to 20 digits, or one with empty axes alone, which `.reason` says.
+    conditions (of blocks: by induction over the order of their turns); "refuted" with a
+    `.counterexample`; "tested" where random inputs found no difference, in exact arithmetic and to
+    20 digits, or one with empty axes alone, which `.reason` says.
 
     Raises ValueError for programs that cannot be compared (other results, or one name for
     tensors of several ranks or kinds), ProgramError for a text that is no program, TypeError for
@@ -81,7 +83,8 @@ def equal(p: Program | str, q: Program | str) -> Equality:
     empty = certifier.counterexample(second, empty_axes(), symmetric=True)
     if empty is not None:
         return Equality("tested", None, _but_for_empty_axes(empty), verdict)
-    if verdict.lines == "both" and equal_forms(first, second):
+    by_forms = verdict.lines == "both" and equal_forms(first, second)
+    if by_forms or equal_by_induction(first, second):
         return Equality("proved", None, "", verdict)
     return Equality("tested", None, verdict.reason or _tested(verdict), verdict)
 

@@ -30,13 +30,19 @@ MOST_GUARDS = 6
 
 
 def equal_forms(
-    p: Program, q: Program, forward: Program | None = None, *, work: int | None = None
+    p: Program,
+    q: Program,
+    forward: Program | None = None,
+    *,
+    work: int | None = None,
+    total: Collection[str] = (),
 ) -> bool:
     """True if the normal forms prove that both give the same results for all sizes, in real numbers.
 
     Inputs and results are matched by name. forward: the program whose tensors a backward reads, by
     default the one that either was derived from; where it is no number, nothing is asked. work: how
-    many terms may be made before it gives up (`budget`). False says nothing: the programs may be equal
+    many terms may be made before it gives up (`budget`). total: results that have to be numbers wherever
+    the forward is. False says nothing: the programs may be equal
     in a way that normal forms do not show.
 
     >>> import loopgrad as lg
@@ -53,16 +59,17 @@ def equal_forms(
         both = alike(p, q, forward)
         if both is None:
             return False
-        with nf.WORKING, limited(work) if work is not None else nullcontext():
-            return _equal(*both, forward)
+        limit = limited(work) if work is not None else nullcontext()
+        with nf.WORKING, limit, atoms.loosely(bool(total)):
+            return _equal(*both, forward, total)
     except (Unsupported, nf.TooLarge, ProgramError, RecursionError):
         return False
 
 
-def _equal(p: Program, q: Program, forward: Program | None) -> bool:
+def _equal(p: Program, q: Program, forward: Program | None, total: Collection[str] = ()) -> bool:
     if {r.name for r in p.results} != {r.name for r in q.results}:
         return False
-    if any(map(_has_blocks, (p, q))):
+    if any(map(has_blocks, (p, q))):
         return False
     nf.restart_names()
     known = Reading(forward, naming="sums") if forward is not None else None
@@ -76,10 +83,10 @@ def _equal(p: Program, q: Program, forward: Program | None) -> bool:
     for poly in pairs:
         if poly is None or not any(map(_is_zero, _forms(poly, definitions, given))):
             return False
-    return all(_same_domain(one, other, given, r.name) for r in p.results)
+    return all(_same_domain(one, other, given, r.name, r.name in total) for r in p.results)
 
 
-def _has_blocks(program: Program) -> bool:
+def has_blocks(program: Program) -> bool:
     return any(isinstance(s, Block) for s in program.unfold().statements)
 
 
@@ -123,7 +130,7 @@ def _pair(one: Side, other: Side, name: str) -> Poly | None:
 
 def _given(forward: Side | None, conditions: Callable[[Side, str], dict[str, Poly]]) -> set[str]:
     """The conditions under which all results of the forward are numbers."""
-    if forward is None or _has_blocks(forward.reading.facts.program):
+    if forward is None or has_blocks(forward.reading.facts.program):
         return set()
     results = forward.reading.facts.program.results
     return {_anywhere(c) for r in results for c in conditions(forward, r.name).values()}
@@ -157,8 +164,10 @@ def _with_indices(poly: Poly, old: Sequence[str], new: Sequence[str]) -> Poly:
     return poly.renamed(dict(fresh)).renamed(names)
 
 
-def _same_domain(one: Side, other: Side, forward: Side | None, name: str) -> bool:
-    """Are both numbers under the same conditions, where the forward is a number?"""
+def _same_domain(
+    one: Side, other: Side, forward: Side | None, name: str, total: bool = False
+) -> bool:
+    """Are both numbers under the same conditions, where the forward is a number? If `total`, under none?"""
 
     def conditions(side: Side, tensor: str) -> dict[str, Poly]:
         def form(poly: Poly) -> Poly:
@@ -174,7 +183,7 @@ def _same_domain(one: Side, other: Side, forward: Side | None, name: str) -> boo
         _with_indices(c, right.indices, left.indices) for c in conditions(other, name).values()
     ]
     asked = [{c.key for c in found if not _granted(c, given)} for found in (first, second)]
-    return asked[0] == asked[1]
+    return asked[0] == asked[1] and not (total and asked[0])
 
 
 def put_in(poly: Poly, definitions: Mapping[str, Definition], made: Mapping[str, Poly]) -> Poly:
