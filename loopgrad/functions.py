@@ -21,10 +21,29 @@ from loopgrad.backends.binding import Arguments
 from loopgrad.backends.kernel import Kernel
 from loopgrad.cache.answers import kept
 from loopgrad.diagnostics import listing, suggestion
-from loopgrad.ir.nodes import Extent, Input, Program
+from loopgrad.ir.nodes import (
+    Accumulate,
+    Extent,
+    Index,
+    Input,
+    Number,
+    Program,
+    Range,
+    Read,
+    Reduction,
+)
 from loopgrad.ir.operations import ElementType
 from loopgrad.ir.printer import show_expression
-from loopgrad.pipeline import BUILDING, as_program, compile, compile_returning, infer, validate
+from loopgrad.ir.walk import fresh_name
+from loopgrad.pipeline import (
+    BUILDING,
+    as_program,
+    compile,
+    compile_returning,
+    infer,
+    stable,
+    validate,
+)
 
 Array = NDArray[Any]
 Batch = str | Literal[False] | None
@@ -108,7 +127,7 @@ def value_and_grad(
     joint = _kept(program, Joint, names, batch)
     if joint.kernel is not None:
         return joint.one if single else joint.several
-    reverse = _kept(program, Reverse, names, batch)
+    reverse = _kept(program, Reverse, names, batch, False)
     pick = _picker([reverse.inputs.index(name) for name in names])
 
     def value_and_gradient(*inputs: Any, **named: Any) -> tuple[Array, Any]:
@@ -159,9 +178,14 @@ class Reverse:
     """A program and its backward, compiled: the first returns what the second reads.
 
     A call is as quick as its two kernels: where each array comes from and goes to is known before.
+    keeps: whether the backward may run later, when the caller has changed inputs and results. Then
+        the forward stores what it reads of those a second time, which is cheaper in its loops than
+        after them.
     """
 
-    def __init__(self, program: Program, wrt: tuple[str, ...] | None, batch: Batch):
+    def __init__(
+        self, program: Program, wrt: tuple[str, ...] | None, batch: Batch, keeps: bool = True
+    ):
         self.program = program
         self.inputs = tuple(i.name for i in program.inputs)
         self.differentiable = {i.name for i in program.inputs if i.differentiable}
@@ -176,9 +200,17 @@ class Reverse:
         extra = [n for n in residuals if n not in self.inputs and n not in self.results]
         self._extra = extra
         self.outgrows = any(_outgrows(facts, name, self.results) for name in extra)
+        held = [
+            n for n in residuals if n not in extra and facts.tensors[n].element is ElementType.FLOAT
+        ]
+        if keeps and held:
+            program, copies = _copying(program if extra else stable(program), held)
+            residuals = [copies.get(name, name) for name in residuals]
+            read = [copies.get(name, name) for name in read]
+            extra = [*extra, *copies.values()]
         self.forward = compile_returning(program, self.results, extra)
         self.backward = compile(backward) if backward else None
-        seeds = [n for n in read if n not in facts.tensors]
+        seeds = [n for n in read if n not in residuals]
         given = [*residuals, *(_derived(result, "grad", seeds) for result in self.results)]
         self._ordered = _picker([given.index(name) for name in read])
         self._seeded = [(i, n) for i, n in enumerate(self.results) if n not in self.integer]
@@ -223,12 +255,12 @@ class Reverse:
     def saved(self, found: tuple[Any, ...]) -> Sequence[Array]:
         """What the backward reads of the forward's tensors, for later.
 
-        As copies of those that the caller holds too and may change before the pullback.
+        As copies of those that the caller holds too and may change before the pullback; of floating
+        ones the forward has made them.
         """
         arrays = [*self.shared(found)]
         for i in self._frozen:
-            array = arrays[i]
-            arrays[i] = array.copy() if array.nbytes < recycling.LEAST else _copied(array)
+            arrays[i] = recycling.copy(arrays[i], arrays[i].dtype)
         return arrays
 
     def gradients(
@@ -332,6 +364,24 @@ class _Kept:
 
     numbers: Mapping[str, int | float]  # the sizes and constants of the backward
     ones: tuple[Array, ...]
+
+
+def _copying(program: Program, names: Sequence[str]) -> tuple[Program, dict[str, str]]:
+    """The program that copies tensors too, and the names of the copies."""
+    facts = infer(program)
+    taken = {*facts.tensors, *facts.extents, *facts.constants}
+    copies = {name: fresh_name(f"{name}.kept", taken) for name in names}
+    statements = []
+    for name, copy in copies.items():
+        extents = facts.tensors[name].extents
+        indices = [f"i{axis}.kept" for axis in range(len(extents))]
+        subscripts = tuple(map(Index, indices))
+        ranges = tuple(Range(i, Number(0), e) for i, e in zip(indices, extents, strict=True))
+        statements.append(
+            Accumulate(Read(copy, subscripts), Reduction.SET, Read(name, subscripts), ranges)
+        )
+    copying = replace(facts.program, statements=(*facts.program.statements, *statements))
+    return copying, copies
 
 
 def _differentiated(
@@ -460,17 +510,6 @@ def _kept(program: Program, make: Callable[..., Answer], *arguments: Hashable) -
             known[key] = make(program, *arguments)
         answer: Answer = known[key]
         return answer
-
-
-def _copied(array: Array) -> Array:
-    """A copy of a large array, made by all threads."""
-    if array.dtype.kind != "f":
-        return recycling.copy(array, array.dtype)
-    flat: Array = as_program(_COPY)(array.reshape(-1))
-    return flat.reshape(array.shape)
-
-
-_COPY = "copy(x[N]) -> y[N]:\n    y[n] = x[n]"
 
 
 def _picker(places: Sequence[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]:

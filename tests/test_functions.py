@@ -349,3 +349,23 @@ def test_a_pullback_keeps_no_tensor_that_outgrows_what_there_is(
     # What it closes over: two inputs, no square.
     saved = inspect.getclosurevars(pullback).nonlocals["saved"]
     assert sorted(array.shape for array in saved) == [(40, 2), (50, 2)]
+
+
+def test_a_pullback_keeps_scalars_and_axes_of_any_extent() -> None:
+    text = """f(a, x[N], w[2*N-1], int k[N]) -> y[N], s:
+        for n:  y[n] = a * a * x[n] * w[2*n] * k[n]
+        for n:  s += y[n] * y[n]"""
+    f = lg.program(text)
+    a, x, w, k = np.array(3.0), np.array([1.0, 2.0]), np.array([1.0, 0.5, -2.0]), np.array([1, 3])
+    for _ in range(3):
+        (y, s), pullback = lg.vjp(f, a, x, w, k)
+        wanted = pullback(np.array([1.0, -1.0]), 0.5)
+        kept = [array.copy() for array in (a, x, w, k)]
+        for array in (a, x, w, k, y, s):
+            array[...] = 0
+        for found, want in zip(pullback(np.array([1.0, -1.0]), 0.5), wanted, strict=True):
+            assert (found is want is None) or (found == want).all()
+        for array, before in zip((a, x, w, k), kept, strict=True):
+            array[...] = before
+    value = np.array([9.0, 9.0 * 2 * -2 * 3])  # y; the gradient of `s` in it, halved, is y itself
+    assert_allclose(wanted[0], (2 / 3 * value * (np.array([1.0, -1.0]) + value)).sum())
