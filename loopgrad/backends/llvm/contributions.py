@@ -11,8 +11,9 @@ from loopgrad.backends.llvm.frame import Storage, Value
 from loopgrad.backends.llvm.identities import identity
 from loopgrad.backends.llvm.integers import GREATEST, LEAST
 from loopgrad.backends.llvm.repeat import counted, where
+from loopgrad.backends.llvm.surroundings import Around
 from loopgrad.backends.llvm.text import I64, vector
-from loopgrad.backends.llvm.vectors import Around, Vectors
+from loopgrad.backends.llvm.vectors import Vectors
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Accumulate, Apply, Reduction
 from loopgrad.ir.operations import ElementType

@@ -12,7 +12,8 @@ from dataclasses import replace
 from loopgrad.backends.llvm.accesses import behind
 from loopgrad.backends.llvm.frame import Value
 from loopgrad.backends.llvm.strides import coefficient
-from loopgrad.backends.llvm.vectors import Around, Position, Vectors
+from loopgrad.backends.llvm.surroundings import Around, Position
+from loopgrad.backends.llvm.vectors import Vectors
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Apply, Compare, Conditional, Expression, Read
 from loopgrad.schedule.tree import Node, Over, Pack, Step, steps

@@ -21,8 +21,9 @@ from loopgrad.backends.llvm.products.lowering import Products
 from loopgrad.backends.llvm.products.workspace import Workspace
 from loopgrad.backends.llvm.repeat import counted, where
 from loopgrad.backends.llvm.streaming import Streaming
+from loopgrad.backends.llvm.surroundings import INDEX_BITS, Around, Position
 from loopgrad.backends.llvm.text import I64, vector
-from loopgrad.backends.llvm.vectors import INDEX_BITS, Around, Position, Vectors
+from loopgrad.backends.llvm.vectors import Vectors
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Expression, Reduction
 from loopgrad.ir.operations import ElementType

@@ -6,21 +6,19 @@ gives up (`Frame.leave_where`): the literal code then finds and raises it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable
 from typing import assert_never
 
-from loopgrad.analysis.types import element_type, join
-from loopgrad.backends.llvm import accesses, functions
-from loopgrad.backends.llvm.accesses import Place, splat
-from loopgrad.backends.llvm.frame import Frame, Storage, Value
+from loopgrad.analysis.types import join
+from loopgrad.backends.llvm import functions
+from loopgrad.backends.llvm.accesses import splat
+from loopgrad.backends.llvm.elements import Elements
+from loopgrad.backends.llvm.frame import Frame, Value
 from loopgrad.backends.llvm.lanes import Lanes
 from loopgrad.backends.llvm.layout import CONSTANT_BITS, EXTENT_BITS
-from loopgrad.backends.llvm.strides import coefficient
+from loopgrad.backends.llvm.surroundings import BOOL, FLOAT, INDEX_BITS, INT
 from loopgrad.backends.llvm.text import I64, as_float, vector
 from loopgrad.backends.llvm.whole import Whole
-from loopgrad.ir import walk
 from loopgrad.ir.nodes import (
     Apply,
     Compare,
@@ -35,79 +33,17 @@ from loopgrad.ir.nodes import (
 )
 from loopgrad.ir.operations import ElementType
 
-BOOL, INT, FLOAT = ElementType.BOOL, ElementType.INT, ElementType.FLOAT
-
-INDEX_BITS = EXTENT_BITS + 4  # of a loop's bounds, and so of its index
-
 _INTEGER_ORDER = {"==": "eq", "!=": "ne", "<": "slt", "<=": "sle", ">": "sgt", ">=": "sge"}
 # Evaluated where it need not be, if its operands may be.
 _CHEAP = frozenset(["+", "-", "*", "neg", "abs", "max", "min", "relu", "not", "and", "or", "pi"])
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
-    """An index's value, and from where to where it runs, as far as that is known."""
-
-    text: str
-    lower: Expression | None = None
-    upper: Expression | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Around:
-    """The vector loop that code stands in; `lanes` is 1 outside of any.
-
-    `index` has the value `first` in the first lane, and those of `each` in all. Of several copies
-    of the body that follow each other this is number `copy`. `tail` are the lanes that the loop
-    runs, None for all of them (at least one does); `mask` those of them where the code is reached.
-    """
-
-    index: str = ""
-    lanes: int = 1
-    first: str = ""
-    each: str = ""
-    copy: int = 0
-    tail: str | None = None
-    mask: str | None = None
-
-
-class Vectors:
+class Vectors(Elements):
     """Lowers expressions at the place where the body of the frame stands."""
 
     def __init__(self, frame: Frame):
-        self.frame, self.body, self.layout = frame, frame.body, frame.layout
-        self.real_type = frame.module.real
-        self.indices: dict[str, Position] = {}
-        self.around = Around()
-        self.registers: dict[tuple[str, int], str] = {}
-        self.unproved: frozenset[Read] = frozenset()  # of the step at hand
-        self.checked: frozenset[tuple[Read, int]] = frozenset()  # axes, for the whole loop
-        self.rows: dict[Read, tuple[str, int]] = {}  # places at index 0, strides
-        self.past_caches: frozenset[str] = frozenset()  # tensors that are stored so
-        self.known: dict[Expression, Value] = {}
-        self._writes: list[str] = []  # tensors, in order
+        super().__init__(frame)
         self.whole = Whole(self)
-        self._first_lane = False
-
-    def type_of(self, expression: Expression) -> ElementType:
-        return element_type(expression, self.frame.types, self.layout.task.facts.constants)
-
-    # ------------------------------------------------------------------------ widths, conversions
-
-    def kind(self, element: ElementType, lanes: int = 1) -> str:
-        """The LLVM type of values."""
-        return vector({BOOL: "i1", INT: I64, FLOAT: self.real_type}[element], lanes)
-
-    def widened(self, value: Value, lanes: int) -> Value:
-        if value.lanes == lanes:
-            return value
-        text = splat(self.body, self.kind(value.element), value.text, lanes)
-        return replace(value, text=text, lanes=lanes)
-
-    def even(self, *values: Value) -> tuple[int, list[str]]:
-        """The values, each in as many lanes as the widest has."""
-        lanes = max(value.lanes for value in values)
-        return lanes, [self.widened(value, lanes).text for value in values]
 
     def convert(self, value: Value, wanted: ElementType) -> Value:
         """bool -> int -> float; anything -> bool is whether it is not 0."""
@@ -149,8 +85,6 @@ class Vectors:
         if element is FLOAT:
             return self.real(expression)
         return self.convert(self.lower(expression), element)
-
-    # ---------------------------------------------------------------------------------- lowering
 
     def lower(self, expression: Expression) -> Value:
         if isinstance(expression, Read | Apply | Compare | Conditional):
@@ -194,292 +128,6 @@ class Vectors:
             return Value(frame.real(layout.real_constants.index(argument.name)), FLOAT)
         slot = layout.slots["constant", argument.name]
         return Value(frame.integer(slot), INT, 1, CONSTANT_BITS)
-
-    def extent(self, extent: Expression) -> str:
-        """The extent of an axis, as a call has it."""
-        slot = self.frame.slot(extent)
-        return self.integer(extent).text if slot is None else self.frame.integer(slot)
-
-    # ------------------------------------------------------------------------------ what is known
-
-    @contextmanager
-    def scope(self, without: Collection[str] = (), indices: Collection[str] = ()) -> Iterator[None]:
-        """Code that need not run where the code behind it does, or that runs again and again.
-
-        What becomes known inside is forgotten. Inside, nothing is known of what reads the tensors
-        `without`, or has the indices.
-        """
-        before, start = self.known, len(self._writes)
-        known = _not_reading(before, without)
-        self.known = {e: v for e, v in known.items() if walk.indices_of(e).isdisjoint(indices)}
-        yield
-        self.known = _not_reading(before, set(self._writes[start:]))
-
-    def wrote(self, target: Read, value: Value | None) -> None:
-        """An element has changed; `value` is what it holds now, where that is worth remembering."""
-        self._writes.append(target.tensor)
-        self.known = _not_reading(self.known, {target.tensor})
-        if value is not None:
-            self.known[target] = value
-
-    # --------------------------------------------------------------------------------- varying
-
-    def varies(self, expression: Expression) -> bool:
-        """May it differ from lane to lane?"""
-        if self.around.lanes == 1:
-            return False
-        for node in walk.subexpressions(expression):
-            match node:
-                case Index(name) if name == self.around.index:
-                    return True
-                case Read(tensor) if self.frame.storage(tensor).lanes:
-                    return True
-        return False
-
-    # ------------------------------------------------------------------------------------ reads
-
-    def _read(self, read: Read) -> Value:
-        self.check(read)
-        store = self.frame.storage(read.tensor)
-        if store.register:
-            lanes = self.around.lanes if store.lanes else 1
-            text = self.body.load(vector(store.kind, lanes), self.register(read.tensor))
-        else:
-            place = self.place(read)
-            lanes = self.lanes_of(place)
-            safe = self.is_safe(read)
-            if lanes == 1 and not safe:
-                place = self._somewhere(place)
-            mask = self.around.tail if safe else self.around.mask
-            text = accesses.load(self.body, place, lanes, mask)
-        match store.facts.element:
-            case ElementType.BOOL:
-                zero = splat(self.body, "i8", "0", lanes)
-                kind = vector("i8", lanes)
-                text = self.body.value(f"icmp ne {kind} {text}, {zero}")
-                value = Value(text, BOOL, lanes)
-            case element:
-                value = Value(text, element, lanes, 63)
-        if not store.register:
-            self.known[read] = value
-        return value
-
-    def _somewhere(self, place: Place) -> Place:
-        """The place, where some lane reaches the code; else one that is there for certain."""
-        if self.around.mask == self.around.tail:
-            return place
-        kind = self.body.module.pointer(place.kind)
-        dummy = self.frame.dummy(place.kind)
-        pointer = self.body.select(self.any_lane(), kind, place.pointer, dummy)
-        return replace(place, pointer=pointer)
-
-    def lanes_of(self, place: Place) -> int:
-        return 1 if place.offsets is None and place.stride == 0 else self.around.lanes
-
-    def register(self, tensor: str) -> str:
-        """The address of a variable on the stack that LLVM makes a register of."""
-        store, around = self.frame.storage(tensor), self.around
-        key = (tensor, around.copy if store.lanes else 0)
-        if key not in self.registers:
-            lanes = around.lanes if store.lanes else 1
-            self.registers[key] = self.body.alloca(vector(store.kind, lanes))
-        return self.registers[key]
-
-    def check(self, read: Read) -> None:
-        """Gives up where a subscript is out of range, if that is not known."""
-        if read not in self.unproved:
-            return
-        extents = self.frame.tensors[read.tensor].extents
-        for axis, (subscript, extent) in enumerate(zip(read.subscripts, extents, strict=True)):
-            if (read, axis) not in self.checked and not self._covers(subscript, extent):
-                self.require(self.is_below(subscript, extent))
-
-    def is_below(self, subscript: Expression, extent: Expression) -> Value:
-        return self._is_below(self.integer(subscript), self.extent(extent))
-
-    def _is_below(self, value: Value, extent: str) -> Value:
-        # Unsigned: a negative subscript counts as a huge one.
-        limit = splat(self.body, I64, extent, value.lanes)
-        kind = vector(I64, value.lanes)
-        text = self.body.value(f"icmp ult {kind} {value.text}, {limit}")
-        return Value(text, BOOL, value.lanes)
-
-    def is_inside(self, read: Read) -> Value:
-        """Whether all subscripts are in range."""
-        holds = Value("true", BOOL)
-        extents = self.frame.tensors[read.tensor].extents
-        for subscript, extent in zip(read.subscripts, extents, strict=True):
-            holds = self.both(holds, self._is_below(self.integer(subscript), self.extent(extent)))
-        return holds
-
-    def is_safe(self, read: Read) -> bool:
-        """Is it in range wherever its indices are, whatever a condition says?"""
-        extents = self.frame.tensors[read.tensor].extents
-        for subscript, extent in zip(read.subscripts, extents, strict=True):
-            if not self._covers(subscript, extent):
-                return False
-        return True
-
-    def _covers(self, subscript: Expression, extent: Expression) -> bool:
-        """Is it an index that runs over the axis?"""
-        if not isinstance(subscript, Index):
-            return False
-        position = self.indices[subscript.name]
-        return position.lower == walk.ZERO and position.upper == extent
-
-    def place(self, read: Read) -> Place:
-        """Where the element lies, or those of all lanes."""
-        row = self.rows.get(read)
-        if row is not None:
-            return self._on_row(read, *row)
-        store, index = self.frame.storage(read.tensor), self.around.index
-        pointer = self.frame.pointer(read.tensor)
-        subscripts = [self._within(read, axis.position, axis.origin) for axis in store.axes]
-        if not any(map(self.varies, subscripts)):
-            offset = self._offset(store, subscripts)
-            return Place(store.kind, accesses.behind(self.body, store.kind, pointer, offset.text))
-        coefficients = [
-            0 if not self.varies(s) else coefficient(s, index, self.varies) for s in subscripts
-        ]
-        known = [c for c in coefficients if c is not None]
-        if len(known) < len(coefficients):
-            offset = self.widened(self._offset(store, subscripts), self.around.lanes)
-            return Place(store.kind, pointer, 0, offset.text)
-        with self.at_first_lane():
-            offset = self._offset(store, subscripts)
-            stride = self.stride(store, known)
-        first = accesses.behind(self.body, store.kind, pointer, offset.text)
-        return Place(store.kind, first, stride)
-
-    def offset(self, read: Read) -> str:
-        """How far behind its tensor's first element it lies, outside of vector loops."""
-        store = self.frame.storage(read.tensor)
-        subscripts = [self._within(read, axis.position, axis.origin) for axis in store.axes]
-        return self._offset(store, subscripts).text
-
-    def _on_row(self, read: Read, row: str, stride: int) -> Place:
-        kind, offset = self.frame.storage(read.tensor).kind, self.around.first
-        if stride != 1:
-            offset = self.body.value(f"mul nsw i64 {offset}, {stride}")
-        return Place(kind, accesses.behind(self.body, kind, row, offset), stride)
-
-    def _within(self, read: Read, position: int, origin: Expression) -> Expression:
-        subscript = read.subscripts[position]
-        return subscript if origin == walk.ZERO else walk.apply("-", subscript, origin)
-
-    def _offset(self, store: Storage, subscripts: list[Expression]) -> Value:
-        """In C order. What is out of range may overflow: nobody then reads there."""
-        offset = Value("0", INT)
-        for i, (axis, subscript) in enumerate(zip(store.axes, subscripts, strict=True)):
-            value = self.integer(subscript)
-            if i:
-                extent = Value(self.extent(axis.extent), INT)
-                value = self._plain("add", self._plain("mul", offset, extent), value)
-            offset = value
-        return offset
-
-    def _plain(self, instruction: str, a: Value, b: Value) -> Value:
-        lanes, (x, y) = self.even(a, b)
-        text = self.body.value(f"{instruction} {vector(I64, lanes)} {x}, {y}")
-        return Value(text, INT, lanes)
-
-    def stride(self, store: Storage, coefficients: list[int | Expression]) -> int | str:
-        total: int | str = 0
-        size: int | str = 1
-        for axis, factor in reversed(list(zip(store.axes, coefficients, strict=True))):
-            if factor != 0:
-                wide = factor if isinstance(factor, int) else self.integer(factor).text
-                total = self._number("add", total, self._number("mul", wide, size))
-            match axis.extent:
-                case Number(value):
-                    size = self._number("mul", size, int(value))
-                case extent:
-                    size = self._number("mul", size, self.extent(extent))
-        return total
-
-    def _number(self, instruction: str, a: int | str, b: int | str) -> int | str:
-        if isinstance(a, int) and isinstance(b, int):
-            return a + b if instruction == "add" else a * b
-        if instruction == "add" and 0 in (a, b):
-            return b if a == 0 else a
-        if instruction == "mul" and 1 in (a, b):
-            return b if a == 1 else a
-        return self.body.value(f"{instruction} i64 {a}, {b}")
-
-    @contextmanager
-    def at_first_lane(self) -> Iterator[None]:
-        """The loop's index is a number here, that of the first lane."""
-        before, self._first_lane = self._first_lane, True
-        yield
-        self._first_lane = before
-
-    # ------------------------------------------------------------------------------------- masks
-
-    @contextmanager
-    def masked(self, holds: Value) -> Iterator[None]:
-        """Code that only the lanes reach where the condition, a vector, holds."""
-        around = self.around
-        mask = holds.text
-        if around.mask is not None:
-            mask = self.body.value(f"and {self.kind(BOOL, around.lanes)} {around.mask}, {mask}")
-        self.around = replace(around, mask=mask)
-        with self.scope():
-            yield
-        self.around = around
-
-    def any_lane(self) -> str:
-        """The i1 that tells whether any lane reaches the code."""
-        around = self.around
-        if around.mask == around.tail:
-            return "true"
-        assert around.mask is not None
-        return self._any(around.mask, around.lanes)
-
-    def _any(self, conditions: str, lanes: int) -> str:
-        kind = self.kind(BOOL, lanes)
-        bits = self.body.value(f"bitcast {kind} {conditions} to i{lanes}")
-        return self.body.value(f"icmp ne i{lanes} {bits}, 0")
-
-    def any_of(self, conditions: Value) -> str:
-        """The i1 that tells whether the condition holds in any lane."""
-        return self._any(conditions.text, conditions.lanes)
-
-    def require(self, holds: Value) -> None:
-        """Gives up where the condition does not hold in a lane that reaches the code."""
-        around = self.around
-        if holds.lanes == 1:
-            bad = self.body.value(f"xor i1 {holds.text}, true")
-            if around.mask != around.tail:
-                bad = self.body.value(f"and i1 {bad}, {self.any_lane()}")
-        else:
-            missed = self.negated(holds).text
-            if around.mask is not None:
-                kind = self.kind(BOOL, holds.lanes)
-                missed = self.body.value(f"and {kind} {missed}, {around.mask}")
-            bad = self._any(missed, holds.lanes)
-        self.frame.leave_where(bad)
-
-    # --------------------------------------------------------------------------------- branching
-
-    def negated(self, holds: Value) -> Value:
-        kind = self.kind(BOOL, holds.lanes)
-        true = splat(self.body, "i1", "true", holds.lanes)
-        return Value(self.body.value(f"xor {kind} {holds.text}, {true}"), BOOL, holds.lanes)
-
-    def both(self, a: Value, b: Value, instruction: str = "and") -> Value:
-        lanes, (x, y) = self.even(a, b)
-        return Value(
-            self.body.value(f"{instruction} {self.kind(BOOL, lanes)} {x}, {y}"), BOOL, lanes
-        )
-
-    def select(self, condition: Value, then: Value, otherwise: Value) -> Value:
-        lanes, (c, a, b) = self.even(condition, then, otherwise)
-        kind = self.kind(then.element, lanes)
-        if condition.lanes == 1:
-            text = self.body.select(condition.text, kind, a, b)
-        else:
-            text = self.body.value(f"select {self.kind(BOOL, lanes)} {c}, {kind} {a}, {kind} {b}")
-        return Value(text, then.element, lanes, max(then.bits, otherwise.bits))
 
     def _compare(self, chain: Compare) -> Value:
         """A chain; each operand is evaluated only where all before it held."""
@@ -569,8 +217,6 @@ class Vectors:
                 return all(map(self.is_cheap, (condition, then, otherwise)))
         return False
 
-    # -------------------------------------------------------------------------------- operations
-
     def _apply(self, expression: Apply) -> Value:
         operation, operands = expression.operation, expression.operands
         match operation:
@@ -605,15 +251,6 @@ class Vectors:
         return Value(
             functions.call(Lanes(self.body, lanes, flags), operation, *texts), FLOAT, lanes
         )
-
-
-def _not_reading(
-    known: Mapping[Expression, Value], tensors: Collection[str]
-) -> dict[Expression, Value]:
-    """What is known that does not read any of the tensors."""
-    if not tensors:
-        return dict(known)
-    return {e: v for e, v in known.items() if all(r.tensor not in tensors for r in walk.reads(e))}
 
 
 def read_is_cheap(vectors: Vectors, read: Read, tensor: str) -> bool:
