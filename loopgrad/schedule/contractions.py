@@ -12,9 +12,10 @@ from functools import reduce
 
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Apply, Constant, Expression, Number, Reduction
+from loopgrad.schedule.context import Context
 from loopgrad.schedule.lines import Line, Roles, affine_indices, is_shifted
 from loopgrad.schedule.tree import Dimension, Pack, Product
-from loopgrad.schedule.windows import with_units, without_guard
+from loopgrad.schedule.windows import apart_by_windows, with_units, without_guard
 
 _NEGATED = {Reduction.ADD: Reduction.SUBTRACT, Reduction.SUBTRACT: Reduction.ADD}
 
@@ -135,7 +136,7 @@ def _assigned(
     k, batch = some(line.reduced - around), some((line.kept - {*m, *n}) | around)
     if not k:
         return None
-    if line.bounding & {*over} & {*batch, *n}:
+    if (line.bounding - around) & {*over} & {*batch, *n}:
         return None
     if _are_few(line, n, 8) or _are_few(line, k, 8) or _are_few(line, m, 4):
         return None
@@ -177,7 +178,7 @@ def _product(factors: Sequence[Expression]) -> Expression:
 
 
 def with_roles(
-    lines: Iterable[Line], units: Collection[str] = ()
+    lines: Iterable[Line], context: Context, units: Collection[str] = ()
 ) -> tuple[tuple[Line, ...], tuple[Expression, ...]]:
     """The lines, with the roles of those that are contractions; sums of several are taken apart.
 
@@ -190,8 +191,34 @@ def with_roles(
         required.update(used)
         return one
 
-    parts = tuple(part for line in lines for part in apart(line, found))
-    return parts, tuple(walk.compare("==", Constant(c), Number(1)) for c in sorted(required))
+    parts: list[Line] = []
+    for line in lines:
+        for part in apart(line, found):
+            steps, used = _over_windows(part, context, units)
+            parts += steps
+            required.update(used)
+    return tuple(parts), tuple(walk.compare("==", Constant(c), Number(1)) for c in sorted(required))
+
+
+def _over_windows(
+    line: Line, context: Context, units: Collection[str]
+) -> tuple[tuple[Line, ...], frozenset[str]]:
+    """The line; or a contraction into a temporary, for each value of the target's indices that the
+    guard couples with the sum, and the line that takes it from there.
+    """
+    unchanged = (line,), frozenset[str]()
+    if line.roles is not None or line.statement.guard is None or line.unproved:
+        return unchanged
+    simpler, used = with_units(line, units)
+    found = apart_by_windows(simpler, context)
+    if found is None:
+        return unchanged
+    windows, inner, outer = found
+    whole = roles(inner, windows)
+    if whole is None:
+        del context.tensors[inner.target.tensor]
+        return unchanged
+    return (replace(inner, roles=whole), outer), used
 
 
 def apart(line: Line, with_roles: Callable[[Line], Line]) -> Iterable[Line]:

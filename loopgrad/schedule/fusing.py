@@ -136,7 +136,7 @@ class _Fusing:
             lines = maps_together(factored(lines, self.context), self.tensors)
         if self.choices.products:
             units = {c.name for c in self.literal.facts.program.constants if c.value == 1}
-            lines, conditions = with_roles(lines, units)
+            lines, conditions = with_roles(lines, self.context, units)
             self.requires.update(dict.fromkeys(conditions))
         for group in [lines] if self.choices.fuse else [(line,) for line in lines]:
             yield from trees(group, self.context, self.whole)

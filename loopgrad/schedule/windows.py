@@ -6,7 +6,18 @@ from collections.abc import Collection, Container, Iterator, Sequence
 from dataclasses import replace
 
 from loopgrad.ir import walk
-from loopgrad.ir.nodes import Apply, Compare, Constant, Expression, Index, Number, Range, Read
+from loopgrad.ir.nodes import (
+    Apply,
+    Compare,
+    Constant,
+    Expression,
+    Index,
+    Number,
+    Range,
+    Read,
+    Reduction,
+)
+from loopgrad.schedule.context import Context
 from loopgrad.schedule.lines import Line
 from loopgrad.schedule.narrowing import MIRRORED, narrower
 
@@ -59,6 +70,53 @@ def without_guard(line: Line, over: Sequence[str | None]) -> tuple[Line, frozens
         return line, frozenset()
     whole = replace(statement, ranges=tuple(ranges.values()), guard=None)
     return replace(line, statement=whole), guarding
+
+
+def apart_by_windows(line: Line, context: Context) -> tuple[frozenset[str], Line, Line] | None:
+    """`w[o,i,p] += y[o,n] * x[i,n+p]   if 0 <= n+p < X` as a sum for each p, and what is done with it.
+
+        t[p,o,i] += y[o,n] * x[i,n+p]       for the n that p lets, no guard
+        w[o,i,p] += t[p,o,i]
+
+    With the indices that come first in t. None where the guard couples others.
+    """
+    statement, written = line.statement, line.written
+    guard, extents = statement.guard, context.tensors[written.tensor].extents
+    if guard is None or None in written.bare or len(set(written.bare)) < len(extents):
+        return None
+    if any(
+        line.bounds[i] != (Number(0), e) for i, e in zip(written.bare, extents, strict=True) if i
+    ):
+        return None
+    windows = walk.indices_of(guard) & line.kept
+    rest = [i for i in written.bare if i not in windows]
+    if not windows or len(rest) < 2 or line.bounding:
+        return None
+    ranges = {r.index: r for r in statement.ranges}
+    for condition in walk.conjuncts(guard):
+        solved = _solved(condition, line.reduced, windows)
+        if solved is None:
+            return None
+        index, operator, bound = solved
+        ranges[index] = narrower(ranges[index], operator, bound)
+    order = [i for i in (*(i for i in written.bare if i in windows), *rest) if i]
+    sizes = dict(zip(written.bare, extents, strict=True))
+    name = context.temporary("window", tuple(sizes[i] for i in order))
+    total = Read(name, tuple(map(Index, order)))
+    value = replace(
+        statement,
+        target=total,
+        reduction=Reduction.ADD,
+        ranges=tuple(ranges.values()),
+        guard=None,
+    )
+    own = tuple(r for r in statement.ranges if r.index in line.kept)
+    outer = replace(statement, value=total, ranges=own, guard=None)
+    return (
+        windows,
+        Line(value, first=True),
+        Line(outer, first=line.first),
+    )
 
 
 def _solved(

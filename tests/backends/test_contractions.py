@@ -359,3 +359,19 @@ def test_where_the_guard_fails_nothing_is_added_not_zero_times_infinity() -> Non
     got = lg.compile(lg.lib.conv2d)(**given, padding=1)
     assert np.isfinite(wanted[0, 1, 0, 0])
     assert (np.isfinite(got) == np.isfinite(wanted)).all()
+
+
+@pytest.mark.parametrize("reduction", ["+=", "-="])
+def test_a_guard_that_couples_the_target_with_the_sum(reduction: str) -> None:
+    """The sum for each place of the window goes by way of a temporary."""
+    program = lg.program(
+        "f(x[B,C,X], g[B,O,X], s[O,C,3]) -> w[O,C,3]:\n"
+        f"    for o, c, p:        w[o,c,p] += s[o,c,p]\n"
+        f"    for o, c, p, b, n:  w[o,c,p] {reduction} g[b,o,n] * x[b,c,n+p-1]   if 0 <= n+p-1 < X"
+    )
+    kernel, rng = lg.compile(program), np.random.default_rng(12)
+    assert uses_products(kernel)
+    for b, c, x, o in ((2, 9, 7, 5), (3, 17, 1, 50), (1, 1, 2, 1), (0, 3, 3, 3), (2, 3, 0, 3)):
+        arrays = [rng.standard_normal(s) for s in ((b, c, x), (b, o, x), (o, c, 3))]
+        wanted = lg.compile(program, backend="interpret")(*arrays)
+        np.testing.assert_allclose(kernel(*arrays), wanted, rtol=0, atol=1e-12)
