@@ -94,6 +94,7 @@ class Nesting:
                 yield from self._start(line, around, lanes)
         lower, upper = lines[0].bounds[index]
         vector = not lanes and vector_index(lines, around, self.wanted) == index
+        vector = vector and all(line.roles is None for line in lines)  # no product is in lanes
         body = self._loops(lines, rest, (*around, index), lanes or vector)
         yield Over(index, lower, upper, body, Mark.VECTOR if vector else Mark.SEQUENTIAL)
 
@@ -208,7 +209,8 @@ class _Conflicts:
         having = [line for line in lines if index in line.loops]
         self.fast = set(map(id, gaining(having, index, around, wanted)))
         inner = ((line, vector_index([line], (*around, index), wanted)) for line in having)
-        self.deep = {id(x) for x, vector in inner if vector and id(x) not in self.fast}
+        deep = {id(x) for x, vector in inner if vector or x.roles is not None}
+        self.deep = deep - self.fast
 
     def __call__(self, line: Line, other: Line) -> bool:
         one, two = id(line), id(other)

@@ -163,6 +163,14 @@ CONTRACTIONS = {
         for i, j:     e[i,j] = exp(s[i,j] - m[i])
         for i, j:     Z[i] += e[i,j]
         for i, j, b:  y[i,b] += e[i,j] * v[j,b] / Z[i]""",
+    "softmax after two": """f(A[K,I], W[J,B,K], V[I,K], U[B,J,K], c[B]) -> p[J,I,B]:
+        for j, k, b, i:  C[j,i,b] -= A[k,i] * W[j,b,k]   if j > 0
+        for i, b, j, k:  C[j,i,b] += V[i,k] * U[b,j,k]
+        for b, i, j:     D[j,i,b] = tanh(C[j,i,b] + c[b])
+        for j, i, b:     m[j,i] max= D[j,i,b]
+        for j, i, b:     e[j,i,b] = exp(D[j,i,b] - m[j,i])
+        for j, i, b:     Z[j,i] += e[j,i,b]
+        for j, i, b:     p[j,i,b] = e[j,i,b] / Z[j,i]""",
     "causal": """f(q[I,K], k[I,K], v[I,B]) -> y[I,B]:
         for i, j <= i, d:  s[i,j] += q[i,d] * k[j,d]
         for i, j <= i:     m[i] max= s[i,j]

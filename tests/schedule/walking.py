@@ -204,6 +204,7 @@ class Walk:
             case Pack():
                 pass
             case Product():
+                assert not self.lanes, "a product within lanes"
                 self.product(node)
 
     def reset(self, node: Over | Blocks) -> None:
