@@ -12,20 +12,18 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 
 from loopgrad.backends.llvm.accesses import positions, splat
-from loopgrad.backends.llvm.accumulators import Accumulator, Accumulators
-from loopgrad.backends.llvm.contributions import Contributions, joining
 from loopgrad.backends.llvm.frame import Frame, Value
 from loopgrad.backends.llvm.invariants import hoisted, written_in
 from loopgrad.backends.llvm.jamming import held, jammed, names, rows, size
 from loopgrad.backends.llvm.products.lowering import Products
 from loopgrad.backends.llvm.products.workspace import Workspace
-from loopgrad.backends.llvm.repeat import counted, where
+from loopgrad.backends.llvm.repeat import counted
+from loopgrad.backends.llvm.steps import Steps
 from loopgrad.backends.llvm.streaming import Streaming
 from loopgrad.backends.llvm.surroundings import INDEX_BITS, Around, Position
 from loopgrad.backends.llvm.text import I64, vector
-from loopgrad.backends.llvm.vectors import Vectors
 from loopgrad.ir import walk
-from loopgrad.ir.nodes import Expression, Reduction
+from loopgrad.ir.nodes import Expression
 from loopgrad.ir.operations import ElementType
 from loopgrad.schedule.tree import (
     Blocks,
@@ -47,16 +45,13 @@ _COPIES = 4
 _LARGE = 24  # parts of the expressions of a body
 
 
-class Trees:
+class Trees(Steps):
     """Emits the nodes of a phase where the frame's body stands."""
 
     def __init__(self, frame: Frame, lanes: int, workspaces: Mapping[int, tuple[Workspace, ...]]):
-        self.frame, self.body, self.lanes = frame, frame.body, lanes
-        self.vectors = Vectors(frame)
-        self.contributions = Contributions(self.vectors)
+        super().__init__(frame)
+        self.lanes = lanes
         self.products = Products(self, workspaces)
-        self.accumulators = Accumulators(self.vectors, self.contributions)
-        self._held: frozenset[int] = frozenset()  # steps that need not store, by identity
 
     def phase(self, nodes: tuple[Node, ...]) -> None:
         """All of a phase."""
@@ -80,95 +75,10 @@ class Trees:
                 case Pack():
                     self.products.pack(node)
 
-    def _where(self, condition: str, write: Callable[[], None]) -> None:
-        def scoped() -> None:
-            with self.vectors.scope():
-                write()
-
-        where(self.body, condition, scoped)
-
     def _guarded(self, product: Product) -> None:
         assert product.guard is not None
         holds = self.vectors.condition(product.guard)
         self._where(holds.text, lambda: self.products.product(product))
-
-    # -------------------------------------------------------------------------------------- steps
-
-    def _step(self, step: Step) -> None:
-        statement, vectors = step.statement, self.vectors
-        with self._checking(step):
-            if statement.guard is None:
-                self._contribute(step)
-                return
-            holds = vectors.condition(statement.guard)
-            starts = step.first and self.accumulators.of(step) is None
-            if holds.lanes > 1 and starts:
-                self._contribute_or_start(step, holds)
-            elif holds.lanes > 1:
-                with vectors.masked(holds):
-                    self._contribute(step)
-            else:
-                self._where(holds.text, lambda: self._contribute(step))
-                if starts:
-                    start = self.contributions.start(statement)
-                    missed = vectors.negated(holds).text
-                    self._where(missed, lambda: self._set_inside(step, start))
-
-    @contextmanager
-    def _checking(self, step: Step) -> Iterator[None]:
-        before = self.vectors.unproved
-        self.vectors.unproved = frozenset(step.unproved)
-        yield
-        self.vectors.unproved = before
-
-    def _contribute(self, step: Step) -> None:
-        value = self.contributions.value(step.statement)
-        accumulator = self.accumulators.of(step)
-        if accumulator is None:
-            hold = id(step) in self._held
-            self.contributions.update(step.statement, value, step.first, hold)
-        else:
-            self.accumulators.add(accumulator, value)
-
-    def _contribute_or_start(self, step: Step, holds: Value) -> None:
-        """The first to write elements: where the guard does not hold they get what they start from."""
-        with self.vectors.masked(holds):
-            self.vectors.check(step.statement.target)
-            value = self.contributions.value(step.statement)
-        start = self.contributions.start(step.statement)
-        self._set_inside(step, self.vectors.select(holds, value, start))
-
-    def _set_inside(self, step: Step, value: Value) -> None:
-        """Stores the value, if its place is there."""
-        self.vectors.unproved -= {step.statement.target}
-        self._inside(step, lambda: self.contributions.update(step.statement, value, True))
-
-    def _inside(self, step: Step, write: Callable[[], None]) -> None:
-        """Code for where the step's target exists."""
-        vectors, target = self.vectors, step.statement.target
-        if self.frame.storage(target.tensor).register or vectors.is_safe(target):
-            write()
-            return
-        inside = vectors.is_inside(target)
-        if inside.lanes > 1:
-            with vectors.masked(inside):
-                write()
-        else:
-            self._where(inside.text, write)
-
-    def _finish(self, accumulator: Accumulator, ran: bool) -> None:
-        """Puts what was accumulated into the target; `ran` is whether the loop did for certain."""
-        statement = accumulator.step.statement
-        value = self.accumulators.total(accumulator, self.vectors.around.lanes)
-        how = joining(statement.reduction)
-        # What `-=` accumulates is negative already, and what starts is complete.
-        first = accumulator.step.first
-        total = replace(statement, reduction=Reduction.SET if first else how, guard=None)
-        if statement.target in accumulator.step.unproved or (ran and statement.guard is None):
-            with self._checking(accumulator.step):
-                self.contributions.update(total, value)
-        else:  # which need not exist
-            self._inside(accumulator.step, lambda: self.contributions.update(total, value))
 
     # -------------------------------------------------------------------------------------- loops
 
