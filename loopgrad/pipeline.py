@@ -19,7 +19,7 @@ from typing import Any, cast
 from loopgrad import forks
 from loopgrad.analysis.facts import Facts, Safety
 from loopgrad.backends.kernel import Backend, Kernel, Task
-from loopgrad.cache.answers import kept
+from loopgrad.cache.answers import ORIGIN, PROOFS, kept
 from loopgrad.diagnostics import ProgramWarning, listing, render, suggestion
 from loopgrad.ir.memo import elsewhere, is_final, once_per_program
 from loopgrad.ir.nodes import Program
@@ -121,12 +121,21 @@ def compile(
     key = (backend, bool(optimize), schedule)
     with BUILDING:
         if key not in kernels:
-            verify(program, warn=False)
+            _prove(program)
             runs = stable(program) if optimize and backend != "interpret" else program
             if schedule:
                 _refuse_what_is_no_choice(schedule, runs)
             kernels[key] = _kernel(infer(runs), runs, backend, bool(optimize), schedule)
         return kernels[key]
+
+
+def _prove(program: Program) -> None:
+    """As `verify`; from an earlier process, where one has done it."""
+    memory = program.__dict__
+    if not all(name in memory for name in PROOFS):
+        same = kept("proved", program, lambda: verify(program, warn=False))
+        known = {name: same.__dict__[name] for name in (*PROOFS, ORIGIN) if name in same.__dict__}
+        memory.update(known | memory)
 
 
 def _refuse_what_is_no_choice(schedule: str, program: Program) -> None:

@@ -34,14 +34,12 @@ RECORDS = frozenset(
 PLAIN = frozenset(["frozenset", "set", "complex"])
 
 ORIGIN = "_origin"  # on a program: a name for it, where it is an answer
-# What goes along with a program: its name, and answers of `once_per_program`.
-KNOWN = (
-    FINAL,
-    ORIGIN,
+PROOFS = (  # what was found out about a program: answers of `once_per_program`
     "_loopgrad.frontend.unfold.unfold",
     "_loopgrad.analysis.infer.infer",
     "_loopgrad.analysis.validity.validate",
 )
+KNOWN = (FINAL, ORIGIN, *PROOFS)  # what goes along with a program
 
 
 def kept(

@@ -92,6 +92,21 @@ def test_threads_at_once(folder: Path) -> None:
     assert found == [42] * 8
 
 
+def test_a_library_is_found_without_writing_its_text(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = []
+
+    def write() -> str:
+        written.append(True)
+        return DOUBLE.replace("twice", "loopgrad_test_doubled")
+
+    for what, times in (("two", 1), ("two", 1), ("three", 2)):
+        monkeypatch.setattr(engine, "_libraries", {})
+        engine.library(write, ["loopgrad_test_doubled"], what=what)
+        assert len(written) == times
+
+
 # --------------------------------------------------------------------------------------- damage
 
 

@@ -8,6 +8,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -236,3 +237,20 @@ def test_the_library_from_the_disk_is_the_library(folder: Path) -> None:
         assert str(made[name]) == str(read[name])
         assert read[name].__dict__["is_library"]
     assert files.counts["hit library"] == files.counts["miss library"]
+
+
+def test_proofs_of_a_derived_program_are_found_again(folder: Path) -> None:
+    first, second = (lg.program(GATHER).backward() for _ in range(2))
+    for one in (first, second):
+        lg.compile(one)
+    assert files.counts["stored proved"] == files.counts["hit proved"] == 1
+    assert infer(first).tensors == infer(second).tensors
+    assert validate(first) == validate(second)
+
+
+def test_a_derived_program_that_breaks_a_rule_is_refused_each_time(folder: Path) -> None:
+    [parsed] = parse("f(x[N]) -> y[N]:\n    y[n] = x[n + N]")
+    for _ in range(2):
+        with pytest.raises(lg.ProgramError):
+            lg.compile(replace(parsed))
+    assert "stored proved" not in files.counts

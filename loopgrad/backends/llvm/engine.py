@@ -25,7 +25,7 @@ _lock = threading.RLock()  # LLVM's global context is for one thread at a time
 forks.hold("llvm", _lock)
 forks.hold("llvmlite", llvm.ffi.lib._lock)
 _codes: OrderedDict[str, Code] = OrderedDict()  # those used last
-_libraries: dict[tuple[str, Passes], Loaded] = {}  # for good: others hold their addresses
+_libraries: dict[str, Loaded] = {}  # for good: others hold their addresses
 
 
 @dataclass(frozen=True)
@@ -108,11 +108,14 @@ def _keep(name: str, loaded: Loaded) -> Code:
     return found
 
 
-def library(text: str, names: Sequence[str], passes: Passes = LITERAL) -> Mapping[str, int]:
+def library(
+    text: str | Callable[[], str], names: Sequence[str], passes: Passes = LITERAL, what: str = ""
+) -> Mapping[str, int]:
     """Compiles functions that other modules call by name, once for a process; their addresses.
 
     text: a whole module, as `Module.text()` writes it, in which the functions named are defined
-        with external linkage.
+        with external linkage. Or a function that writes it: then `what` says all that the text is
+        made of, beside loopgrad itself, and the code is found on disk without writing it.
 
     Modules that are loaded afterwards may `declare` and call them. They stay in memory. Write a
     module with a function `provide()` that calls this, and put the beginning of the names and that
@@ -126,9 +129,13 @@ def library(text: str, names: Sequence[str], passes: Passes = LITERAL) -> Mappin
     >>> ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(found["loopgrad_doc_twice"])(21)
     42
     """
-    key = (text, passes)
+    key = (
+        objects.key_of(text, passes) if isinstance(text, str) else objects.key_of_made(what, passes)
+    )
     if key not in _libraries:
-        loaded = load(text, passes)
+        with _lock:
+            found = objects.of_text(key, lambda: text if isinstance(text, str) else text(), passes)
+        loaded = in_memory(found)
         _libraries.setdefault(key, loaded)  # another thread may have been first
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(loaded))  # also when Python takes itself apart
     addresses = {name: _libraries[key].address(name) for name in names}
@@ -140,7 +147,7 @@ def library(text: str, names: Sequence[str], passes: Passes = LITERAL) -> Mappin
 def load(text: str, passes: Passes = LITERAL) -> Loaded:
     """The code of a module's text in memory, with all that it calls."""
     with _lock:
-        found = objects.of_text(text, passes)
+        found = objects.of_text(objects.key_of(text, passes), lambda: text, passes)
     return in_memory(found)
 
 

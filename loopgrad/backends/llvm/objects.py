@@ -8,6 +8,7 @@ What is kept is executed as it is: `cache/files.py` sees to it that nobody else 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -48,11 +49,16 @@ def key_of(text: str, passes: Passes) -> str:
     return keys.key(environment(), repr(passes), text)
 
 
-def of_text(text: str, passes: Passes) -> Object:
-    """The code of a module, kept for the next process."""
-    key = key_of(text, passes)
+def key_of_made(what: str, passes: Passes) -> str:
+    """The same, where `what` says all that the text is made of."""
+    return keys.key(environment(), repr(passes), "made of", what)
+
+
+def of_text(key: str, write: Callable[[], str], passes: Passes) -> Object:
+    """The code of that name, kept for the next process. `write` gives the text, where it is asked for."""
     found = read(key)
     if found is None:
+        text = write()
         found = Object(generated(text, passes), symbols.declared(text))
         files.write(KIND, key, " ".join(found.calls).encode() + b"\n" + found.code)
     return found

@@ -51,7 +51,9 @@ def functions(real: str, tile: Tiling | None = None) -> Functions:
     """Compiles them for "float" or "double" and makes them known to LLVM."""
     tile = tile or tiling_here(real)
     names = [f"loopgrad_{name}_{SUFFIX[real]}" for name in NAMES]
-    found = engine.library(emit(engine.new_module(real), tile), names, FINAL)
+    module = engine.new_module(real)
+    what = repr(("products", module, tile))
+    found = engine.library(lambda: emit(module, tile), names, FINAL, what)
     return callable_from(real, tile, *found.values())
 
 
