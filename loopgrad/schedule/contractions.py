@@ -94,19 +94,25 @@ def indices_of_axes(line: Line) -> tuple[str | None, ...] | None:
         if seen & walk.indices_of(subscript) or indices != walk.indices_of(subscript):
             return None
         seen |= indices
-        index = max(sorted(indices), key=lambda i: _breadth(line, i), default=None)
+        inside = [i for i in line.indices if i in indices]
+        index = max(inside, key=lambda i: _breadth(line, i, subscript), default=None)
         if index is not None and not is_shifted(subscript, index):
             return None
         found.append(index)
     return tuple(found)
 
 
-def _breadth(line: Line, index: str) -> int:
-    """A guess at which of two ranges is larger: `X-P+1` is than `P`, and that than 3."""
+def _breadth(line: Line, index: str, subscript: Expression) -> tuple[int, bool, bool]:
+    """A guess at which of two ranges is larger: `X-P+1` is than `P`, and that than 3.
+
+    Of two like each other, that which a guard speaks of, or which goes in steps, or comes first.
+    """
     lower, upper = line.bounds[index]
-    return sum(1 for bound in (lower, upper) for _ in walk.subexpressions(bound)) + (
-        not isinstance(upper, Number)
-    )
+    parts = sum(1 for bound in (lower, upper) for _ in walk.subexpressions(bound))
+    guard = line.statement.guard
+    guarding = guard is not None and upper in set(walk.subexpressions(guard))
+    size = parts + (not isinstance(upper, Number))
+    return size, guarding, not is_shifted(subscript, index)
 
 
 def _assigned(
