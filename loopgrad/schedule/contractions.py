@@ -131,12 +131,13 @@ def _assigned(
     def some(wanted: Collection[str]) -> tuple[str, ...]:
         return tuple(i for i in line.indices if i in wanted)
 
-    m = tuple(i for i in over if i and i not in on_right)  # in the target's order, as n
+    # In the target's order, as n.
+    m = tuple(i for i in over if i and i not in on_right and i not in around)
     if not m:
         return None
     # What stands before m in the target, on the right alone, selects a matrix, as a batch does.
     behind = max(over.index(i) for i in m)
-    n = tuple(i for i in over[behind + 1 :] if i and i not in on_left)
+    n = tuple(i for i in over[behind + 1 :] if i and i not in on_left and i not in around)
     if not n:
         return None
     k, batch = some(line.reduced - around), some((line.kept - {*m, *n}) | around)

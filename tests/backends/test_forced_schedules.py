@@ -171,6 +171,8 @@ CONTRACTIONS = {
         for j, i, b:     e[j,i,b] = exp(D[j,i,b] - m[j,i])
         for j, i, b:     Z[j,i] += e[j,i,b]
         for j, i, b:     p[j,i,b] = e[j,i,b] / Z[j,i]""",
+    "a guard on both sides": """f(A[K,I,B], C[J,I]) -> W[B,K,J]:
+        for k, j, b, i:  W[b,k,j] += C[j,i] * A[k,i,b]   if k <= i""",
     "causal": """f(q[I,K], k[I,K], v[I,B]) -> y[I,B]:
         for i, j <= i, d:  s[i,j] += q[i,d] * k[j,d]
         for i, j <= i:     m[i] max= s[i,j]
