@@ -141,5 +141,6 @@ class _Hoisting:
         position = replace(self.inside[self.index], text=number)
         self.vectors.indices = {**self.inside, self.index: position}
         self.vectors.around = Around()
-        yield
+        with self.vectors.scope((), (self.index,)):
+            yield
         self.vectors.indices, self.vectors.around = indices, around

@@ -11,23 +11,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import replace
 
+from loopgrad.backends.llvm.sizes import size
 from loopgrad.ir import walk
-from loopgrad.ir.nodes import Accumulate, Apply, Expression, Index, Read, Reduction
+from loopgrad.ir.nodes import Accumulate, Expression, Index, Read, Reduction
 from loopgrad.schedule.tree import Mark, Node, Over, Step
 
 ROWS = 4
 _FEWER = 2  # where something else is done to the rows
 _LARGE = 24  # parts of the expressions of all rows
-_SLOW = frozenset("exp log log1p expm1 tanh sigmoid softplus erf sin cos **".split())
-
-
-def size(expression: Expression | None) -> tuple[int, bool]:
-    """How many parts it has, and whether one of them takes long."""
-    if expression is None:
-        return 0, False
-    nodes = list(walk.subexpressions(expression))
-    slow = any(isinstance(n, Apply) and n.operation in _SLOW for n in nodes)
-    return len(nodes), slow
 
 
 def rows(loop: Over) -> int:

@@ -14,15 +14,15 @@ from dataclasses import replace
 from loopgrad.backends.llvm.accesses import positions, splat
 from loopgrad.backends.llvm.frame import Frame, Value
 from loopgrad.backends.llvm.invariants import hoisted, written_in
-from loopgrad.backends.llvm.jamming import held, jammed, names, rows, size
+from loopgrad.backends.llvm.jamming import held, jammed, names, rows
 from loopgrad.backends.llvm.products.lowering import Products
 from loopgrad.backends.llvm.products.workspace import Workspace
 from loopgrad.backends.llvm.repeat import counted
+from loopgrad.backends.llvm.sizes import copies, is_short
 from loopgrad.backends.llvm.steps import Steps
 from loopgrad.backends.llvm.streaming import Streaming
 from loopgrad.backends.llvm.surroundings import INDEX_BITS, Around, Position
 from loopgrad.backends.llvm.text import I64, vector
-from loopgrad.ir import walk
 from loopgrad.ir.nodes import Expression
 from loopgrad.ir.operations import ElementType
 from loopgrad.schedule.tree import (
@@ -39,10 +39,6 @@ from loopgrad.schedule.tree import (
 )
 
 BOOL, INT = ElementType.BOOL, ElementType.INT
-
-# Enough to hide how long one takes behind the next; more copies of large bodies would gain nothing.
-_COPIES = 4
-_LARGE = 24  # parts of the expressions of a body
 
 
 class Trees(Steps):
@@ -166,11 +162,11 @@ class Trees(Steps):
         lower: Value,
         upper: Value,
         lanes: int,
-        copies: int,
+        several: int,
         write: Callable[[], None],
     ) -> None:
         """`write` emits the loop where it runs; with what it accumulates."""
-        with self.accumulators.within(loop, lanes, copies) as accumulators:
+        with self.accumulators.within(loop, lanes, several) as accumulators:
             always = any(a.step.first for a in accumulators)
 
             def run() -> None:
@@ -248,11 +244,11 @@ class Trees(Steps):
     # ------------------------------------------------------------------------------- vector loops
 
     def _vector(self, loop: Over, lower: Value, upper: Value) -> None:
-        lanes, copies = self.lanes, _copies(loop)
-        step = lanes * copies
+        lanes, several = self.lanes, copies(loop)
+        step = lanes * several
 
         def main(index: str) -> None:
-            for copy in range(copies):
+            for copy in range(several):
                 first = index
                 if copy:
                     first = self.body.value(f"add nsw i64 {index}, {copy * lanes}")
@@ -275,7 +271,7 @@ class Trees(Steps):
             count = self.body.value(f"sub nsw i64 {upper.text}, {lower.text}")
             full = self.body.value(f"and i64 {count}, {-step}")
             middle = self.body.value(f"add nsw i64 {lower.text}, {full}")
-            past = self.streaming.of(loop) if _is_short(loop) else frozenset()
+            past = self.streaming.of(loop) if is_short(loop) else frozenset()
             if past:
                 wanted = self.streaming.wanted(loop, lower.text)
                 self.vectors.past_caches = past
@@ -287,7 +283,7 @@ class Trees(Steps):
                 self._while_any(lower.text, middle, step, main)
             self._while_any(middle, upper.text, lanes, tail)
 
-        self._run(loop, lower, upper, lanes, copies, write)
+        self._run(loop, lower, upper, lanes, several, write)
 
     def _while_any(self, lower: str, upper: str, step: int, write: Callable[[str], None]) -> None:
         some = self.body.value(f"icmp slt i64 {lower}, {upper}")
@@ -359,28 +355,3 @@ class Trees(Steps):
         }
         with self._with(**ends), self._repeated(blocks):
             self.nodes(blocks.body)
-
-
-def _copies(loop: Over) -> int:
-    """How many copies of a vector loop's body run at a time."""
-    parts, accumulates = 0, False
-    for node in loop.body:
-        if not isinstance(node, Step):
-            return 1
-        statement = node.statement
-        kept = frozenset().union(*map(walk.indices_of, statement.target.subscripts))
-        accumulates = accumulates or loop.index not in kept
-        for expression in (statement.value, statement.guard, *statement.target.subscripts):
-            found, slow = size(expression)
-            if slow:
-                return 1
-            parts += found
-    if parts > _LARGE:
-        return 1
-    return _COPIES if accumulates else _COPIES // 2
-
-
-def _is_short(loop: Over) -> bool:
-    """Is its body worth being there twice?"""
-    slow = (size(n.statement.value)[1] for n in loop.body if isinstance(n, Step))
-    return all(isinstance(n, Step) for n in loop.body) and sum(slow) <= 1

@@ -16,6 +16,7 @@ from loopgrad.backends.llvm.elements import Elements
 from loopgrad.backends.llvm.frame import Frame, Value
 from loopgrad.backends.llvm.lanes import Lanes
 from loopgrad.backends.llvm.layout import CONSTANT_BITS, EXTENT_BITS
+from loopgrad.backends.llvm.sizes import SLOW
 from loopgrad.backends.llvm.surroundings import BOOL, FLOAT, INDEX_BITS, INT
 from loopgrad.backends.llvm.text import I64, as_float, vector
 from loopgrad.backends.llvm.whole import Whole
@@ -36,6 +37,8 @@ from loopgrad.ir.operations import ElementType
 _INTEGER_ORDER = {"==": "eq", "!=": "ne", "<": "slt", "<=": "sle", ">": "sgt", ">=": "sge"}
 # Evaluated where it need not be, if its operands may be.
 _CHEAP = frozenset(["+", "-", "*", "neg", "abs", "max", "min", "relu", "not", "and", "or", "pi"])
+# Not computed twice.
+_DEAR = frozenset(["/", "**", "sqrt", "rsqrt"]) | SLOW
 
 
 class Vectors(Elements):
@@ -106,8 +109,11 @@ class Vectors(Elements):
                 return self._compare(expression)
             case Conditional():
                 return self._conditional(expression)
-            case Apply():
-                return self._apply(expression)
+            case Apply(operation):
+                found = self._apply(expression)
+                if not self._first_lane and (operation in _DEAR or found.element is INT):
+                    self.known[expression] = found
+                return found
             case Reduce(name):
                 raise TypeError(f"{name}[...] has to be unfolded before it is compiled")
         assert_never(expression)

@@ -1,0 +1,47 @@
+"""How much code loops are: what decides how many copies of a body there are."""
+
+from __future__ import annotations
+
+from loopgrad.ir import walk
+from loopgrad.ir.nodes import Apply, Expression
+from loopgrad.schedule.tree import Over, Step
+
+SLOW = frozenset("exp log log1p expm1 tanh sigmoid softplus erf sin cos **".split())
+
+# Enough to hide how long one takes behind the next; more copies of large bodies would gain nothing.
+_COPIES = 4
+_LARGE = 24  # parts of the expressions of a body
+
+
+def size(expression: Expression | None) -> tuple[int, bool]:
+    """How many parts it has, and whether one of them takes long."""
+    if expression is None:
+        return 0, False
+    nodes = list(walk.subexpressions(expression))
+    slow = any(isinstance(n, Apply) and n.operation in SLOW for n in nodes)
+    return len(nodes), slow
+
+
+def copies(loop: Over) -> int:
+    """How many copies of a vector loop's body run at a time."""
+    parts, accumulates = 0, False
+    for node in loop.body:
+        if not isinstance(node, Step):
+            return 1
+        statement = node.statement
+        kept = frozenset().union(*map(walk.indices_of, statement.target.subscripts))
+        accumulates = accumulates or loop.index not in kept
+        for expression in (statement.value, statement.guard, *statement.target.subscripts):
+            found, slow = size(expression)
+            if slow:
+                return 1
+            parts += found
+    if parts > _LARGE:
+        return 1
+    return _COPIES if accumulates else _COPIES // 2
+
+
+def is_short(loop: Over) -> bool:
+    """Is its body worth being there twice?"""
+    slow = (size(n.statement.value)[1] for n in loop.body if isinstance(n, Step))
+    return all(isinstance(n, Step) for n in loop.body) and sum(slow) <= 1
