@@ -17,6 +17,7 @@ from loopgrad.checking.claims import Claim, read_claim
 from loopgrad.checking.counterexamples import Examples
 from loopgrad.checking.findings import Counterexample, Finding, How, Judgement
 from loopgrad.checking.headers import Task, certifiable, hoisted, lendable, understand
+from loopgrad.checking.likeness import in_order
 from loopgrad.checking.locating import Locator
 from loopgrad.checking.mending import Patch, Translation, patched
 from loopgrad.checking.ordering import Reordered, reordered
@@ -462,8 +463,8 @@ class _Judging:
 
     def _certified(self, task: Task) -> bool:
         mended = certifiable(task)
-        if canonical(mended) == canonical(self.task.right):  # it is the derived program
-            return True
+        if canonical(in_order(mended)) == canonical(in_order(self.task.right)):
+            return True  # it is the derived program
         return self._verdict(mended).kind == "agree"
 
     def _right(self, task: Task) -> bool:
