@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from loopgrad.simplify import normal_form as nf
 from loopgrad.simplify.normal_form import Atom
-from loopgrad.simplify.writing import Powers
+from loopgrad.simplify.quotients import Powers
 
 
 def free_in(powers: Powers) -> set[str]:

@@ -31,8 +31,9 @@ from loopgrad.simplify.derivation import Derivation
 from loopgrad.simplify.edges import empty_axes
 from loopgrad.simplify.joint import completed
 from loopgrad.simplify.reading import Reading
-from loopgrad.simplify.search import Candidate, cheaper
+from loopgrad.simplify.search import cheaper
 from loopgrad.simplify.telling import Story
+from loopgrad.simplify.work import Candidate
 
 
 def simplify(program: Program, forward: Program | None = None) -> Program:

@@ -31,8 +31,8 @@ from loopgrad.simplify.relations import AtomRelation, FoldRelation, SumRelation
 from loopgrad.simplify.rewrite import CANCEL, COUNT, SUPPORT, Algebra
 from loopgrad.simplify.rewrite import Rule as Relation
 from loopgrad.simplify.rules import BY_NAME
-from loopgrad.simplify.search import Candidate
 from loopgrad.simplify.steps import certified
+from loopgrad.simplify.work import Candidate
 from loopgrad.simplify.writing import Writer, invented
 
 MOST_STEPS = 60  # of one tensor
