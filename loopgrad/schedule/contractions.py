@@ -20,24 +20,26 @@ from loopgrad.schedule.windows import apart_by_windows, with_units, without_guar
 _NEGATED = {Reduction.ADD: Reduction.SUBTRACT, Reduction.SUBTRACT: Reduction.ADD}
 
 
-def contraction(line: Line, units: Collection[str] = ()) -> tuple[Line, frozenset[str]]:
+def contraction(
+    line: Line, context: Context, units: Collection[str] = ()
+) -> tuple[Line, frozenset[str]]:
     """The line with the roles of its indices, if it is a contraction; else the line itself.
 
     Of `x[i+p] += e   if 0 <= i + p < X` the guard becomes the range of i, for each p. A line that
     is none, but would be if some of the constants `units` were 1, is taken for what it then is; the
     constants that have to be 1 are given beside.
     """
-    found = _with_roles(line)
+    found = _with_roles(line, context)
     if found is not None:
         return found, frozenset()
     simpler, used = with_units(line, units)
-    found = _with_roles(simpler) if used else None
+    found = _with_roles(simpler, context) if used else None
     return (line, frozenset()) if found is None else (found, used)
 
 
-def _with_roles(line: Line) -> Line | None:
+def _with_roles(line: Line, context: Context) -> Line | None:
     over = indices_of_axes(line)
-    whole, around = (line, frozenset[str]()) if over is None else without_guard(line, over)
+    whole, around = (line, frozenset[str]()) if over is None else without_guard(line, over, context)
     found = roles(whole, around)
     return None if found is None else replace(whole, roles=found)
 
@@ -194,7 +196,7 @@ def with_roles(
     required: set[str] = set()
 
     def found(line: Line) -> Line:
-        one, used = contraction(line, units)
+        one, used = contraction(line, context, units)
         required.update(used)
         return one
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import (
+    Accumulate,
     Apply,
     Compare,
     Constant,
@@ -45,7 +46,27 @@ def with_units(line: Line, units: Collection[str]) -> tuple[Line, frozenset[str]
     return replace(line, statement=simpler), frozenset(used)
 
 
-def without_guard(line: Line, over: Sequence[str | None]) -> tuple[Line, frozenset[str]]:
+def _renamed(line: Line, indices: Collection[str], context: Context) -> Line:
+    """The line with names of its own for indices whose ranges are no longer those of other lines."""
+    names = {index: Index(context.name(index)) for index in sorted(indices)}
+
+    def changed(expression: Expression) -> Expression:
+        return walk.substitute(expression, names)
+
+    ranges = tuple(
+        replace(walk.rebuild_range(r, changed), index=names[r.index].name)
+        if r.index in names
+        else walk.rebuild_range(r, changed)
+        for r in line.statement.ranges
+    )
+    statement = walk.map_statement(replace(line.statement, ranges=()), changed)
+    assert isinstance(statement, Accumulate)
+    return replace(line, statement=replace(statement, ranges=ranges))
+
+
+def without_guard(
+    line: Line, over: Sequence[str | None], context: Context
+) -> tuple[Line, frozenset[str]]:
     """The line with its guard in the ranges of the indices `over` its target's axes.
 
     They then hang on others: those that select what is written, and indices of the sum, which are
@@ -69,7 +90,8 @@ def without_guard(line: Line, over: Sequence[str | None]) -> tuple[Line, frozens
     if any(r.index in others and _indices_of_range(r) for r in ranges.values()):
         return line, frozenset()
     whole = replace(statement, ranges=tuple(ranges.values()), guard=None)
-    return replace(line, statement=whole), guarding
+    narrowed = {r.index for r in statement.ranges if ranges[r.index] != r}
+    return _renamed(replace(line, statement=whole), narrowed, context), guarding
 
 
 def apart_by_windows(line: Line, context: Context) -> tuple[frozenset[str], Line, Line] | None:
@@ -99,6 +121,9 @@ def apart_by_windows(line: Line, context: Context) -> tuple[frozenset[str], Line
             return None
         index, operator, bound = solved
         ranges[index] = narrower(ranges[index], operator, bound)
+        coupled = windows & walk.indices_of(condition)
+        if any(_length(line, window) > _length(line, index) for window in coupled):
+            return None
     order = [i for i in (*(i for i in written.bare if i in windows), *rest) if i]
     sizes = dict(zip(written.bare, extents, strict=True))
     name = context.temporary("window", tuple(sizes[i] for i in order))
@@ -110,13 +135,16 @@ def apart_by_windows(line: Line, context: Context) -> tuple[frozenset[str], Line
         ranges=tuple(ranges.values()),
         guard=None,
     )
+    narrowed = {r.index for r in statement.ranges if ranges[r.index] != r}
+    inner = _renamed(Line(value, first=True), narrowed, context)
     own = tuple(r for r in statement.ranges if r.index in line.kept)
     outer = replace(statement, value=total, ranges=own, guard=None)
-    return (
-        windows,
-        Line(value, first=True),
-        Line(outer, first=line.first),
-    )
+    return windows, inner, Line(outer, first=line.first)
+
+
+def _length(line: Line, index: str) -> int:
+    """A guess, for comparisons: by how much there is to write of the range."""
+    return sum(1 for bound in line.bounds[index] for _ in walk.subexpressions(bound))
 
 
 def _solved(

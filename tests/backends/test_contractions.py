@@ -337,6 +337,25 @@ def test_convolutions_of_the_library(sizes: dict[str, int]) -> None:
             np.testing.assert_allclose(one, other, rtol=0, atol=1e-12)
 
 
+def test_lines_whose_guards_narrow_one_index_in_two_ways() -> None:
+    """Forward and backward in one program: ranges that are narrowed have indices of their own."""
+    program = lg.program(
+        "f(x[B,C,X], w[O,C,D], pad = 0) -> y[B, O, X+2*pad-D+1]:\n"
+        "    for b, o, i, c, d:  y[b,o,i] += w[o,c,d] * x[b,c,i+d-pad]   if 0 <= i+d-pad < X"
+    )
+    rng = np.random.default_rng(13)
+    given = {"x": rng.standard_normal((2, 3, 9)), "w": rng.standard_normal((4, 3, 3))}
+    for wanted in ("x", "w", None):
+        backward = program.backward(wanted, recompute=True)
+        given["y.grad"] = rng.standard_normal((2, 4, 9))
+        arrays = {i.name: given[i.name] for i in backward.inputs}
+        slow = lg.compile(backward, backend="interpret")(**arrays, pad=1)
+        for one, other in zip(
+            results(lg.compile(backward)(**arrays, pad=1)), results(slow), strict=True
+        ):
+            np.testing.assert_allclose(one, other, rtol=0, atol=1e-12)
+
+
 @pytest.mark.parametrize("stride", [1, 3])
 def test_steps_of_a_gradient(stride: int) -> None:
     rng, forward = np.random.default_rng(10), lg.lib.conv1d
