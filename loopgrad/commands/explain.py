@@ -82,7 +82,7 @@ def command(
     elif backward:
         print_program(runs)
         click.echo()
-    found = account(_scheduled(runs, schedule), 4 if dtype == "float32" else 8)
+    found = account(_scheduled(runs, schedule, sizes), 4 if dtype == "float32" else 8)
     show = _Shower(sizes)
     print_source("\n".join(show.phases(found)))
     click.echo("\n" + "\n".join(show.whole(found, runs)))
@@ -126,14 +126,23 @@ def _sizes(program: Program, words: tuple[str, ...]) -> dict[str, int | float]:
     return sizes
 
 
-def _scheduled(program: Program, words: str) -> Scheduled:
+def _scheduled(program: Program, words: str, sizes: Mapping[str, int | float]) -> Scheduled:
+    """As the backend has it, for the constants' values."""
     from loopgrad.analysis.infer import infer
     from loopgrad.analysis.validity import validate
     from loopgrad.schedule.choices import choices_of
     from loopgrad.schedule.default import optimized
+    from loopgrad.schedule.specializing import shaping, specialized
+    from loopgrad.schedule.tree import Fused
 
+    facts, safety = infer(program), validate(program)
+    constants = {name: int(sizes[name]) for name in shaping(facts)}
     try:
-        return optimized(infer(program), validate(program), choices_of(words))
+        found = optimized(facts, safety, choices_of(words))
+        if constants:
+            special = optimized(*specialized(facts, safety, constants), choices_of(words))
+            found = special if all(isinstance(p, Fused) for p in special.phases) else found
+        return found
     except ValueError as error:
         raise Mistake(str(error)) from None
 

@@ -115,6 +115,8 @@ def vector_index(
 def _filling(lines: Sequence[Line], index: str) -> float:
     """Which share of the lanes has something to do; next to nothing where few ever have."""
     length = next(x.lengths[index] for x in lines if index in x.indices)
+    if 4 * length <= LANES:
+        return 0.0  # single values are as quick
     return min(1.0, length / LANES) if 2 * length >= LANES else 0.05
 
 

@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from loopgrad.backends.llvm.passes import Passes
 
 
+# Values of its constants for which a program is compiled; for further ones, once for all.
+MOST_SPECIAL = 4
+
+
 class LLVMBackend:
     """Compiles programs; nothing is compiled before the first call with an element type."""
 
@@ -82,6 +86,8 @@ class LLVMRunner:
     def __init__(self, task: Task):
         self.task = task
         self._compiled: dict[Variant, Compiled] = {}
+        self._shaping: tuple[str, ...] | None = None  # constants for whose values code is made
+        self._known: list[tuple[tuple[str, int], ...]] = []  # those values
         self._scratch = Scratch()
 
     def run(self, call: BoundCall) -> None:
@@ -124,10 +130,25 @@ class LLVMRunner:
         known: Prepared | None = call.kept.get(self)
         threads = get_num_threads()
         if known is None or known.threads != threads:
-            known = self._variant(_variant_of(call)).prepared(call, threads)
+            known = self._variant(self._special(_variant_of(call), call)).prepared(call, threads)
             call.kept[self] = known
             call.kept.pop(LEARNT, None)  # it was with another number of threads
         return known
+
+    def _special(self, variant: Variant, call: BoundCall) -> Variant:
+        """The variant for the constants of the call; for any where others had their turn already."""
+        if not self.task.optimize or variant.checked or variant.wide:
+            return variant
+        if self._shaping is None:
+            from loopgrad.schedule.specializing import shaping
+
+            self._shaping = shaping(self.task.facts)
+        values = tuple((name, int(call.constants[name])) for name in self._shaping)
+        if values and values not in self._known:
+            if len(self._known) >= MOST_SPECIAL:
+                return variant
+            self._known.append(values)
+        return replace(variant, constants=values)
 
     def _variant(self, variant: Variant) -> Compiled:
         found = self._compiled.get(variant)
@@ -195,6 +216,14 @@ def _emit(task: Task, layout: Layout) -> tuple[str, Passes]:
         scheduled = default.literal(facts, safety)
     else:
         scheduled = default.optimized(facts, safety, choices_of(task.schedule))
+        if variant.constants:
+            from loopgrad.schedule.specializing import specialized
+
+            known = specialized(facts, safety, dict(variant.constants))
+            special = default.optimized(*known, choices_of(task.schedule))
+            # Loops as written name places that may fail: those have to be the program's own.
+            if all(isinstance(phase, Fused) for phase in special.phases):
+                scheduled = special
     explicit = all(isinstance(phase, Fused) for phase in scheduled.phases)
     text = emit.emit(scheduled, layout, engine.new_module(variant.real))
     return text, passes.EXPLICIT if explicit else passes.LITERAL

@@ -44,13 +44,15 @@ ASLEEP = 3
 class Variant:
     """What one compilation of a program is for. `wide`: numbers exceed the bits above.
 
-    `literal`: it finds what is wrong where faster code gave up.
+    `literal`: it finds what is wrong where faster code gave up. `constants`: the values of those that it
+    is made for (`schedule/specializing.py`); none for any values.
     """
 
     real: str
     checked: bool
     wide: bool
     literal: bool = False
+    constants: tuple[tuple[str, int], ...] = ()
 
 
 # Makes an error of the details that the code has recorded.

@@ -1,0 +1,125 @@
+"""A program for the values that its integer constants have in a call.
+
+`x[b, stride*n+dx]` goes over memory with gaps of any width, and is a product's side only where it is
+packed; with `stride = 1` it is `x[b, n+dx]`, of which much more is known. Constants are few and
+seldom change, unlike extents, so code for their values pays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from loopgrad.analysis.facts import Facts, Safety
+from loopgrad.analysis.infer import infer
+from loopgrad.analysis.validity import validate
+from loopgrad.ir import walk
+from loopgrad.ir.nodes import (
+    Accumulate,
+    Apply,
+    Block,
+    Compare,
+    Constant,
+    Expression,
+    Number,
+    Read,
+    Statement,
+)
+from loopgrad.ir.operations import ElementType
+
+EXACT = 2**31
+
+
+def shaping(facts: Facts) -> tuple[str, ...]:
+    """The integer constants on which it hangs what a statement reads and writes, and when."""
+    whole = {name for name, element in facts.constants.items() if element is ElementType.INT}
+    found: dict[str, None] = {}
+    if whole:
+        for statement in walk.all_statements(facts.program.statements):
+            for expression in _places(statement):
+                for node in walk.subexpressions(expression):
+                    if isinstance(node, Constant) and node.name in whole:
+                        found.setdefault(node.name)
+    return tuple(found)
+
+
+def _places(statement: Statement) -> Iterator[Expression]:
+    """Bounds, conditions and subscripts."""
+    yield from walk.bounds(statement.ranges)
+    for expression in walk.statement_expressions(statement):
+        for node in walk.subexpressions(expression):
+            match node:
+                case Read(_, subscripts):
+                    yield from subscripts
+                case Compare() | Apply("**"):
+                    yield node
+    for target in (getattr(statement, "target", None),):
+        if target is not None:
+            yield from target.subscripts
+
+
+def specialized(facts: Facts, safety: Safety, constants: Mapping[str, int]) -> tuple[Facts, Safety]:
+    """What is known of the program where the constants have these values.
+
+    Reals are computed from the constants themselves, so that no bit of a result hangs on this.
+    """
+    program = facts.program
+    statements = tuple(_statement(s, constants) for s in program.statements)
+    special = walk.map_declared(
+        replace(program, statements=statements), lambda e: _integer(e, constants)
+    )
+    found = infer(special)
+    tensors = {
+        name: replace(tensor, role=facts.tensors[name].role)
+        for name, tensor in found.tensors.items()
+    }
+    return replace(found, tensors=tensors), validate(special)
+
+
+def _statement(statement: Statement, constants: Mapping[str, int]) -> Statement:
+    ranges = tuple(
+        walk.rebuild_range(r, lambda e: _integer(e, constants)) for r in statement.ranges
+    )
+    match statement:
+        case Block(body=body):
+            return replace(
+                statement, ranges=ranges, body=tuple(_statement(s, constants) for s in body)
+            )
+        case Accumulate(target=target, value=value, guard=guard):
+            return replace(
+                statement,
+                ranges=ranges,
+                target=_value(target, constants),
+                value=_value(value, constants),
+                guard=None if guard is None else _value(guard, constants),
+            )
+    raise AssertionError("calls are unfolded before a program is scheduled")
+
+
+def _value(e: Expression, constants: Mapping[str, int]) -> Any:
+    """With the constants' values in subscripts and conditions."""
+    match e:
+        case Read(tensor, subscripts, span):
+            return Read(tensor, tuple(_integer(s, constants) for s in subscripts), span)
+        case Compare() if not any(True for _ in walk.reads(e)):
+            return _integer(e, constants)
+        case Apply("**", (Constant(name), Number(int(power)))) if name in constants:
+            value = constants[name] ** power  # exact, as where it is computed
+            return walk.number(value) if power >= 0 and abs(value) < EXACT else e
+    return walk.rebuild(e, lambda inner: _value(inner, constants))
+
+
+def _integer(e: Expression, constants: Mapping[str, int]) -> Expression:
+    """With the constants' values, of integers: what adds 0 or multiplies by 1 is left out."""
+    if isinstance(e, Constant) and e.name in constants:
+        return walk.number(constants[e.name])
+    e = walk.rebuild(e, lambda inner: _integer(inner, constants))
+    match e:
+        case Apply("*", (Number(1), other)) | Apply("*" | "//", (other, Number(1))):
+            return other
+        case Apply("+", (Number(0), other)) | Apply("+" | "-", (other, Number(0))):
+            return other
+        case Apply("+" | "-" | "*" as operation, (Number(int(a)), Number(int(b)))):
+            return walk.number({"+": a + b, "-": a - b, "*": a * b}[operation])
+    return e

@@ -1,0 +1,88 @@
+"""Programs for the values of their integer constants."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import loopgrad as lg
+from loopgrad.analysis.infer import infer
+from loopgrad.analysis.validity import validate
+from loopgrad.ir.printer import show_statement
+from loopgrad.peers.problem import draw
+from loopgrad.schedule.specializing import shaping, specialized
+
+SIZES = {"B": 2, "C": 3, "X": 11, "Y": 9, "O": 4, "DX": 3, "DY": 2, "N": 23}
+
+SHIFTED = """shifted(x[N], a = 3, k = 2, scale = 2) -> y[N], z:
+    for n:  y[n] += scale * k * x[n + a] - (n - a)   if k * n + a < N and 0 <= a + n < N
+    for n:  z += x[n] / a**2 + a * k
+"""
+
+
+def test_only_constants_that_shape_the_loops_count() -> None:
+    assert set(shaping(infer(lg.program(SHIFTED)))) == {"a", "k"}
+    assert shaping(infer(lg.lib.softmax)) == ()
+    assert shaping(infer(lg.lib.huber)) == ()  # its constant is real
+
+
+def test_places_and_conditions_have_the_values_and_real_arithmetic_the_constants() -> None:
+    program = lg.program(SHIFTED)
+    facts, _ = specialized(infer(program), validate(program), {"a": 0, "k": 1})
+    first, second = map(show_statement, facts.program.statements)
+    assert first == "for n < N:  y[n] += scale * k * x[n] - (n - a)   if n < N and 0 <= n < N"
+    assert second == "for n < N:  z += x[n] / 0 + a * k"
+
+
+CASES: list[tuple[str, dict[str, Any]]] = [
+    ("conv1d", {"stride": 1}),
+    ("conv1d", {"stride": 2}),
+    ("conv2d", {"stride": 1, "padding": 1, "dilation": 1}),
+    ("conv2d", {"stride": 2, "padding": 2, "dilation": 3}),
+    ("conv_transpose1d", {"stride": 2}),
+    ("max_pool2d", {"width": 3}),
+    ("mean_pool2d", {"width": 2}),
+]
+
+
+@pytest.mark.parametrize(("name", "constants"), CASES)
+@pytest.mark.parametrize("backward", [False, True])
+def test_layers(name: str, constants: dict[str, Any], backward: bool) -> None:
+    program = lg.lib[name].backward() if backward else lg.lib[name]
+    given = {c.name: constants[c.name] for c in program.constants}
+    problem = draw(program, {**SIZES, **given}, dtype="float64")
+    check(program, list(problem.inputs.values()), problem.keywords)
+
+
+def check(program: lg.Program, inputs: list[Any], keywords: Any) -> None:
+    right = lg.compile(program, backend="interpret")(*inputs, **keywords)
+    found = lg.compile(program)(*inputs, **keywords)
+    for got, wanted in zip(
+        *((r if isinstance(r, tuple) else (r,)) for r in (found, right)), strict=True
+    ):
+        np.testing.assert_allclose(got, wanted, rtol=1e-9, atol=1e-10)
+
+
+def test_more_values_than_are_compiled_for() -> None:
+    program = lg.program(
+        "f(x[N], a = 1) -> y[N]:\n    for n:  y[n] += x[n + a]   if 0 <= n + a < N"
+    )
+    kernel, x = lg.compile(program), np.arange(10.0)
+    for a in [*range(-9, 10), 3]:
+        wanted = [x[n + a] if 0 <= n + a < 10 else 0 for n in range(10)]
+        np.testing.assert_array_equal(kernel(x, a=a), wanted)
+
+
+@pytest.mark.parametrize("a", [0, 1, -1, 3])
+def test_errors_show_the_program_as_it_is_written(a: int) -> None:
+    text = "f(x[N], int w[N], a = 0) -> y[N]:\n    for n:  y[n] += x[w[n] + a]"
+    w = np.array([0, 2 - a, 5 - a])
+    messages = []
+    for backend in ("llvm", "interpret"):
+        with pytest.raises(IndexError) as caught:
+            lg.compile(lg.program(text), backend=backend)(np.ones(3), w, a=a)
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]
+    assert "x[w[n] + a]" in messages[0] or "x[w[n]+a]" in messages[0]
