@@ -102,7 +102,7 @@ def _within(tensor: str, places: Sequence[Use], tensors: Tensors) -> Iterator[Bu
     left = tuple(
         _axis(i, extent, places, blocks)
         for i, extent in enumerate(facts.extents)
-        if _alone(i, places) not in indices
+        if _alone(i, places) not in indices and not _is_fixed(i, places)
     )
     lanes = any(isinstance(n, Over) and n.mark is Mark.VECTOR for n in common)
     if not left:
@@ -136,6 +136,12 @@ def _alone(axis: int, places: Sequence[Use]) -> str | None:
     subscripts = {use.read.subscripts[axis] for use in places}
     subscript = subscripts.pop()
     return subscript.name if isinstance(subscript, Index) and not subscripts else None
+
+
+def _is_fixed(axis: int, places: Sequence[Use]) -> bool:
+    """Has each use the same number for a subscript of the axis?"""
+    subscripts = {use.read.subscripts[axis] for use in places}
+    return len(subscripts) == 1 and isinstance(subscripts.pop(), Number)
 
 
 def _axis(

@@ -9,6 +9,7 @@ from loopgrad.schedule.blocking import within_block
 from loopgrad.schedule.choosing import may_share, parallel_index, vector_index
 from loopgrad.schedule.context import Context
 from loopgrad.schedule.lines import Line
+from loopgrad.schedule.merging import merged
 from loopgrad.schedule.moments import moments_of
 from loopgrad.schedule.nesting import Nesting, wants_blocks
 from loopgrad.schedule.sharing import common
@@ -62,7 +63,11 @@ def trees(lines: Sequence[Line], context: Context, whole: Collection[str]) -> It
         if with_products and others:
             yield from trees(others, context, whole)
             here = with_products
-        yield _shared(common(here, index, context), index, context, whole)
+        joined = merged(here, context)
+        if joined is not here:
+            yield from trees(joined, context, whole)
+        else:
+            yield _shared(common(here, index, context), index, context, whole)
 
 
 def _connected(lines: Sequence[Line]) -> tuple[list[Line], list[Line]]:

@@ -137,6 +137,10 @@ def _extents(expression: Expression, line: Line, tensors: Tensors) -> dict[str, 
     if any(not line.bound_by[i] <= indices for i in indices if i in line.bound_by):
         return None
     found: dict[str, Expression] = {}
+    for index in indices & set(line.bounds):
+        lower, upper = line.bounds[index]
+        if lower == Number(0) and not walk.indices_of(upper) and not list(walk.reads(upper)):
+            found[index] = upper
     for read in walk.reads(expression):
         for subscript, extent in zip(read.subscripts, tensors[read.tensor].extents, strict=True):
             if isinstance(subscript, Index):

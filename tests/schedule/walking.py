@@ -263,8 +263,11 @@ class Walk:
     def place(self, read: Read) -> tuple[dict[tuple[int, ...], Any], tuple[int, ...]]:
         at = tuple(int(self.value(s)) for s in read.subscripts)
         shape = [self.value(e) for e in self.scheduled.tensors[read.tensor].extents]
-        if any(not 0 <= i < n for i, n in zip(at, shape, strict=True)):
-            raise IndexError(f"{read} at {at}, of shape {shape}")
+        if at:  # merged indices: 0, then a place in two axes together
+            flat = sum(i * math.prod(shape[axis + 1 :]) for axis, i in enumerate(at))
+            if min(at) < 0 or not flat < math.prod(shape):
+                raise IndexError(f"{read} at {at}, of shape {shape}")
+            at = tuple(map(int, np.unravel_index(flat, shape)))
         if read.tensor not in self.buffers:
             return self.memory[read.tensor], at
         buffer, elements = self.buffers[read.tensor]

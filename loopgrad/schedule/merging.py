@@ -1,0 +1,92 @@
+"""Two indices of maps that always go together become one: `y[b,j] = tanh(x[b,j])` is one loop over B * J.
+
+So rows that are shorter than a vector waste no lanes, and threads share out all there is, however
+many rows. Elements of axes next to each other are in memory as those of one axis: an element of the
+pair is `x[0,b.j]`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import permutations
+
+from loopgrad.ir import walk
+from loopgrad.ir.nodes import Accumulate, Expression, Index, Number, Range, Read
+from loopgrad.schedule.context import Context
+from loopgrad.schedule.lines import Line
+
+
+def merged(lines: Sequence[Line], context: Context) -> Sequence[Line]:
+    """The lines with the pairs of indices merged that all have and use alike; or themselves."""
+    chosen = {context.choices.parallel, context.choices.vector}
+    common = set(lines[0].indices).intersection(*(line.indices for line in lines)) - chosen
+    for outer, inner in permutations([i for i in lines[0].indices if i in common], 2):
+        if all(_may_merge(line, outer, inner, context) for line in lines):
+            name = context.name(f"{outer}.{inner}")
+            return merged([_merged(line, outer, inner, name) for line in lines], context)
+    return lines
+
+
+def _may_merge(line: Line, outer: str, inner: str, context: Context) -> bool:
+    """Are both always the subscripts of two axes next to each other, of which the inner is whole?"""
+    if line.unproved or line.reduced or line.statement.guard is not None:
+        return False
+    if {outer, inner} & line.bounding or line.bound_by[outer] or line.bound_by[inner]:
+        return False
+    (low, _), (start, extent) = line.bounds[outer], line.bounds[inner]
+    if (low, start) != (Number(0), Number(0)):
+        return False
+    reads = (line.target, *line.reads())
+    if not all(_goes_together(read, outer, inner, extent, context) for read in reads):
+        return False
+    return not _stands_alone(line.statement.value, {outer, inner})
+
+
+def _goes_together(
+    read: Read, outer: str, inner: str, extent: Expression, context: Context
+) -> bool:
+    both = {outer, inner}
+    with_either = [i for i, s in enumerate(read.subscripts) if walk.indices_of(s) & both]
+    if not with_either:
+        return True
+    if len(with_either) != 2 or with_either[1] != with_either[0] + 1:
+        return False
+    first, second = with_either
+    alone = (read.subscripts[first], read.subscripts[second]) == (Index(outer), Index(inner))
+    return alone and context.tensors[read.tensor].extents[second] == extent
+
+
+def _stands_alone(expression: Expression, indices: set[str]) -> bool:
+    """Is one of them used as a number, outside of subscripts?"""
+    if isinstance(expression, Read):
+        return False
+    if isinstance(expression, Index):
+        return expression.name in indices
+    return any(_stands_alone(child, indices) for child in walk.children(expression))
+
+
+def _merged(line: Line, outer: str, inner: str, name: str) -> Line:
+    def changed(expression: Expression) -> Expression:
+        match expression:
+            case Read(tensor, subscripts):
+                found = tuple(map(_place, subscripts))
+                return expression if found == subscripts else Read(tensor, found)
+        return walk.rebuild(expression, changed)
+
+    def _place(subscript: Expression) -> Expression:
+        if subscript == Index(outer):
+            return Number(0)
+        return Index(name) if subscript == Index(inner) else subscript
+
+    statement = line.statement
+    count = walk.apply("*", line.bounds[outer][1], line.bounds[inner][1])
+    ranges = tuple(
+        Range(name, Number(0), count) if r.index == outer else r
+        for r in statement.ranges
+        if r.index != inner
+    )
+    target = changed(statement.target)
+    assert isinstance(target, Read)
+    whole = Accumulate(target, statement.reduction, changed(statement.value), ranges)
+    return replace(line, statement=whole)
