@@ -202,3 +202,15 @@ def test_contractions(name: str, words: str) -> None:
         }
         check(program, inputs, words, 1 + number % 2, number % 2 == 0)
         check(*gradient(program, inputs, number), words, 2, number % 2 == 1)
+
+
+def test_lanes_that_take_turns_find_what_was_set_before() -> None:
+    program = lg.program(
+        """f(x[J,I], q[J]) -> y[J,I]:
+            for j, i:  y[j,i] = x[j,i]
+            for j, i:  y[j,i] += q[j] * x[j,i]"""
+    )
+    rng = np.random.default_rng(0)
+    for rows in (5, 16, 33):
+        inputs = {"x": rng.normal(size=(rows, 3)), "q": rng.normal(size=rows)}
+        check(program, inputs, "vector j", 1, True)

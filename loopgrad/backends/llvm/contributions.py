@@ -148,11 +148,13 @@ class Contributions:
             place = vectors.place(target)
             lanes = vectors.lanes_of(place)
         held: Value | None = None
+        collides = lanes > 1 and self._may_collide(store, place)
         if lanes < around.lanes:
             self._update_for_all(statement, place, value, first)
-        elif lanes > 1 and self._may_collide(store, place, statement):
+        elif collides and statement.reduction is not Reduction.SET:
             self._lane_by_lane(statement, place, value, first)
         else:
+            hold = hold and not collides  # what is added lane by lane is added in memory
             held = self._update_at(statement, place, lanes, value, first, hold)
         vectors.wrote(target, None if store.register else held)
 
@@ -237,9 +239,9 @@ class Contributions:
             where(self.body, reached, update)
         vectors.around = around
 
-    def _may_collide(self, store: Storage, place: Place, statement: Accumulate) -> bool:
+    def _may_collide(self, store: Storage, place: Place) -> bool:
         """May two lanes have one element, so that they have to take turns?"""
-        if statement.reduction is Reduction.SET or store.register:
+        if store.register:
             return False
         if place.offsets is not None:
             return True
