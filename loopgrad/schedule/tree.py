@@ -84,7 +84,8 @@ class Step:
 
     `first`: nothing has been written to the element: the value is stored, not combined. Where the
     loop directly around it reduces (its index is not in the target), that is true of the loop as a
-    whole, which is the only one that reduces: the loop starts from the identity.
+    whole, which is the only one that reduces: the loop starts from the identity. Where a guard fails, the
+    identity is stored.
     `unproved`: reads, or the target, whose subscripts have to be checked; where one is out of range
     nothing is read or written, and the phase fails.
     """
