@@ -130,9 +130,10 @@ def _scheduled(program: Program, words: str, sizes: Mapping[str, int | float]) -
     """As the backend has it, for the constants' values."""
     from loopgrad.analysis.infer import infer
     from loopgrad.analysis.validity import validate
+    from loopgrad.backends.llvm.shaping import shaping
     from loopgrad.schedule.choices import choices_of
     from loopgrad.schedule.default import optimized
-    from loopgrad.schedule.specializing import shaping, specialized
+    from loopgrad.schedule.specializing import specialized
     from loopgrad.schedule.tree import Fused
 
     facts, safety = infer(program), validate(program)

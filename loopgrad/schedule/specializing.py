@@ -7,13 +7,14 @@ seldom change, unlike extents, so code for their values pays.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from loopgrad.analysis.facts import Facts, Safety
 from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
+from loopgrad.diagnostics import ProgramError
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import (
     Accumulate,
@@ -26,55 +27,31 @@ from loopgrad.ir.nodes import (
     Read,
     Statement,
 )
-from loopgrad.ir.operations import ElementType
 
 EXACT = 2**31
-
-
-def shaping(facts: Facts) -> tuple[str, ...]:
-    """The integer constants on which it hangs what a statement reads and writes, and when."""
-    whole = {name for name, element in facts.constants.items() if element is ElementType.INT}
-    found: dict[str, None] = {}
-    if whole:
-        for statement in walk.all_statements(facts.program.statements):
-            for expression in _places(statement):
-                for node in walk.subexpressions(expression):
-                    if isinstance(node, Constant) and node.name in whole:
-                        found.setdefault(node.name)
-    return tuple(found)
-
-
-def _places(statement: Statement) -> Iterator[Expression]:
-    """Bounds, conditions and subscripts."""
-    yield from walk.bounds(statement.ranges)
-    for expression in walk.statement_expressions(statement):
-        for node in walk.subexpressions(expression):
-            match node:
-                case Read(_, subscripts):
-                    yield from subscripts
-                case Compare() | Apply("**"):
-                    yield node
-    for target in (getattr(statement, "target", None),):
-        if target is not None:
-            yield from target.subscripts
 
 
 def specialized(facts: Facts, safety: Safety, constants: Mapping[str, int]) -> tuple[Facts, Safety]:
     """What is known of the program where the constants have these values.
 
-    Reals are computed from the constants themselves, so that no bit of a result hangs on this.
+    What was known before, where the values break a rule at every size that is tried: which sizes a
+    call has is not known here, and the general code says what is wrong. Reals are computed from the
+    constants themselves, so that no bit of a result hangs on this.
     """
     program = facts.program
     statements = tuple(_statement(s, constants) for s in program.statements)
     special = walk.map_declared(
         replace(program, statements=statements), lambda e: _integer(e, constants)
     )
-    found = infer(special)
+    try:
+        found, proved = infer(special), validate(special)
+    except ProgramError:
+        return facts, safety
     tensors = {
         name: replace(tensor, role=facts.tensors[name].role)
         for name, tensor in found.tensors.items()
     }
-    return replace(found, tensors=tensors), validate(special)
+    return replace(found, tensors=tensors), proved
 
 
 def _statement(statement: Statement, constants: Mapping[str, int]) -> Statement:

@@ -8,8 +8,6 @@ from loopgrad.ir import walk
 from loopgrad.ir.nodes import (
     Accumulate,
     Apply,
-    Conditional,
-    Constant,
     Expression,
     Index,
     Number,
@@ -17,6 +15,9 @@ from loopgrad.ir.nodes import (
     Reduction,
 )
 from loopgrad.ir.operations import ElementType
+
+# Of an integer, as multiplications.
+GREATEST_EXPONENT = 8
 
 
 class Support:
@@ -50,25 +51,11 @@ class Support:
         return None
 
     def _is_known(self, node: Apply) -> bool:
-        """Integers must not overflow, nor be divided by zero, where nobody checks."""
-        if self._type(node) is not ElementType.INT:
+        """Code gives up where integers grow too large; powers it has for small exponents alone."""
+        if node.operation != "**" or self._type(node) is not ElementType.INT:
             return True
-        match node:
-            case Apply("min" | "max"):
-                return True
-            case Apply("//" | "%", (dividend, divisor)):
-                return self._is_positive(divisor) and not _holds_data(dividend)
-            case Apply("+" | "-" | "*" | "neg"):
-                return not _holds_data(node)
-        return False
-
-    def _is_positive(self, divisor: Expression) -> bool:
-        match divisor:
-            case Number(int(value)):
-                return value > 0
-            case Constant(name):
-                return name in self.safety.positive  # else another variant runs
-        return False
+        exponent = node.operands[1]
+        return isinstance(exponent, Number) and 0 <= exponent.value <= GREATEST_EXPONENT
 
     def _type(self, expression: Expression) -> ElementType:
         return element_type(expression, self.elements, self.constants)
@@ -78,8 +65,3 @@ def _is_choice(statement: Accumulate) -> bool:
     """Does it choose among indices, and compute nothing that may overflow?"""
     chooses = statement.reduction in (Reduction.MINIMUM, Reduction.MAXIMUM, Reduction.SET)
     return chooses and isinstance(statement.value, Index | Number | Read)
-
-
-def _holds_data(expression: Expression) -> bool:
-    """Are its numbers anyone's, not those of extents and loops, which are small?"""
-    return any(isinstance(n, Read | Conditional) for n in walk.subexpressions(expression))

@@ -10,9 +10,10 @@ import pytest
 import loopgrad as lg
 from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
+from loopgrad.backends.llvm.shaping import shaping
 from loopgrad.ir.printer import show_statement
 from loopgrad.peers.problem import draw
-from loopgrad.schedule.specializing import shaping, specialized
+from loopgrad.schedule.specializing import specialized
 
 SIZES = {"B": 2, "C": 3, "X": 11, "Y": 9, "O": 4, "DX": 3, "DY": 2, "N": 23}
 

@@ -140,7 +140,7 @@ class LLVMRunner:
         if not self.task.optimize or variant.checked or variant.wide:
             return variant
         if self._shaping is None:
-            from loopgrad.schedule.specializing import shaping
+            from loopgrad.backends.llvm.shaping import shaping
 
             self._shaping = shaping(self.task.facts)
         values = tuple((name, int(call.constants[name])) for name in self._shaping)
