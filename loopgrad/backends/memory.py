@@ -121,7 +121,7 @@ def available() -> int:
 
 def _system() -> int | None:
     try:
-        with open("/proc/meminfo", encoding="ascii") as file:
+        with open("/proc/meminfo", encoding="utf-8") as file:
             lines = dict(line.split(":", 1) for line in file)
         return 1024 * sum(int(lines[name].split()[0]) for name in ("MemAvailable", "SwapFree"))
     except (OSError, KeyError, ValueError):
@@ -136,11 +136,11 @@ def _container() -> int | None:
     """What the control group that a container runs in allows; file caches can be given up."""
     root = "/sys/fs/cgroup/"
     try:
-        with open(root + "memory.max", encoding="ascii") as file:
+        with open(root + "memory.max", encoding="utf-8") as file:
             limit = int(file.read())
-        with open(root + "memory.current", encoding="ascii") as file:
+        with open(root + "memory.current", encoding="utf-8") as file:
             used = int(file.read())
-        with open(root + "memory.stat", encoding="ascii") as file:
+        with open(root + "memory.stat", encoding="utf-8") as file:
             stat = dict(line.split() for line in file)
         return max(0, limit - used + int(stat["inactive_file"]) + int(stat["active_file"]))
     except (OSError, KeyError, ValueError):

@@ -130,7 +130,7 @@ def _memory() -> int:
     for name in ("memory.max", "memory/memory.limit_in_bytes"):  # control groups, version 2 and 1
         with (
             suppress(OSError, ValueError),  # no such group, or "max"
-            open(CONTROL_GROUP + name, encoding="ascii") as file,
+            open(CONTROL_GROUP + name, encoding="utf-8") as file,
         ):
             found.append(int(file.read()))
     return min(found, default=1 << 32)

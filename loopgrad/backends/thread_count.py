@@ -102,10 +102,10 @@ def _quotas(
         try:
             # version 2: "200000 100000", or "max 100000"; version 1: -1 where there is no limit
             if (group / "cpu.max").exists():
-                quota, period = (group / "cpu.max").read_text("ascii").split()
+                quota, period = (group / "cpu.max").read_text("utf-8").split()
             else:
-                quota = (group / "cpu.cfs_quota_us").read_text("ascii")
-                period = (group / "cpu.cfs_period_us").read_text("ascii")
+                quota = (group / "cpu.cfs_quota_us").read_text("utf-8")
+                period = (group / "cpu.cfs_period_us").read_text("utf-8")
             if quota != "max" and int(quota) > 0:
                 yield int(quota) / int(period)
         except (OSError, ValueError, ZeroDivisionError):
@@ -115,7 +115,7 @@ def _quotas(
 def _groups(root: Path, own: Path) -> Iterator[Path]:
     """The folders of the control groups that this process is in, innermost first."""
     try:
-        lines = own.read_text("ascii").splitlines()
+        lines = own.read_text("utf-8").splitlines()
     except (OSError, ValueError):
         return
     for line in lines:  # "0::/user.slice", or in version 1 "4:cpu,cpuacct:/docker/..."

@@ -194,6 +194,7 @@ def python(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 FORK = """
 lg.set_num_threads(3)
+run(3)  # what is imported at first use is there: a fork in the midst of an import is Python's own trap
 stop = threading.Event()
 def busy():
     while not stop.is_set():

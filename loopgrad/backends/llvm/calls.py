@@ -274,7 +274,7 @@ _forever: list[_Method] = []  # Python functions point at them
 
 
 def _text() -> str:
-    text = Path(__file__).with_name("calls.ll").read_text(encoding="ascii")
+    text = Path(__file__).with_name("calls.ll").read_text(encoding="utf-8")
     text = text.replace("MOST_ARRAYS", str(MOST_ARRAYS)).replace("MOST_RECORD", str(MOST_RECORD))
     if engine.new_module("double").opaque_pointers:
         for typed in ("i32 (i64, i64, i64, i64, i64, i64)*", "i64*", "i32*"):

@@ -122,7 +122,9 @@ def _table(path: str) -> ctypes.Array[ctypes.c_void_p] | None:
 
 def _text(file: str) -> str:
     """A module's text for this processor and this LLVM."""
-    text = Path(__file__).with_name(file).read_text(encoding="ascii")
+    # In an encoding that Python has at hand: another's first use imports it, and a child that is
+    # forked just then waits for ever.
+    text = Path(__file__).with_name(file).read_text(encoding="utf-8")
     declare_pause, pause = _pause(platform.machine())
     words = {**AWAKE, "declare_pause": declare_pause, "pause": pause}
     for word, meaning in words.items():
