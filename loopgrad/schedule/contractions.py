@@ -149,7 +149,7 @@ def _assigned(
         return None
     if _are_few(line, n, 8) or _are_few(line, k, 8) or _are_few(line, m, 4):
         return None
-    return Roles(_product(left), _product(right), batch, m, n, k)
+    return Roles(multiplied(left), multiplied(right), batch, m, n, k)
 
 
 def _are_few(line: Line, indices: Sequence[str], limit: int) -> bool:
@@ -182,7 +182,7 @@ def _factors(expression: Expression) -> Iterable[Expression]:
             yield expression
 
 
-def _product(factors: Sequence[Expression]) -> Expression:
+def multiplied(factors: Sequence[Expression]) -> Expression:
     return reduce(lambda a, b: walk.apply("*", a, b), factors)
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import reduce
 
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import (
@@ -25,7 +24,7 @@ from loopgrad.ir.nodes import (
 )
 from loopgrad.ir.operations import ElementType
 from loopgrad.schedule.context import Context
-from loopgrad.schedule.contractions import roles
+from loopgrad.schedule.contractions import multiplied, roles
 from loopgrad.schedule.lines import Line
 from loopgrad.schedule.nesting import identity
 
@@ -76,13 +75,13 @@ def _parts(
     if not waits or not bound or axes is None or statement.guard is not None:
         yield line
         return
-    inner = Accumulate(line.target, Reduction.ADD, _product(bound), statement.ranges)
+    inner = Accumulate(line.target, Reduction.ADD, multiplied(bound), statement.ranges)
     total = known.get(_anonymous(inner))
     if total is None:
         total = _temporary("sum", line, axes, context)
         yield Line(replace(inner, target=total), first=True)
     # Of nothing the sum is 0, whatever the factors are.
-    whole = _product([*free, total])
+    whole = multiplied([*free, total])
     value = Conditional(_is_some(line), whole, Number(0.0))
     ranges = tuple(r for r in statement.ranges if r.index in line.kept)
     yield replace(line, statement=replace(statement, value=value, ranges=ranges))
@@ -156,7 +155,3 @@ def _is_some(line: Line) -> Expression:
     found = walk.conjunction(walk.compare("<", lower, upper) for lower, upper in bounds)
     assert found is not None
     return found
-
-
-def _product(factors: Sequence[Expression]) -> Expression:
-    return reduce(lambda a, b: walk.apply("*", a, b), factors)
