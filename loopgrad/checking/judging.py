@@ -33,6 +33,7 @@ from loopgrad.simplify.evaluate import TooLarge, Undefined
 from loopgrad.simplify.floats import Floats, array
 from loopgrad.simplify.forms import equal_forms
 from loopgrad.simplify.induction import equal_by_induction
+from loopgrad.simplify.sampling import turn
 
 SHOWING = 3  # trials on which faults are looked for
 DRAWN = 48  # trials, until some show a fault
@@ -337,7 +338,7 @@ class _Judging:
         """Trials of distinct sizes, or of the smallest ones, that say something of every result."""
         sizes = list(self.trials.smallest())[:SMALL] if small else [None]
         for attempt in range(DRAWN):
-            kind = KINDS[(attempt + attempt // len(KINDS)) % len(KINDS)]
+            kind = KINDS[turn(attempt, len(KINDS))]
             extents = sizes[attempt % len(sizes)] if sizes else None
             trial = self.trials.draw(kind, attempt, extents=extents)
             if trial is not None and (self.ties or not trial.tied) and self._speaks(trial):
@@ -470,7 +471,8 @@ class _Judging:
     def _right(self, task: Task) -> bool:
         """Is a mended claim right, as far as floats tell?"""
         for attempt in range(8):
-            trial = self.trials.draw(KINDS[attempt % len(KINDS)], attempt)
+            kind = KINDS[turn(attempt, len(KINDS))]
+            trial = self.trials.draw(kind, attempt)
             if trial is None or (trial.tied and not self.ties):
                 continue
             try:

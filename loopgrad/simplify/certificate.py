@@ -26,7 +26,7 @@ from loopgrad.simplify.fields import LONGEST
 from loopgrad.simplify.integer_arithmetic import Undefined
 from loopgrad.simplify.lines import NeedsReals, Numbers
 from loopgrad.simplify.rounding import keeps_digits
-from loopgrad.simplify.sampling import Kind, World
+from loopgrad.simplify.sampling import KINDS, World, turn
 from loopgrad.simplify.trials import AFTER, Draw, Memory, Pairing, Trial, elements
 
 ENOUGH = 48  # input elements drawn before a program with order counts as tested
@@ -36,7 +36,6 @@ PATIENCE = 2  # trials that are too long, before nothing more is tried
 COPIES = 4  # independent draws of the residues in a trial of one world
 FEW = 2  # and in one of several
 MANY = 12  # worlds at once
-KINDS: tuple[Kind, ...] = ("signed", "unit", "zeros", "large")
 
 
 @dataclass(frozen=True)
@@ -213,6 +212,7 @@ class _Tally:
     trials: int = 0
     drawn: int = 0  # elements of inputs
     reached: Counter[int] = field(default_factory=Counter)  # statement -> trials in which it ran
+    moved: set[int] = field(default_factory=set)  # those that ran with constants beside their defaults
     known: dict[str, int] = field(default_factory=dict)
     # The statements that ran in a trial in which every element was known.
     complete: dict[str, list[frozenset[int]]] = field(default_factory=dict)
@@ -236,6 +236,7 @@ class _Comparison:
         self.statements = [
             id(s) for facts in pairing.facts[:2] for _, s in accumulates(facts.program.statements)
         ]
+        self.has_constants = any(facts.program.constants for facts in pairing.facts)
         self.beyond: set[str] = set()
         self.infinite = False
         self.tolerance = 1.0
@@ -281,7 +282,7 @@ class _Comparison:
                 return
             except NeedsReals:
                 self.infinite = True
-        world = every[attempt % len(every)]
+        world = every[turn(attempt - 1, len(every))]
         self._compare(Draw(attempt, (world,), "both", levels, COPIES))
 
     def first(self) -> Draw:
@@ -311,6 +312,7 @@ class _Comparison:
         if (tally.residues_differ or self.deep) and tally.whole < OFTEN:
             return False
         seldom = any(tally.reached[statement] < OFTEN for statement in self.statements)
+        seldom |= self.has_constants and not tally.moved.issuperset(self.statements)
         return not seldom and (self.deep or self._settled())
 
     def _settled(self) -> bool:
@@ -325,7 +327,7 @@ class _Comparison:
         examples = [first.counterexample] if first.counterexample else []
         for attempt in range(2 * len(self.kinds)):
             self.tally = _Tally()
-            world = World(self.kinds[attempt % len(self.kinds)])
+            world = World(self.kinds[turn(attempt, len(self.kinds))])
             self._compare(Draw(3000 + attempt, (world,), "reals", small=True))
             if self.tally.counterexample is not None:
                 examples.append(self.tally.counterexample)
@@ -402,6 +404,8 @@ class _Comparison:
         if all(spoken):
             tally.trials += 1
             tally.reached.update(ran)
+            if not trial.draw.with_defaults:
+                tally.moved |= ran
         if trial.lines.real and ran >= tally.reached.keys():
             tally.whole += all(_whole(trial.results[name]) for name in self.results)
         tally.drawn += elements(trial)

@@ -28,6 +28,7 @@ from loopgrad.simplify.spaces import Integers
 # How floating inputs are drawn: of both signs, between 0 and 1, above 1; with `zeros`, zeros and small
 # integers in places, for kinks and ties.
 Kind: TypeAlias = Literal["signed", "unit", "large", "zeros"]
+KINDS: tuple[Kind, ...] = ("signed", "unit", "zeros", "large")
 RANGES = {"signed": (-2.0, 2.0), "unit": (0.05, 0.95), "large": (1.1, 4.0), "zeros": (-2.0, 2.0)}
 
 ZEROS = 0.3  # the least share of zeros where there are some
@@ -254,6 +255,12 @@ def _rank(variable: Variable) -> tuple[int, str]:
 
 def _names(*extents: Expression) -> set[str]:
     return {n.name for e in extents for n in subexpressions(e) if isinstance(n, Extent)}
+
+
+def turn(attempt: int, kinds: int) -> int:
+    """Which of the kinds of world it is the turn of: not the same ones at all even attempts, where
+    constants have their defaults."""
+    return (attempt + attempt // kinds) % kinds
 
 
 def draw_constants(

@@ -35,7 +35,7 @@ from loopgrad.ir.nodes import (
 from loopgrad.ir.operations import ElementType
 from loopgrad.ir.walk import reads as reads_of
 from loopgrad.ir.walk import rebuild, rename_tensors
-from loopgrad.simplify.certificate import COPIES, KINDS
+from loopgrad.simplify.certificate import COPIES
 from loopgrad.simplify.decimals import CONTEXT
 from loopgrad.simplify.derivation import Chain, Derivation, Step
 from loopgrad.simplify.derivation import Lines as Certified
@@ -44,7 +44,7 @@ from loopgrad.simplify.evaluate import Prepared, Setting, Tensor, TooLarge, Unde
 from loopgrad.simplify.fields import LONGEST
 from loopgrad.simplify.levels import depth
 from loopgrad.simplify.lines import Lines, Numbers
-from loopgrad.simplify.sampling import World
+from loopgrad.simplify.sampling import KINDS, World, turn
 from loopgrad.simplify.trials import Draw, Trial, pairing
 
 TRIALS = 3
@@ -144,7 +144,7 @@ class _Check:
             for attempt in range(ATTEMPTS):
                 if len(self.arithmetics) == TRIALS:
                     break
-                world = World(KINDS[attempt % len(KINDS)])
+                world = World(KINDS[turn(attempt, len(KINDS))])
                 trial = self.pairing.trial(Draw(attempt, (world,), "both", levels, COPIES))
                 if trial is not None:
                     try:

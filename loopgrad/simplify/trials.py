@@ -50,6 +50,11 @@ class Draw:
     among: tuple[int, ...] = ()
     empty: bool = False
 
+    @property
+    def with_defaults(self) -> bool:
+        """Whether constants have their defaults."""
+        return self.number % 2 == 0
+
     def lines(self) -> Lines:
         field = None if self.on == "reals" else fields(self.levels, self.copies)
         return Lines(field, self.on != "residues")
@@ -182,7 +187,7 @@ class Pairing:
         small = draw.small
         for again in range(AGAIN):
             rng = np.random.default_rng([SEED, draw.number, again])
-            constants = draw_constants(self.facts, rng, given=draw.number % 2 == 0)
+            constants = draw_constants(self.facts, rng, given=draw.with_defaults)
             extents = self.sizes.draw(
                 rng, constants, small or again > 2, among=draw.among, empty=draw.empty
             )

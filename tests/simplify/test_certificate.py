@@ -13,7 +13,8 @@ import loopgrad as lg
 from loopgrad.ir.nodes import Accumulate, Apply, Block, Statement
 from loopgrad.ir.walk import reads
 from loopgrad.simplify.certificate import Certifier, Verdict, certify
-from loopgrad.simplify.trials import pairing
+from loopgrad.simplify.sampling import turn
+from loopgrad.simplify.trials import Draw, pairing
 from tests.simplify.mutations import mutations
 from tests.simplify.running import interpreted, trial
 
@@ -388,3 +389,17 @@ def test_what_would_run_for_too_long_is_left_undecided() -> None:
     for text in (deep, wide):
         found = certify(lg.program("f(x) -> y:\n    y = x"), lg.program(text))
         assert found.kind == "undecided" and "too many steps" in found.reason, text
+
+
+def test_a_fault_that_shows_beside_the_defaults_and_on_one_side_alone_is_caught() -> None:
+    text = "f(x[N], a = 1.0) -> y[N]:\n    for n:  y[n] += x[n] if x[n] {} 0 else {} * x[n]"
+    for order in "<", ">":
+        right, wrong = (lg.program(text.format(order, factor)) for factor in ("a", "(1 + 0 * a)"))
+        verdict = certify(right, wrong, ties=False)
+        assert verdict.kind == "differ" and verdict.counterexample is not None
+        assert verdict.counterexample.constants["a"] != 1
+
+
+def test_constants_are_moved_in_worlds_of_every_kind() -> None:
+    for kinds in 3, 4:
+        assert len({(turn(n, kinds), Draw(n, ()).with_defaults) for n in range(16)}) == 2 * kinds
