@@ -212,7 +212,9 @@ class _Tally:
     trials: int = 0
     drawn: int = 0  # elements of inputs
     reached: Counter[int] = field(default_factory=Counter)  # statement -> trials in which it ran
-    moved: set[int] = field(default_factory=set)  # those that ran with constants beside their defaults
+    moved: set[int] = field(
+        default_factory=set
+    )  # those that ran with constants beside their defaults
     known: dict[str, int] = field(default_factory=dict)
     # The statements that ran in a trial in which every element was known.
     complete: dict[str, list[frozenset[int]]] = field(default_factory=dict)
