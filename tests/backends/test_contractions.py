@@ -394,3 +394,14 @@ def test_a_guard_that_couples_the_target_with_the_sum(reduction: str) -> None:
         arrays = [rng.standard_normal(s) for s in ((b, c, x), (b, o, x), (o, c, 3))]
         wanted = lg.compile(program, backend="interpret")(*arrays)
         np.testing.assert_allclose(kernel(*arrays), wanted, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("axes", ["D", "D,E"])
+def test_a_sum_of_nothing_is_zero_whatever_its_factor(axes: str) -> None:
+    """`/ sqrt(D)` is taken out of the sum: where D is 0, that is inf times 0."""
+    indices, zeros = axes.lower(), (0, 2)[: len(axes) // 2 + 1]
+    program = lg.program(
+        f"f(q[T,{axes}], k[U,{axes}]) -> s[T,U]:\n"
+        f"    for t, u, {indices}:  s[t,u] -= q[t,{indices}] * k[u,{indices}] / sqrt(D)"
+    )
+    np.testing.assert_array_equal(program(np.zeros((3, *zeros)), np.zeros((2, *zeros))), 0)

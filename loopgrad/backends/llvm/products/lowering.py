@@ -150,17 +150,21 @@ class Products:
             reads[RIGHT] = right.matrix
         places, along = self._along(reads, (*m, *n, *k))
         of_m, of_n = along[: len(m)], along[len(m) : len(m) + len(n)]
-        scale = self._scale(node, (*left.scales, *right.scales))
-        return Operands(places, of_m, of_n, along[len(m) + len(n) :], scale)
+        of_k = along[len(m) + len(n) :]
+        scale = self._scale(node, (*left.scales, *right.scales), of_k)
+        return Operands(places, of_m, of_n, of_k, scale)
 
-    def _scale(self, node: Product, scales: Sequence[Expression]) -> str:
+    def _scale(self, node: Product, scales: Sequence[Expression], k: Sequence[Along]) -> str:
+        """The number that the sums are multiplied by: 0 for sums of nothing, as `/ sqrt(K)` is inf."""
         value = None
         for each in scales:
             factor = self.vectors.real(each)
             value = factor if value is None else self.vectors.operate("*", value, factor)
         if value is None:
             return "-1.0" if node.negative else "1.0"
-        return self.vectors.operate("neg", value).text if node.negative else value.text
+        scale = self.vectors.operate("neg", value).text if node.negative else value.text
+        some = self.body.value(f"icmp ne i64 {self.groups.total(k)}, 0")
+        return self.body.select(some, self.real, scale, "0.0")
 
     def _with_packed(self, node: Product) -> None:
         """The right side has been packed; each value of the outer indices of n has its matrix."""
