@@ -11,6 +11,7 @@ SWITCHES = {
     "fusion": "statements run in loops of their own",
     "products": "contractions run as loops, without the micro-kernel",
     "sharing": "nothing is computed once for several statements",
+    "scan": "recurrences run step by step",
 }
 INDICES = {
     "parallel": "the index whose values threads share, where it can be",
@@ -27,6 +28,7 @@ class Choices:
     fuse: bool = True
     products: bool = True
     share: bool = True
+    scan: bool = True
     parallel: str | None = None
     vector: str | None = None
     rows: int | None = None
@@ -36,7 +38,7 @@ def choices_of(words: str) -> Choices:
     """The choices that a text makes; ValueError, with what there is, for what is none.
 
     >>> choices_of("parallel t, rows 96, no products")
-    Choices(fuse=True, products=False, share=True, parallel='t', vector=None, rows=96)
+    Choices(fuse=True, products=False, share=True, scan=True, parallel='t', vector=None, rows=96)
     """
     found = Choices()
     for phrase in filter(None, (part.strip() for part in words.split(","))):
@@ -52,6 +54,8 @@ def _chosen(found: Choices, phrase: str) -> Choices:
             return replace(found, products=False)
         case ["no", "sharing"]:
             return replace(found, share=False)
+        case ["no", "scan"]:
+            return replace(found, scan=False)
         case ["parallel", index]:
             return replace(found, parallel=index)
         case ["vector", index]:

@@ -14,6 +14,7 @@ from loopgrad.schedule.contractions import apart, roles
 from loopgrad.schedule.lines import Access, Line, access
 from loopgrad.schedule.nesting import Nesting
 from loopgrad.schedule.phases import Tree
+from loopgrad.schedule.scans import scan
 from loopgrad.schedule.sharing import common
 from loopgrad.schedule.tree import Blocks, Mark, Node, Over
 
@@ -23,10 +24,13 @@ def recurrence(lines: Sequence[Line], loops: Sequence[Loop], context: Context) -
 
     Where an index is unreduced, and at the same axis of every tensor that the core writes, its
     values have nothing to do with each other: each thread takes some of them through all times, and
-    waits for no other.
+    waits for no other. What is linear in its state may be a scan.
     """
     order = tuple(loop.index for loop in loops)
     lines = [_named(line, loops) for line in lines]
+    parallel = scan(lines, loops, context.choices)
+    if parallel is not None:
+        return Tree((parallel,))
     if context.choices.products:
         lines = [part for line in lines for part in apart(line, lambda one: _in_block(one, order))]
     batch = _batch(lines, order)

@@ -18,6 +18,7 @@ from typing import TypeAlias
 
 from loopgrad.ir.nodes import Accumulate, Expression, Index, Number, Read
 from loopgrad.ir.operations import ElementType
+from loopgrad.schedule.linear import Linear
 
 ZERO = Number(0)
 
@@ -28,11 +29,14 @@ class Mark(Enum):
     PARALLEL: each thread takes a contiguous part of them, the same for the same number of threads.
         Where the body is nothing but another such loop, of the pairs of both indices.
     VECTOR: several at once, one in each lane of a register; the last ones under a mask.
+    SCAN: in order, but several at once as `linear` says; where that would lose what the order keeps,
+        one by one. The first runs by itself.
     """
 
     SEQUENTIAL = ""
     PARALLEL = "parallel"
     VECTOR = "vector"
+    SCAN = "scan"
 
 
 class Scope(Enum):
@@ -97,7 +101,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Over:
-    """`for lower <= index < upper`, with a mark, around its body."""
+    """`for lower <= index < upper`, with a mark, around its body.
+
+    `linear`: of a scan, whose body is one step, what that is but for the first value of the index.
+    """
 
     index: str
     lower: Expression
@@ -105,6 +112,7 @@ class Over:
     body: tuple[Node, ...]
     mark: Mark = Mark.SEQUENTIAL
     descending: bool = False
+    linear: Linear | None = None
 
 
 @dataclass(frozen=True, slots=True)

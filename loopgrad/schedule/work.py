@@ -31,7 +31,9 @@ def _work(node: Node, lanes: bool, largest: Mapping[str, Expression]) -> Express
             inside = {**largest, index: high}
             if blocks:
                 inside = {**inside, f"{index}.from": low, f"{index}.to": high}
-            within = _sum([_work(n, lanes or mark is Mark.VECTOR, inside) for n in body])
+            within = _sum(
+                [_work(n, lanes or mark in (Mark.VECTOR, Mark.SCAN), inside) for n in body]
+            )
             length = high if low == Number(0) or walk.indices_of(low) else _less(high, low)
             return within if blocks else walk.apply("*", length, within)
         case Pack():

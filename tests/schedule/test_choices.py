@@ -50,7 +50,15 @@ def test_without_fusion() -> None:
 
 @pytest.mark.parametrize(
     "words",
-    ["parallel b", "parallel j", "vector b, no products", "rows 1", "no fusion", "no sharing"],
+    [
+        "parallel b",
+        "parallel j",
+        "vector b, no products",
+        "rows 1",
+        "no fusion",
+        "no sharing",
+        "no scan",
+    ],
 )
 def test_values_are_the_same(words: str) -> None:
     program = lg.program(TEXT)

@@ -31,6 +31,7 @@ FORCED = st.sampled_from(
         Choices(fuse=False),
         Choices(products=False),
         Choices(share=False),
+        Choices(scan=False),
         Choices(rows=2),
     )
 )

@@ -25,7 +25,7 @@ class Steps:
         self.accumulators = Accumulators(self.vectors, self.contributions)
         self._held: frozenset[int] = frozenset()  # steps that need not store, by identity
 
-    def _where(self, condition: str, write: Callable[[], None]) -> None:
+    def where(self, condition: str, write: Callable[[], None]) -> None:
         def scoped() -> None:
             with self.vectors.scope():
                 write()
@@ -34,7 +34,7 @@ class Steps:
 
     def _step(self, step: Step) -> None:
         statement, vectors = step.statement, self.vectors
-        with self._checking(step):
+        with self.checking(step):
             if statement.guard is None:
                 self._contribute(step)
                 return
@@ -46,14 +46,14 @@ class Steps:
                 with vectors.masked(holds):
                     self._contribute(step)
             else:
-                self._where(holds.text, lambda: self._contribute(step))
+                self.where(holds.text, lambda: self._contribute(step))
                 if starts:
                     start = self.contributions.start(statement)
                     missed = vectors.negated(holds).text
-                    self._where(missed, lambda: self._set_inside(step, start))
+                    self.where(missed, lambda: self._set_inside(step, start))
 
     @contextmanager
-    def _checking(self, step: Step) -> Iterator[None]:
+    def checking(self, step: Step) -> Iterator[None]:
         before = self.vectors.unproved
         self.vectors.unproved = frozenset(step.unproved)
         yield
@@ -92,7 +92,7 @@ class Steps:
             with vectors.masked(inside):
                 write()
         else:
-            self._where(inside.text, write)
+            self.where(inside.text, write)
 
     def _finish(self, accumulator: Accumulator, ran: bool) -> None:
         """Puts what was accumulated into the target; `ran` is whether the loop did for certain."""
@@ -103,7 +103,7 @@ class Steps:
         first = accumulator.step.first
         total = replace(statement, reduction=Reduction.SET if first else how, guard=None)
         if statement.target in accumulator.step.unproved or (ran and statement.guard is None):
-            with self._checking(accumulator.step):
+            with self.checking(accumulator.step):
                 self.contributions.update(total, value)
         else:  # which need not exist
             self._inside(accumulator.step, lambda: self.contributions.update(total, value))

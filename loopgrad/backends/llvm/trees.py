@@ -18,6 +18,7 @@ from loopgrad.backends.llvm.jamming import held, jammed, names, rows
 from loopgrad.backends.llvm.products.lowering import Products
 from loopgrad.backends.llvm.products.workspace import Workspace
 from loopgrad.backends.llvm.repeat import counted
+from loopgrad.backends.llvm.scans import Scan
 from loopgrad.backends.llvm.sizes import copies, is_short
 from loopgrad.backends.llvm.steps import Steps
 from loopgrad.backends.llvm.streaming import Streaming
@@ -74,7 +75,7 @@ class Trees(Steps):
     def _guarded(self, product: Product) -> None:
         assert product.guard is not None
         holds = self.vectors.condition(product.guard)
-        self._where(holds.text, lambda: self.products.product(product))
+        self.where(holds.text, lambda: self.products.product(product))
 
     # -------------------------------------------------------------------------------------- loops
 
@@ -88,6 +89,8 @@ class Trees(Steps):
             lower, upper = self._part(lower, upper)
         if loop.mark is Mark.VECTOR:
             self._vector(loop, lower, upper)
+        elif loop.mark is Mark.SCAN:
+            self._scan(loop, lower, upper)
         elif lower.lanes == upper.lanes == 1:
             self._scalar(loop, lower, upper)
         else:
@@ -110,7 +113,7 @@ class Trees(Steps):
                 self.nodes(inner.body)
 
         runs = self.body.value(f"icmp slt i64 {first.text}, {last.text}")
-        self._where(runs, lambda: counted(self.body, first.text, last.text, 1, once))
+        self.where(runs, lambda: counted(self.body, first.text, last.text, 1, once))
 
     def _begin_and_count(self, loop: Over) -> tuple[str, str]:
         """The first value of the index, and how many there are."""
@@ -176,7 +179,7 @@ class Trees(Steps):
                         self._finish(accumulator, True)
 
             runs = self.body.value(f"icmp slt i64 {lower.text}, {upper.text}")
-            self._where(runs, run)
+            self.where(runs, run)
             if always:  # over nothing, too
                 for accumulator in accumulators:
                     self._finish(accumulator, False)
@@ -185,8 +188,7 @@ class Trees(Steps):
         count = rows(loop)
 
         def once(index: str) -> None:
-            own = {loop.index: self._position(loop, index)}
-            with self._with(**own), self._repeated(loop):
+            with self.at(loop, index):
                 self.nodes(loop.body)
 
         def together(index: str) -> None:
@@ -275,10 +277,10 @@ class Trees(Steps):
             if past:
                 wanted = self.streaming.wanted(loop, lower.text)
                 self.vectors.past_caches = past
-                self._where(wanted, lambda: self._while_any(lower.text, middle, step, main))
+                self.where(wanted, lambda: self._while_any(lower.text, middle, step, main))
                 self.vectors.past_caches = frozenset()
                 other = self.body.value(f"xor i1 {wanted}, true")
-                self._where(other, lambda: self._while_any(lower.text, middle, step, main))
+                self.where(other, lambda: self._while_any(lower.text, middle, step, main))
             else:
                 self._while_any(lower.text, middle, step, main)
             self._while_any(middle, upper.text, lanes, tail)
@@ -287,20 +289,41 @@ class Trees(Steps):
 
     def _while_any(self, lower: str, upper: str, step: int, write: Callable[[str], None]) -> None:
         some = self.body.value(f"icmp slt i64 {lower}, {upper}")
-        self._where(some, lambda: counted(self.body, lower, upper, step, write))
+        self.where(some, lambda: counted(self.body, lower, upper, step, write))
 
     def _lanes(self, loop: Over, around: Around) -> None:
         """A copy of the body of a vector loop."""
+        self._held = frozenset(map(id, held(loop.body)))
+        with self.in_lanes(loop, around):
+            self.nodes(loop.body)
+        self._held = frozenset()
+
+    @contextmanager
+    def in_lanes(self, loop: Over, around: Around) -> Iterator[None]:
+        """The body of a loop for several values of its index, the first of which is `around.first`."""
         vectors, wide = self.vectors, vector(I64, around.lanes)
         first = splat(self.body, I64, around.first, around.lanes)
         each = self.body.value(f"add nsw {wide} {first}, {positions(around.lanes)}")
         vectors.around = replace(around, each=each)
-        own = {loop.index: self._position(loop, around.first)}
-        self._held = frozenset(map(id, held(loop.body)))
-        with self._with(**own), self._repeated(loop):
-            self.nodes(loop.body)
-        self._held = frozenset()
+        with self.at(loop, around.first):
+            yield
         vectors.around = Around()
+
+    @contextmanager
+    def at(self, loop: Over, text: str) -> Iterator[None]:
+        """The body of a loop for one value of its index; it may have run before for another."""
+        with self._with(**{loop.index: self._position(loop, text)}), self._repeated(loop):
+            yield
+
+    # -------------------------------------------------------------------------------------- scans
+
+    def _scan(self, loop: Over, lower: Value, upper: Value) -> None:
+        def write() -> None:
+            with hoisted(self.vectors, loop, lower, upper):
+                Scan(self, loop, self.lanes).emit(lower, upper)
+
+        runs = self.body.value(f"icmp slt i64 {lower.text}, {upper.text}")
+        self.where(runs, write)
 
     # ------------------------------------------------------------------------------------- blocks
 
@@ -325,7 +348,7 @@ class Trees(Steps):
             if parallel:
                 lower, upper = self._part(lower, upper)
             runs = self.body.value(f"icmp slt i64 {lower.text}, {upper.text}")
-            self._where(runs, lambda: self._block(blocks, lower.text, upper.text))
+            self.where(runs, lambda: self._block(blocks, lower.text, upper.text))
             return
         size = str(blocks.size)
         count = self.body.value(f"sub nsw i64 {upper.text}, {lower.text}")
@@ -345,7 +368,7 @@ class Trees(Steps):
             self._block(blocks, begin, self.body.select(over, I64, upper.text, end))
 
         runs = self.body.value(f"icmp slt i64 {first.text}, {last.text}")
-        self._where(runs, lambda: counted(self.body, first.text, last.text, 1, once))
+        self.where(runs, lambda: counted(self.body, first.text, last.text, 1, once))
 
     def _block(self, blocks: Blocks, begin: str, end: str) -> None:
         bounds = self._whole(blocks)

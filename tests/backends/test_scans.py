@@ -1,0 +1,163 @@
+"""Recurrences that are linear in their state run as scans, and come to what their steps come to."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+import loopgrad as lg
+from loopgrad.analysis.infer import infer
+from loopgrad.analysis.validity import validate
+from loopgrad.schedule.choices import choices_of
+from loopgrad.schedule.default import optimized
+from loopgrad.schedule.show import show
+from tests.backends.test_forced_schedules import forced
+from tests.effort import EFFORT
+
+# Recurrences over the last axis; x is what is taken in, and a what the state is multiplied by.
+UPWARDS = {
+    "sum": "s[{b}t] += x[{b}t] + (s[{b}t-1] if t > 0 else 0)",
+    "two statements": "s[{b}t] += x[{b}t]\n        {f}s[{b}t] += s[{b}t-1]   if t > 0",
+    "decay": "s[{b}t] = a[{b}t] * (s[{b}t-1] if t > 0 else 0.5) + x[{b}t]",
+    "mean": "s[{b}t] = (s[{b}t-1] * t + x[{b}t]) / (t + 1) if t >= 1 else x[{b}t]",
+    "away": "s[{b}t] -= x[{b}t]\n        {f}s[{b}t] -= a[{b}t] * s[{b}t-1]   if 1 <= t",
+    "product": "s[{b}t] *= a[{b}t]\n        {f}s[{b}t] *= s[{b}t-1]   if t != 0",
+    "greatest": "s[{b}t] max= x[{b}t]\n        {f}s[{b}t] max= s[{b}t-1]   if t > 0",
+    "least": "s[{b}t] = min(x[{b}t], s[{b}t-1]) if t > 0 else x[{b}t]",
+    "reset": "s[{b}t] = x[{b}t] + (s[{b}t-1] if t % 7 > 0 else 0)",
+    "data": "s[{b}t] += x[{b}t]\n        {f}s[{b}t] += a[{b}t] * s[{b}t-1]   if t > 0 and a[{b}t] > 0.3",
+    "negated": "s[{b}t] = x[{b}t] - (-(s[{b}t-1] if t > 0 else 1) / (1 + a[{b}t]))",
+}
+DOWNWARDS = {
+    "sum": "s[{b}t] += x[{b}t] + (s[{b}t+1] if t < T-1 else 0)",
+    "decay": "s[{b}t] = a[{b}t] * (s[{b}t+1] if t + 1 < T else 0.5) + x[{b}t]",
+    "greatest": "s[{b}t] = max(x[{b}t], s[{b}t+1]) if t != T-1 else x[{b}t]",
+    "data": "s[{b}t] += x[{b}t]\n        {f}s[{b}t-1] += a[{b}t] * s[{b}t]   if t > 0",
+}
+AXES = ("", "B,", "B,C,")
+LENGTHS = (0, 1, 2, 7, 8, 9, 10, 15, 16, 17, 18, 31, 32, 33, 34, 35, 50)
+
+
+def written(body: str, axes: str, descending: bool = False) -> str:
+    indices = axes.lower()
+    over = f"for {indices[:-1].replace(',', ', ')}: " if axes else ""
+    body = body.format(b=indices, f=over)
+    way = " descending" if descending else ""
+    inputs = ", ".join(f"{name}[{axes}T]" for name in "xa" if f"{name}[{indices}t" in body)
+    return f"f({inputs}) -> s[{axes}T]:\n    for t < T{way}:\n        {over}{body}"
+
+
+def programs() -> Iterator[Any]:
+    for axes in AXES:
+        for name, body in UPWARDS.items():
+            yield pytest.param(written(body, axes), id=f"{name}[{axes}T]")
+        for name, body in DOWNWARDS.items():
+            yield pytest.param(written(body, axes, True), id=f"{name} down [{axes}T]")
+    moved = "f(x[B,T], a[B,T]) -> s[B,T+1]:\n    for t < T:\n        for b:  s[b,t+1] += {}"
+    yield pytest.param(moved.format("a[b,t] * (s[b,t] - x[b,t])"), id="a state more")
+
+
+def scheduled(program: lg.Program) -> str:
+    return show(optimized(infer(program), validate(program)))
+
+
+def given(
+    rng: np.random.Generator, program: lg.Program, dtype: Any, sizes: dict[str, int]
+) -> dict[str, Any]:
+    shape = [sizes[e.name] for e in program.inputs[0].extents]  # type: ignore[union-attr]
+    values = {"x": rng.normal(size=shape), "a": rng.uniform(0.2, 1.1, size=shape)}
+    return {i.name: values[i.name].astype(dtype) for i in program.inputs}
+
+
+@pytest.mark.parametrize("text", list(programs()))
+def test_scans_are_their_steps(text: str) -> None:
+    program = lg.program(text)
+    assert " scan:" in scheduled(program)
+    slow = lg.compile(program, backend="interpret")
+    rng = np.random.default_rng(len(text))
+    lengths = rng.permutation(LENGTHS)[: 4 * EFFORT]
+    for threads in (1, 2):
+        with forced(threads):
+            fast = lg.compile(program)
+            for length, dtype in itertools.product(lengths, (np.float32, np.float64)):
+                inputs = given(rng, program, dtype, {"B": 3, "C": 2, "T": int(length)})
+                tolerance = 5e-5 if dtype is np.float32 else 1e-11
+                np.testing.assert_allclose(fast(**inputs), slow(**inputs), tolerance, tolerance)
+
+
+# Values that products of factors, or sums taken in another order, would lose.
+HARD = {
+    "vanishing and back": ([1e-30, 1e-30, 1e30, 1e30], [0.0]),
+    "overflowing and back": ([1e30, 1e30, 1e-30, 1e-30], [0.0]),
+    "nothing to multiply": ([3e38], [0.0]),
+    "zeros": ([0.5, 0.0, 2.0], [1.0, -2.0]),
+    "great sums that cancel": ([1.0], [-3e38, 3e38, 3e38, -3e38]),
+    "infinity": ([0.5], [1.0] * 20 + [float("inf")] + [1.0] * 9),
+    "infinite factor": ([0.5] * 20 + [float("inf")], [1.0, 0.0]),
+    "nan": ([0.5], [1.0] * 5 + [float("nan")] + [1.0] * 30),
+    "nan factor": ([0.5] * 17 + [float("nan")], [1.0]),
+    "subnormal": ([1e-3], [1e-38, 0.0, 0.0, 0.0]),
+    "strong decay": ([1e-9], [1.0, -1.0]),
+    "growth": ([3.0], [1.0]),
+}
+
+
+@pytest.mark.parametrize("name", HARD)
+@pytest.mark.parametrize("body", ["decay", "away", "product", "greatest", "least", "sum"])
+@pytest.mark.parametrize("start", [0.0, 1.0, 1e30])
+def test_scans_lose_nothing(name: str, body: str, start: float) -> None:
+    program = lg.program(written(UPWARDS[body], ""))
+    factors, addends = (np.resize(np.float32(v), 67) for v in HARD[name])
+    addends[0] = start
+    values = {"x": addends, "a": factors}
+    inputs = {i.name: values[i.name] for i in program.inputs}
+    with np.errstate(all="ignore"):
+        expected = lg.compile(program, optimize=False)(**inputs)
+    np.testing.assert_allclose(lg.compile(program)(**inputs), expected, rtol=1e-5, atol=0)
+
+
+def test_a_subscript_out_of_range_is_found() -> None:
+    program = lg.program(
+        "f(x[K], int w[T]) -> s[T]:\n    for t:\n        s[t] = x[w[t]] + (s[t-1] if t > 0 else 0)"
+    )
+    assert " scan:" in scheduled(program)
+    kernel, x = lg.compile(program), np.arange(5.0)
+    w = np.arange(40) % 5
+    np.testing.assert_allclose(kernel(x, w), np.cumsum(x[w]))
+    w[37] = 5
+    with pytest.raises(IndexError, match="element 5"):
+        kernel(x, w)
+
+
+NOT_LINEAR = {
+    "square": "s[t] = x[t] + (s[t-1] ** 2 if t > 0 else 0)",
+    "function": "s[t] = tanh(x[t] + (s[t-1] if t > 0 else 0))",
+    "divisor": "s[t] = x[t] / (s[t-1] if t > 0 else 1)",
+    "two back": "s[t] = x[t] + (s[t-2] if t > 1 else 0)",
+    "two times": "s[t] = x[t] + (s[t-1] + s[t-2] if t > 1 else 0)",
+    "condition": "s[t] = x[t] + (s[t-1] if t > 0 and s[t-1] > 0 else 0)",
+    "greatest and sum": "s[t] = max(x[t], 2 * s[t-1] if t > 0 else 0)",
+}
+
+
+@pytest.mark.parametrize("body", NOT_LINEAR.values(), ids=NOT_LINEAR)
+def test_what_is_not_linear_is_no_scan(body: str) -> None:
+    program = lg.program(written(body, ""))
+    assert "scan" not in scheduled(program)
+    x = np.random.default_rng(0).uniform(0.5, 1.0, 40)
+    expected = lg.compile(program, backend="interpret")(x)
+    np.testing.assert_allclose(lg.compile(program)(x), expected)
+
+
+def test_recurrences_run_step_by_step_where_that_is_chosen() -> None:
+    program = lg.program(written(UPWARDS["decay"], "B,"))
+    assert "scan" in scheduled(program)
+    choices = choices_of("no scan")
+    assert "scan" not in show(optimized(infer(program), validate(program), choices))
+    inputs = given(np.random.default_rng(0), program, np.float64, {"B": 3, "T": 40})
+    slow = lg.compile(program, schedule="no scan")(**inputs)
+    np.testing.assert_allclose(lg.compile(program)(**inputs), slow, rtol=1e-13)
