@@ -27,6 +27,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, overload
 
 if TYPE_CHECKING:
+    from loopgrad import edf
     from loopgrad.backends.recycling import trim_memory
     from loopgrad.backends.thread_count import get_num_threads, set_num_threads
     from loopgrad.checking.judging import check
@@ -62,6 +63,7 @@ _PLACES = {
     ),
 }
 _LAZY = {name: module for module, names in _PLACES.items() for name in names.split()}
+_MODULES = ("edf",)
 
 __all__ = [
     "Program",
@@ -70,6 +72,7 @@ __all__ = [
     "__version__",
     "check",
     "compile",
+    "edf",
     "equal",
     "extents",
     "get_num_threads",
@@ -147,6 +150,8 @@ def program(
 
 
 def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f"loopgrad.{name}")
     if name not in _LAZY:
         raise AttributeError(f"module 'loopgrad' has no attribute {name!r}")
     value = getattr(import_module(_LAZY[name]), name)
@@ -155,4 +160,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*__all__, *_LAZY})
+    return sorted({*__all__, *_LAZY, *_MODULES})

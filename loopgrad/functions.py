@@ -85,9 +85,7 @@ def vjp(
     (array([  2.,  40., 600.]),)
     """
     program = as_program(program)
-    reverse = _kept(program, Reverse, None, batch)
-    if reverse.outgrows and reverse.keeps_much(inputs, named):
-        reverse = _kept(program, Again, None, batch)
+    reverse = reverse_of(program, inputs, named, batch)
     found = reverse.forward.execute(inputs, named)
     bound, saved = found[0], reverse.saved(found)
 
@@ -319,6 +317,20 @@ class Reverse:
             ):
                 cast[i] = _cast("seed", name, seed, bound)
         return cast
+
+
+def reverse_of(
+    program: Program,
+    inputs: Sequence[Any],
+    named: Mapping[str, Any],
+    batch: Batch = None,
+    keeps: bool = True,
+) -> Reverse:
+    """What runs a call of the program and its backward, and keeps little in between; see `Reverse`."""
+    reverse = _kept(program, Reverse, None, batch, keeps)
+    if reverse.outgrows and reverse.keeps_much(inputs, named):
+        return _kept(program, Again, None, batch, keeps)
+    return reverse
 
 
 class Again(Reverse):

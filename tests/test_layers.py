@@ -33,9 +33,11 @@ BELOW = {
     ),
 }
 BELOW["functions"] = BELOW["checking"] = f"pipeline {BELOW['pipeline']}"
-BELOW["problems"] = BELOW["examples"] = f"functions {BELOW['functions']}"
+BELOW["edf"] = f"functions checking {BELOW['functions']}"
+BELOW["problems"] = f"edf {BELOW['edf']}"
+BELOW["examples"] = f"functions {BELOW['functions']}"
 BELOW["peers"] = f"functions {BELOW['functions']}"
-BELOW["commands"] = f"peers problems examples checking {BELOW['examples']}"
+BELOW["commands"] = f"peers problems edf examples checking {BELOW['examples']}"
 BELOW["cli"] = f"commands {BELOW['commands']}"
 BELOW["__main__"] = "cli"
 
