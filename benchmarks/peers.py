@@ -183,6 +183,17 @@ def _selective_scan(x, Δ, A, U, C):
     return torch.stack(found)
 
 
+def _moving_mean(x, g):
+    return _linear_recurrence((1 - g).T, (g * x).T).T
+
+
+def _min_gru(x, Wz, Wh):
+    import torch
+
+    z, c = torch.sigmoid(x @ Wz.T), x @ Wh.T
+    return _linear_recurrence((1 - z).transpose(0, 1), (z * c).transpose(0, 1)).transpose(0, 1)
+
+
 SPELLED: dict[str, Maker] = {
     "softmax": plain(_softmax),
     "batch norm": plain(_batchnorm),
@@ -205,6 +216,8 @@ SPELLED: dict[str, Maker] = {
     "crf": plain(_crf),
     "linear recurrence": plain(_linear_recurrence),
     "selective scan": plain(_selective_scan),
+    "moving mean": plain(_moving_mean),
+    "min gru": plain(_min_gru),
 }
 
 
@@ -232,6 +245,7 @@ def _convolved(F, problem, rank):
 
 
 OPERATOR: dict[str, Maker] = {
+    "cumulative sum": plain(lambda x: x.cumsum(1)),
     "softmax": _functional(lambda F, p: lambda s: F.softmax(s, 1)),
     "batch norm": _functional(
         lambda F, p: lambda x: F.batch_norm(x, None, None, training=True, eps=1e-30)
@@ -401,6 +415,23 @@ def _jax_linear_recurrence(jnp, jax, problem):
     return lambda a, b: jax.lax.scan(step, jnp.zeros_like(a[0]), (a, b))[1]
 
 
+def _associative(jnp, jax, a, b, axis):
+    """The recurrence as JAX's parallel scan."""
+
+    def joined(one, other):
+        return one[0] * other[0], other[0] * one[1] + other[1]
+
+    return jax.lax.associative_scan(joined, (a, b), axis=axis)[1]
+
+
+def _jax_min_gru(jnp, jax, problem):
+    def min_gru(x, Wz, Wh):
+        z = jax.nn.sigmoid(x @ Wz.T)
+        return _associative(jnp, jax, 1 - z, z * (x @ Wh.T), 1)
+
+    return min_gru
+
+
 def _jax_selective_scan(jnp, jax, problem):
     def scan(x, Δ, A, U, C):
         A = jnp.exp(A)
@@ -460,4 +491,7 @@ JAX: dict[str, Maker] = {
     "crf": _jax(_jax_crf),
     "linear recurrence": _jax(_jax_linear_recurrence),
     "selective scan": _jax(_jax_selective_scan),
+    "cumulative sum": _jax(lambda jnp, jax, p: lambda x: jnp.cumsum(x, 1)),
+    "moving mean": _jax(lambda jnp, jax, p: lambda x, g: _associative(jnp, jax, 1 - g, g * x, 1)),
+    "min gru": _jax(_jax_min_gru),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -19,7 +20,7 @@ from loopgrad.ir.nodes import (
     Reduction,
 )
 from loopgrad.ir.operations import ElementType
-from loopgrad.schedule import Loop, Nest, Phase, Scheduled, Sequence, tensors_of
+from loopgrad.schedule import Loop, Nest, Phase, Scheduled, Sequence, nests, tensors_of
 from loopgrad.schedule.blocking import uses_alike
 from loopgrad.schedule.buffers import buffers_of
 from loopgrad.schedule.choices import Choices
@@ -37,6 +38,7 @@ from loopgrad.schedule.requirements import required
 from loopgrad.schedule.sharing import hoisted, out_of_block, with_reciprocals
 from loopgrad.schedule.supported import Support
 from loopgrad.schedule.tree import Fused
+from loopgrad.schedule.unwinding import unwound
 from loopgrad.schedule.work import work
 
 
@@ -56,7 +58,9 @@ class Segment:
 class _Fusing:
     def __init__(self, literal: Scheduled, choices: Choices):
         self.literal = literal
-        self.safety = literal.safety
+        self.in_range = set(literal.safety.in_range)
+        writers = Counter(nest.statement.target.tensor for nest in nests(literal.phases))
+        self.written_once = {tensor for tensor, count in writers.items() if count == 1}
         self.tensors = dict(literal.facts.tensors)
         program = literal.facts.program
         self.results = {r.name for r in program.results}
@@ -159,7 +163,12 @@ class _Fusing:
             case Nest():
                 yield [narrowed(self._line(phase, ()))], ()
             case Sequence(_, loops, body):
-                parts = fission([nest for nest in body if isinstance(nest, Nest)])
+                own = [nest for nest in body if isinstance(nest, Nest)]
+                others = (p for p in self.literal.phases if p is not phase)
+                seen = self.results.union(*map(tensors_of, others))
+                unwinding = unwound(own, loops, self.written_once, seen, self.in_range)
+                self.in_range |= unwinding.in_range
+                parts = fission(unwinding.body)
                 yield [narrowed(self._line(nest, loops)) for nest in parts.before], ()
                 yield [self._line(nest, loops) for nest in parts.core], loops
                 yield [narrowed(self._line(nest, loops)) for nest in parts.after], ()
@@ -168,9 +177,7 @@ class _Fusing:
         statement = nest.statement
         outer = tuple(Range(loop.index, loop.lower, loop.upper) for loop in around)
         reads = dict.fromkeys((statement.target, *walk.statement_reads(statement)))
-        unproved = tuple(
-            r for r in reads if r.subscripts and (nest.number, r) not in self.safety.in_range
-        )
+        unproved = tuple(r for r in reads if r.subscripts and (nest.number, r) not in self.in_range)
         integral = self.tensors[statement.target.tensor].element is not ElementType.FLOAT
         ranges = (*outer, *statement.ranges)
         return Line(replace(statement, ranges=ranges), unproved, integral=integral)

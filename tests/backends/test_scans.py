@@ -16,6 +16,7 @@ from loopgrad.schedule.choices import choices_of
 from loopgrad.schedule.default import optimized
 from loopgrad.schedule.show import show
 from tests.backends.test_forced_schedules import forced
+from tests.derivatives import as_tuple
 from tests.effort import EFFORT
 
 # Recurrences over the last axis; x is what is taken in, and a what the state is multiplied by.
@@ -161,3 +162,44 @@ def test_recurrences_run_step_by_step_where_that_is_chosen() -> None:
     inputs = given(np.random.default_rng(0), program, np.float64, {"B": 3, "T": 40})
     slow = lg.compile(program, schedule="no scan")(**inputs)
     np.testing.assert_allclose(lg.compile(program)(**inputs), slow, rtol=1e-13)
+
+
+WOUND = """f(x[B,T], a[B,T], h0[B]) -> h[B,T]{more}:
+    for t:
+        for b:  p[b,t] = h[b,t-1] if t > 0 else h0[b]
+        for b:  q[b,t] -= a[b,t] * p[b,t]
+        for b:  h[b,t] = x[b,t] - q[b,t]"""
+
+
+@pytest.mark.parametrize("more", ["", ", p[B,T]", ", q[B,T]"])
+def test_a_state_by_way_of_other_tensors_is_a_scan(more: str) -> None:
+    program = lg.program(WOUND.format(more=more))
+    text = scheduled(program)
+    assert "for t < T scan:  h[b,t] = x[b,t] - -(a[b,t] * (h[b,t-1]" in text
+    assert ("p[b,t] =" in text, "q[b,t] =" in text) == ("p" in more, "q" in more)
+    rng = np.random.default_rng(1)
+    x, a, h0 = rng.normal(size=(3, 37)), rng.uniform(0.2, 1, size=(3, 37)), rng.normal(size=3)
+    for found, expected in zip(
+        as_tuple(lg.compile(program)(x, a, h0)),
+        as_tuple(lg.compile(program, backend="interpret")(x, a, h0)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
+    seed = rng.normal(size=(3, 37))
+    if not more:
+        check_vjp = lg.vjp(program, x, a, h0)[1](seed)
+        slow = lg.compile(program.backward(recompute=True), backend="interpret")
+        for found, expected in zip(check_vjp, slow(x, a, h0, seed), strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-10)
+
+
+def test_a_state_that_is_read_in_another_turn_stays_in_its_block() -> None:
+    text = WOUND.format(more="").replace(
+        "x[b,t] - q[b,t]", "x[b,t] - q[b,t] + (p[b,t-1] if t > 0 else 0)"
+    )
+    program = lg.program(text)
+    assert "scan" not in scheduled(program)
+    rng = np.random.default_rng(1)
+    inputs = rng.normal(size=(3, 37)), rng.uniform(0.2, 1, size=(3, 37)), rng.normal(size=3)
+    expected = lg.compile(program, backend="interpret")(*inputs)
+    np.testing.assert_allclose(lg.compile(program)(*inputs), expected, rtol=1e-12)
