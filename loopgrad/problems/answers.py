@@ -12,12 +12,20 @@ from loopgrad.printers.latex import statements as latex_statements
 from loopgrad.problems.differences import Check
 from loopgrad.simplify.derivation import Derivation
 
-Answer = str | Program | Derivation | tuple[Statement, ...]
+
+@dataclass(frozen=True)
+class Code:
+    """A piece of Python."""
+
+    text: str
+
+
+Answer = str | Code | Program | Derivation | tuple[Statement, ...]
 
 
 @dataclass(frozen=True)
 class Part:
-    """A question and its answer: a program, statements of one, a derivation, or words."""
+    """A question and its answer: a program, statements of one, a derivation, code, or words."""
 
     question: str
     answer: Answer
@@ -27,6 +35,12 @@ class Part:
         match self.answer:
             case str():
                 return self.answer
+            case Code(text):
+                return (
+                    text
+                    if notation == "text"
+                    else f"\\begin{{verbatim}}\n{text}\n\\end{{verbatim}}"
+                )
             case Program() | Derivation():
                 return self.answer.to(notation)
             case found if notation == "latex":

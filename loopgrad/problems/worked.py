@@ -9,7 +9,7 @@ from pathlib import Path
 from loopgrad.frontend.parser import parse
 from loopgrad.ir.nodes import Program
 from loopgrad.ir.printer import show_statement
-from loopgrad.problems import information, optimised
+from loopgrad.problems import information, networks, optimised
 from loopgrad.problems.answers import Evidence, Part, Worked, statements_of
 from loopgrad.problems.differences import check
 from loopgrad.simplify.equality import equal
@@ -113,4 +113,5 @@ SOLUTIONS: dict[int, Callable[[Mapping[str, Program]], Worked]] = {
     2: optimised.solve,
     3: _batchnorm,
     4: _ugrnn,
+    5: networks.solve,
 }

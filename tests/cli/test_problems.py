@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
 
+from loopgrad import edf
 from loopgrad.frontend.parser import parse
+from loopgrad.ir.nodes import Program
 from loopgrad.problems import differences, worked
 from tests.cli.conftest import Run
 
@@ -68,6 +71,15 @@ ANSWERS = {
         "for b, j, i:  h.grad[b,i]   += Ra.grad[b,j] * WhR[j,i]",
         "for b, j:  Ra[b,j] = WhR[j,I] * h[b,I] + WxR[j,K] * x[b,K] - BR[j]",
     ],
+    "5": [
+        "for x in X:",
+        "h = CELL(Phi, x, h)",
+        "H.append(h)",
+        "h_0 = CELL(Phi, X[0], ZERO)",
+        "h_1 = CELL(Phi, X[1], h_0)",
+        "lstm_cell   66 gradients, 0 wrong",
+        "a function  40 gradients, 0 wrong",
+    ],
 }
 
 
@@ -79,7 +91,9 @@ def test_the_answers(run: Run, number: str) -> None:
     places = [lines.index(answer) for answer in ANSWERS[number][:5]]
     assert places == sorted(places)
     assert set(ANSWERS[number]) <= set(lines)
-    agreements = re.findall(r"(?:relative difference|J = \d+:) (\S+)", said.out)
+    agreements = re.findall(
+        r"(?:relative difference|J = \d+:|\.grad ) +(\S+e-\d+)$", said.out, re.M
+    )
     assert agreements and all(float(a) < 1e-6 for a in agreements)
     assert "FAILS" not in said.out
 
@@ -92,15 +106,16 @@ def test_all_of_them(run: Run) -> None:
         "Problem 2. Optimised backpropagation through softmax",
         "Problem 3. Backpropagation through batch normalisation",
         "Problem 4. Backpropagation through a UGRNN",
+        "Problem 5. Writing framework code",
     ]
 
 
-@pytest.mark.parametrize("number", ["5", "7", "-1"])
+@pytest.mark.parametrize("number", ["6", "7", "-1"])
 def test_those_that_there_are_not(run: Run, number: str) -> None:
     said = run("problems", "--", number)
     assert said == (
         "",
-        f"error: no answer to problem {number}: there are `0`, `1`, `2`, `3` and `4`\n",
+        f"error: no answer to problem {number}: there are `0`, `1`, `2`, `3`, `4` and `5`\n",
         2,
     )
 
@@ -171,6 +186,23 @@ def test_a_wrong_derivation_is_seen(run: Run, monkeypatch: pytest.MonkeyPatch) -
     said = run("problems", "2")
     assert said.status == 1
     assert "refuted" in said.out and "THIS FAILS" in said.out
+
+
+def test_a_wrong_recurrent_network_is_seen(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that forgets."""
+
+    def forgets(CELL: Any, Phi: Any, X: Any, ZERO: Any) -> list[Any]:
+        CELL = edf.cell(CELL) if isinstance(CELL, Program) else CELL
+        return [CELL(Phi, x, ZERO) for x in X]
+
+    monkeypatch.setattr(edf, "RNN", forgets)
+    said = run("problems", "5")
+    assert said.status == 1 and said.out.count("THIS FAILS") == 2
+
+
+def test_code_in_latex(run: Run) -> None:
+    said = run("problems", "5", "--to", "latex").out
+    assert "\\begin{verbatim}\ndef RNN(CELL" in said and "\n    return H\n\\end{verbatim}" in said
 
 
 def test_in_latex(run: Run) -> None:
