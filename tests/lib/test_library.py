@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 import loopgrad as lg
+from loopgrad.peers.problem import Problem, draw
 from tests.derivatives import as_tuple, check_backward, check_recompute, differentiable_inputs
 from tests.effort import sample
 from tests.lib import tables
-from tests.lib.cases import Case, named_extents
+from tests.lib.cases import EXTENTS, Case, named_extents
 
 
 def rows() -> dict[str, Case]:
@@ -40,6 +41,13 @@ def of(row: str, seed: int) -> tuple[lg.Program, dict[str, Any], dict[str, Any]]
     """The program of a row, inputs, constants."""
     program, case = lg.lib[row.partition(":")[0]], ROWS[row]
     return program, case.inputs(program, seed), dict(case.constants)
+
+
+def problem(name: str) -> Problem:
+    """The first row of a program, as what contenders are given."""
+    row = next(row for row in ROWS if row.partition(":")[0] == name)
+    program, inputs, constants = of(row, seed=8)
+    return draw(program, EXTENTS | ROWS[row].extents | constants, inputs, dtype="float64")
 
 
 def test_every_program_has_a_row() -> None:

@@ -14,7 +14,8 @@ from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
 from loopgrad.peers.arrays import Arrays
 from loopgrad.peers.problem import NoContender, Problem, draw
-from tests.lib.test_library import NAMES, SIZES
+from tests.lib.cases import EXTENTS
+from tests.lib.test_library import NAMES, problem
 from tests.peers.numpy_space import NumPy
 
 WORKLOADS = Path(lg.__file__).parents[1] / "benchmarks" / "workloads.loops"
@@ -102,12 +103,12 @@ def function(xp, a, b, T, B, J):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_library(name: str) -> None:
-    check(positive(draw(lg.lib[name], SIZES, dtype="float64")))
+    check(problem(name))
 
 
 @pytest.mark.parametrize("name", ["softmax", "affine", "conv1d", "causal_attention", "max_pool2d"])
 def test_backwards(name: str) -> None:
-    check(positive(draw(lg.lib[name].backward(), SIZES, dtype="float64")))
+    check(positive(draw(lg.lib[name].backward(), EXTENTS, dtype="float64")))
 
 
 BLOCKS = {
@@ -155,7 +156,7 @@ def test_other_forms(text: str) -> None:
 @pytest.mark.skipif(not WORKLOADS.exists(), reason="benchmarks are not installed")
 @pytest.mark.parametrize("name", ["gelu_mlp", "lstm", "crf", "selective_scan"])
 def test_the_workloads(name: str) -> None:
-    check(positive(draw(lg.load(str(WORKLOADS))[name], {**SIZES, "I": 3}, dtype="float64")))
+    check(positive(draw(lg.load(str(WORKLOADS))[name], {**EXTENTS, "I": 3}, dtype="float64")))
 
 
 REFUSED = {

@@ -13,7 +13,7 @@ from loopgrad.analysis.infer import infer
 from loopgrad.backends.binding import element_dtype
 from loopgrad.peers.literal import Literal
 from loopgrad.peers.problem import Problem, draw
-from tests.lib.test_library import NAMES, SIZES
+from tests.lib.test_library import NAMES, problem
 
 FUNCTIONS = """f(x[N], int w[N], c = 0.5, k = 2) -> y[N], m, j[N]:
     for n:  y[n] = sigmoid(x[n]) + softplus(x[n]) * rsqrt(n + 1) - sign(x[n]) ** k + log1p(abs(x[n]))
@@ -63,12 +63,9 @@ def softmax(s, Z, p, B, J):
     )
 
 
-OF_POSITIVE = {"entropy", "cross_entropy", "kl_divergence", "batchnorm_with"}
-
-
-@pytest.mark.parametrize("name", [n for n in NAMES if n not in OF_POSITIVE])
+@pytest.mark.parametrize("name", NAMES)
 def test_the_library_computes_the_same(name: str) -> None:
-    check(draw(lg.lib[name], SIZES, dtype="float64"))
+    check(problem(name))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
