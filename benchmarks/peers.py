@@ -110,29 +110,28 @@ def _causal_attention(q, k, v):
     return s.masked_fill(hidden, -math.inf).softmax(-1) @ v
 
 
-def _lstm(x, WhI, WxI, BI, WhF, WxF, BF, WhG, WxG, BG, WhO, WxO, BO):
+def _lstm(x, h0, c0, WhI, WxI, BI, WhF, WxF, BF, WhO, WxO, BO, WhG, WxG, BG):
     import torch
 
     Wh, Wx = torch.cat([WhI, WhF, WhG, WhO]), torch.cat([WxI, WxF, WxG, WxO])
-    xs = x @ Wx.T + torch.cat([BI, BF, BG, BO])
-    h = c = x.new_zeros(x.shape[1], len(BI))
-    found = []
+    xs = x @ Wx.T - torch.cat([BI, BF, BG, BO])
+    h, c, found = h0, c0, []
     for t in range(len(x)):
         i, f, g, o = (h @ Wh.T + xs[t]).chunk(4, 1)
         c = f.sigmoid() * c + i.sigmoid() * g.tanh()
         h = o.sigmoid() * c.tanh()
         found.append(h)
-    return torch.stack(found)
+    return torch.stack(found), c
 
 
-def _lstm_operator(x, WhI, WxI, BI, WhF, WxF, BF, WhG, WxG, BG, WhO, WxO, BO):
+def _lstm_operator(x, h0, c0, WhI, WxI, BI, WhF, WxF, BF, WhO, WxO, BO, WhG, WxG, BG):
     import torch
 
     Wh, Wx = torch.cat([WhI, WhF, WhG, WhO]), torch.cat([WxI, WxF, WxG, WxO])
-    B = torch.cat([BI, BF, BG, BO])
-    start = x.new_zeros(1, x.shape[1], len(BI))
+    B = -torch.cat([BI, BF, BG, BO])
     weights = [Wx, Wh, B, torch.zeros_like(B)]
-    return torch.lstm(x, [start, start], weights, True, 1, 0.0, True, False, False)[0]
+    h, _, c = torch.lstm(x, [h0[None], c0[None]], weights, True, 1, 0.0, True, False, False)
+    return h, c[0]
 
 
 def _soft_targets(s, P):
@@ -173,14 +172,14 @@ def _linear_recurrence(a, b):
     return torch.stack(found)
 
 
-def _selective_scan(x, Δ, A, U, C):
+def _selective_scan(x, δ, U, C, h, logA, D):
     import torch
 
-    h, found, A = 0, [], A.exp()
+    Δ, A, found = torch.nn.functional.softplus(δ), logA.exp(), []
     for t in range(len(x)):
         h = (-Δ[t][:, :, None] * A).exp() * h + (Δ[t] * x[t])[:, :, None] * U[t][:, None]
         found.append((h * C[t][:, None]).sum(2))
-    return torch.stack(found)
+    return torch.stack(found) + D * x
 
 
 def _moving_mean(x, g):
@@ -343,10 +342,9 @@ def _jax_attention(causal):
 
 
 def _jax_lstm(jnp, jax, problem):
-    def lstm(x, WhI, WxI, BI, WhF, WxF, BF, WhG, WxG, BG, WhO, WxO, BO):
+    def lstm(x, h0, c0, WhI, WxI, BI, WhF, WxF, BF, WhO, WxO, BO, WhG, WxG, BG):
         Wh = jnp.concatenate([WhI, WhF, WhG, WhO])
         Wx = jnp.concatenate([WxI, WxF, WxG, WxO])
-        start = jnp.zeros((x.shape[1], len(BI)), x.dtype)
 
         def step(carry, xs):
             h, c = carry
@@ -355,8 +353,9 @@ def _jax_lstm(jnp, jax, problem):
             h = jax.nn.sigmoid(o) * jnp.tanh(c)
             return (h, c), h
 
-        xs = x @ Wx.T + jnp.concatenate([BI, BF, BG, BO])
-        return jax.lax.scan(step, (start, start), xs)[1]
+        xs = x @ Wx.T - jnp.concatenate([BI, BF, BG, BO])
+        (_, c), h = jax.lax.scan(step, (h0, c0), xs)
+        return h, c
 
     return lstm
 
@@ -433,16 +432,15 @@ def _jax_min_gru(jnp, jax, problem):
 
 
 def _jax_selective_scan(jnp, jax, problem):
-    def scan(x, Δ, A, U, C):
-        A = jnp.exp(A)
+    def scan(x, δ, U, C, h0, logA, D):
+        Δ, A = jax.nn.softplus(δ), jnp.exp(logA)
 
         def step(h, given):
             x, Δ, U, C = given
             h = jnp.exp(-Δ[:, :, None] * A) * h + (Δ * x)[:, :, None] * U[:, None]
             return h, (h * C[:, None]).sum(2)
 
-        start = jnp.zeros((*x.shape[1:], A.shape[1]), x.dtype)
-        return jax.lax.scan(step, start, (x, Δ, U, C))[1]
+        return jax.lax.scan(step, h0, (x, Δ, U, C))[1] + D * x
 
     return scan
 

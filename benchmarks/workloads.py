@@ -124,7 +124,7 @@ LAYERS = [
     *_rows("causal attention", "causal attention", "lib:causal_attention", "B H T D E",
            (1, 8, 512, 64, 64), (1, 8, 2048, 64, 64), (1, 2, 8192, 64, 64)),
     *_rows("attention", "attention", "lib:attention", "B H T U D E", (2, 8, 512, 512, 64, 64)),
-    *_rows("LSTM", "lstm", f"{HERE_LOOPS}:lstm", "T B J K", (64, 32, 256, 128), compiles=False),
+    *_rows("LSTM", "lstm", "lib:lstm", "T B J K", (64, 32, 256, 128), compiles=False),
     *_rows("conv1d", "conv1d", "lib:conv1d", "B C X O DX", (16, 64, 1024, 64, 5)),
     *_rows("conv2d", "conv2d", "lib:conv2d", "B C X Y O DX DY", (8, 64, 32, 32, 64, 3, 3),
            keywords={"padding": 1}),
@@ -146,7 +146,7 @@ LAYERS = [
            (512, 1024), (1, 4096), compiles=False),
     *_rows("minGRU", "min gru", f"{HERE_LOOPS}:min_gru", "B T J K",
            (16, 512, 256, 128), (1, 2048, 64, 64), compiles=False),
-    *_rows("selective scan", "selective scan", f"{HERE_LOOPS}:selective_scan", "T B J N",
+    *_rows("selective scan", "selective scan", "lib:selective_scan", "T B J N",
            (256, 8, 128, 16), compiles=False),
 ]  # fmt: skip
 

@@ -14,6 +14,7 @@ import pytest
 
 import loopgrad as lg
 from loopgrad.simplify.certificate import certify
+from tests.effort import by_name, sample
 from tests.simplify.mutations import mutations
 
 ROOT = Path(__file__).parents[2]
@@ -37,7 +38,14 @@ def programs() -> dict[str, lg.Program]:
 
 
 PROGRAMS = programs()
-SAMPLE = [name for k, name in enumerate(PROGRAMS) if EVERY or k % 4 == 0]
+SAMPLE = (
+    list(PROGRAMS)
+    if EVERY
+    else [
+        *by_name([name for name in PROGRAMS if name.startswith("lib.")], 8),
+        *sample([name for name in PROGRAMS if not name.startswith("lib.")], 4),
+    ]
+)
 
 
 @pytest.mark.parametrize("name", SAMPLE)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,14 +14,9 @@ from loopgrad.simplify.certificate import Certifier, certify
 from loopgrad.simplify.cost import cost, show_formula
 from loopgrad.simplify.forms import equal_forms
 from loopgrad.simplify.simplify import certified
+from tests.effort import by_name
 
-LIB = Path(lg.__file__).parent / "lib"
-NAMES = sorted(
-    line.split("(")[0]
-    for path in LIB.glob("*.loops")
-    for line in path.read_text(encoding="utf-8").splitlines()
-    if line and line[0].isalpha() and "(" in line
-)
+NAMES = by_name(sorted(lg.lib), 3)
 
 
 @pytest.mark.parametrize("name", NAMES)
