@@ -542,3 +542,19 @@ layer_norm.backward(x[B,J], γ[J], v[B], y.grad[B,J], eps = 1e-5) -> x.grad[B,J]
     finding = fault(forward, claimed)
     assert (finding.kind, finding.line, finding.how) == ("missing term", 3, "insert after")
     assert "2 terms are missing of `x.grad`" in finding.message
+
+
+def test_a_temporary_whose_line_cannot_be_read_is_no_second_fault() -> None:
+    forward = """\
+f(s[B,U], v[U,E]) -> y[B,E]:
+    for b, u:     p[b,u] += exp(s[b,u])
+    for b, u, e:  y[b,e] += p[b,u] * v[u,e]
+"""
+    claimed = """\
+f.backward(s[B,U], v[U,E], y.grad[B,E]) -> s.grad[B,U]:
+    for b, u, e:  p.grad[b,u] += y.grad[b,e]
+    for b, u:     s.grad[b,u] += p.grad[b,u] * exp(s[b,u])
+"""
+    finding = fault(forward, claimed)
+    assert finding.line == 2 and "range of index `u`" in finding.message
+    assert finding.right == "for b, u, e:  p.grad[b,u] += y.grad[b,e] * v[u,e]"
