@@ -13,6 +13,7 @@ if os.environ.get("CI"):
     settings.load_profile("ci")
 
 # What is kept on disk: shared by the tests of one run, never found from an earlier one.
-os.environ["LOOPGRAD_CACHE_DIR"] = tempfile.mkdtemp(prefix="loopgrad-tests-")
-os.environ.pop("LOOPGRAD_CACHE", None)
-atexit.register(shutil.rmtree, os.environ["LOOPGRAD_CACHE_DIR"], ignore_errors=True)
+if "PYTEST_XDIST_WORKER" not in os.environ:  # a worker has it from the process that started it
+    os.environ["LOOPGRAD_CACHE_DIR"] = tempfile.mkdtemp(prefix="loopgrad-tests-")
+    os.environ.pop("LOOPGRAD_CACHE", None)
+    atexit.register(shutil.rmtree, os.environ["LOOPGRAD_CACHE_DIR"], ignore_errors=True)

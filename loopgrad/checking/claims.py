@@ -7,7 +7,7 @@ the rest is judged as well; what the line should have been then follows from wha
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Container, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from loopgrad.analysis.infer import infer
@@ -179,7 +179,8 @@ class _Reading:
             except LookupError:
                 break
             except ProgramError as error:
-                dealt_with = [self.dealt_with(mistake) for mistake in error.diagnostics]
+                before = set(self.repaired)
+                dealt_with = [self.dealt_with(mistake, before) for mistake in error.diagnostics]
                 if not all(dealt_with):
                     break
         faulty: dict[int, int] = {}
@@ -204,8 +205,11 @@ class _Reading:
         """Is it the one mistake of a header that is dealt with, a result that is not computed?"""
         return bool(NOT_COMPUTED.search(mistake.found))
 
-    def dealt_with(self, mistake: Diagnostic) -> bool:
-        """Makes the text one in which the mistake does not stand; whether that is possible."""
+    def dealt_with(self, mistake: Diagnostic, before: Container[int]) -> bool:
+        """Makes the text one in which the mistake does not stand; whether that is possible.
+
+        before: the statements that were read otherwise before this one was found.
+        """
         number = self.number(mistake)
         if match := NOT_COMPUTED.search(mistake.found):
             if self.lend.stub(match[1]) is None or match[1] in self.added:
@@ -219,9 +223,11 @@ class _Reading:
         start = _statement_at(mistake.span, self.source, self.stretches)
         if start is None or mistake.span is None:
             return False
+        known = self.repaired.get(start)
+        if known is not None and start not in before:
+            return True  # another mistake of the same statement
         stretch = self.stretches[start]
         line = self.source.text[stretch.start : stretch.end]
-        known = self.repaired.get(start)
         text = None
         if known is None and number >= 0:
             at = _offset(mistake.span, self.source) - stretch.start

@@ -558,3 +558,11 @@ f.backward(s[B,U], v[U,E], y.grad[B,E]) -> s.grad[B,U]:
     finding = fault(forward, claimed)
     assert finding.line == 2 and "range of index `u`" in finding.message
     assert finding.right == "for b, u, e:  p.grad[b,u] += y.grad[b,e] * v[u,e]"
+
+
+def test_two_mistakes_of_notation_in_one_statement() -> None:
+    forward = lg.lib.max_pool2d
+    right = str(forward.backward())
+    answer = lg.check(forward, right.replace("+= y.grad[b,c,m,n]", "+= y.grad[b,c,n,m]"))
+    assert not answer and len({f.line for f in answer.findings}) == 1
+    assert answer.mended is not None and lg.check(forward, answer.mended)
