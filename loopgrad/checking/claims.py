@@ -7,7 +7,7 @@ the rest is judged as well; what the line should have been then follows from wha
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from loopgrad.analysis.infer import infer
