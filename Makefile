@@ -24,7 +24,7 @@ types: ## strict types
 	$(PYTHON) -m mypy
 
 test: ## all tests
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n auto
 
 docs: ## the examples of the documentation
 	$(PYTHON) -m pytest tests/docs
