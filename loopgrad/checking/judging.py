@@ -200,15 +200,18 @@ class _Judging:
         findings = self._joined(findings, found, located)
         more = [p for _, p in self._gradient_patches()]
         mended = self._mended(found, more)
-        if mended is None and found and not more:
-            # What nothing reads any more may go, where it breaks a rule.
+        if mended is None and not more:
+            # What nothing reads any more may go, where it breaks a rule, and what is not missed.
             at = {fault.patch.at for fault in found if fault.patch is not None}
-            idle = [start for start in task.claim.faulty if start not in at]
+            unread = {start: r.finding for start, r in task.claim.repaired.items() if not r.text}
+            faulty = {**task.claim.faulty, **unread}
+            idle = [start for start in faulty if start not in at]
             gone = [Patch(start, "delete", None) for start in idle]
             mended = self._mended(found, gone, whole=True) if gone else None
             for start in idle if mended is not None else ():
-                number = task.claim.faulty[start]
-                findings[number] = replace(findings[number], how="delete", note=None)
+                number = faulty[start]
+                if number >= 0:
+                    findings[number] = replace(findings[number], how="delete", note=None)
         if not found and verdict is not None:
             findings.append(self._unlocated(verdict))
         return Judgement(

@@ -13,6 +13,7 @@ import pytest
 import loopgrad as lg
 from loopgrad.backends.kernel import Kernel, Task
 from loopgrad.backends.llvm import LLVMBackend, streaming
+from loopgrad.backends.llvm.machine import this_machine
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Accumulate, Expression, Extent, Index, Number, Read
 from loopgrad.ir.operations import ElementType
@@ -503,8 +504,9 @@ def test_sums_of_rows_together_are_stored_once() -> None:
     )
     with tree.compiled() as kernel:
         phase = kernel.runner.text("double").split("define internal void @phase0(")[1]
-    whole = [line for line in phase.split("\n}")[0].splitlines() if "store <8 x double>" in line]
-    loads = [line for line in phase.split("\n}")[0].splitlines() if "= load <8 x double>" in line]
+    vector = f"<{this_machine().vector_bytes // 8} x double>"
+    whole = [line for line in phase.split("\n}")[0].splitlines() if f"store {vector}" in line]
+    loads = [line for line in phase.split("\n}")[0].splitlines() if f"= load {vector}" in line]
     # Rows of four and single ones; two vectors at a time.
     assert (len(whole), len(loads)) == (2 + 2, 2 * 5 + 2 * 2)
     for rows in (3, 4, 9):

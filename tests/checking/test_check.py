@@ -566,3 +566,18 @@ def test_two_mistakes_of_notation_in_one_statement() -> None:
     answer = lg.check(forward, right.replace("+= y.grad[b,c,m,n]", "+= y.grad[b,c,n,m]"))
     assert not answer and len({f.line for f in answer.findings}) == 1
     assert answer.mended is not None and lg.check(forward, answer.mended)
+
+
+def test_a_line_that_cannot_be_read_and_is_not_missed_may_go() -> None:
+    """The derived one adds nothing: the sum of what lies beside the mean is zero."""
+    forward = lg.lib.batchnorm
+    answer = lg.check(
+        forward,
+        str(forward.backward()).replace(
+            "(x[b,j] - μ[j]) / (B - 1)\n    for b, j:  x.grad[b,j] += μ",
+            "μ[j] / (B - 1)\n    for b, j:  x.grad[b,j] += μ",
+        ),
+    )
+    (finding,) = answer.findings
+    assert (finding.line, finding.how) == (6, "delete")
+    assert answer.mended is not None and lg.check(forward, answer.mended)
