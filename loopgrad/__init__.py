@@ -62,6 +62,7 @@ _PLACES = {
         "stop_gradient max min sum mean prod logsumexp softmax pi inf"
     ),
 }
+_EXTRAS = ("torch",)  # modules, each for another library: imported when first used, too
 _LAZY = {name: module for module, names in _PLACES.items() for name in names.split()}
 _MODULES = ("edf",)
 
@@ -152,6 +153,8 @@ def program(
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return import_module(f"loopgrad.{name}")
+    if name in _EXTRAS:
+        return import_module(f"loopgrad.interop.{name}")
     if name not in _LAZY:
         raise AttributeError(f"module 'loopgrad' has no attribute {name!r}")
     value = getattr(import_module(_LAZY[name]), name)

@@ -197,7 +197,7 @@ class Reverse:
         residuals = [name for name in read if name in facts.tensors]
         extra = [n for n in residuals if n not in self.inputs and n not in self.results]
         self._extra = extra
-        self.outgrows = any(_outgrows(facts, name, self.results) for name in extra)
+        self.outgrows = any(outgrows(facts, name, self.results) for name in extra)
         held = [
             n for n in residuals if n not in extra and facts.tensors[n].element is ElementType.FLOAT
         ]
@@ -209,7 +209,7 @@ class Reverse:
         self.forward = compile_returning(program, self.results, extra)
         self.backward = compile(backward) if backward else None
         seeds = [n for n in read if n not in residuals]
-        given = [*residuals, *(_derived(result, "grad", seeds) for result in self.results)]
+        given = [*residuals, *(derived_name(result, "grad", seeds) for result in self.results)]
         self._ordered = _picker([given.index(name) for name in read])
         self._seeded = [(i, n) for i, n in enumerate(self.results) if n not in self.integer]
         arrays = ["", *self.inputs, *self.results, *extra]  # what a call of the forward comes to
@@ -225,14 +225,14 @@ class Reverse:
         self._key = object()
 
     def _differentiated(self, wrt: tuple[str, ...] | None, batch: Batch) -> tuple[Program, Program]:
-        return _differentiated(self.program, wrt, batch)
+        return derived_pair(self.program, wrt, batch)
 
     def keeps_much(self, inputs: Sequence[Any], named: Mapping[str, Any]) -> bool:
         """Are the tensors that a call keeps for its pullback large, and most of what there is?"""
         shapes = self.forward.shapes(inputs, named)
         kept = sum(math.prod(shapes[name]) for name in self._extra)
         rest = sum(math.prod(shapes[name]) for name in (*self.inputs, *self.results))
-        return kept > MUCH and kept > 4 * rest
+        return is_much(kept, rest)
 
     def _has_gradients(self) -> bool:
         return bool(self.differentiable) and not self.integer.issuperset(self.results)
@@ -241,7 +241,7 @@ class Reverse:
         """An input's gradient among the results of the backward; ZERO, or None for no gradient."""
         if name not in self.differentiable:
             return None
-        gradient = _derived(name, "grad", written)
+        gradient = derived_name(name, "grad", written)
         return ZERO if gradient is None else written.index(gradient)
 
     def results_of(self, found: tuple[Any, ...]) -> Any:
@@ -340,7 +340,12 @@ class Again(Reverse):
         return self.program, self.program.backward(wrt, batch, recompute=True)
 
 
-def _outgrows(facts: Facts, tensor: str, results: Sequence[str]) -> bool:
+def is_much(kept: int, rest: int) -> bool:
+    """Is it too much to keep, beside what there is in any case? Both in elements."""
+    return kept > MUCH and kept > 4 * rest
+
+
+def outgrows(facts: Facts, tensor: str, results: Sequence[str]) -> bool:
     """Has the tensor axes that no input and no result has together?"""
     axes = Counter(facts.tensors[tensor].extents)
     known = (t for t in facts.tensors.values() if t.role == "input" or t.name in results)
@@ -396,7 +401,7 @@ def _copying(program: Program, names: Sequence[str]) -> tuple[Program, dict[str,
     return copying, copies
 
 
-def _differentiated(
+def derived_pair(
     program: Program, wrt: tuple[str, ...] | None, batch: Batch
 ) -> tuple[Program, Program]:
     """What runs as forward and as backward; from an earlier process, where one has derived them."""
@@ -413,7 +418,7 @@ def _joint(program: Program, names: tuple[str, ...], batch: Batch) -> Program | 
     from loopgrad.grad.seeding import loss_and_gradients  # loaded by those who differentiate
 
     backward = program.backward(names, batch)
-    gradients = [_derived(name, "grad", [r.name for r in backward.results]) for name in names]
+    gradients = [derived_name(name, "grad", [r.name for r in backward.results]) for name in names]
     if None in gradients or len(gradients) != len(backward.results):
         return None
     both = loss_and_gradients(program.unfold(), backward)
@@ -458,9 +463,9 @@ class Tangent:
             self.kernel = None
             return
         written = [r.name for r in derived.results if r.name not in self.results]
-        self.tangents = {name: _derived(name, "dot", written) for name in self.results}
+        self.tangents = {name: derived_name(name, "dot", written) for name in self.results}
         read = [i.name for i in derived.inputs if i.name not in facts.tensors]
-        self.inputs = {name: _derived(name, "dot", read) for name in moving}
+        self.inputs = {name: derived_name(name, "dot", read) for name in moving}
         self.kernel = compile(derived)
 
     def __call__(
@@ -534,7 +539,7 @@ def _picker(places: Sequence[int]) -> Callable[[Sequence[Any]], tuple[Any, ...]]
     return itemgetter(*places)
 
 
-def _derived(name: str, suffix: str, among: Sequence[str]) -> str | None:
+def derived_name(name: str, suffix: str, among: Sequence[str]) -> str | None:
     """`x.grad`, or `x.grad2`, ... where that was taken, of the names; None without one."""
     stem = f"{name}.{suffix}"
     found = (n for n in among if (n.startswith(stem) and n[len(stem) :].isdecimal()) or n == stem)

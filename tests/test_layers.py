@@ -34,6 +34,7 @@ BELOW = {
 }
 BELOW["functions"] = BELOW["checking"] = f"pipeline {BELOW['pipeline']}"
 BELOW["edf"] = f"functions checking {BELOW['functions']}"
+BELOW["interop"] = f"functions {BELOW['functions']}"
 BELOW["problems"] = f"edf {BELOW['edf']}"
 BELOW["examples"] = f"functions {BELOW['functions']}"
 BELOW["peers"] = f"functions {BELOW['functions']}"

@@ -72,6 +72,7 @@ def batched(program: Program, extent: str, inputs: Sequence[str] | None = None) 
             for local in _locals(facts)
         ),
         statements=tuple(axis.statement(s) for s in explicit.statements),
+        primal=None,  # the tensors of a backward's forward have no batch axis
     )
     return within_limits(tidy(made, facts))
 

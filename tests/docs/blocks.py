@@ -6,6 +6,8 @@
     ```console          `$ command` lines, run by the shell, each with all that it prints
     <!-- file: NAME --> above a block: it is also written to a file of that name
 
+    <!-- needs: NAME --> anywhere: without that package the document is skipped
+
 `...` in expected output stands for anything. Everything else is left alone.
 """
 

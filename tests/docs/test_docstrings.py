@@ -15,12 +15,15 @@ MODULES = [
     for m in pkgutil.walk_packages(loopgrad.__path__, "loopgrad.")
     if "__main__" not in m.name
 ]
+# What the examples of a part of the package need beside loopgrad.
+NEEDS = {"loopgrad.examples": "sklearn", "loopgrad.interop.torch": "torch"}
 
 
 @pytest.mark.parametrize("name", ["loopgrad", *MODULES])
 def test_examples(name: str) -> None:
-    if name.startswith("loopgrad.examples"):
-        pytest.importorskip("sklearn")
+    for part, needed in NEEDS.items():
+        if name.startswith(part):
+            pytest.importorskip(needed)
     module = importlib.import_module(name)
     assert doctest.testmod(module, optionflags=doctest.ELLIPSIS).failed == 0
 

@@ -15,11 +15,16 @@ import pytest
 from tests.docs.blocks import Document, blocks
 
 ROOT = Path(__file__).parents[2]
+NEEDS = re.compile(
+    r"^<!-- needs: (\w+) -->$", re.MULTILINE
+)  # an extra, without which it is skipped
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda p: str(p.relative_to(ROOT)))
 def test_what_a_document_shows_is_what_happens(path: Path, tmp_path: Path) -> None:
+    for needed in NEEDS.findall(path.read_text(encoding="utf-8")):
+        pytest.importorskip(needed)
     document = Document(path, tmp_path)
     document.run()
     if os.environ.get("UPDATE_DOCS"):

@@ -102,3 +102,15 @@ def test_wrong_arguments(extent, inputs, message):
     program = read("f(x[N]) -> y:\n    for n:  y += x[n]")
     with pytest.raises(ValueError, match=message):
         program.batched(extent, inputs)
+
+
+def test_a_backward_for_many_runs():
+    """It does not take the forward of one for its own."""
+    backward = read("f(x[N]) -> y[N]:\n    for n:  y[n] = exp(x[n])").backward()
+    assert backward.primal is not None
+    batched = backward.batched("B")
+    assert batched.primal is None
+    x, seed = np.arange(6.0).reshape(2, 3), np.array([[1.0, 2, 3], [5, 7, 11]])
+    given = {"x": x, "y": np.exp(x), "y.grad": seed}
+    got = batched(**{i.name: given[i.name] for i in batched.inputs})
+    np.testing.assert_allclose(got, seed * np.exp(x))

@@ -32,10 +32,6 @@ def rows() -> dict[str, Case]:
 ROWS = rows()
 NAMES = sorted(lg.lib)
 
-# A value for every extent's name: what other tests draw inputs of the library by.
-SIZES = {"B": 4, "J": 3, "J'": 3, "I": 5, "K": 6, "T": 5, "U": 3, "H": 2, "D": 3, "E": 2, "V": 7}
-SIZES |= {"N": 5, "C": 4, "G": 2, "O": 3, "X": 8, "Y": 7, "DX": 3, "DY": 2}
-
 
 def of(row: str, seed: int) -> tuple[lg.Program, dict[str, Any], dict[str, Any]]:
     """The program of a row, inputs, constants."""

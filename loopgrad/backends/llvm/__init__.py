@@ -130,10 +130,14 @@ class LLVMRunner:
         known: Prepared | None = call.kept.get(self)
         threads = get_num_threads()
         if known is None or known.threads != threads:
-            known = self._variant(self._special(_variant_of(call), call)).prepared(call, threads)
+            known = self.prepared_for(call, threads)
             call.kept[self] = known
             call.kept.pop(LEARNT, None)  # it was with another number of threads
         return known
+
+    def prepared_for(self, call: BoundCall, threads: int) -> Prepared:
+        """The same for a number of threads of the caller's own."""
+        return self._variant(self._special(_variant_of(call), call)).prepared(call, threads)
 
     def _special(self, variant: Variant, call: BoundCall) -> Variant:
         """The variant for the constants of the call; for any where others had their turn already."""

@@ -256,11 +256,12 @@ def available() -> bool:
 def _makers() -> tuple[Callable[[list[Any]], Any], ...]:
     """For each of the two functions, what makes it of its entries."""
     names = ("loopgrad_call", "loopgrad_run")
-    addresses = engine.library(_text(), names, AS_WRITTEN)
-    return tuple(_maker(name, addresses[name]) for name in names)
+    addresses = engine.library(text(), names, AS_WRITTEN)
+    return tuple(maker(name, addresses[name]) for name in names)
 
 
-def _maker(name: str, address: int) -> Callable[[list[Any]], Any]:
+def maker(name: str, address: int) -> Callable[[Any], Any]:
+    """What makes a Python function of the code at an address; its `self` is what it is made of."""
     flags = _METH_FASTCALL | _METH_KEYWORDS
     method = _Method(name.encode(), address, flags, None)
     _forever.append(method)
@@ -273,8 +274,11 @@ def _maker(name: str, address: int) -> Callable[[list[Any]], Any]:
 _forever: list[_Method] = []  # Python functions point at them
 
 
-def _text() -> str:
-    text = Path(__file__).with_name("calls.ll").read_text(encoding="utf-8")
+def text(*behind: str) -> str:
+    """The module of calls.ll, and of further files behind it."""
+    here = Path(__file__)
+    files = ("calls.ll", *behind)
+    text = "".join(here.with_name(name).read_text(encoding="utf-8") for name in files)
     text = text.replace("MOST_ARRAYS", str(MOST_ARRAYS)).replace("MOST_RECORD", str(MOST_RECORD))
     if engine.new_module("double").opaque_pointers:
         for typed in ("i32 (i64, i64, i64, i64, i64, i64)*", "i64*", "i32*"):

@@ -19,8 +19,9 @@ import numpy as np
 
 PREFIX = "loopgrad_python_"
 FUNCTIONS = """PyList_Size PyList_GetItem PyTuple_New PyTuple_Size PyTuple_GetItem PyTuple_SetItem
-    PyUnicode_Compare PyLong_AsLongLongAndOverflow PyObject_CallNoArgs PyEval_SaveThread
-    PyEval_RestoreThread PyErr_Clear PyErr_Occurred PyErr_ExceptionMatches Py_IncRef Py_DecRef""".split()
+    PyUnicode_Compare PyLong_AsLongLongAndOverflow PyLong_FromLongLong PyObject_CallNoArgs
+    PyEval_SaveThread PyEval_RestoreThread PyErr_Clear PyErr_Occurred PyErr_ExceptionMatches
+    Py_IncRef Py_DecRef""".split()
 NEW_ARRAY = 94  # where NumPy's table has PyArray_NewFromDescr
 
 # Flags of an array.

@@ -1,0 +1,175 @@
+"""Runs an operator on tensors: they are read where they lie, and what is returned is PyTorch's own.
+
+Compiled code gets the addresses of the elements and PyTorch's number of threads. Only a tensor that
+does not lie in C order is copied, or one of another type than the code computes with.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from loopgrad.backends.llvm import addresses
+from loopgrad.backends.shapes import label
+from loopgrad.interop.operators import Operator, names_of_numbers
+
+HALVES = (torch.float16, torch.bfloat16)
+MOST_PLANS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What calls of one operator have in common that differ in the contents of tensors alone.
+
+    reads: the places among the operator's inputs of those that the code reads, in its order, each
+        with the type that it has there.
+    made: shape and type of each tensor that is delivered.
+    code: takes the addresses of both; answers 0 where it has done its work. None where calls have to
+        go by way of NumPy.
+    always: whether that may be called without a look at how much memory there is.
+    """
+
+    reads: tuple[tuple[int, torch.dtype], ...]
+    made: tuple[tuple[tuple[int, ...], torch.dtype], ...]
+    code: Callable[..., int] | None
+    always: bool
+    named: dict[str, Any]
+
+
+class Runner:
+    """One operator's calls. Several threads may run it at once."""
+
+    def __init__(self, operator: Operator):
+        self.operator = operator
+        self._plans: dict[Any, Plan] = {}
+        self._lock = threading.Lock()
+        self._addressed: addresses.Addressed | None = None
+        self._count = len(operator.inputs)
+        places = {i.name: place for place, i in enumerate(operator.inputs)}
+        self._inputs = [(places[i.name], i) for i in operator.computes.inputs]
+
+    def __call__(self, arguments: Sequence[Any]) -> list[torch.Tensor]:
+        """What the operator delivers, given its tensors and numbers in order.
+
+        Raises TypeError or ValueError for what does not fit, as a call of the program does.
+        """
+        tensors, numbers = arguments[: self._count], arguments[self._count :]
+        plan = self.plan(tensors, numbers)
+        read = [_as_read(tensors[place], dtype) for place, dtype in plan.reads]
+        made = [torch.empty(shape, dtype=dtype) for shape, dtype in plan.made]
+        if plan.code is None or not plan.always:
+            self._checked(plan, read, made)
+        elif addresses.fails(plan.code, [t.data_ptr() for t in (*read, *made)]):
+            self._by_numpy(plan, read, made)
+        return made
+
+    def plan(self, tensors: Sequence[torch.Tensor], numbers: Sequence[Any]) -> Plan:
+        """The plan of a call, made when first there is one like it."""
+        threads = torch.get_num_threads()
+        key = (
+            threads,
+            tuple([(t.shape, t.dtype) for t in tensors]),
+            spelled(numbers),
+        )
+        known = self._plans.get(key)
+        if known is None:
+            known = self._made(tensors, numbers, threads)
+            with self._lock:
+                if len(self._plans) >= MOST_PLANS:
+                    self._plans = {}
+                self._plans[key] = known
+        return known
+
+    def _made(self, tensors: Sequence[torch.Tensor], numbers: Sequence[Any], threads: int) -> Plan:
+        operator, kernel = self.operator, self.operator.kernel
+        floating = floating_type(operator, tensors)
+        given = dict(zip((n.name for n in operator.numbers), numbers, strict=True))
+        program = kernel.program
+        named = {n: given[n] for n in names_of_numbers(program)}
+        for place, i in self._inputs:
+            if tensors[place].dtype is torch.uint64:
+                raise TypeError(
+                    f"{operator.name}: argument `{label(i)}` is uint64, which may not fit int64; give "
+                    "it as `.long()`"
+                )
+        # Types and shapes are looked at by those who look at NumPy's.
+        arrays = [tensors[place].detach().numpy() for place, _ in self._inputs]
+        call = kernel.bind(arrays, named, [None] * len(operator.delivers))
+        made = tuple(
+            (call.shapes[name], floating if name in operator.floating else torch.int64)
+            for name in operator.delivers
+        )
+        reads = tuple((place, _type_read(i.kind, floating)) for place, i in self._inputs)
+        if self._addressed is None:
+            self._addressed = addresses.Addressed(kernel)
+        code = self._addressed.plan(call, threads)
+        return Plan(reads, made, code, call.bound.small, named)
+
+    def _checked(
+        self, plan: Plan, read: Sequence[torch.Tensor], made: Sequence[torch.Tensor]
+    ) -> None:
+        """A call that may need more memory than there is."""
+        if plan.code is None:
+            self._by_numpy(plan, read, made)
+            return
+        outs = [t.numpy() for t in made]
+        self.operator.kernel.bind([t.detach().numpy() for t in read], plan.named, outs)
+        if addresses.fails(plan.code, [t.data_ptr() for t in (*read, *made)]):
+            self._by_numpy(plan, read, made)
+
+    def _by_numpy(
+        self, plan: Plan, read: Sequence[torch.Tensor], made: Sequence[torch.Tensor]
+    ) -> None:
+        """The long way, on which all errors are raised."""
+        outs = tuple(t.numpy() for t in made)
+        arrays = [t.detach().numpy() for t in read]
+        out = outs if len(outs) > 1 else outs[0]
+        named = dict(plan.named)
+        if all(a.name != "out" for a in self.operator.kernel.program.arguments):
+            self.operator.kernel(*arrays, **named, out=out)
+            return
+        found = self.operator.kernel(*arrays, **named)
+        for to, array in zip(outs, found if len(outs) > 1 else (found,), strict=True):
+            to[...] = array
+
+
+def spelled(numbers: Sequence[Any]) -> tuple[Any, ...]:
+    """The numbers as a key: -0.0 is not 0.0, and NaN is NaN."""
+    return tuple([n.hex() if type(n) is float else n for n in numbers])
+
+
+def floating_type(operator: Operator, tensors: Sequence[torch.Tensor]) -> torch.dtype:
+    """float32 or float64: what the floating tensors among the arguments promote to.
+
+    Raises TypeError for 16 bits and for complex numbers.
+    """
+    found: torch.dtype | None = None
+    for i, tensor in zip(operator.inputs, tensors, strict=True):
+        if i.differentiable and (tensor.dtype.is_floating_point or tensor.dtype.is_complex):
+            found = tensor.dtype if found is None else torch.promote_types(found, tensor.dtype)
+            if found in HALVES or found not in (torch.float32, torch.float64):
+                raise TypeError(
+                    f"{operator.name}: argument `{label(i)}` is {_named(tensor.dtype)}; float32 and "
+                    "float64 can be computed with: give it as `.float()`, or call under "
+                    "torch.autocast, which does that"
+                )
+    return torch.float64 if found is None else found
+
+
+def _named(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _as_read(tensor: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """The tensor in C order, of a type: itself where it is so."""
+    if tensor.dtype is not dtype:
+        tensor = tensor.to(dtype)
+    return tensor if tensor.is_contiguous() else tensor.contiguous()
+
+
+def _type_read(kind: str, floating: torch.dtype) -> torch.dtype:
+    return {"int": torch.int64, "bool": torch.bool}.get(kind, floating)
