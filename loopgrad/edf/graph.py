@@ -32,12 +32,12 @@ class Value:
 
     def add_grad(self, gradient: Array) -> None:
         """What one place contributes where this object is read; there may be several."""
-        if self.grad is not None:
-            self.grad += gradient
-        elif gradient.dtype == self.value.dtype or self.value.dtype.kind != "f":
-            self.grad = gradient
+        if self.grad is None:
+            dtype = self.value.dtype
+            same = gradient.dtype is dtype or dtype.kind != "f"
+            self.grad = gradient if same else gradient.astype(dtype)
         else:
-            self.grad = gradient.astype(self.value.dtype)
+            self.grad += gradient
 
     def __repr__(self) -> str:
         shape = "no value" if self.value is None else f"{self.value.dtype}{self.value.shape}"
@@ -49,7 +49,9 @@ class Input(Value):
 
     floating = False
 
-    def __init__(self, name: str = "", value: Any = None) -> None:
+    def __init__(self, name: Any = "", value: Any = None) -> None:
+        if not isinstance(name, str):  # `Input(array)`, `Input(array, "x")`
+            name, value = value or "", name
         super().__init__(name)
         self.value = value
 

@@ -49,10 +49,12 @@ class HandWritten(Component):
         self, inputs: Sequence[Array], constants: Mapping[str, Any]
     ) -> tuple[Sequence[Array], Pullback]:
         made = self.made()
-        values = self._several("forward", made.forward(*inputs, **constants), self.results)
+        found = made.forward(*map(_read_only, inputs), **constants)
+        values = self._several("forward", found, self.results)
 
         def pullback(gradients: Sequence[Any]) -> list[Array | None]:
-            found = self._several("backward", made.backward(*gradients), self.inputs)
+            mine = [None if g is None else g.copy() for g in gradients]  # to do with what it likes
+            found = self._several("backward", made.backward(*mine), self.inputs)
             return [
                 None if g is None else self._fitting(name, g, x)
                 for name, g, x in zip(self.inputs, found, inputs, strict=True)
@@ -84,3 +86,10 @@ class HandWritten(Component):
             return inspect.getsource(self.made)
         except (OSError, TypeError):  # made at the prompt
             return f"<component {self.name}, written by hand>"
+
+
+def _read_only(x: Array) -> Array:
+    """The array, as one that a component cannot change under the hands of others."""
+    view = x.view()
+    view.flags.writeable = False
+    return view

@@ -191,6 +191,32 @@ def test_the_same_array_for_two_inputs_is_not_added_to_twice() -> None:
         np.testing.assert_allclose(one, other, rtol=1e-13)
 
 
+def test_a_class_cannot_change_what_others_read() -> None:
+    class Greedy:
+        def forward(self, x: Any) -> Any:
+            return x
+
+        def backward(self, gradient: Any) -> Any:
+            gradient *= 2
+            return gradient
+
+    class Writes(Greedy):
+        def forward(self, x: Any) -> Any:
+            x *= 2
+            return x
+
+    x = edf.Input("x", [[1.0, 2.0]])
+    y = edf.component(Greedy)(x)
+    model = edf.Model(Squares(y, edf.Input("t", [[0.0, 0.0]])))
+    model.forward()
+    assert y.value is not x.value
+    model.backward()
+    assert y.grad.tolist() == [[1.0, 2.0]] and x.grad.tolist() == [[2.0, 4.0]]
+    with pytest.raises(ValueError, match="read-only"):
+        edf.Model(edf.component(Writes)(x)).forward()
+    assert x.value.tolist() == [[1.0, 2.0]]
+
+
 def test_several_results_and_constants_in_numpy() -> None:
     @edf.component
     class Powers:

@@ -401,9 +401,16 @@ def test_what_is_no_loss() -> None:
         model.backward()
 
 
+def test_ways_to_write_an_input() -> None:
+    for x in (edf.Input("x", [1.0]), edf.Input([1.0], "x"), edf.Input(name="x", value=[1.0])):
+        assert x.name == "x" and x.value.tolist() == [1.0]
+    assert edf.Input([1.0]).name == "" and edf.Input("x").value is None
+    assert edf.Input(np.zeros(0)).value.shape == (0,)
+
+
 def test_what_is_no_array_of_numbers() -> None:
     with pytest.raises(TypeError, match="the value of Input `x` has to hold real numbers, got <U1"):
-        edf.Input("x", "a")
+        edf.Input("x", ["a"])
     with pytest.raises(
         TypeError, match="the value of Parameter `W` has to hold real numbers, got complex128"
     ):
