@@ -16,7 +16,7 @@ from loopgrad.problems.answers import Code, Evidence, Part, Worked
 
 T, B, J, K = 7, 5, 4, 3
 TOLERANCE = 1e-12
-CELLS = ("rnn_cell", "ugrnn_cell", "gru_cell", "lstm_cell")
+CELLS = ("rnn_cell", "ugrnn_cell", "gru_cell", "lstm_cell", "mingru_cell")
 OVER_TIME = "over_time(h[T,B,J], w[T,B,J]) -> L[B]:\n    for t, b, j:  L[b] += w[t,b,j] * h[t,b,j]"
 AT_ONE_TIME = "at_one_time(h[B,J], w[B,J]) -> L[B]:\n    for b, j:  L[b] += w[b,j] * h[b,j]"
 
@@ -99,7 +99,7 @@ def any_cell() -> Evidence:
     for name, (cell, Phi, width) in cells.items():
         report = _verified(cell, Phi, width)
         passed &= bool(report)
-        lines.append(f"{name:10}  {len(report.comparisons)} gradients, {len(report.wrong)} wrong")
+        lines.append(f"{name:11}  {len(report.comparisons)} gradients, {len(report.wrong)} wrong")
     claim = "Networks of other cells, every gradient against numerical derivatives"
     return Evidence(claim, tuple(lines), passed)
 

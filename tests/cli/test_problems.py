@@ -77,8 +77,8 @@ ANSWERS = {
         "H.append(h)",
         "h_0 = CELL(Phi, X[0], ZERO)",
         "h_1 = CELL(Phi, X[1], h_0)",
-        "lstm_cell   66 gradients, 0 wrong",
-        "a function  40 gradients, 0 wrong",
+        "lstm_cell    66 gradients, 0 wrong",
+        "a function   40 gradients, 0 wrong",
     ],
 }
 
