@@ -97,8 +97,11 @@ def vjp(
 
 
 def value_and_grad(
-    program: Program | str, wrt: str | Sequence[str] | None = None, batch: Batch = None
-) -> Callable[..., tuple[Array, Any]]:
+    program: Program | str,
+    wrt: str | Sequence[str] | None = None,
+    batch: Batch = None,
+    has_aux: bool = False,
+) -> Callable[..., tuple[Any, Any]]:
     """A function of the program's arguments that returns `(value, gradient)`.
 
     The program has to have one result, a scalar. Under `batch B` it may be of shape [B], a loss
@@ -108,6 +111,9 @@ def value_and_grad(
     wrt: a differentiable input's name, for which the gradient is an array; several, for a tuple of
         arrays; None for all differentiable inputs, an array where there is one, else a tuple.
     batch: as for `vjp`.
+    has_aux: the loss is the program's first result, and the others, such as the state that a
+        recurrence ends in, come with it, as in JAX: `((value, aux), gradient)`, where `aux` is an
+        array, or a tuple of several.
 
     Raises ValueError for a result that is no scalar and a name that is no differentiable input,
     ProgramError where the program cannot be differentiated.
@@ -120,20 +126,24 @@ def value_and_grad(
     """
     program = as_program(program)
     names = _wanted(program, wrt)
-    _refuse_what_is_no_loss(program, batch)
+    _refuse_what_is_no_loss(program, batch, has_aux)
     single = isinstance(wrt, str) or (wrt is None and len(names) == 1)
     joint = _kept(program, Joint, names, batch)
     if joint.kernel is not None:
+        if has_aux:
+            return joint.one_with_more if single else joint.several_with_more
         return joint.one if single else joint.several
     reverse = _kept(program, Reverse, names, batch, False)
     pick = _picker([reverse.inputs.index(name) for name in names])
 
-    def value_and_gradient(*inputs: Any, **named: Any) -> tuple[Array, Any]:
+    def value_and_gradient(*inputs: Any, **named: Any) -> tuple[Any, Any]:
         found = reverse.forward.execute(inputs, named)
         bound = found[0]
-        all_gradients = reverse.gradients(bound, reverse.shared(found), reverse.ones(bound))
+        all_gradients = reverse.gradients(bound, reverse.shared(found), reverse.of_loss(bound))
         gradients = pick(all_gradients)
-        return reverse.results_of(found), gradients[0] if single else gradients
+        results = reverse.results_of(found)
+        value = (results[0], _unpacked(results[1:])) if has_aux else results
+        return value, gradients[0] if single else gradients
 
     return value_and_gradient
 
@@ -280,9 +290,9 @@ class Reverse:
             for i, place in enumerate(self._places)
         )
 
-    def ones(self, bound: Arguments) -> Sequence[Array]:
-        """The seeds of a loss."""
-        return self._kept(bound).ones
+    def of_loss(self, bound: Arguments) -> Sequence[Array]:
+        """The seeds of a loss: 1, and 0 of what comes with it."""
+        return self._kept(bound).of_loss
 
     def _zeros(self, place: int, bound: Arguments) -> Array:
         return np.zeros(bound.shapes[self.inputs[place]], bound.dtype)
@@ -295,8 +305,11 @@ class Reverse:
                 program = self.backward.program
                 numbers = {size.name: bound.extents[size.name] for size in program.sizes}
                 numbers.update((c.name, bound.constants[c.name]) for c in program.constants)
-            ones = tuple(np.ones(bound.shapes[name], bound.dtype) for name in self.results)
-            kept = bound.kept[self._key] = _Kept(numbers, ones)
+            of_loss = tuple(
+                np.full(bound.shapes[name], float(not place), bound.dtype)
+                for place, name in enumerate(self.results)
+            )
+            kept = bound.kept[self._key] = _Kept(numbers, of_loss)
         return kept
 
     def _seeds(self, bound: Arguments, seeds: Sequence[Any]) -> Sequence[Any]:
@@ -361,6 +374,7 @@ class Joint:
     def __init__(self, program: Program, names: tuple[str, ...], batch: Batch):
         both = kept("joint", (program, names, batch), lambda: _joint(program, names, batch))
         self.kernel: Kernel | None = None if both is None else compile(both)
+        self.values = len(program.results)
 
     def one(self, *inputs: Any, **named: Any) -> tuple[Array, Any]:
         """`(value, gradient)`."""
@@ -374,13 +388,24 @@ class Joint:
         value, *gradients = self.kernel(*inputs, **named)
         return value, tuple(gradients)
 
+    def one_with_more(self, *inputs: Any, **named: Any) -> tuple[Any, Any]:
+        """`((value, aux), gradient)`."""
+        values, gradients = self.several_with_more(*inputs, **named)
+        return values, gradients[0]
+
+    def several_with_more(self, *inputs: Any, **named: Any) -> tuple[Any, Any]:
+        """`((value, aux), (gradient, ...))`."""
+        assert self.kernel is not None
+        found = self.kernel(*inputs, **named)
+        return (found[0], _unpacked(found[1 : self.values])), tuple(found[self.values :])
+
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
     """What calls that differ in the contents of their arrays alone have in common."""
 
     numbers: Mapping[str, int | float]  # the sizes and constants of the backward
-    ones: tuple[Array, ...]
+    of_loss: tuple[Array, ...]
 
 
 def _copying(program: Program, names: Sequence[str]) -> tuple[Program, dict[str, str]]:
@@ -417,13 +442,13 @@ def _joint(program: Program, names: tuple[str, ...], batch: Batch) -> Program | 
     """The loss and its gradients, in the order of the names; None where some are always zero."""
     from loopgrad.grad.seeding import loss_and_gradients  # loaded by those who differentiate
 
-    backward = program.backward(names, batch)
+    backward = program.returning(program.results[0].name).backward(names, batch)
     gradients = [derived_name(name, "grad", [r.name for r in backward.results]) for name in names]
     if None in gradients or len(gradients) != len(backward.results):
         return None
     both = loss_and_gradients(program.unfold(), backward)
     ordered = {r.name: r for r in both.results}
-    wanted = (program.results[0].name, *(name for name in gradients if name))
+    wanted = (*(r.name for r in program.results), *(name for name in gradients if name))
     both = replace(both, results=tuple(ordered[name] for name in wanted))
     validate(both)  # kept with it
     return both
@@ -582,14 +607,16 @@ def _wanted(program: Program, wrt: str | Sequence[str] | None) -> tuple[str, ...
     return names
 
 
-def _refuse_what_is_no_loss(program: Program, batch: Batch) -> None:
+def _refuse_what_is_no_loss(program: Program, batch: Batch, has_aux: bool) -> None:
     results = [f"{r.name}[{','.join(map(show_expression, r.extents))}]" for r in program.results]
     over = program.batch if batch is None else batch
     extents = program.results[0].extents
-    if len(results) > 1 or extents not in ((), (Extent(str(over)),)):
+    if (len(results) > 1) is not has_aux or extents not in ((), (Extent(str(over)),)):
         allowed = f"a scalar or of shape [{over}]" if over else "a scalar"
+        needs = f"a first result, {allowed}, and others" if has_aux else f"one result, {allowed}"
+        mend = " (has_aux=True takes several)" if len(results) > 1 and not has_aux else ""
         raise ValueError(
-            f"value_and_grad needs one result, {allowed}; {program.name} returns {listing(results)}"
+            f"value_and_grad needs {needs}; {program.name} returns {listing(results)}{mend}"
         )
 
 

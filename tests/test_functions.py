@@ -210,7 +210,55 @@ def test_under_batch_a_loss_for_each_example_gets_ones() -> None:
     assert_allclose(dx, 2 * w**2 * x)
 
 
+CARRIED = """run(x[T,B], h0[B], param w) batch B -> L[B], h[T,B], n[B]:
+    for t:
+        for b:  h[t,b] = tanh(w * (h[t-1,b] if t > 0 else h0[b]) + x[t,b])
+    for b, t:   L[b] += exp(h[t,b]) / T
+    for b:      n[b] += L[b] * h[T-1,b]"""
+
+
+def test_what_comes_with_a_loss_neither_counts_nor_is_lost() -> None:
+    program = lg.program(CARRIED)
+    x, h0, w = RNG.normal(size=(4, 3)), RNG.normal(size=3), 0.7
+    loss = program.returning("L")
+    value, gradients = lg.value_and_grad(loss)(x, h0, w)
+    (found, (h, n)), more = lg.value_and_grad(program, has_aux=True)(x, h0, w)
+    assert_allclose(found, value)
+    assert_allclose(np.stack(program(x, h0, w)[1]), h)
+    assert_allclose(n, value * h[-1])
+    for one, other in zip(gradients, more, strict=True):
+        assert_allclose(one, other)
+
+    (_, h), dw = lg.value_and_grad(program.returning("L", "h"), wrt="w", has_aux=True)(x, h0, w)
+    assert_allclose(dw, gradients[2])
+    assert h.shape == (4, 3)
+
+
+def test_what_comes_with_a_loss_where_a_gradient_is_always_zero() -> None:
+    program = lg.program("""f(x[N], y[N], int k) -> L, z[N], w[N], j:
+    for n:  L    += x[n]**2
+    for n:  z[n] += x[n] * y[n]
+    for n:  w[n] += y[n]
+    j += k""")
+    x, y = RNG.normal(size=4), RNG.normal(size=4)
+    (value, aux), (dx, dy) = lg.value_and_grad(program, has_aux=True)(x, y, 3)
+    assert_allclose(value, (x**2).sum())
+    assert_allclose(aux[0], x * y)
+    assert_allclose(aux[1], y)
+    assert aux[2] == 3
+    assert_allclose(dx, 2 * x)
+    assert_allclose(dy, np.zeros(4))
+    (_, _), dy = lg.value_and_grad(program, wrt="y", has_aux=True)(x, y, 3)
+    assert_allclose(dy, np.zeros(4))
+
+
 def test_what_is_no_loss_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"and `Z\[B\]` \(has_aux=True takes several\)"):
+        lg.value_and_grad(SOFTMAX)
+    with pytest.raises(ValueError, match=r"a first result, a scalar, and others; softmax returns"):
+        lg.value_and_grad(SOFTMAX, has_aux=True)
+    with pytest.raises(ValueError, match="a first result, a scalar, and others"):
+        lg.value_and_grad(SQUARES, has_aux=True)
     with pytest.raises(ValueError, match=r"one result, a scalar; softmax returns `p\[B,J\]` and"):
         lg.value_and_grad(SOFTMAX)
     with pytest.raises(ValueError, match=r"a scalar or of shape \[B\]"):

@@ -1,13 +1,13 @@
 """A classifier of scikit-learn's 1,797 handwritten digits, trained with gradients derived here.
 
-The network is `digits.loops`. Its backward pass is nowhere written down: it is derived.
+The networks are in `digits.loops`. Their backward pass is nowhere written down: it is derived.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,47 +15,87 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from loopgrad.examples.information import Parts, parts
+from loopgrad.examples.optimisers import Momentum
+from loopgrad.examples.packing import Layout
+from loopgrad.examples.workers import Alone, Group
 from loopgrad.frontend.library import Module, load
 from loopgrad.functions import value_and_grad
 
-PROGRAMS = Path(__file__).with_name("digits.loops")
-LAYERS = ("affine", "batchnorm", "scale_shift", "relu_layer", "softmax_cross_entropy")
-
-HIDDEN = 128
 CLASSES = 10
+PIXELS = 8  # in a row, and in a column
 BATCH = 32
-RATE, MOMENTUM = 0.1, 0.9
 TEST_IMAGES = 360
 
 Array = NDArray[Any]
-Parameters = dict[str, Array]
 
 
 @dataclass(frozen=True)
 class Images:
-    """Images x[B,I] with values in 0 .. 1, and the digit that each shows."""
+    """Images x[B,X,Y] with values in 0 .. 1, and the digit that each shows."""
 
     x: Array
     label: Array
 
 
 @dataclass(frozen=True)
-class Report:
-    """What came of a training; losses in nats per image, accuracies as fractions.
+class Settings:
+    """smoothing: how much of a target's mass is spread over all classes."""
 
-    `seconds` are those of deriving, compiling and training; reading the images does not count.
+    model: str = "mlp"
+    epochs: int = 20
+    seed: int = 0
+    dtype: str = "float32"
+    smoothing: float = 0.1
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network of `digits.loops`: its weights' shapes, its layers, and how it is trained.
+
+    shifts: by how many pixels an image is moved, at random, when it is trained on.
     """
 
-    train_loss: float
-    test_loss: float
-    train_accuracy: float
-    test_accuracy: float
-    seconds: float
+    shapes: Mapping[str, tuple[int, ...]]
+    layers: tuple[str, ...]
+    rate: float
+    shifts: int = 0
+
+
+MODELS = {
+    "mlp": Model(
+        {
+            "W1": (128, PIXELS * PIXELS),
+            "c1": (128,),
+            "γ": (128,),
+            "β": (128,),
+            "W2": (CLASSES, 128),
+            "c2": (CLASSES,),
+        },
+        ("affine", "batchnorm", "scale_shift", "relu_layer", "softmax_cross_entropy_with"),
+        rate=0.1,
+    ),
+    "conv": Model(
+        {
+            "k1": (16, 1, 3, 3),
+            "c1": (16,),
+            "k2": (32, 16, 3, 3),
+            "c2": (32,),
+            "k3": (64, 32, 3, 3),
+            "c3": (64,),
+            "W": (CLASSES, 64, PIXELS // 4, PIXELS // 4),
+            "c": (CLASSES,),
+        },
+        ("conv2d", "max_pool2d", "softmax_cross_entropy_with"),
+        rate=0.05,
+        shifts=1,
+    ),
+}
 
 
 @cache
-def _programs() -> Module:
-    return load(PROGRAMS)
+def programs() -> Module:
+    return load(Path(__file__).with_name("digits.loops"))
 
 
 def data(dtype: Any) -> tuple[Images, Images]:
@@ -65,65 +105,133 @@ def data(dtype: Any) -> tuple[Images, Images]:
     x, label = load_digits(return_X_y=True)
     order = np.random.default_rng(0).permutation(len(x))
     x, label = (x[order] / 16).astype(dtype), label[order].astype(np.int64)
+    x = x.reshape(-1, PIXELS, PIXELS)
     train, test = slice(TEST_IMAGES, None), slice(0, TEST_IMAGES)
     return Images(x[train], label[train]), Images(x[test], label[test])
 
 
-def initial(rng: np.random.Generator, inputs: int, dtype: Any) -> Parameters:
-    """Weights of variance 2 / fan-in (He et al. 2015)."""
-    weights = {
-        "W1": rng.normal(0, np.sqrt(2 / inputs), (HIDDEN, inputs)),
-        "c1": np.zeros(HIDDEN),
-        "γ": np.ones(HIDDEN),
-        "β": np.zeros(HIDDEN),
-        "W2": rng.normal(0, np.sqrt(2 / HIDDEN), (CLASSES, HIDDEN)),
-        "c2": np.zeros(CLASSES),
-    }
-    return {name: value.astype(dtype) for name, value in weights.items()}
+def initial(settings: Settings) -> Array:
+    """The weights in one vector, of variance 2 / fan-in (He et al. 2015); scales 1, the rest 0."""
+    rng = np.random.default_rng(settings.seed)
+    weights = []
+    for name, shape in MODELS[settings.model].shapes.items():
+        if len(shape) > 1:
+            weights.append(rng.normal(0, math.sqrt(2 / math.prod(shape[1:])), shape))
+        else:
+            weights.append(np.full(shape, float(name == "γ")))
+    layout = Layout(MODELS[settings.model].shapes)
+    return layout.packed(weights).astype(settings.dtype)
 
 
-def train(
-    epochs: int = 20,
-    seed: int = 0,
-    dtype: Any = np.float32,
-    after_epoch: Callable[[int, float], None] = lambda epoch, loss: None,
-) -> Report:
-    """Trains by stochastic gradient descent with momentum; deterministic for a seed.
+class DigitsJob:
+    """The training of a classifier, as `training.Job`."""
 
-    `after_epoch` is called with the number of the epoch, from 1, and its mean training loss.
+    kind = "digits"
+    data = "load_digits of scikit-learn"
 
-    >>> report = train(epochs=2)
-    >>> report.test_accuracy > 0.9
-    True
-    """
-    train_images, test_images = data(dtype)
-    begun = time.perf_counter()
-    programs = _programs()
-    rng = np.random.default_rng(seed)
-    parameters = initial(rng, train_images.x.shape[1], dtype)
-    # `classifier` names its batch: gradients of parameters are averages over the rows given.
-    loss_and_gradients = value_and_grad(programs.classifier, wrt=list(parameters))
-    velocity = {name: np.zeros_like(value) for name, value in parameters.items()}
-    count = len(train_images.label)
-    for epoch in range(1, epochs + 1):
-        total = 0.0
-        rate = RATE * 0.5 * (1 + np.cos(np.pi * (epoch - 1) / epochs))
-        for rows in np.array_split(rng.permutation(count), -(-count // BATCH)):
-            x, label = train_images.x[rows], train_images.label[rows]
-            loss, gradients = loss_and_gradients(x, label, *parameters.values())
-            for name, gradient in zip(parameters, gradients, strict=True):
-                velocity[name] = MOMENTUM * velocity[name] - rate * gradient
-                parameters[name] = (parameters[name] + velocity[name]).astype(dtype)
-            total += float(loss.sum())
-        after_epoch(epoch, total / count)
-    seconds = time.perf_counter() - begun
+    def __init__(self, settings: Settings, group: Group | None = None):
+        self.settings, self.group = settings, group or Alone()
+        self.model = MODELS[settings.model]
+        self.train, self.test = data(settings.dtype)
+        self.in_epoch = -(-len(self.train.label) // BATCH)
+        self.steps = settings.epochs * self.in_epoch
+        self.accuracy = np.zeros(settings.epochs)  # on the test images, after each epoch
+        self.layout = Layout(self.model.shapes)
+        self.optimiser = Momentum(initial(settings))
+        classifier = getattr(programs(), f"{settings.model}_classifier")
+        # It names its batch: gradients of parameters are averages over the rows given.
+        self.loss = value_and_grad(classifier, wrt=list(self.model.shapes))
 
-    moments = programs.hidden_moments(train_images.x, parameters["W1"], parameters["c1"])
+    def settings_as_numbers(self) -> Mapping[str, Any]:
+        return asdict(self.settings)
 
-    def judge(images: Images) -> tuple[float, float]:
-        loss, s = programs.trained(images.x, images.label, *moments, *parameters.values())
-        return float(loss.mean()), float(np.mean(s.argmax(1) == images.label))
+    def step(self, number: int) -> float:
+        x, label = self.batch(number)
+        weights = self.layout.views(self.optimiser.w).values()
+        loss, gradients = self.loss(x, label, *weights, smoothing=self.settings.smoothing)
+        self.optimiser.update(self.layout.packed(gradients), self.rate(number), number + 1)
+        if (number + 1) % self.in_epoch == 0:
+            self.accuracy[number // self.in_epoch] = accuracy(self.scores(self.test), self.test)
+        return float(loss.mean())
 
-    train_loss, train_accuracy = judge(train_images)
-    test_loss, test_accuracy = judge(test_images)
-    return Report(train_loss, test_loss, train_accuracy, test_accuracy, seconds)
+    def rate(self, number: int) -> float:
+        """Of a step: falls to zero over the epochs."""
+        done = (number // self.in_epoch) / self.settings.epochs
+        return self.model.rate * 0.5 * (1 + math.cos(math.pi * done))
+
+    def batch(self, number: int) -> tuple[Array, Array]:
+        """Images and labels of a step; what they are hangs on the seed and the step alone."""
+        epoch, place = divmod(number, self.in_epoch)
+        rng = np.random.default_rng([self.settings.seed, epoch])
+        rows = np.array_split(rng.permutation(len(self.train.label)), self.in_epoch)[place]
+        x = self.train.x[rows]
+        if self.model.shifts:
+            x = shifted(
+                x, np.random.default_rng([self.settings.seed, epoch, place]), self.model.shifts
+            )
+        return self._given(x), self.train.label[rows]
+
+    def _given(self, x: Array) -> Array:
+        """As the network takes images: pixels in a row, or one channel of them."""
+        return x.reshape(len(x), -1) if self.settings.model == "mlp" else x[:, None]
+
+    def arrays(self) -> dict[str, Array]:
+        return {**self.optimiser.arrays(), "accuracy": self.accuracy}
+
+    def restore(self, arrays: Mapping[str, Array]) -> None:
+        self.optimiser.restore(arrays)
+        self.accuracy = arrays["accuracy"]
+
+    def curves(self) -> dict[str, Array]:
+        """After each epoch."""
+        return {"test accuracy": self.accuracy}
+
+    def scores(self, images: Images) -> Array:
+        """s[B,J] of the network as trained, each image on its own."""
+        weights = self.layout.views(self.optimiser.w)
+        if self.settings.model == "conv":
+            scores: Array = programs().conv_scores(self._given(images.x), **weights)
+            return scores
+        moments = programs().hidden_moments(self._given(self.train.x), weights["W1"], weights["c1"])
+        found: Array = programs().mlp_scores(self._given(images.x), *moments, **weights)
+        return found
+
+
+def shifted(x: Array, rng: np.random.Generator, most: int) -> Array:
+    """Each image moved by up to `most` pixels along each axis; what comes in is black."""
+    wide = np.pad(x, ((0, 0), (most, most), (most, most)))
+    windows = np.lib.stride_tricks.sliding_window_view(wide, x.shape[1:], axis=(1, 2))
+    by = rng.integers(0, 2 * most + 1, (2, len(x)))
+    return np.ascontiguousarray(windows[np.arange(len(x)), by[0], by[1]])
+
+
+# ------------------------------------------------------------------------------------- afterwards
+
+
+@dataclass(frozen=True)
+class Judged:
+    """loss: in nats per image, with its floor, the entropy of the targets. accuracy: a fraction."""
+
+    loss: Parts
+    accuracy: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came of a training."""
+
+    train: Judged
+    test: Judged
+
+
+def report(job: DigitsJob) -> Report:
+    def judged(images: Images) -> Judged:
+        s = job.scores(images)
+        P = programs().smoothed(images.label, J=CLASSES, smoothing=job.settings.smoothing)
+        return Judged(parts(P, s), accuracy(s, images))
+
+    return Report(judged(job.train), judged(job.test))
+
+
+def accuracy(s: Array, images: Images) -> float:
+    return float(np.mean(s.argmax(1) == images.label))

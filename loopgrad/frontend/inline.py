@@ -34,6 +34,7 @@ from loopgrad.ir.nodes import (
     Accumulate,
     Block,
     Call,
+    Compare,
     Constant,
     Expression,
     Extent,
@@ -53,8 +54,10 @@ from loopgrad.ir.walk import (
     bounds,
     computed_tensors,
     map_statement,
+    reads,
     rebuild,
     subexpressions,
+    without_neutral,
 )
 
 FLOAT, INT = ElementType.FLOAT, ElementType.INT
@@ -503,7 +506,7 @@ class _OneCall:
                 inner = tuple(map(self.statement, body, found_body))
                 return replace(plain, ranges=ranges, body=inner, span=self.call.span)
             case Accumulate(target, _, value, _, guard), _:
-                at = tuple(map(self.expression, target.subscripts))
+                at = tuple(map(self.integer, target.subscripts))
                 written = self.targets[target.tensor](at)
                 assert isinstance(written, Read)
                 return replace(
@@ -518,12 +521,12 @@ class _OneCall:
 
     def range(self, given: Range, found: Range) -> Range:
         index = self.renamed.get(given.index, given.index)
-        lower = None if found.lower is None else self.expression(found.lower)
-        upper = None if found.upper is None else self.expression(found.upper)
+        lower = None if found.lower is None else self.integer(found.lower)
+        upper = None if found.upper is None else self.integer(found.upper)
         kind = FoundRange if given.upper is None else Range
         if given.upper is not None:  # as written, before names were unified
-            lower = None if given.lower is None else self.expression(given.lower)
-            upper = self.expression(given.upper)
+            lower = None if given.lower is None else self.integer(given.lower)
+            upper = self.integer(given.upper)
         return kind(index, lower, upper, given.descending, given.span)
 
     def expression(self, node: Expression) -> Expression:
@@ -535,7 +538,18 @@ class _OneCall:
             case Constant(name):
                 return self.binding.constants.get(name, node)
             case Read(tensor, subscripts):
-                at = tuple(map(self.expression, subscripts))
+                at = tuple(map(self.integer, subscripts))
                 access = self.targets.get(tensor) or self.binding.access[tensor]
                 return access(at)
+            case Compare(_, operands) if not any(True for _ in reads(node)):
+                return replace(node, operands=tuple(map(self.integer, operands)))
         return rebuild(node, self.expression)
+
+    def integer(self, node: Expression) -> Expression:
+        """A subscript or a bound: as one would write it for the values of the constants."""
+        found = self.expression(node)
+        return _worked_out(found) if self.binding.constants else found
+
+
+def _worked_out(e: Expression) -> Expression:
+    return without_neutral(rebuild(e, _worked_out))

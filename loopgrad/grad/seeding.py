@@ -12,12 +12,13 @@ ONE = Number(1.0)
 
 
 def loss_and_gradients(forward: Program, backward: Program) -> Program:
-    """One program that computes the forward's result and the gradients of its backward.
+    """One program that computes the forward's results and the gradients of its backward.
 
-    The forward has to be unfolded.
+    The forward has to be unfolded; the backward is that of its first result, the loss.
     """
     computed = set(walk.computed_tensors(forward))
     seeds = {i.name for i in backward.inputs} - {i.name for i in forward.inputs} - computed
+    assert len(seeds) <= 1, seeds  # anything else would be a tensor that the forward lacks
     second = tuple(
         walk.map_statement(statement, lambda e: _seeded(e, seeds))
         for statement in backward.statements

@@ -39,6 +39,18 @@ def number(value: int | float) -> Expression:
     return Apply("neg", (Number(-value),)) if value < 0 else Number(value)
 
 
+def without_neutral(e: Expression) -> Expression:
+    """An operation of integers without what adds 0 or multiplies by 1, and with numbers worked out."""
+    match e:
+        case Apply("*", (Number(int(1)), other)) | Apply("*" | "//", (other, Number(int(1)))):
+            return other
+        case Apply("+", (Number(int(0)), other)) | Apply("+" | "-", (other, Number(int(0)))):
+            return other
+        case Apply("+" | "-" | "*" as operation, (Number(int(a)), Number(int(b)))):
+            return number({"+": a + b, "-": a - b, "*": a * b}[operation])
+    return e
+
+
 def apply(operation: str, *operands: Expression) -> Apply:
     return Apply(operation, operands)
 

@@ -91,12 +91,4 @@ def _integer(e: Expression, constants: Mapping[str, int]) -> Expression:
     """With the constants' values, of integers: what adds 0 or multiplies by 1 is left out."""
     if isinstance(e, Constant) and e.name in constants:
         return walk.number(constants[e.name])
-    e = walk.rebuild(e, lambda inner: _integer(inner, constants))
-    match e:
-        case Apply("*", (Number(1), other)) | Apply("*" | "//", (other, Number(1))):
-            return other
-        case Apply("+", (Number(0), other)) | Apply("+" | "-", (other, Number(0))):
-            return other
-        case Apply("+" | "-" | "*" as operation, (Number(int(a)), Number(int(b)))):
-            return walk.number({"+": a + b, "-": a - b, "*": a * b}[operation])
-    return e
+    return walk.without_neutral(walk.rebuild(e, lambda inner: _integer(inner, constants)))

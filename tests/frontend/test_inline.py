@@ -38,6 +38,21 @@ SOFTMAX = """
 # ------------------------------------------------------------------------------ what is printed
 
 
+def test_constants_of_a_call_are_worked_out() -> None:
+    """As one would write it: code for `1*n + 0` and the like is not what is made for `n`."""
+    f = lg.program(
+        """f(x[B,C,X,Y], param k[O,C,3,3], param c[O]) batch B -> L[B]:
+        y = conv2d(x, k, c, padding = 1)
+        for b, o, m, n:  L[b] += y[b,o,m,n]**2"""
+    )
+    text = str(f.unfold())
+    assert "x[b, i, m+dx-1, n+dy-1]" in text
+    assert "if 0 <= m + dx - 1 < X and 0 <= n + dy - 1 < Y" in text
+    x, k, c = RNG.normal(size=(2, 3, 5, 4)), RNG.normal(size=(2, 3, 3, 3)), RNG.normal(size=2)
+    y = lg.lib.conv2d(x, k, c, padding=1)
+    assert np.allclose(f(x, k, c), (y**2).sum((1, 2, 3)))
+
+
 def test_a_call_in_a_block_over_time() -> None:
     """The slices are read and written in place; temporaries get the block's index as an axis."""
     unfolds(
