@@ -62,7 +62,7 @@ _PLACES = {
         "stop_gradient max min sum mean prod logsumexp softmax pi inf"
     ),
 }
-_EXTRAS = ("torch",)  # modules, each for another library: imported when first used, too
+_EXTRAS = ("jax", "torch")  # modules, each for another library: imported when first used, too
 _LAZY = {name: module for module, names in _PLACES.items() for name in names.split()}
 _MODULES = ("edf",)
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import operator
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from loopgrad.analysis.facts import Facts, Safety
 from loopgrad.backends import memory, recycling
-from loopgrad.backends.shapes import Shape, Shapes, count, label, short
+from loopgrad.backends.shapes import Shape, Shaped, Shapes, count, label, short
 from loopgrad.diagnostics import listing, suggestion
 from loopgrad.ir.nodes import Default, Input, Size
 from loopgrad.ir.operations import ElementType
@@ -83,7 +83,7 @@ class Binder:
             return known, {
                 i.name: self._converted(i, given[i.name], known.dtype) for i in self.inputs
             }
-        given = self._sorted(positional, named)
+        given = self.by_name(positional, named)
         bound, inputs = self._bound(given)
         if key and all(type(given[name]) is np.ndarray for name in inputs):
             plain = all(given[name] is array for name, array in inputs.items())
@@ -94,19 +94,34 @@ class Binder:
         return bound, inputs
 
     def _bound(self, given: Mapping[str, Any]) -> tuple[Arguments, Inputs]:
-        constants = {c.name: self._constant(c, given) for c in self.defaults}
-        sizes = {s.name: self._size(s, given) for s in self.sizes}
         arrays = {i.name: self._array(i, given[i.name]) for i in self.inputs}
-        extents, shapes = self.shapes.of_call(arrays, sizes, constants)
-        dtype = self._dtype(given, arrays)
-        inputs = {i.name: self._converted(i, arrays[i.name], dtype) for i in self.inputs}
+        bound = self.of_shapes(arrays, given, lambda: self._dtype(given, arrays))
+        inputs = {i.name: self._converted(i, arrays[i.name], bound.dtype) for i in self.inputs}
+        return bound, inputs
+
+    def of_shapes(
+        self,
+        shaped: Mapping[str, Shaped],
+        numbers: Mapping[str, Any],
+        dtype: Callable[[], np.dtype[Any]],
+    ) -> Arguments:
+        """What a call comes to whose inputs have these shapes: no array is looked into.
+
+        shaped: whatever has a `shape`, for each input. numbers: the sizes and constants, which may
+        stand among other things. dtype: asked for the floating type when all shapes fit.
+        Raises TypeError or ValueError, naming the argument.
+        """
+        constants = {c.name: self._constant(c, numbers) for c in self.defaults}
+        sizes = {s.name: self._size(s, numbers) for s in self.sizes}
+        extents, shapes = self.shapes.of_call(shaped, sizes, constants)
         checked = any(constants[name] < 1 for name in self.positive)
         small = 16 * sum(map(math.prod, shapes.values())) <= memory.ALWAYS_FITS
-        return Arguments(dtype, extents, constants, shapes, checked, small), inputs
+        return Arguments(dtype(), extents, constants, shapes, checked, small)
 
     # -------------------------------------------------------------------------- which is which
 
-    def _sorted(self, positional: Sequence[Any], named: Mapping[str, Any]) -> dict[str, Any]:
+    def by_name(self, positional: Sequence[Any], named: Mapping[str, Any]) -> dict[str, Any]:
+        """The arguments by their names. Raises TypeError for one too many and one that is missing."""
         if len(positional) > len(self.inputs):
             self._too_many(len(positional))
         given = {i.name: value for i, value in zip(self.inputs, positional, strict=False)}

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NoReturn
-
-from numpy.typing import NDArray
+from typing import NoReturn, Protocol
 
 from loopgrad.analysis.facts import Facts
 from loopgrad.backends.formulas import FormulaError, evaluate
@@ -16,7 +14,16 @@ from loopgrad.ir.walk import subexpressions
 LARGEST_EXTENT = 2**63 - 1
 
 Shape = tuple[int, ...]
-Arrays = Mapping[str, NDArray[Any]]
+
+
+class Shaped(Protocol):
+    """An array, or what stands for one."""
+
+    @property
+    def shape(self) -> Shape: ...
+
+
+Arrays = Mapping[str, Shaped]
 Values = Mapping[str, int | float]  # of extents and constants, whose names differ
 
 
@@ -41,7 +48,7 @@ class Shapes:
         Raises ValueError, naming the arguments, where shapes do not fit the header or each other.
         """
         for i in self.inputs:
-            if arrays[i.name].ndim != len(i.extents):
+            if len(arrays[i.name].shape) != len(i.extents):
                 self._wrong_rank(i, arrays[i.name].shape)
         extents = self._named(arrays, sizes)
         values: dict[str, int | float] = {**constants, **extents}
