@@ -16,7 +16,11 @@ MODULES = [
     if "__main__" not in m.name
 ]
 # What the examples of a part of the package need beside loopgrad.
-NEEDS = {"loopgrad.examples": "sklearn", "loopgrad.interop.torch": "torch"}
+NEEDS = {
+    "loopgrad.examples": "sklearn",
+    "loopgrad.interop.jax": "jax",
+    "loopgrad.interop.torch": "torch",
+}
 
 
 @pytest.mark.parametrize("name", ["loopgrad", *MODULES])

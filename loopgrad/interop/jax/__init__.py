@@ -6,7 +6,7 @@ try:
     import jax as _jax  # noqa: F401
 except ImportError as error:
     raise ImportError(
-        'lg.jax needs JAX, which is not installed: pip install "loopgrad[jax]"'
+        "lg.jax needs JAX, which is not installed: pip install 'loopgrad[jax]'"
     ) from error
 
 from loopgrad.interop.jax.function import Function, function

@@ -65,12 +65,13 @@ def _derived(
     }
     results = [delivered[name] for name in operator.delivers]
     places = {n: p for n, p in zip(operator.results, along.results, strict=True) if p is not None}
+    by_place = tuple(sorted(places, key=lambda name: places[name]))
     found = bind(
         [*({**values, **dots}[i.name] for i in along.operator.inputs), *held.values()],
         along.operator,
         sites.for_numbers(along.operator, bound),
         known.real,
-        Linear(tuple(dots), back, tuple(moving), tuple(sorted(places, key=places.get)), tuple(held)),  # type: ignore[arg-type]
+        Linear(tuple(dots), back, tuple(moving), by_place, tuple(held)),
     )
     moved = [
         found[places[name]] if name in places else _no_tangent(x)
@@ -140,9 +141,7 @@ def _transpose(cotangents: Sequence[Any], *operands: Any, **parameters: Any) -> 
     return [*(gradients.get(name) for name in names), *(None for _ in operands[len(names) :])]
 
 
-def _refuse_what_is_not_linear(
-    operator: Operator, back: Reversal, wanted: Sequence[str]
-) -> None:
+def _refuse_what_is_not_linear(operator: Operator, back: Reversal, wanted: Sequence[str]) -> None:
     read = tensors_read(back.backward.computes.unfold().statements)
     for name in wanted:
         if name in read:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import NDArray
 
 from loopgrad.interop.jax import differentiating, primitive, sites  # noqa: F401 (its rules)
 from loopgrad.interop.operators import Operator, plain
@@ -39,7 +40,7 @@ def function(program: Program | str) -> Function:
     >>> import loopgrad as lg
     >>> square = lg.jax.function("square(x[N]) -> y[N]:\\n    y[n] = x[n] ** 2")
     >>> jax.grad(lambda x: square(x).sum())(jnp.array([1.0, 2.0, 3.0]))
-    Array([2., 4., 6.], dtype=float32)
+    Array([2., 4., 6.], dtype=float...)
     """
     return Function(as_program(program))
 
@@ -87,7 +88,9 @@ class Function:
             array = jnp.asarray(value)
         except (TypeError, ValueError, OverflowError) as error:
             got = type(value).__name__
-            raise self._error(TypeError, f"{what} has to be an array, got {got}: {error}") from error
+            raise self._error(
+                TypeError, f"{what} has to be an array, got {got}: {error}"
+            ) from error
         kind = _kind(array.dtype)
         if kind not in ACCEPTED[i.kind]:
             needs = {
@@ -95,7 +98,7 @@ class Function:
                 "bool": "is a `bool` tensor and needs booleans",
             }.get(i.kind, "needs real numbers (float32 or float64)")
             raise self._error(TypeError, f"{what} {needs}, got {array.dtype.name}")
-        if i.kind == "int" and isinstance(value, np.ndarray) and (array != value).any():
+        if i.kind == "int" and isinstance(value, np.ndarray) and not _fits(value, array.dtype):
             raise self._error(
                 ValueError,
                 f"{what} holds integers that do not fit {array.dtype.name}, the integers of JAX "
@@ -160,8 +163,14 @@ def _kind(dtype: Any) -> str:
     return str(np.dtype(dtype).kind) if dtype != jax.dtypes.float0 else "V"
 
 
+def _fits(integers: NDArray[Any], dtype: Any) -> bool:
+    """JAX would cut off what does not, without a word."""
+    if integers.size == 0 or dtype.kind == "b":
+        return True
+    limits = np.iinfo(dtype)
+    return bool(limits.min <= integers.min() and integers.max() <= limits.max)
+
+
 def _weak(value: Any, array: jax.Array) -> Any:
     """A number of Python's as such: it is weak in promotion."""
     return value if isinstance(value, bool | int | float) else array
-
-

@@ -6,6 +6,7 @@ import ctypes
 import threading
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -82,8 +83,8 @@ def _again(number: int, text: int, length: int, elements: int) -> int:
         if site is None:
             site = enter(read(ctypes.string_at(text, length).decode()))
         count = len(site.names) + len(site.results)
-        addresses = (ctypes.c_int64 * count).from_address(elements) if count else []
-        site.run(list(addresses))
+        addresses: Any = (ctypes.c_int64 * count).from_address(elements) if count else ()
+        site.run(tuple(addresses))
     except BaseException as error:  # whatever it is, XLA alone can carry it to the caller
         words = f"{type(error).__name__}: {error}".encode()
         _messages.last = ctypes.create_string_buffer(words)

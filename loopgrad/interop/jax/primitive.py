@@ -66,7 +66,7 @@ class Parameters:
     def own(self) -> Numbers:
         """The numbers that the code takes."""
         computes = self.operator.computes
-        names = {n.name for n in (*computes.sizes, *computes.constants)}
+        names = {s.name for s in computes.sizes} | {c.name for c in computes.constants}
         return tuple((name, value) for name, value in self.numbers if name in names)
 
 

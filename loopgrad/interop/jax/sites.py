@@ -181,8 +181,9 @@ def _array(address: int, shape: Shape, dtype: np.dtype[Any]) -> NDArray[Any]:
     size = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
     if size == 0:
         return np.empty(shape, dtype)
-    memory = (ctypes.c_char * size).from_address(address)
-    return np.frombuffer(memory, dtype).reshape(shape)
+    memory: Any = (ctypes.c_char * size).from_address(address)
+    found: NDArray[Any] = np.frombuffer(memory, dtype).reshape(shape)
+    return found
 
 
 # ------------------------------------------------------------------------------ shapes and numbers
@@ -194,9 +195,7 @@ def binder_of(operator: Operator) -> Binder:
     return Binder(task.facts, task.safety)
 
 
-def bound(
-    operator: Operator, numbers: Numbers, shapes: Sequence[Shape], real: str
-) -> Arguments:
+def bound(operator: Operator, numbers: Numbers, shapes: Sequence[Shape], real: str) -> Arguments:
     """What a call comes to, of shapes for the inputs of `operator.computes`.
 
     Raises ValueError, naming the argument, where a shape does not fit.
@@ -279,7 +278,9 @@ class Table:
         with self._lock:
             known = self._sites.setdefault(site.number, site)
             if known.text != site.text:
-                raise RuntimeError("two operations have the same number; rename one of the programs")
+                raise RuntimeError(
+                    "two operations have the same number; rename one of the programs"
+                )
             if known is site:
                 pairs = (self._tables[-1].size - 1) // 2
                 if 2 * len(self._sites) > pairs:
@@ -310,4 +311,3 @@ def make(
     operator: Operator, numbers: Numbers, shapes: Sequence[Shape], real: str, narrow: bool
 ) -> Site:
     return Site(operator, numbers, tuple(shapes), real, narrow, get_num_threads())
-
