@@ -2,9 +2,10 @@
 
     python benchmarks/bench_jax.py
 
-A call is jitted and on (4, 10), in microseconds: the least of many short measurements, each contender in turn. A step
-is a jitted update of all parameters by the gradient of a loss, in milliseconds, the median: one layer of the model is a
-program or is written with jax.numpy, all else is the same. Target: 2 µs a call beside JAX's own.
+A call is jitted and on (4, 10), in microseconds: the least of many short measurements, each contender in
+turn. A step is a jitted update of all parameters by the gradient of a loss, in milliseconds, the median: one
+layer of the model is a program or is written with jax.numpy, all else is the same. Target: 2 µs a call
+beside JAX's own.
 """
 
 from __future__ import annotations
