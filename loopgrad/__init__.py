@@ -26,6 +26,8 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, overload
 
+import loopgrad.forks  # noqa: F401  (a fork waits for imports too, such as those of a first call)
+
 if TYPE_CHECKING:
     from loopgrad import edf
     from loopgrad.backends.recycling import trim_memory

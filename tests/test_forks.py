@@ -27,8 +27,6 @@ def work(name, number):  # a program that nobody has compiled before
     text += f"    for b, j:  p[b,j] += exp({number + 2} * s[b,j]) / Z[b]"
     assert lg.compile(lg.program(text))([[0.5, 0.5]]).tolist() == [[0.5, 0.5]]
 
-work("all", 0)  # imports everything: Python's own locks of imports do not survive forks
-
 over = threading.Event()
 
 def busy(name):
@@ -97,3 +95,54 @@ def test_a_fork_waits_for_a_lock_and_the_child_finds_it_free(
 def test_a_lock_has_a_place() -> None:
     with pytest.raises(ValueError, match="'somewhere' has no place in the order of locks"):
         forks.hold("somewhere", threading.RLock())
+
+
+IMPORTS = """
+import os, sys, threading
+import loopgrad as lg
+
+threading.Thread(target=lambda: __import__("slow_module")).start()
+begun.wait()
+child = os.fork()
+if child == 0:
+    import slow_module, colorsys
+    again = os.fork()
+    if again == 0:
+        import wave
+        os._exit(0)
+    os._exit(os.waitpid(again, 0)[1])
+assert os.waitpid(child, 0)[1] == 0
+import chunk_of_ours
+print("fine")
+"""
+
+
+def test_a_fork_waits_for_imports(tmp_path: Path) -> None:
+    (tmp_path / "slow_module.py").write_text(
+        "import time, __main__\n__main__.begun.set()\ntime.sleep(0.3)"
+    )
+    (tmp_path / "chunk_of_ours.py").write_text("")
+    script = "import threading\nbegun = threading.Event()" + IMPORTS
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([ROOT, str(tmp_path)])},
+    )
+    assert (done.stdout, done.returncode) == ("fine\n", 0), done.stderr
+
+
+def test_a_fork_within_an_import_waits_for_nobody(tmp_path: Path) -> None:
+    (tmp_path / "forking.py").write_text(
+        "import os\nimport loopgrad\nchild = os.fork()\nif child == 0:\n    import wave\n    os._exit(0)\n"
+        "print(os.waitpid(child, 0)[1])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", "import forking"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([ROOT, str(tmp_path)])},
+    )
+    assert (done.stdout, done.returncode) == ("0\n", 0), done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import signal  # noqa: F401  (of the scripts below)
 import subprocess
 import sys
 import threading
@@ -194,7 +195,6 @@ def python(script: str, **environment: str) -> subprocess.CompletedProcess[str]:
 
 FORK = """
 lg.set_num_threads(3)
-run(3)  # what is imported at first use is there: a fork in the midst of an import is Python's own trap
 stop = threading.Event()
 def busy():
     while not stop.is_set():
@@ -224,6 +224,39 @@ print("fine")
 @pytest.mark.parametrize("before", ["", "load_openmp()\n"], ids=["pool", "openmp"])
 def test_fork_in_the_midst_of_calls(before: str) -> None:
     done = python(before + FORK)
+    assert (done.stdout, done.returncode) == ("fine\n", 0), done.stderr
+
+
+# glibc has a lock for its list of libraries, in which each call looks: it must be free in the child.
+MANY_FORKS = """
+lg.set_num_threads(3)
+run(3)
+function, entry, context = address("nothing"), address("call"), (ctypes.c_int64 * 1)()
+call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64)(entry)
+stop = threading.Event()
+def busy():
+    while not stop.is_set():
+        call(function, ctypes.addressof(context), 2)
+others = [threading.Thread(target=busy) for _ in range(3)]
+for other in others:
+    other.start()
+for _ in range(100):
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)
+        call(function, ctypes.addressof(context), 2)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+stop.set()
+for other in others:
+    other.join()
+print("fine")
+"""
+
+
+@linux
+def test_many_forks_in_the_midst_of_short_calls() -> None:
+    done = python(MANY_FORKS)
     assert (done.stdout, done.returncode) == ("fine\n", 0), done.stderr
 
 

@@ -31,6 +31,8 @@
 @look = internal global void ()* null  ; looks for OpenMP among the libraries in memory
 @openmp = internal global i8** null    ; GOMP_parallel, omp_get_thread_num, omp_get_num_threads
 @seen = internal global i64 0          ; how many libraries there had been when it last looked
+@closed = internal global i32 0, align 64  ; nobody may ask how many libraries there are: 1, during a fork; 2, never again
+@asking = internal global i32 0            ; threads that ask, or are about to find it closed
 
 ; ------------------------------------------------- what one caller knows of its threads of OpenMP
 
@@ -85,8 +87,34 @@ define i64 @loopgrad_num_threads() {
   ret i64 %count
 }
 
-; In the child of a fork, where the pool's threads are not, nor those of an OpenMP runtime.
+; Before a fork: waits until nobody asks how many libraries there are. The C library has a lock for that,
+; which the child would find held for good.
+define void @loopgrad_threads_close() {
+entry:
+  %was = cmpxchg i32* @closed, i32 0, i32 1 seq_cst seq_cst
+  br label %test
+test:
+  %asking = load atomic i32, i32* @asking seq_cst, align 4
+  %none = icmp eq i32 %asking, 0
+  br i1 %none, label %end, label %wait
+wait:
+  %0 = call i32 @loopgrad_system_sched_yield()
+  br label %test
+end:
+  ret void
+}
+
+; After it, in the parent.
+define void @loopgrad_threads_open() {
+  %was = cmpxchg i32* @closed, i32 1, i32 0 seq_cst seq_cst
+  ret void
+}
+
+; In the child of a fork, where the pool's threads are not, nor those of an OpenMP runtime. It never asks
+; for libraries: another thread may have been in the midst of loading one.
 define void @loopgrad_threads_forked() {
+  store atomic i32 2, i32* @closed seq_cst, align 4
+  store atomic i32 0, i32* @asking seq_cst, align 4
   store atomic i8** null, i8*** @openmp release, align 8
   store void ()* @nothing, void ()** @look
   call void @renew()
@@ -176,9 +204,18 @@ end:
 define internal i8** @runtime() {
 entry:
   %loaded = alloca i64
+  %enter = atomicrmw add i32* @asking, i32 1 seq_cst
+  %closed = load atomic i32, i32* @closed seq_cst, align 4
+  %may = icmp eq i32 %closed, 0
+  br i1 %may, label %ask, label %forking
+forking:
+  %back = atomicrmw sub i32* @asking, i32 1 seq_cst
+  br label %known
+ask:
   store i64 0, i64* %loaded
   %to = bitcast i64* %loaded to i8*
   %0 = call i32 @loopgrad_system_dl_iterate_phdr(i32 (i8*, i64, i8*)* @first_library, i8* %to)
+  %leave = atomicrmw sub i32* @asking, i32 1 seq_cst
   %now = load i64, i64* %loaded
   %before = atomicrmw xchg i64* @seen, i64 %now monotonic
   %same = icmp eq i64 %now, %before

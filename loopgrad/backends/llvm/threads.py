@@ -61,12 +61,14 @@ def provide() -> None:
 
 
 def _provide_pool() -> None:
-    setup, share, forked = _functions("threads.ll", "setup", "share", "forked")
+    names = ("setup", "share", "close", "open", "forked")
+    setup, share, *at_fork = _functions("threads.ll", *names)
     use = ctypes.CFUNCTYPE(None, ctypes.c_void_p)(share)
     look = _LOOK(lambda: _look(use))
     _callbacks.append(look)
     ctypes.CFUNCTYPE(None, ctypes.c_void_p, _LOOK)(setup)(thread_count.address(), look)
-    os.register_at_fork(after_in_child=ctypes.CFUNCTYPE(None)(forked))
+    before, after, in_child = map(ctypes.CFUNCTYPE(None), at_fork)
+    os.register_at_fork(before=before, after_in_parent=after, after_in_child=in_child)
 
 
 def _provide_loop() -> None:
