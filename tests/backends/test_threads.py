@@ -240,7 +240,7 @@ def busy():
 others = [threading.Thread(target=busy) for _ in range(3)]
 for other in others:
     other.start()
-for _ in range(100):
+for _ in range(60):
     child = os.fork()
     if child == 0:
         signal.alarm(20)
