@@ -55,9 +55,12 @@ def bound(
 
 def as_array(x: Input, value: Any) -> Array:
     """What the object is given as its value. Raises TypeError for what does not hold real numbers."""
-    array = np.asarray(value)
+    what = f"the value of {type(x).__name__} `{x.name}`"
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise TypeError(f"{what} has to be an array: {error}") from None
     if array.dtype.kind not in "fiub":
-        what = f"the value of {type(x).__name__} `{x.name}`"
         raise TypeError(f"{what} has to hold real numbers, got {array.dtype}: {value!r}")
     return array.astype(np.float64) if x.floating and array.dtype.kind != "f" else array
 

@@ -70,7 +70,8 @@ class Parameter(Input):
     floating = True
 
     def __init__(self, value: Any, name: str = "") -> None:
-        super().__init__(name, np.array(value))
+        super().__init__(name)
+        self.value = as_array(self, value).copy()
 
 
 class Computed(Value):

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from numbers import Real
 
 from loopgrad.edf import graph
 from loopgrad.edf.picture import Picture
 from loopgrad.edf.verify import Report, verify
+
+Rule = float | Callable[[graph.Parameter], graph.Array]
 
 MOST_DRAWN = 200  # steps, in a notebook
 
@@ -28,6 +32,20 @@ class Model(graph.Model):
     >>> x.grad
     array([[1., 2.]])
     """
+
+    def __init__(self, loss: graph.Value) -> None:
+        if not isinstance(loss, graph.Value):
+            what = f"one of {len(loss)} objects" if isinstance(loss, tuple) else "an object"
+            raise TypeError(f"a Model needs {what} of a graph, its loss, got {type(loss).__name__}")
+        super().__init__(loss)
+
+    def update(self, rule: Rule) -> None:
+        """A step of learning: against the gradients by a rate, a number; or by a rule, such as `Momentum`
+        or any function that makes the next value of each parameter.
+        """
+        if not callable(rule) and not isinstance(rule, Real):
+            raise TypeError(f"`update` needs a rate, or a function of a parameter, got {rule!r}")
+        super().update(rule)
 
     def verify(self, seed: int = 0) -> Report:
         """Compares the gradients of each component with numerical derivatives, and those of the whole.

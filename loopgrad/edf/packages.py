@@ -6,7 +6,7 @@ import math
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from numbers import Number
+from numbers import Integral, Number
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,9 @@ class Package(Mapping[str, Any]):
             setattr(self, name, item)
 
     def __setattr__(self, name: str, item: Any) -> None:
-        super().__setattr__(name, _packed(item))
+        if name in dir(type(self)):
+            raise ValueError(f"a package has a method `{name}`: a parameter needs another name")
+        super().__setattr__(name, _packed(item, name))
         for path, parameter in _found(name, self.__dict__[name]):
             if parameter.name in ("", path[-len(parameter.name) :]):
                 parameter.name = path
@@ -64,13 +66,13 @@ class Package(Mapping[str, Any]):
         return f"Package({', '.join(f'{name}={item!r}' for name, item in self.items())})"
 
 
-def _packed(item: Any) -> Any:
+def _packed(item: Any, name: str) -> Any:
     """A list of numbers is an array; any other is a list of things to be packed."""
     if isinstance(item, Value | Package):
         return item
     if isinstance(item, list | tuple) and not _is_numbers(item):
-        return [_packed(one) for one in item]
-    return Parameter(item)
+        return [_packed(one, f"{name}[{n}]") for n, one in enumerate(item)]
+    return Parameter(item, name)
 
 
 def _is_numbers(item: Any) -> bool:
@@ -107,7 +109,7 @@ def initial(
 
     rng: a generator or its seed. extents: those that the parameters have, by name.
 
-    Raises TypeError, naming it, for an extent that is missing or not known.
+    Raises TypeError, naming it, for an extent that is missing or not known, ValueError for one below 0.
 
     >>> from loopgrad import edf, lib
     >>> edf.initial(lib.affine, I=64, J=10)
@@ -128,6 +130,9 @@ def initial(
     missing = sorted(needed - extents.keys())
     if missing:
         raise TypeError(f"{program.name} needs the extents {listing(missing)} of its parameters")
+    for name, extent in extents.items():
+        if not isinstance(extent, Integral) or extent < 0:
+            raise ValueError(f"the extent `{name}` has to be an integer from 0, got {extent!r}")
     sizes = {**{c.name: c.value for c in program.constants}, **extents}
     shapes = {name: [evaluate(e, sizes) for e in shape] for name, shape in axes.items()}
     return Package(**{name: _start(shape, rng).astype(dtype) for name, shape in shapes.items()})

@@ -80,7 +80,7 @@ def verify(model: Model, seed: int = 0) -> Report:
     with np.errstate(all="ignore"):
         for number, step in enumerate(model.steps, 1):
             shapes = tuple((x.value.shape, x.value.dtype) for x in step.inputs)
-            kind = (step.component, shapes, tuple(step.constants.items()))
+            kind = (step.component, shapes, repr(step.constants))
             uses[kind] += 1
             if uses[kind] <= USES:
                 found += of_step(step, number, rng)

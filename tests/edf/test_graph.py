@@ -401,6 +401,34 @@ def test_what_is_no_loss() -> None:
         model.backward()
 
 
+def test_what_is_no_object_and_no_rule() -> None:
+    with pytest.raises(
+        TypeError, match="a Model needs an object of a graph, its loss, got ndarray"
+    ):
+        edf.Model(np.zeros(3))  # type: ignore[arg-type]
+    with pytest.raises(
+        TypeError, match="a Model needs one of 2 objects of a graph, its loss, got tuple"
+    ):
+        edf.Model((edf.Input("x"), edf.Input("y")))  # type: ignore[arg-type]
+    model = edf.Model(edf.Parameter(3.0, "x"))
+    model.forward()
+    model.backward()
+    for rule in ("0.1", None):
+        with pytest.raises(
+            TypeError, match="`update` needs a rate, or a function of a parameter, got"
+        ):
+            model.update(rule)  # type: ignore[arg-type]
+    model.update(0.5)
+    assert model.parameters[0].value == 2.5
+
+
+def test_a_parameter_does_not_share_the_array_that_it_started_from() -> None:
+    start = np.ones(2)
+    p = edf.Parameter(start)
+    start[0] = 7.0
+    assert p.value.tolist() == [1.0, 1.0]
+
+
 def test_ways_to_write_an_input() -> None:
     for x in (edf.Input("x", [1.0]), edf.Input([1.0], "x"), edf.Input(name="x", value=[1.0])):
         assert x.name == "x" and x.value.tolist() == [1.0]

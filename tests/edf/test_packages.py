@@ -74,6 +74,20 @@ def test_extents_that_are_missing_or_unknown(extents: dict[str, int], message: s
         edf.initial(lg.lib.affine, **extents)
 
 
+@pytest.mark.parametrize("extent", [-1, 2.5, "3"])
+def test_extents_that_are_no_sizes(extent: Any) -> None:
+    with pytest.raises(ValueError, match="the extent `I` has to be an integer from 0, got"):
+        edf.initial(lg.lib.affine, I=extent, J=2)
+
+
+def test_what_a_package_cannot_hold() -> None:
+    with pytest.raises(TypeError, match="the value of Parameter `W` has to hold real numbers"):
+        edf.Package(W="abc")
+    for name in ("items", "parameters"):
+        with pytest.raises(ValueError, match=f"a package has a method `{name}`"):
+            edf.Package(**{name: [1.0]})
+
+
 def test_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "phi.npz"
     one, other = package(), package()
