@@ -31,6 +31,7 @@ class Located:
     tensor: str = ""
     new: Accumulate | None = None  # what the statement becomes, where one does
     old: Accumulate | None = None
+    put_in: tuple[Piece, ...] = ()  # right statements that the patch puts in
 
 
 class Answers:
@@ -99,7 +100,29 @@ class Answers:
         terms = "a term is missing" if len(right) == 1 else f"{len(right)} terms are missing"
         said = f"{terms} of `{tensor}`: `{_first(texts)}`"
         span = None if start is None else self.task.claim.stretch_span(start)
-        return Located("missing term", said, span, patch, start, tensor)
+        return Located("missing term", said, span, patch, start, tensor, put_in=tuple(right))
+
+    def in_one_block(self, found: Sequence[Located]) -> list[Located]:
+        """Statements of one block that are missing are put in as one block, which each of them names."""
+        blocks = dict.fromkeys(id(p.blocks[0]) for f in found for p in f.put_in if p.blocks)
+        found = list(found)
+        for block in blocks:
+            of = [k for k, f in enumerate(found) if self._only_in(f, block)]
+            if len(of) < 2:
+                continue
+            pieces = [p for k in of for p in found[k].put_in]
+            start, how, anchor = self.opening(found[of[0]].tensor, None, pieces)
+            _, patch = self._right(anchor, pieces, start, how)
+            for k in of:
+                found[k] = replace(found[k], patch=patch)
+        return found
+
+    @staticmethod
+    def _only_in(fault: Located, block: int) -> bool:
+        """Does it put in statements of that block alone, as a block?"""
+        inserted = fault.patch is not None and fault.patch.how != "replace"
+        inside = [bool(p.blocks) and id(p.blocks[0]) == block for p in fault.put_in]
+        return inserted and bool(inside) and all(inside)
 
     def opening(
         self, tensor: str, anchor: Piece | None, right: Sequence[Piece] = ()
@@ -124,6 +147,8 @@ class Answers:
             return self.layout.start(behind.statement), "insert after", anchor
         for piece in claimed:
             if any(r.tensor == tensor for r in statement_reads(piece.statement)):
+                if piece.blocks and right and all(p.blocks for p in right):
+                    return self.layout.start(piece.statement), "insert before", piece
                 block = piece.blocks[0] if piece.blocks else piece.statement
                 outer = replace(piece, blocks=())
                 return self.layout.start(block), "insert before", outer
@@ -136,14 +161,15 @@ class Answers:
     def lent(self, name: str) -> Located | None:
         """The mend where a claim reads a tensor that it neither gets nor computes."""
         arguments, temporaries = self.translation.given(name)
-        start, how, anchor = self.opening(name, None)
+        needed = self.translation.closure(temporaries) if temporaries else []
+        right = [self.bench.right[p.place] for p in needed]
+        start, how, anchor = self.opening(name, None, right)
         if start is None:
             return None
         if not temporaries:
             patch = Patch(start, "input", arguments[0], tuple(arguments))
             return Located("unknown name", "", None, patch, None, name)
-        needed = self.translation.closure(temporaries)
-        _, patch_ = self._right(anchor, [self.bench.right[p.place] for p in needed], start, how)
+        _, patch_ = self._right(anchor, right, start, how)
         return Located("missing term", "", None, patch_, None, name)
 
     def _right(

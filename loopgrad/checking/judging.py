@@ -442,9 +442,10 @@ class _Judging:
 
         whole: whether it has to be right, by default unless gradients are added that were not judged.
         """
-        patches = [f.patch for f in found if f.patch is not None]
-        if len(patches) < len(found):
+        if any(f.patch is None for f in found):
             return None
+        # Several faults may have one mend.
+        patches = list(dict.fromkeys(f.patch for f in found if f.patch is not None))
         mended = {p.at for p in patches if p.how == "replace"}
         for start, repair in self.task.claim.repaired.items():
             if start not in mended and repair.text is not None:

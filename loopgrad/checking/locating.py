@@ -46,6 +46,7 @@ class Locator:
         # What is missing only because the line that makes it could not be read is mended there.
         unread = {r.target for r in self.task.claim.repaired.values() if r.text is None}
         lent = [self.answers.lent(name) for name in self.task.claim.lent if name not in unread]
+        found = self.answers.in_one_block(found)
         return [*found, *(fault for fault in lent if fault is not None)]
 
     def _by_tensor(self) -> tuple[list[Located], list[Balance]]:

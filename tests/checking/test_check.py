@@ -581,3 +581,21 @@ def test_a_line_that_cannot_be_read_and_is_not_missed_may_go() -> None:
     (finding,) = answer.findings
     assert (finding.line, finding.how) == (6, "delete")
     assert answer.mended is not None and lg.check(forward, answer.mended)
+
+
+def test_a_block_that_is_missing_is_put_in_whole() -> None:
+    forward = lg.lib.linear_recurrence
+    first = str(forward.backward()).split("    for t descending:")[0]
+    answer = lg.check(forward, first)
+    (block,) = {f.right for f in answer.findings}
+    assert block is not None and block.count("for t descending:") == 1 and block.count("+=") == 3
+    assert answer.mended is not None and lg.check(forward, answer.mended)
+
+
+def test_what_a_block_does_not_compute_is_put_into_it() -> None:
+    forward = lg.lib.rnn
+    lines = str(forward.backward()).splitlines(keepends=True)
+    answer = lg.check(forward, "".join(line for line in lines if "hp.grad[t,b,j'] " not in line))
+    right = next(f.right for f in answer.findings if f.right is not None)
+    assert right.startswith("for b, j, j':  hp.grad[t,b,j']")
+    assert answer.mended is not None and lg.check(forward, answer.mended)
