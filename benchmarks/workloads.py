@@ -134,7 +134,7 @@ LAYERS = [
     *_rows("mean pool", "mean pool", "lib:mean_pool2d", "B C X Y", (16, 64, 64, 64)),
     *_rows("embedding", "embedding", "lib:embedding", "B T V K", (64, 256, 10000, 256)),
     *_rows("soft targets", "soft targets", "lib:softmax_cross_entropy_with", "B J", (4096, 1024)),
-    *_rows("binary cross entropy", "bce", "lib:binary_cross_entropy", "B J", (4096, 1024)),
+    *_rows("binary cross entropy", "bce", "lib:binary_cross_entropy_with_logits", "B J", (4096, 1024)),
     *_rows("squared error", "squared error", "lib:squared_error", "B J", (4096, 1024)),
     *_rows("Huber", "huber", "lib:huber", "B J", (4096, 1024)),
     *_rows("CRF", "crf", f"{HERE_LOOPS}:crf", "T B J I", (128, 32, 64, 64), compiles=False),

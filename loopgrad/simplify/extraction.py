@@ -362,7 +362,10 @@ class Extraction:
         known = self.known.statements
         if asked not in known:
             known[asked] = self._statement(group)
-        self.statements.append(known[asked])
+        made = known[asked]
+        again = any(one.target.tensor == made.target.tensor for one in self.statements)
+        if not (again and made.value == ZERO and made.reduction is not Reduction.SET):
+            self.statements.append(made)
 
     def _statement(self, group: Group) -> Accumulate:
         target, loops, deltas = group.target, group.loops, group.deltas

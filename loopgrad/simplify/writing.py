@@ -131,6 +131,8 @@ class Writer:
                 named.append(spread(atom.parts[0]))  # type: ignore[arg-type]
             else:
                 kept[atom] = p
+        if not all(factor.terms for factor in (*factors, *named)):
+            return 1, nf.ZERO, ()  # spread out, one of them is nothing
         sign = 1 if coefficient > 0 else -1
         for group in (factors, named):
             for k, factor in enumerate(group):

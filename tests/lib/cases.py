@@ -17,19 +17,8 @@ Draw = Callable[[np.random.Generator, tuple[int, ...]], Any]
 
 # Where a row says nothing else: distinct, and some equal.
 EXTENTS = {"B": 4, "J": 3, "J'": 3, "I": 5, "K": 6, "T": 5, "U": 3, "H": 2, "D": 3, "E": 2, "V": 7}
-EXTENTS |= {
-    "N": 5,
-    "M": 4,
-    "C": 4,
-    "G": 2,
-    "O": 3,
-    "X": 8,
-    "Y": 7,
-    "Z": 6,
-    "DX": 3,
-    "DY": 2,
-    "DZ": 2,
-}
+EXTENTS |= {"N": 5, "M": 4, "R": 2, "C": 4, "G": 2, "O": 3, "X": 8, "Y": 7, "Z": 6}
+EXTENTS |= {"DX": 3, "DY": 2, "DZ": 2}
 
 
 class Values(dict[str, Any]):
@@ -56,6 +45,7 @@ class Case:
     extents: Mapping[str, int] = field(default_factory=dict)
     draws: Mapping[str, Draw] = field(default_factory=dict)
     below: int = 3  # integers are drawn below this
+    fixed: tuple[str, ...] = ()  # inputs in which PyTorch does not differentiate
 
     def inputs(
         self, program: lg.Program, seed: int, extents: Mapping[str, int] | None = None
@@ -125,3 +115,15 @@ def signs(rng: np.random.Generator, shape: tuple[int, ...]) -> Any:
 def bits(rng: np.random.Generator, shape: tuple[int, ...]) -> Any:
     """0.0 and 1.0."""
     return (rng.random(shape) < 0.5).astype(float)
+
+
+def lengths(limit: int) -> Draw:
+    """From 0 to the limit, both among them."""
+    return lambda rng, shape: np.resize(np.array([limit, 0, 1, limit - 1]), shape)
+
+
+def kept_somewhere(rng: np.random.Generator, shape: tuple[int, ...]) -> Any:
+    """A mask that keeps something in every row."""
+    keep = rng.random(shape) < 0.5
+    keep[..., :1] |= ~keep.any(-1, keepdims=True)
+    return keep

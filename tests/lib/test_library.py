@@ -15,6 +15,7 @@ import loopgrad as lg
 from loopgrad.peers.problem import Problem, draw
 from tests.derivatives import as_tuple, check_backward, check_recompute, differentiable_inputs
 from tests.effort import by_name
+from tests.grad.checking import check
 from tests.lib import tables
 from tests.lib.cases import EXTENTS, Case, named_extents
 
@@ -68,6 +69,13 @@ def test_values(row: str) -> None:
 
 @pytest.mark.parametrize("row", ROWS)
 def test_gradients(row: str) -> None:
+    """Of the literal loops, both modes."""
+    program, inputs, constants = of(row, seed=1)
+    check(program, inputs, order=1, **constants)
+
+
+@pytest.mark.parametrize("row", by_name(list(ROWS), 6))
+def test_compiled_gradients(row: str) -> None:
     program, inputs, constants = of(row, seed=1)
     check_backward(program, inputs, constants, seed=2)
 
@@ -76,7 +84,7 @@ def test_gradients(row: str) -> None:
 SHORT = [row for row in ROWS if str(lg.lib[row.partition(":")[0]].unfold()).count("\n") < 12]
 
 
-@pytest.mark.parametrize("row", by_name(SHORT, 6))
+@pytest.mark.parametrize("row", by_name(SHORT, 18))
 def test_second_gradients(row: str) -> None:
     program, inputs, constants = of(row, seed=3)
     check_recompute(program, inputs, constants, seed=4)
@@ -87,7 +95,7 @@ def test_as_in_pytorch(row: str) -> None:
     torch = pytest.importorskip("torch")
     program, inputs, constants = of(row, seed=5)
     tensors = {name: torch.tensor(value) for name, value in inputs.items()}
-    smooth = differentiable_inputs(program)
+    smooth = [n for n in differentiable_inputs(program) if n not in ROWS[row].fixed]
     for name in smooth:
         tensors[name].requires_grad_(True)
     reference = ROWS[row].torch
@@ -108,7 +116,7 @@ def test_as_in_pytorch(row: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("row", by_name(list(ROWS), 3))
+@pytest.mark.parametrize("row", by_name(list(ROWS), 8))
 def test_extents_of_zero_and_one(row: str) -> None:
     """Compiled and interpreted, values and gradients: the same arrays, or the same mistake."""
     program, case = lg.lib[row.partition(":")[0]], ROWS[row]
@@ -144,35 +152,10 @@ def outcome(kernel: Any, inputs: Any, constants: Any) -> tuple[Any, ...]:
         return (type(error),)
 
 
-@pytest.mark.parametrize("name", by_name(NAMES, 2))
+@pytest.mark.parametrize("name", by_name(NAMES, 4))
 def test_the_backward_reads_back(name: str) -> None:
     backward = lg.lib[name].backward()
     assert lg.program(str(backward)) == backward
-
-
-@pytest.mark.parametrize("name", ["softmax", "stable_softmax"])
-def test_softmax_sums_to_one(name: str) -> None:
-    s = np.random.default_rng(3).normal(size=(5, 4))
-    np.testing.assert_allclose(lg.lib[name](s).sum(1), 1)
-
-
-def test_large_scores_are_no_trouble_where_the_maximum_is_taken_off() -> None:
-    s = np.array([[1e4, 0.0], [-1e4, -1e4 + 1]])
-    p = lg.lib.stable_softmax(s)
-    np.testing.assert_allclose(p, [[1, 0], [1 / (1 + np.e), np.e / (1 + np.e)]], atol=1e-15)
-    loss, pullback = lg.vjp(lg.lib.softmax_cross_entropy, s, [0, 0])
-    np.testing.assert_allclose(loss, [0, np.log(1 + np.e)])
-    (gradient, none) = pullback([1.0, 1.0])
-    np.testing.assert_allclose(gradient, p - [[1, 0], [1, 0]], atol=1e-12)
-    assert none is None
-
-
-def test_entropies_at_their_edges() -> None:
-    P, Q = np.array([[0.5, 0.5, 0.0]]), np.array([[0.5, 0.0, 0.5]])
-    np.testing.assert_allclose(lg.lib.entropy(P), np.log(2))
-    assert lg.lib.cross_entropy(P, Q) == np.inf
-    assert lg.lib.kl_divergence(P, Q) == np.inf
-    np.testing.assert_allclose(lg.lib.kl_divergence(P, P), 0, atol=1e-15)
 
 
 def test_every_program_says_what_it_is() -> None:

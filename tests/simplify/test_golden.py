@@ -270,7 +270,7 @@ LIBRARY = {
         for b, j:  s.grad[b,j]        += L.grad[b] / Z[b] * exp(s[b,j] - m[b])
         for b:     s.grad[b,label[b]] -= L.grad[b]
         """,
-    "binary_cross_entropy": """
+    "binary_cross_entropy_with_logits": """
         for b, j:  y.grad[b,j] -= s[b,j] * L.grad[b]
         for b, j:  s.grad[b,j] += L.grad[b] * (sigmoid(s[b,j]) - y[b,j])
         """,

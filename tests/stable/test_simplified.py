@@ -18,7 +18,7 @@ from loopgrad.simplify.decimals import CONTEXT
 from loopgrad.stable.gate import MEASURED, Gate, draw
 from tests.effort import by_name
 
-NAMES = by_name(list(lg.lib), 2)
+NAMES = by_name(list(lg.lib), 4)
 ENOUGH = 2e-6  # of the largest value: a few roundings of float32
 
 DRAWS = 4  # where the first says that digits are lost
@@ -32,6 +32,7 @@ GATED = {"gru", "gru_packed"}
 THEOREMS = {
     *("attention", "causal_attention"),
     *("batchnorm", "batchnorm_with", "layer_norm", "group_norm", "instance_norm"),
+    *("batch_norm", "batch_norm_of_channels", "running_moments"),
 }
 
 

@@ -2,9 +2,25 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
-from tests.lib.cases import Case
+import numpy as np
+from scipy.special import expit
+
+from tests.lib.cases import Case, lengths
+
+
+def bags(v: Any) -> Any:
+    """The sum over each bag."""
+    return np.array([v.E[w[:n]].sum(0) for w, n in zip(v.w, v.length, strict=True)])
+
+
+def highway(v: Any) -> Any:
+    gate = expit(v.x @ v.WT.T + v.cT)
+    return gate * np.maximum(v.x @ v.W.T + v.c, 0) + (1 - gate) * v.x
+
+
+LENGTHS = {"length": lengths(5)}
 
 CASES = {
     "linear": Case(lambda v: v.x @ v.W.T, lambda F, v: F.linear(v.x, v.W)),
@@ -19,4 +35,19 @@ CASES = {
         lambda v: np.maximum(v.x @ v.W1.T + v.c1, 0) @ v.W2.T + v.c2,
         lambda F, v: F.linear(F.linear(v.x, v.W1, v.c1).relu(), v.W2, v.c2),
     ),
+    "batched_matmul": Case(lambda v: v.A @ v.B, lambda F, v: v.A.bmm(v.B)),
+    "outer": Case(lambda v: v.u[:, :, None] * v.v[:, None, :]),
+    "embedding_bag_sum": Case(bags, draws=LENGTHS),
+    "embedding_bag": Case(
+        lambda v: bags(v) / np.maximum(v.length, 1)[:, None],
+        lambda F, v: F.embedding_bag(v.w, v.E, mode="mean"),
+        draws={"length": lambda rng, shape: np.full(shape, 5)},
+    ),
+    "embedding_bag: of lengths": Case(
+        lambda v: bags(v) / np.maximum(v.length, 1)[:, None], draws=LENGTHS
+    ),
+    "low_rank_linear": Case(
+        lambda v: v.x @ (v.W + 0.7 / 2 * v.U @ v.V).T, constants={"alpha": 0.7}
+    ),
+    "highway": Case(highway),
 }
