@@ -7,6 +7,7 @@ again, or is looked at, it is the operator that is called.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,18 +16,19 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.nn import Parameter
 
-from loopgrad.backends.llvm.addresses import fails
 from loopgrad.interop.operators import Operator, Reversal
-from loopgrad.interop.torch import registry
+from loopgrad.interop.torch import registry, written
 from loopgrad.interop.torch.differentiating import Reversals, pulled_back, values_of
 from loopgrad.interop.torch.running import spelled
 
 MOST_ENTRIES = 256
+SMALL = 4096  # elements; such tensors are made by an example, as PyTorch reads that sooner
 
 _is_transformed = torch._C._are_functorch_transforms_active
 _watchers = torch._C._len_torch_dispatch_stack
-_functions = torch._C._len_torch_function_stack
-_grad_enabled, _threads = torch.is_grad_enabled, torch.get_num_threads
+_grad_enabled = torch.is_grad_enabled
+
+Tensors = tuple[Tensor | None, ...]
 
 
 class Elsewhere(Exception):
@@ -40,50 +42,41 @@ class Eager:
         self.operator = operator
         self._reversals = Reversals(operator)
         self._entries: dict[Any, Entry] = {}
-        self._single = len(operator.results) == 1
 
-    def __call__(self, tensors: Sequence[Tensor], numbers: tuple[Any, ...]) -> Any:
-        """What the operator returns; None for a call that has to go the usual way."""
-        if (
-            _is_transformed()
-            or _watchers()
-            or _functions()
-            or forward_ad._current_level >= 0
-            or torch._C._is_any_autocast_enabled()
-        ):
-            return None
-        parts: list[Any] = [_threads(), spelled(numbers) if numbers else ()]
-        enabled, needed = _grad_enabled(), False
-        for tensor in tensors:
-            kind = type(tensor)
-            if (
-                (kind is not Tensor and kind is not Parameter)
-                or not tensor.is_cpu
-                or tensor.layout is not torch.strided
-                or tensor.is_neg()
-            ):
-                return None
-            wants = enabled and tensor.requires_grad
-            needed = needed or wants
-            parts += (tensor.shape, tensor.dtype, wants)
-        key = tuple(parts)
-        entry = self._entries.get(key)
-        if entry is None:
-            entry = self._entry(key, tensors, numbers)
-        try:
-            if needed and entry.chosen is not None:
-                return EagerNode.apply(entry, *tensors)
-            made = entry.forward(tensors)
-        except Elsewhere:
-            return None
-        return made[0] if self._single else tuple(made)
+    def caller(self, numbers: tuple[Any, ...]) -> Callable[..., Any]:
+        """A function of the tensors: what the operator returns, None for a call that is not plain."""
+        single = len(self.operator.results) == 1
+        names = {
+            "is_transformed": _is_transformed,
+            "watchers": _watchers,
+            "functions": torch._C._len_torch_function_stack,
+            "level": forward_ad,
+            "is_autocast": torch._C._is_any_autocast_enabled,
+            "grad_enabled": _grad_enabled,
+            "threads": torch.get_num_threads,
+            "Tensor": Tensor,
+            "Parameter": Parameter,
+            "Elsewhere": Elsewhere,
+            "entries": self._entries,
+            "enter": self._entry,
+            "apply": EagerNode.apply,
+            "numbers": numbers,
+            "spelled": spelled(numbers),
+            "returned": (lambda made: made[0]) if single else (lambda made: made),
+        }
+        return written.looked_up(len(self.operator.inputs), names)
 
-    def _entry(self, key: Any, tensors: Sequence[Tensor], numbers: tuple[Any, ...]) -> Entry:
+    def _entry(
+        self, key: tuple[Any, ...], tensors: Sequence[Tensor], numbers: tuple[Any, ...]
+    ) -> Entry | None:
+        """What knows calls of a key from now on; None where the tensors' elements lie elsewhere."""
+        if any(tensor.layout is not torch.strided for tensor in tensors):
+            return None
         wanted = key[4::3]
         chosen = self._reversals.of(wanted, [*tensors, *numbers]) if any(wanted) else None
         entry = Entry(self.operator, chosen, tensors, numbers)
         if len(self._entries) >= MOST_ENTRIES:
-            self._entries = {}
+            self._entries.clear()
         self._entries[key] = entry
         return entry
 
@@ -91,8 +84,8 @@ class Eager:
 class Entry:
     """Calls that differ in the contents of their tensors alone.
 
-    forward: from the tensors of a call to all that is delivered. backward: from these, and the
-    seeds behind them, to the gradients.
+    forward: from the tensors of a call to what it returns; `keeping` to all that is delivered.
+    backward: from these, and the seeds behind them, to the gradients, after a None.
     """
 
     def __init__(
@@ -103,14 +96,14 @@ class Entry:
         numbers: tuple[Any, ...],
     ):
         self.chosen, self.numbers = chosen, numbers
-        forward = chosen.forward if chosen else operator
-        self.forward = _quick(forward, range(len(tensors)), tensors, numbers)
-        self.backward: Callable[[Sequence[Tensor]], list[Tensor]] | None = None
         self.count = len(operator.results)
         self.integer = [n for n, r in enumerate(operator.results) if r not in operator.floating]
-        self.places = chosen.gradients if chosen else ()
+        forward = chosen.forward if chosen else operator
+        every = range(len(forward.delivers))
+        self.forward = _quick(forward, range(len(tensors)), tensors, numbers, every)
+        self.backward: Callable[..., Tensors] | None = None
 
-    def prepared(self, given: Sequence[Tensor]) -> Callable[[Sequence[Tensor]], list[Tensor]]:
+    def prepared(self, given: Sequence[Tensor]) -> Callable[..., Tensors]:
         """The backward, when first there is something given to it."""
         assert self.chosen is not None
         forward, backward = self.chosen.forward, self.chosen.backward
@@ -119,44 +112,50 @@ class Entry:
         names = [*inputs, *forward.delivers, *self.chosen.seeds]
         places = [names.index(i.name) for i in backward.inputs]
         numbers = tuple(values[n.name] for n in backward.numbers)
-        self.backward = _quick(backward, places, given, numbers)
+        returned = (None, *self.chosen.gradients)
+        self.backward = _quick(backward, places, given, numbers, returned)
         return self.backward
 
 
 def _quick(
-    operator: Operator, places: Sequence[int], given: Sequence[Tensor], numbers: tuple[Any, ...]
-) -> Callable[[Sequence[Tensor]], list[Tensor]]:
+    operator: Operator,
+    places: Sequence[int],
+    given: Sequence[Tensor],
+    numbers: tuple[Any, ...],
+    returned: Sequence[int | None],
+) -> Callable[..., Tensors]:
     """A function of tensors like those given, of which the operator takes those at the places."""
     runner = registry.runner_of(operator)
     plan = runner.plan([given[place] for place in places], numbers)
     code = plan.code
-    reads = tuple(places[place] for place, _ in plan.reads)
     alike = all(given[places[place]].dtype is dtype for place, dtype in plan.reads)
 
     def slowly(tensors: Sequence[Tensor]) -> list[Tensor]:
         return runner([*(tensors[place] for place in places), *numbers])
 
     if code is None or not plan.always or not alike:
-        return slowly
-    made_like = plan.made
-    empty = torch.empty
 
-    def quickly(tensors: Sequence[Tensor]) -> list[Tensor]:
-        read = [tensors[place] for place in reads]
-        try:
-            for n, tensor in enumerate(read):
-                if not tensor.is_contiguous():
-                    read[n] = tensor.contiguous()
-            given = [tensor.data_ptr() for tensor in read]
-        except RuntimeError as error:
-            raise Elsewhere from error
-        made = [empty(shape, dtype=dtype) for shape, dtype in made_like]
-        given += [tensor.data_ptr() for tensor in made]
-        if code(*given) and fails(code, given):
-            return slowly(tensors)
-        return made
+        def in_full(*tensors: Tensor) -> Tensors:
+            made = slowly(tensors)
+            return tuple(None if n is None else made[n] for n in returned)
 
-    return quickly
+        return in_full
+
+    names = {
+        "code": code,
+        "slowly": slowly,
+        "empty": torch.empty,
+        "empty_like": torch.empty_like,
+        "Elsewhere": Elsewhere,
+    }
+    makers = [_maker(*like) for like in plan.made]
+    reads = [places[place] for place, _ in plan.reads]
+    return written.addressed(len(given), reads, makers, returned, names)
+
+
+def _maker(shape: tuple[int, ...], dtype: torch.dtype) -> Any:
+    """As `written.addressed` has it."""
+    return torch.empty(shape, dtype=dtype) if math.prod(shape) <= SMALL else (shape, dtype)
 
 
 class EagerNode(torch.autograd.function._SingleLevelFunction):
@@ -164,36 +163,28 @@ class EagerNode(torch.autograd.function._SingleLevelFunction):
 
     @staticmethod
     def forward(ctx: Any, entry: Entry, *tensors: Tensor) -> Any:
-        made = entry.forward(tensors)
+        made = entry.forward(*tensors)
         ctx.entry = entry
         ctx.save_for_backward(*tensors, *made)
         if entry.count == 1:
             return made[0]
         if entry.integer:
-            ctx.mark_non_differentiable(*(made[n] for n in entry.integer))
-        return tuple(made[: entry.count])
+            ctx.mark_non_differentiable(*[made[n] for n in entry.integer])
+        return made[: entry.count]
 
     @staticmethod
     def backward(ctx: Any, *seeds: Tensor) -> Any:
         entry: Entry = ctx.entry
-        saved = ctx.saved_tensors
-        if _is_looked_at(seeds):
-            assert entry.chosen is not None
-            return None, *pulled_back(entry.chosen, saved, entry.numbers, seeds)
-        given = (*saved, *seeds)
-        try:
-            gradients = (entry.backward or entry.prepared(given))(given)
-        except Elsewhere:
-            assert entry.chosen is not None
-            return None, *pulled_back(entry.chosen, saved, entry.numbers, seeds)
-        return None, *[None if place is None else gradients[place] for place in entry.places]
-
-
-def _is_looked_at(seeds: Sequence[Tensor]) -> bool:
-    """Is the backward to be differentiated, or batched, or traced?"""
-    return (
-        _grad_enabled()
-        or _is_transformed()
-        or bool(_watchers())
-        or any(type(seed) is not Tensor or seed.is_neg() for seed in seeds)
-    )
+        given = (*ctx.saved_tensors, *seeds)
+        if not (_grad_enabled() or _is_transformed() or _watchers()):
+            for seed in seeds:
+                if type(seed) is not Tensor or seed.is_neg():
+                    break
+            else:
+                try:
+                    return (entry.backward or entry.prepared(given))(*given)
+                except Elsewhere:
+                    pass
+        assert entry.chosen is not None
+        saved = given[: len(given) - len(seeds)]
+        return None, *pulled_back(entry.chosen, saved, entry.numbers, seeds)

@@ -13,8 +13,11 @@ from loopgrad.diagnostics import ProgramError, listing, suggestion
 from loopgrad.interop.operators import plain
 from loopgrad.interop.torch import registry
 from loopgrad.interop.torch.eager import Eager
+from loopgrad.interop.torch.running import spelled
 from loopgrad.ir.nodes import Default, Input, Program, Size
 from loopgrad.pipeline import as_program
+
+MOST_CALLERS = 64
 
 
 class Function:
@@ -25,29 +28,39 @@ class Function:
         self._operator = plain(program, None if average else False)
         self._inputs = self._operator.inputs
         self._defaults = tuple(getattr(n, "value", None) for n in self._operator.numbers)
-        self._has_defaults = None not in self._defaults
-        self._overload = registry.registered(self._operator)
         self._eager = Eager(self._operator)
+        # Without all sizes a call is never complete; -1 arguments there never are.
+        self._count = -1 if None in self._defaults else len(self._inputs)
+        self._usual = self._eager.caller(self._defaults)
+        self._callers: dict[Any, Any] = {}
+        self._overload = registry.registered(self._operator)
 
     def __call__(self, /, *arguments: Any, **named: Any) -> Any:
         """The results of the program: a tensor, or a tuple of them."""
         if torch.compiler.is_compiling():
             tensors, numbers = self._sorted(arguments, named)
             return self._overload(*tensors, *numbers)
-        if named or len(arguments) != len(self._inputs) or not self._has_defaults:
-            tensors, numbers = self._sorted(arguments, named)
-        else:
-            tensors, numbers = arguments, self._defaults
-        for tensor in tensors:
-            if not isinstance(tensor, torch.Tensor):
-                tensors, numbers = self._sorted(arguments, named)
-                break
-        found = self._eager(tensors, numbers)
+        if not named and len(arguments) == self._count:
+            # As nearly always; what is no tensor, or lacks a size, goes the other way.
+            found = self._usual(*arguments)
+            if found is not None:
+                return found
+        tensors, numbers = self._sorted(arguments, named)
+        found = self._caller(numbers)(*tensors)
         if found is not None:
             return found
         for i, tensor in zip(self._inputs, tensors, strict=True):
             self._refuse_elsewhere(i, tensor)
         return self._overload(*tensors, *numbers)
+
+    def _caller(self, numbers: tuple[Any, ...]) -> Any:
+        key = spelled(numbers)
+        known = self._callers.get(key)
+        if known is None:
+            if len(self._callers) >= MOST_CALLERS:
+                self._callers = {}
+            known = self._callers[key] = self._eager.caller(numbers)
+        return known
 
     @property
     def operator(self) -> Any:
