@@ -2,10 +2,10 @@
 PYTHON ?= python
 
 .DEFAULT_GOAL := help
-.PHONY: help check tiny format lint types test docs digits ci
+.PHONY: help check tiny format lint types test test-full docs digits ci
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 check: lint types test ## everything that has to pass: format, lint, types, tests
 
@@ -25,6 +25,9 @@ types: ## strict types
 
 test: ## all tests
 	$(PYTHON) -m pytest -n auto
+
+test-full: ## all tests, with every case of which `test` tries a sample; PyTorch's too, where it is installed
+	LOOPGRAD_FULL=1 $(PYTHON) -m pytest -n auto
 
 docs: ## the examples of the documentation
 	$(PYTHON) -m pytest tests/docs

@@ -13,7 +13,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch._functorch.autograd_function import enable_single_level_autograd_function
+from torch._functorch.autograd_function import (  # type: ignore[attr-defined]
+    enable_single_level_autograd_function,
+)
 from torch._functorch.pyfunctorch import retrieve_current_functorch_interpreter
 from torch.autograd import forward_ad
 
@@ -40,7 +42,7 @@ def kernel(operator: Operator, overload: Any) -> Callable[..., Any]:
                 return overload.redispatch(below, *arguments)
         call = Call(operator, chosen, below, arguments[count:])
         with enable_single_level_autograd_function():
-            found = Node.apply(call, *tensors)
+            found = Node.apply(call, *tensors)  # type: ignore[attr-defined]
         results = found[: len(operator.delivers)]
         return results[0] if len(results) == 1 else tuple(results)
 

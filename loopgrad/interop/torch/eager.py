@@ -19,7 +19,7 @@ from torch.nn import Parameter
 from loopgrad.interop.operators import Operator, Reversal
 from loopgrad.interop.torch import registry, written
 from loopgrad.interop.torch.differentiating import Reversals, pulled_back, values_of
-from loopgrad.interop.torch.running import spelled
+from loopgrad.interop.torch.running import empty, spelled
 
 MOST_ENTRIES = 256
 SMALL = 4096  # elements; such tensors are made by an example, as PyTorch reads that sooner
@@ -59,7 +59,7 @@ class Eager:
             "Elsewhere": Elsewhere,
             "entries": self._entries,
             "enter": self._entry,
-            "apply": EagerNode.apply,
+            "apply": EagerNode.apply,  # type: ignore[attr-defined]
             "numbers": numbers,
             "spelled": spelled(numbers),
             "returned": (lambda made: made[0]) if single else (lambda made: made),
@@ -72,6 +72,7 @@ class Eager:
         """What knows calls of a key from now on; None where the tensors' elements lie elsewhere."""
         if any(tensor.layout is not torch.strided for tensor in tensors):
             return None
+        _check_memory(tensors)
         wanted = key[4::3]
         chosen = self._reversals.of(wanted, [*tensors, *numbers]) if any(wanted) else None
         entry = Entry(self.operator, chosen, tensors, numbers)
@@ -105,6 +106,7 @@ class Entry:
 
     def prepared(self, given: Sequence[Tensor]) -> Callable[..., Tensors]:
         """The backward, when first there is something given to it."""
+        _check_memory(given)
         assert self.chosen is not None
         forward, backward = self.chosen.forward, self.chosen.backward
         inputs = [i.name for i in forward.inputs]
@@ -115,6 +117,15 @@ class Entry:
         returned = (None, *self.chosen.gradients)
         self.backward = _quick(backward, places, given, numbers, returned)
         return self.backward
+
+
+def _check_memory(tensors: Sequence[Tensor]) -> None:
+    """Raises Elsewhere for a tensor without memory of its own."""
+    try:
+        for tensor in tensors:
+            tensor.data_ptr()
+    except RuntimeError as error:
+        raise Elsewhere from error
 
 
 def _quick(
@@ -144,7 +155,7 @@ def _quick(
     names = {
         "code": code,
         "slowly": slowly,
-        "empty": torch.empty,
+        "empty": empty,
         "empty_like": torch.empty_like,
         "Elsewhere": Elsewhere,
     }

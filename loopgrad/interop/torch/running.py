@@ -6,19 +6,27 @@ does not lie in C order is copied, or one of another type than the code computes
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
+from loopgrad.backends import recycling
 from loopgrad.backends.llvm import addresses
 from loopgrad.backends.shapes import label
 from loopgrad.interop.operators import Operator, names_of_numbers
 
 HALVES = (torch.float16, torch.bfloat16)
 MOST_PLANS = 256
+NUMPYS: dict[torch.dtype, np.dtype[Any]] = {
+    torch.float32: np.dtype(np.float32),
+    torch.float64: np.dtype(np.float64),
+    torch.int64: np.dtype(np.int64),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +68,7 @@ class Runner:
         tensors, numbers = arguments[: self._count], arguments[self._count :]
         plan = self.plan(tensors, numbers)
         read = [_as_read(tensors[place], dtype) for place, dtype in plan.reads]
-        made = [torch.empty(shape, dtype=dtype) for shape, dtype in plan.made]
+        made = [empty(shape, dtype) for shape, dtype in plan.made]
         if plan.code is None or not plan.always:
             self._checked(plan, read, made)
         elif addresses.fails(plan.code, [t.data_ptr() for t in (*read, *made)]):
@@ -140,6 +148,17 @@ class Runner:
 def spelled(numbers: Sequence[Any]) -> tuple[Any, ...]:
     """The numbers as a key: -0.0 is not 0.0, and NaN is NaN."""
     return tuple([n.hex() if type(n) is float else n for n in numbers])
+
+
+def empty(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    """A new tensor, not initialised.
+
+    A large one lies in pages that have been in use before, as large results with NumPy do: PyTorch
+    would take fresh ones from the system, whose first touch costs more than most loops.
+    """
+    if math.prod(shape) * dtype.itemsize < recycling.LEAST:
+        return torch.empty(shape, dtype=dtype)
+    return torch.from_numpy(recycling.empty(shape, NUMPYS[dtype]))
 
 
 def floating_type(operator: Operator, tensors: Sequence[torch.Tensor]) -> torch.dtype:

@@ -21,24 +21,20 @@ def call({tensors}):
     if grad_enabled():
 {wants}
         key = (threads(), spelled, {known})
-        entry = entries.get(key)
-        if entry is None:
-            entry = enter(key, ({tensors},), numbers)
+        try:
+            entry = entries.get(key) or enter(key, ({tensors},), numbers)
             if entry is None:
                 return None
-        try:
             if entry.chosen is not None:
                 return apply(entry, {tensors})
             return returned(entry.forward({tensors}))
         except Elsewhere:
             return None
     key = (threads(), spelled, {unknown})
-    entry = entries.get(key)
-    if entry is None:
-        entry = enter(key, ({tensors},), numbers)
+    try:
+        entry = entries.get(key) or enter(key, ({tensors},), numbers)
         if entry is None:
             return None
-    try:
         return returned(entry.forward({tensors}))
     except Elsewhere:
         return None
@@ -98,7 +94,7 @@ def addressed(
     for n, maker in enumerate(makers):
         if isinstance(maker, tuple):
             known[f"shape{n}"], known[f"dtype{n}"] = maker
-            makes.append(f"    m{n} = empty(shape{n}, dtype=dtype{n})")
+            makes.append(f"    m{n} = empty(shape{n}, dtype{n})")
         else:
             known[f"like{n}"] = maker
             makes.append(f"    m{n} = empty_like(like{n})")

@@ -277,3 +277,27 @@ class TestIdentity:
 
     def test_the_operators_name_is_that_of_the_program(self) -> None:
         assert SOFTMAX.operator.name().startswith("loopgrad::softmax_")
+
+
+class TestMemory:
+    """Large results lie in pages that are used again once nobody has them."""
+
+    def test_living_results_share_nothing(self) -> None:
+        s = seeded(600, 700, dtype=torch.float32)
+        first = SOFTMAX(s)
+        kept = first.clone()
+        others = [SOFTMAX(s + n) for n in range(3)]
+        view = others[0][3:5]
+        address = others[0].data_ptr()
+        del others[0]
+        again = [SOFTMAX(s * n) for n in range(4)]
+        assert all(t.data_ptr() != address for t in again)  # a view keeps it alive
+        torch.testing.assert_close(view, s[3:5].softmax(-1))
+        assert torch.equal(first, kept)
+
+    def test_what_has_died_is_used_again(self) -> None:
+        s = seeded(600, 700, dtype=torch.float32)
+        places = set()
+        for _ in range(6):
+            places.add(SOFTMAX(s).data_ptr())
+        assert len(places) <= 2
