@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from loopgrad.backends.llvm.machine import this_machine
 from loopgrad.frontend.library import program
 from loopgrad.pipeline import compile
 from tests.backends.elementwise import apply
@@ -46,7 +47,8 @@ def run(name: str, x: Any) -> Any:
 
 
 def allowed(name: str, dtype: Any) -> float:
-    return ERRORS[name][dtype is np.float64]
+    # Without fused multiply-adds the functions are the C library's: glibc gives powf 0.82.
+    return ERRORS[name][dtype is np.float64] + (0 if this_machine().has_fma else 0.25)
 
 
 def samples(dtype: Any) -> Iterator[Any]:
