@@ -143,14 +143,30 @@ def _gain(line: Line, index: str, around: Collection[str]) -> float:
         iterations(line, {*one.indices, *around}.intersection(line.indices)) for one in line.read
     ]
     total = sum(_runs(one, index) * n for one, n in zip(line.read, times, strict=True))
-    if index in line.written.indices:
-        total += 2 * stored if index in line.written.along else -4 * stored
+    if index in line.written.along:
+        total += 2 * stored
+    elif index in line.written.near:
+        total += stored
+    elif index in line.written.indices and not _is_sparse(line, index):
+        total -= 4 * stored
     return total
+
+
+def _is_sparse(line: Line, index: str) -> bool:
+    """Does the line write few elements of its own, those that data tell?
+
+    Lanes that have nothing to write cost nothing; a branch that nobody can foresee does, each time.
+    """
+    guard, last = line.statement.guard, line.target.subscripts[-1]
+    own = index in line.written.axes[-1] and not any(True for _ in walk.reads(last))
+    return own and guard is not None and any(True for _ in walk.reads(guard))
 
 
 def _runs(one: Access, index: str) -> float:
     if index in one.along:
         return 1.0
+    if index in one.near:
+        return 0.5
     # Elements at a distance are fetched one by one, as they would be without lanes.
     return -1.0 if index in one.indices and index not in one.affine else 0.0
 
@@ -186,15 +202,24 @@ def _weight_with(lines: Sequence[Line], index: str) -> int:
 
 
 def _runs_inside(lines: Sequence[Line], index: str, vector: str) -> bool:
-    """Is it reduced by every line that has it, into what the lanes hold, and is no step in memory?"""
+    """Is it reduced by every line that has it, into what the lanes hold, and is no step in memory?
+
+    Or does it take few values, beside those of the vector index: `x[2*n+d]`?
+    """
     having = [line for line in lines if index in line.loops]
     return all(
-        index in line.reduced
+        (index in line.reduced or (_is_short(line, index) and _is_window(line, index, vector)))
         and vector in line.kept
         and index not in line.bounding
         and (_is_short(line, index) or not any(_steps(one, index, vector) for one in line.read))
         for line in having
     )
+
+
+def _is_window(line: Line, index: str, vector: str) -> bool:
+    here = line.written.axes[-1] if line.written.axes else frozenset()
+    near = vector in line.written.near or _is_sparse(line, vector)
+    return near and (index in here or index not in line.written.along)
 
 
 def _is_short(line: Line, index: str) -> bool:

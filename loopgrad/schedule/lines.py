@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
 
+from loopgrad.analysis.extents import polynomial
 from loopgrad.analysis.facts import TensorFacts
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import (
@@ -24,6 +25,8 @@ from loopgrad.ir.nodes import (
 # What an extent that is not known before a call counts as, and a constant with a default.
 USUAL, SMALL = 64, 4
 
+NEAR = 4  # the distance of elements up to which vectors with gaps hold them
+
 Tensors = Mapping[str, TensorFacts]
 Bounds = tuple[Expression, Expression]
 
@@ -33,7 +36,8 @@ class Access:
     """How a read, or a target, goes over its tensor.
 
     `axes`: the indices in each subscript, and `bare` the one that is all of it. `affine`: the
-    indices outside of gathers. `along`: those over which its elements are contiguous.
+    indices outside of gathers. `along`: those over which its elements are contiguous; `near`: those
+    over which there are few others between them.
     """
 
     tensor: str
@@ -41,6 +45,7 @@ class Access:
     bare: tuple[str | None, ...]
     affine: frozenset[str]
     along: frozenset[str]
+    near: frozenset[str] = frozenset()
 
     @property
     def indices(self) -> frozenset[str]:
@@ -56,8 +61,10 @@ def access(read: Read) -> Access:
     bare = tuple(s.name if isinstance(s, Index) else None for s in read.subscripts)
     affine = frozenset().union(*map(affine_indices, read.subscripts))
     outer = frozenset().union(*axes[:-1])
-    along = {i for i in axes[-1] - outer if is_shifted(read.subscripts[-1], i)} if axes else ()
-    return Access(read.tensor, axes, bare, affine, frozenset(along))
+    inner = axes[-1] - outer if axes else frozenset()
+    along = {i for i in inner if is_shifted(read.subscripts[-1], i)}
+    near = {i for i in inner - along if _is_near(read.subscripts[-1], i)}
+    return Access(read.tensor, axes, bare, affine, frozenset(along), frozenset(near))
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +191,13 @@ def is_shifted(subscript: Expression, index: str) -> bool:
         case Apply("-", (left, right)):
             return index not in walk.indices_of(right) and is_shifted(left, index)
     return False
+
+
+def _is_near(subscript: Expression, index: str) -> bool:
+    """`2*j + di`: a few more where the index is one more."""
+    found = polynomial(subscript)
+    holding = [m for m in found if any(index in walk.indices_of(atom) for atom in m)]
+    return holding == [(Index(index),)] and 2 <= found[(Index(index),)] <= NEAR
 
 
 # -------------------------------------------------------------------------------- first writes

@@ -5,11 +5,12 @@ Elements are aligned as such, vectors are not: no more is promised of them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from loopgrad.backends.llvm.text import I64, PAST_CACHES, Body, suffix, vector
 
 _SIZES = {"double": 8, "float": 4, "i64": 8, "i8": 1}
+_MOST_APART = 4  # of lanes that are loaded as whole vectors with gaps
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,8 @@ def load(body: Body, place: Place, lanes: int, mask: str | None) -> str:
         return body.load(kind, place.pointer)
     if place.offsets is None and place.stride in (1, -1):
         return _load_side_by_side(body, place, lanes, mask)
+    if _is_near(place):
+        return _load_spread(body, place, lanes, mask)
     full, pointers = vector(kind, lanes), _pointers(body, place, lanes)
     where = vector(body.module.pointer(kind), lanes)
     at = f"v{lanes}p0" + ("" if body.module.opaque_pointers else suffix(kind))
@@ -84,6 +87,9 @@ def store(
         return
     if place.offsets is None and place.stride in (1, -1):
         _store_side_by_side(body, place, value, lanes, mask)
+        return
+    if _is_near(place):
+        _store_spread(body, place, value, lanes, mask)
         return
     full, pointers = vector(kind, lanes), _pointers(body, place, lanes)
     where = vector(body.module.pointer(kind), lanes)
@@ -149,6 +155,52 @@ def _store_side_by_side(body: Body, place: Place, value: str, lanes: int, mask: 
     body.module.declare(f"declare void {name}({full}, {at}, i32, {_mask_type(lanes)})")
     given = f"{at} {pointer}, i32 {_SIZES[kind]}, {_mask_type(lanes)} {mask}"
     body.do(f"call void {name}({full} {value}, {given})")
+
+
+# ------------------------------------------------------------------------------ every second element
+
+
+def _is_near(place: Place) -> bool:
+    """Are whole vectors with gaps, from which lanes are picked, quicker than elements one by one?"""
+    if place.offsets is not None or not isinstance(place.stride, int):
+        return False
+    return 2 <= place.stride <= _MOST_APART and _SIZES[place.kind] >= 4
+
+
+def _load_spread(body: Body, place: Place, lanes: int, mask: str | None) -> str:
+    wide, stride = _wide(place, lanes)
+    apart = _mask_apart(body, stride, lanes, mask)
+    value = _load_side_by_side(body, replace(place, stride=1), wide, apart)
+    picked = literal_vector("i32", [str(stride * lane) for lane in range(lanes)])
+    full = vector(place.kind, wide)
+    return body.value(f"shufflevector {full} {value}, {full} undef, <{lanes} x i32> {picked}")
+
+
+def _store_spread(body: Body, place: Place, value: str, lanes: int, mask: str | None) -> None:
+    wide, stride = _wide(place, lanes)
+    sources = literal_vector("i32", [str(element // stride) for element in range(wide)])
+    full = vector(place.kind, lanes)
+    value = body.value(f"shufflevector {full} {value}, {full} undef, <{wide} x i32> {sources}")
+    apart = _mask_apart(body, stride, lanes, mask)
+    _store_side_by_side(body, replace(place, stride=1), value, wide, apart)
+
+
+def _wide(place: Place, lanes: int) -> tuple[int, int]:
+    """How many elements there are from the first lane's on, gaps included; and the stride."""
+    assert isinstance(place.stride, int)
+    return lanes * place.stride, place.stride
+
+
+def _mask_apart(body: Body, stride: int, lanes: int, mask: str | None) -> str:
+    """The lanes that run, among elements with gaps."""
+    wide = range(lanes * stride)
+    if mask is None:
+        return literal_vector("i1", ["false" if i % stride else "true" for i in wide])
+    sources = literal_vector("i32", [str(lanes if i % stride else i // stride) for i in wide])
+    kind = _mask_type(lanes)
+    return body.value(
+        f"shufflevector {kind} {mask}, {kind} zeroinitializer, <{len(wide)} x i32> {sources}"
+    )
 
 
 def _pointer_suffix(body: Body, full: str) -> str:
