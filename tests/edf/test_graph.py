@@ -205,6 +205,21 @@ def test_single_precision_stays() -> None:
     assert {p.value.dtype for p in network.learnt} == {np.dtype(np.float32)}
 
 
+def test_a_gradient_has_the_type_of_its_value() -> None:
+    random = rng()
+    x = edf.Input("x", random.normal(size=(3, 2)).astype(np.float32))
+    W, c = (
+        edf.Parameter(random.normal(size=(2, 2)), "W"),
+        edf.Parameter(np.zeros(2, np.float32), "c"),
+    )
+    model = edf.Model(Squares(Affine(x, W, c), edf.Input("t", np.zeros((3, 2)))))
+    assert model.forward().dtype == np.float64
+    model.backward()
+    assert (x.grad.dtype, W.grad.dtype, c.grad.dtype) == (np.float32, np.float64, np.float32)
+    model.update(0.1)
+    assert c.value.dtype == np.float32
+
+
 def test_infinities_and_nan_go_through() -> None:
     x = edf.Input("x", [[np.inf, 1.0], [np.nan, 2.0]])
     model = edf.Model(Squares(x, edf.Input("t", np.zeros((2, 2)))))

@@ -226,6 +226,7 @@ def test_residual() -> None:
     assert model_of(Y).verify()
     edf.Model(Z[2]).forward()
     np.testing.assert_array_equal(Z[2].value, Y[2].value)
+    np.testing.assert_array_equal(G[1].value, X[1].value + H[1].value)
 
 
 def test_in_both_directions() -> None:
