@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from loopgrad.backends.recycling import trim_memory
     from loopgrad.backends.thread_count import get_num_threads, set_num_threads
     from loopgrad.checking.judging import check
+    from loopgrad.cost.costs import analyze
     from loopgrad.diagnostics import ProgramError, ProgramWarning
     from loopgrad.frontend.library import lib, load
     from loopgrad.frontend.symbolic import compare, extents, index, indices, where  # noqa: F401
@@ -56,6 +57,7 @@ _PLACES = {
     "loopgrad.backends.recycling": "trim_memory",
     "loopgrad.simplify.equality": "equal",
     "loopgrad.checking.judging": "check",
+    "loopgrad.cost.costs": "analyze",
     # for Python functions that become programs
     "loopgrad.frontend.tracing": "tensor loop over when batch",
     "loopgrad.frontend.symbolic": "index indices extents where compare",
@@ -73,6 +75,7 @@ __all__ = [
     "ProgramError",
     "ProgramWarning",
     "__version__",
+    "analyze",
     "check",
     "compile",
     "edf",

@@ -32,13 +32,14 @@ BELOW = {
         "diagnostics"
     ),
 }
+BELOW["cost"] = "backends analysis ir diagnostics"
 BELOW["functions"] = BELOW["checking"] = f"pipeline {BELOW['pipeline']}"
 BELOW["edf"] = f"functions checking {BELOW['functions']}"
 BELOW["interop"] = f"functions {BELOW['functions']}"
-BELOW["problems"] = f"edf {BELOW['edf']}"
+BELOW["problems"] = f"cost edf {BELOW['edf']}"
 BELOW["examples"] = f"functions {BELOW['functions']}"
 BELOW["peers"] = f"functions {BELOW['functions']}"
-BELOW["commands"] = f"peers problems edf examples checking {BELOW['examples']}"
+BELOW["commands"] = f"cost peers problems edf examples checking {BELOW['examples']}"
 BELOW["cli"] = f"commands {BELOW['commands']}"
 BELOW["__main__"] = "cli"
 

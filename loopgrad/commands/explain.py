@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,7 +11,7 @@ import click
 from loopgrad.commands.mistakes import Mistake
 from loopgrad.commands.output import print_program, print_source
 from loopgrad.commands.sources import ProgramCommand, load_program
-from loopgrad.diagnostics import listing, suggestion
+from loopgrad.diagnostics import ProgramError, listing, suggestion
 from loopgrad.ir.nodes import Expression, Program
 from loopgrad.ir.printer import show_expression
 from loopgrad.schedule.account import Account, Bytes, Held, PhaseAccount, account
@@ -83,7 +84,7 @@ def command(
         print_program(runs)
         click.echo()
     found = account(_scheduled(runs, schedule, sizes), 4 if dtype == "float32" else 8)
-    show = _Shower(sizes)
+    show = _Shower(sizes, dtype, None if backward else program)
     print_source("\n".join(show.phases(found)))
     click.echo("\n" + "\n".join(show.whole(found, runs)))
 
@@ -151,8 +152,10 @@ def _scheduled(program: Program, words: str, sizes: Mapping[str, int | float]) -
 class _Shower:
     """The account in words, with numbers where the sizes give them."""
 
-    def __init__(self, sizes: Mapping[str, int | float]):
-        self.sizes = sizes
+    def __init__(
+        self, sizes: Mapping[str, int | float], dtype: str, differentiated: Program | None
+    ):
+        self.sizes, self.dtype, self.differentiated = sizes, dtype, differentiated
 
     def phases(self, found: Account) -> Iterator[str]:
         for number, phase in enumerate(found.phases):
@@ -199,8 +202,44 @@ class _Shower:
             f"operations as written: {show_formula(counted.operations)}; exp and the like: "
             f"{show_formula(counted.transcendental)}"
         )
+        yield from self._price(program)
         for condition in found.requires:
             yield f"the loops run as written in a call where this does not hold: {show_expression(condition)}"
+
+    def _price(self, program: Program) -> Iterator[str]:
+        """Work, span and what they come to: the program's own, whatever the schedule."""
+        from loopgrad.cost.costs import analyze
+
+        cost = analyze(program, self.dtype)
+        values = None
+        with suppress(KeyError, ValueError, TypeError):
+            values = cost.at(**{n: v for n, v in self.sizes.items() if isinstance(v, int)})
+        words = {
+            "work": "operations of the graph",
+            "span": "operations one after the other, at least",
+            "sequential_span": "without a scan",
+            "parallelism": "work / span",
+            "intensity": "operations a byte that has to be moved",
+        }
+        for name, formula, exact in cost.lines():
+            if name not in words:
+                continue
+            shown = name.replace("_", " ") + (" " if exact else " at most ")
+            quotient = name in ("parallelism", "intensity")
+            if quotient and values is None:
+                continue
+            number = "" if values is None else _rounded(values[name])
+            text = number if quotient else f"{formula} = {number}" if number else formula
+            yield f"{shown}{text}: {words[name]}"
+        for one in cost.recurrences:
+            yield f"{one.reads}: {one.why}"
+        if self.differentiated is not None:
+            with suppress(ProgramError, ValueError):
+                yield "its backward, as derived: " + "; ".join(
+                    f"{name.replace('_', ' ')} {'' if exact else 'at most '}{formula}"
+                    for name, formula, exact in analyze(self.differentiated.backward()).lines()
+                    if name in ("work", "span", "sequential_span")
+                )
 
     def _bytes(self, bytes: Bytes) -> str:
         value = self._number(bytes.at)
@@ -223,6 +262,10 @@ class _Shower:
             return at(lambda formula: evaluate(formula, self.sizes))
         except (KeyError, ValueError):
             return None
+
+
+def _rounded(number: float) -> str:
+    return f"{number:,}" if isinstance(number, int) else f"{number:,.1f}"
 
 
 def _in_units(value: float, units: tuple[tuple[str, float], ...]) -> str:
