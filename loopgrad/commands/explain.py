@@ -216,7 +216,7 @@ class _Shower:
             values = cost.at(**{n: v for n, v in self.sizes.items() if isinstance(v, int)})
         words = {
             "work": "operations of the graph",
-            "span": "operations one after the other, at least",
+            "span": "the longest chain of operations",
             "sequential_span": "without a scan",
             "parallelism": "work / span",
             "intensity": "operations a byte that has to be moved",

@@ -320,7 +320,7 @@ def test_what_is_no_recurrence() -> None:
 
 
 @pytest.mark.filterwarnings("ignore::loopgrad.ProgramWarning")
-@settings(max_examples=40 * EFFORT, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=20 * EFFORT, deadline=None, suppress_health_check=list(HealthCheck))
 @given(programs(among=CARRIED))
 def test_drawn_recurrences(drawn: Drawn) -> None:
     program = lg.program(drawn.text)

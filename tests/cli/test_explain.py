@@ -34,6 +34,9 @@ def test_loops_where_what_is_and_what_it_costs(run: Run) -> None:
         "inputs 4*B*J bytes; results 4*B*J bytes\n"
         "beside those, memory 0 bytes; each thread 4*J bytes\n"
         "operations as written: 8*B*J + 3*B; exp and the like: 2*B*J\n"
+        "work 8*B*J + 3*B: operations of the graph\n"
+        "span 2*ceil(log2(J)) + 9: the longest chain of operations\n"
+        "its backward, as derived: work 12*B*J; span ceil(log2(J)) + 6\n"
     )
 
 
@@ -42,6 +45,8 @@ def test_numbers_at_sizes(run: Run) -> None:
     assert "reads s; writes p: 16*B*J bytes = 65.5 MB" in said.out
     assert "each thread 8*J bytes = 8.0 kB" in said.out
     assert "ms of one thread" in said.out
+    assert "span 2*ceil(log2(J)) + 9 = 29: the longest chain of operations\n" in said.out
+    assert ": work / span\nintensity 0.5: operations a byte" in said.out
 
 
 def test_products_are_packed(run: Run) -> None:

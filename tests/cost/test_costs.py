@@ -16,10 +16,11 @@ from tests.effort import EFFORT, sample
 from tests.strategies import CARRIED, STEPS, Drawn, programs
 
 PROGRAMS = all_programs()
+LIBRARY = [(name, p) for name, p in PROGRAMS.items() if name.startswith("lib.")]
 LARGER = {"B": 5, "J": 9, "T": 8, "K": 6, "X": 10, "Y": 9, "DX": 3, "DY": 2, "N": 8, "M": 5, "I": 7}
-CASES = [*SIZES, LARGER, {"T": 2, "N": 2, "X": 9, "Y": 9, "DX": 2, "DY": 2}]
+CASES = [SIZES[0], LARGER, {"T": 2, "N": 2, "X": 9, "Y": 9, "DX": 2, "DY": 2}]
 
-usual = settings(max_examples=40 * EFFORT, deadline=None, suppress_health_check=list(HealthCheck))
+usual = settings(max_examples=15 * EFFORT, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def check(program: lg.Program, bases: list[dict[str, int]]) -> None:
@@ -40,7 +41,7 @@ def check(program: lg.Program, bases: list[dict[str, int]]) -> None:
         assert at.span <= at.sequential_span
 
 
-@pytest.mark.parametrize("name", sample(list(PROGRAMS), 2))
+@pytest.mark.parametrize("name", sample(list(PROGRAMS), 5))
 def test_formulas_come_to_the_graph(name: str) -> None:
     for program in each(PROGRAMS[name]):
         check(program, CASES)
@@ -48,7 +49,7 @@ def test_formulas_come_to_the_graph(name: str) -> None:
 
 def test_most_formulas_are_exact() -> None:
     """Upper bounds are the exception: what hangs on data, and borders."""
-    found = [lg.analyze(p).exact for name, p in PROGRAMS.items() if name.startswith("lib.")]
+    found = [lg.analyze(p).exact for name, p in sample(LIBRARY, 4)]
     assert sum("sequential_span" in exact for exact in found) >= 0.8 * len(found)
     assert all("work" in exact for exact in found)
 
