@@ -115,7 +115,10 @@ class Analysis:
         values = self.sizes(sizes)
         counted = ("work", "bytes", "literal_bytes", "memory")
         numbers = {name: number_of(getattr(self, name), values) for name in counted}
-        sequential, parallel = (_longest(one, values) for one in (self._sequential, self._span))
+        sequential, parallel = (
+            _longest(one, values) if one.chains else numbers["work"]
+            for one in (self._sequential, self._span)
+        )
         if _is_empty(self._facts, values) and numbers["work"] < SMALL:
             sequential = levels(self._facts, values).span
         numbers["sequential_span"], numbers["span"] = sequential, min(parallel, sequential)
@@ -199,7 +202,9 @@ def analyze(program: Program, dtype: str = "float32") -> Analysis:
     sequential = span(facts, lines, positive)
     parallel = span(facts, lines, positive, linear) if linear else sequential
     traffic = Traffic(facts, counting, REAL[dtype])
-    spans = [_formula(one, symbols, positive) for one in (parallel, sequential)]
+    spans = [
+        _formula(one, symbols, positive) if one.chains else total for one in (parallel, sequential)
+    ]
     if linear and not _is_useful(parallel, sequential, facts):
         parallel, spans = sequential, [spans[1], spans[1]]
     moved, literal = traffic.compulsory(), traffic.literal(lines)
@@ -248,8 +253,6 @@ def _carried(found: Recurrence) -> Carried:
 def _formula(found: Span, symbols: Symbols, positive: frozenset[str]) -> Any:
     """The largest chain, each where it exists."""
     sympy = symbols.sympy
-    if not found.chains:
-        return sympy.Integer(0)
     always: list[Chain] = []
     sometimes: list[Chain] = []
     for one in found.chains:
@@ -322,6 +325,8 @@ def _with(f: Any, atom: Extent, value: Any) -> Any:
 
 def _is_useful(parallel: Span, sequential: Span, facts: Facts) -> bool:
     """Whether scans make the program shorter where it is long."""
+    if not (parallel.chains and sequential.chains):
+        return bool(parallel.chains)
     sizes: dict[str, int | float] = dict.fromkeys(facts.extents, 1 << 20)
     sizes |= {c.name: c.value for c in facts.program.constants}
     try:

@@ -53,7 +53,7 @@ def _line(facts: Facts, statement: Accumulate, blocks: tuple[Block, ...]) -> Lin
         if not is_static(lower):
             lower = _nothing()
         if not is_static(upper):
-            longest = _longest(facts, statement, r.index)
+            longest = longest_of(facts, statement, r.index)
             if longest is None:
                 unbounded = r.index
             else:
@@ -68,7 +68,7 @@ def _nothing() -> Expression:
     return ZERO
 
 
-def _longest(facts: Facts, statement: Accumulate, index: str) -> Expression | None:
+def longest_of(facts: Facts, statement: Accumulate, index: str) -> Expression | None:
     """The extent of an axis that the index subscripts: it cannot run beyond."""
     places = [statement.target]
     for expression in statement_expressions(statement):

@@ -10,7 +10,7 @@ from loopgrad.analysis.linear_recurrences import START, Linear
 from loopgrad.analysis.polynomial import add, subtract
 from loopgrad.cost import scans
 from loopgrad.cost.depths import Depths, Statements
-from loopgrad.cost.lines import Line
+from loopgrad.cost.lines import Line, longest_of
 from loopgrad.cost.polys import ONE, Formula, assuming, formula, indices_in, log, times
 from loopgrad.cost.recurrent import solved
 from loopgrad.cost.terms import Bounds, Term, Unknown, whole
@@ -31,7 +31,7 @@ class Chain:
 class Span:
     """The longest of the chains; `exact` where no chain is longer than one that there is.
 
-    `reasons`: where what is not exact comes from.
+    `reasons`: where what is not exact comes from. No chains at all: no formula is known but the work's.
     """
 
     chains: tuple[Chain, ...]
@@ -43,6 +43,15 @@ def span(
     facts: Facts, lines: Sequence[Line], positive: frozenset[str], linear: Sequence[Linear] = ()
 ) -> Span:
     """The span of the program's graph; with the recurrences in `linear` computed by scans."""
+    try:
+        return _span(facts, lines, positive, linear)
+    except Unknown:
+        return Span((), False, ("no formula is found: all operations are one chain at most",))
+
+
+def _span(
+    facts: Facts, lines: Sequence[Line], positive: frozenset[str], linear: Sequence[Linear]
+) -> Span:
     extents = {e for t in facts.tensors.values() for e in t.extents}
     formulas = [formula(e) for e in sorted(extents, key=str)]
     given = tuple(subtract(f, ONE) for f in formulas)
@@ -174,6 +183,17 @@ class _Depths:
 
     def length(self, index: str, ring: Sequence[str]) -> Formula:
         """How many values the index takes at most."""
+        try:
+            return self.length_of_range(index, ring)
+        except Unknown:
+            statements = (line.statement for name in ring for line in self.lines[name])
+            found = (longest_of(self.facts, s, index) for s in statements)
+            extent = next((e for e in found if e is not None), None)
+            if extent is None:
+                raise
+            return formula(extent)
+
+    def length_of_range(self, index: str, ring: Sequence[str]) -> Formula:
         for name in ring:
             for line in self.lines[name]:
                 points = self.statements.at_points(line, ())
@@ -195,9 +215,20 @@ class _Depths:
         """What one statement takes from what it reads to what it writes."""
         alone = Statements(self.facts, self.bounds, {})
         total: Formula = {}
-        for chain in _chains({"": alone.line(line)}, self.bounds):
-            total = add(total, chain.length)  # no chain is longer than all of them together
+        try:
+            for chain in _chains({"": alone.line(line)}, self.bounds):
+                total = add(total, chain.length)  # no chain is longer than all of them together
+        except Unknown:
+            total = self.all_at_once(line)
         return total if line.statement.reduction is Reduction.SET else add(total, ONE)
+
+    def all_at_once(self, line: Line) -> Formula:
+        """As if all points of the statement added to one element."""
+        heights = [h for case in self.statements.cases(line) for _, h in case.reach]
+        count: Formula = ONE
+        for r in line.ranges:
+            count = times(count, self.length(r.index, [line.target.tensor]))
+        return add({(): max(heights, default=0)}, log(count))
 
     def before(self, ring: Sequence[str]) -> list[tuple[Formula, tuple[Formula, ...]]]:
         """The depths of all that the ring reads from outside."""
