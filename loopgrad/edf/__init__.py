@@ -23,7 +23,7 @@ from loopgrad.edf.model import Model
 from loopgrad.edf.packages import Package, initial, load, save
 from loopgrad.edf.parts import Add, Concat, Sum, Zeros
 from loopgrad.edf.recurrent import RNN, bidirectional, cell, outputs, residual, stacked
-from loopgrad.edf.rules import Adam, Momentum
+from loopgrad.edf.rules import Adam, Momentum, Rule
 from loopgrad.edf.verify import Report
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "Package",
     "Parameter",
     "Report",
+    "Rule",
     "Sum",
     "Value",
     "Zeros",

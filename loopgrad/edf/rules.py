@@ -1,80 +1,91 @@
-"""Rules of learning for `Model.update`, each a program: from a parameter to its next value."""
+"""Rules of learning for `Model.update`: programs that take a parameter to its next value."""
 
 from __future__ import annotations
 
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from loopgrad.diagnostics import listing
 from loopgrad.edf.graph import Array, Parameter
+from loopgrad.frontend.library import lib
+from loopgrad.ir.nodes import Program
 from loopgrad.pipeline import as_program, compile
-
-MOMENTUM = """
-# Polyak 1964
-momentum(w[N], g[N], v[N], rate, keep) -> w'[N], v'[N]:
-    for n:  v'[n] = keep * v[n] - rate * g[n]
-    for n:  w'[n] = w[n] + v'[n]
-"""
-ADAM = """
-# Kingma, Ba 2015. u and z are 1 - a**t and 1 - c**t, for the step t = 1, 2, ...
-adam(w[N], g[N], m[N], v[N], rate, a, c, u, z, eps) -> w'[N], m'[N], v'[N]:
-    for n:  m'[n] = a * m[n] + (1 - a) * g[n]
-    for n:  v'[n] = c * v[n] + (1 - c) * g[n]**2
-    for n:  w'[n] = w[n] - rate * (m'[n] / u) / (sqrt(v'[n] / z) + eps)
-"""
 
 
 class Rule:
-    """What the rules have in common: they remember arrays for each parameter."""
+    """A program of `optimizers.loops`, or one like it, as a rule: `model.update(rule)`.
 
-    program: str
-    memories: int  # arrays of the size of the parameter, that start at zero
+    program: its inputs are a parameter, its gradient, and what is remembered of the steps before, all
+        flat, of one axis; its results the next value of each but the gradient, by its name with a prime.
+        What is remembered starts at 0. An `int` input is the number of the step, from 1.
+    constants: the program's, by name. They may be changed: `rule.constants["rate"] *= 0.5`.
 
-    def __init__(self, *numbers: float) -> None:
-        self.numbers = numbers
+    A rule remembers each parameter apart, so that one serves a whole model.
+
+    Raises ValueError for a program of another form, TypeError for a constant that it has not.
+
+    >>> from loopgrad import edf, lib
+    >>> rule = edf.Rule(lib.rmsprop, rate=0.1)
+    >>> rule
+    Rule(rmsprop, rate=0.1)
+    """
+
+    def __init__(self, program: Program | str, /, **constants: float) -> None:
+        self.program = program = as_program(program)
+        self.constants = constants
+        arrays = [i.name for i in program.inputs if i.kind == "input"]
+        self._remembered = arrays[2:]
+        self._counted = [i.name for i in program.inputs if i.kind == "int"]
+        next_values = [f"{name}'" for name in (*arrays[:1], *self._remembered)]
+        results = [r.name for r in program.results]
+        known = [c.name for c in program.constants]
+        if len(arrays) < 2 or results != next_values or len(self._counted) > 1 or program.sizes:
+            raise ValueError(
+                f"{program.name} is no rule of learning: of a parameter, its gradient and what it "
+                f"remembers ({listing(arrays)}) it has to return {listing(next_values)}"
+            )
+        unknown = [name for name in constants if name not in known]
+        if unknown:
+            raise TypeError(
+                f"{program.name} has no constant {listing(unknown)}; it has {listing(known)}"
+            )
+        self._parameter, self._gradient = arrays[:2]
         self._kept: WeakKeyDictionary[Parameter, tuple[int, list[Array]]] = WeakKeyDictionary()
 
-    def scalars(self, step: int) -> tuple[float, ...]:
-        """The program's scalars at a step, which counts from 1."""
-        return self.numbers
-
     def __call__(self, p: Parameter) -> Array:
-        kernel = compile(as_program(self.program))
+        """The next value of a parameter that has a gradient."""
         w, g = p.value.reshape(-1), p.grad.reshape(-1)
-        step, arrays = self._kept.get(p) or (0, [np.zeros_like(w) for _ in range(self.memories)])
-        scalars = [np.asarray(number, w.dtype) for number in self.scalars(step + 1)]
-        new, *arrays = kernel(w, g, *arrays, *scalars)
-        self._kept[p] = step + 1, arrays
-        return new.reshape(p.value.shape)  # type: ignore[no-any-return]
+        step, memory = self._kept.get(p) or (0, [np.zeros_like(w) for _ in self._remembered])
+        given: dict[str, Any] = {self._parameter: w, self._gradient: g}
+        given |= zip(self._remembered, memory, strict=True)
+        given |= {name: np.int64(step + 1) for name in self._counted}
+        found = compile(self.program)(**given, **self.constants)
+        new, *memory = found if self._remembered else [found]
+        self._kept[p] = step + 1, memory
+        return np.reshape(new, p.value.shape)
+
+    def __repr__(self) -> str:
+        constants = (f"{name}={value!r}" for name, value in self.constants.items())
+        return f"Rule({', '.join((self.program.name, *constants))})"
 
 
-class Momentum(Rule):
-    """Gradient descent with momentum: `model.update(momentum)`, with one object for all steps.
-
-    >>> from loopgrad import edf
-    >>> momentum = edf.Momentum(rate=0.1, keep=0.9)
-    """
-
-    program, memories = MOMENTUM, 1
-
-    def __init__(self, rate: float, keep: float = 0.9) -> None:
-        super().__init__(rate, keep)
-
-
-class Adam(Rule):
-    """Adam, with the step counted for each parameter.
+def Momentum(rate: float, momentum: float = 0.9, **constants: float) -> Rule:
+    """Gradient descent with momentum, `lg.lib.momentum_sgd`: one object for all steps.
 
     >>> from loopgrad import edf
-    >>> adam = edf.Adam(rate=0.001)
+    >>> edf.Momentum(rate=0.1)
+    Rule(momentum_sgd, rate=0.1, momentum=0.9)
     """
+    return Rule(lib["momentum_sgd"], rate=rate, momentum=momentum, **constants)
 
-    program, memories = ADAM, 2
 
-    def __init__(
-        self, rate: float = 1e-3, means: float = 0.9, squares: float = 0.999, eps: float = 1e-8
-    ) -> None:
-        super().__init__(rate, means, squares, eps)
+def Adam(rate: float = 0.001, **constants: float) -> Rule:
+    """Adam, `lg.lib.adam`: one object for all steps.
 
-    def scalars(self, step: int) -> tuple[float, ...]:
-        rate, a, c, eps = self.numbers
-        return rate, a, c, 1 - a**step, 1 - c**step, eps
+    >>> from loopgrad import edf
+    >>> edf.Adam(rate=0.01, beta1=0.8)
+    Rule(adam, rate=0.01, beta1=0.8)
+    """
+    return Rule(lib["adam"], rate=rate, **constants)

@@ -144,7 +144,47 @@ def test_adam() -> None:
         m = 0.9 * m + 0.1 * g
         v = 0.99 * v + 0.01 * g * g
         w = w - 0.2 * (m / (1 - 0.9**t)) / (np.sqrt(v / (1 - 0.99**t)) + 1e-8)
-    np.testing.assert_allclose(steps_of(edf.Adam(0.2, 0.9, 0.99), gradients), w, rtol=1e-12)
+    np.testing.assert_allclose(steps_of(edf.Adam(0.2, beta2=0.99), gradients), w, rtol=1e-12)
+
+
+RULES = ["sgd", "momentum_sgd", "nesterov_sgd", "adagrad", "rmsprop", "adadelta", "adam", "adamw", "nadam", "lion"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_every_optimiser_of_the_library_is_a_rule(name: str) -> None:
+    """Its program by hand: the parameter, what it remembers, the number of the step."""
+    program = lg.lib[name]
+    gradients = np.random.default_rng(0).normal(size=(3, 2, 3))
+    w = np.arange(6.0)
+    names = [r.name.removesuffix("'") for r in program.results]
+    state = {names[0]: w, **{memory: np.zeros(6) for memory in names[1:]}}
+    counted = [i.name for i in program.inputs if i.kind == "int"]
+    for step, g in enumerate(gradients, 1):
+        found = program(**state, g=g.reshape(-1), **dict.fromkeys(counted, step), rate=0.5)
+        state = dict(zip(names, found if len(names) > 1 else [found], strict=True))
+    rule = edf.Rule(program, rate=0.5)
+    np.testing.assert_array_equal(steps_of(rule, gradients), state[names[0]].reshape(2, 3))
+
+
+def test_a_rate_may_change() -> None:
+    rule = edf.Rule(lg.lib.sgd, rate=1.0)
+    p = edf.Parameter(1.0)
+    p.grad = np.array(1.0)
+    p.value = rule(p)
+    rule.constants["rate"] *= 0.5
+    assert p.value == 0 and rule(p) == -0.5
+
+
+def test_what_is_no_rule() -> None:
+    with pytest.raises(
+        ValueError, match=r"affine is no rule of learning: .* \(`x`\) it has to return `x'`"
+    ):
+        edf.Rule(lg.lib.affine)
+    with pytest.raises(
+        TypeError,
+        match="adam has no constant `momentum`; it has `rate`, `beta1`, `beta2` and `eps`",
+    ):
+        edf.Rule(lg.lib.adam, momentum=0.9)
 
 
 def test_adam_is_torchs() -> None:
