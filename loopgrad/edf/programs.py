@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from loopgrad.checking.findings import Judgement
-from loopgrad.checking.judging import check
 from loopgrad.diagnostics import ProgramError, listing
 from loopgrad.edf.documentation import Documentation
 from loopgrad.edf.graph import Array, Component, Pullback
 from loopgrad.functions import reverse_of
 from loopgrad.ir.nodes import Program
 from loopgrad.pipeline import compile, compile_returning, infer
+
+if TYPE_CHECKING:
+    from loopgrad.checking.findings import Judgement
 
 Constants = Mapping[str, Any]
 
@@ -117,6 +118,8 @@ class Claimed(Derived):
 
     def check(self) -> Judgement:
         """What `lg.check` says of the backward."""
+        from loopgrad.checking.judging import check  # large, and not needed where all is derived
+
         return check(self.program, self.backward)
 
     @cached_property

@@ -6,14 +6,16 @@ from collections import Counter
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from loopgrad.checking.findings import Judgement
 from loopgrad.edf.differences import Judge, Verdict
 from loopgrad.edf.graph import Array, Input, Model, Parameter, Step, Value
 from loopgrad.edf.programs import Claimed
+
+if TYPE_CHECKING:
+    from loopgrad.checking.findings import Judgement
 
 USES = 3  # of a component with the same shapes, that are judged
 
