@@ -2,7 +2,7 @@
 PYTHON ?= python
 
 .DEFAULT_GOAL := help
-.PHONY: help check tiny format lint types test test-full docs digits ci
+.PHONY: help check tiny format lint types test test-full docs digits ci gallery
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ test-full: ## all tests, with every case of which `test` tries a sample; PyTorch
 
 docs: ## the examples of the documentation
 	$(PYTHON) -m pytest tests/docs
+
+gallery: ## write docs/gallery, the pages of the library
+	$(PYTHON) -m loopgrad.gallery docs/gallery
 
 digits: ## train on real images
 	$(PYTHON) -m loopgrad train digits

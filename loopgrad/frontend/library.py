@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-import re
+import textwrap
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 
 from loopgrad.cache.answers import kept
 from loopgrad.diagnostics import Diagnostic, ProgramError, Source, Span, listing, suggestion
-from loopgrad.ir.nodes import Program
+from loopgrad.frontend.families import HEADER, Family, read_family
+from loopgrad.ir.nodes import Comments, Program
 from loopgrad.ir.printer import called_programs
 
 FOLDER = Path(__file__).parent.parent / "lib"
@@ -156,9 +157,6 @@ class Module(Mapping[str, Program]):
         return f"<{self._name}: {', '.join(self._programs) or 'no programs'}>"
 
 
-_HEADER = re.compile(r"^([^\W\d][^\s(#\[]*)\(", re.MULTILINE)
-
-
 class StandardLibrary(Mapping[str, Program]):
     """The programs of `loopgrad/lib/*.loops`; a file is parsed when one of its own is needed."""
 
@@ -173,7 +171,13 @@ class StandardLibrary(Mapping[str, Program]):
     @cached_property
     def _files(self) -> dict[str, str]:
         """The name of each program -> the file that holds it, found without parsing."""
-        return {name: file for file, text in self._texts.items() for name in _HEADER.findall(text)}
+        return {name: file for file, text in self._texts.items() for name in HEADER.findall(text)}
+
+    @cached_property
+    def families(self) -> dict[str, Family]:
+        """What each file says of itself and of its programs."""
+        names = {Path(file).stem: text for file, text in self._texts.items()}
+        return {name: read_family(name, text) for name, text in names.items()}
 
     def __getitem__(self, name: str) -> Program:
         file = self._files[name]
@@ -186,8 +190,11 @@ class StandardLibrary(Mapping[str, Program]):
         from loopgrad.frontend.parser import parse
 
         programs = parse(self._texts[file], f"loopgrad/lib/{file}", library=self)
+        described = read_family(file, self._texts[file]).programs
         for one in programs:
             one.__dict__["is_library"] = True
+            # What stands at the top of the file is no comment on its first program.
+            one.__dict__["comments"] = Comments(tuple(described[one.name].splitlines()))
         return tuple(programs)
 
     def __contains__(self, name: object) -> bool:
@@ -200,5 +207,37 @@ class StandardLibrary(Mapping[str, Program]):
         return len(self._files)
 
 
+class Library(Module):
+    """Layers in the notation: `lg.lib.softmax` prints, runs and differentiates.
+
+    `lg.lib`, printed, lists the families, which are files of `loopgrad/lib`. The text above a program
+    is its `description`. `docs/gallery` has all of them with their gradients.
+
+    >>> import loopgrad as lg
+    >>> print(lg.lib.softmin)
+    softmin(s[B,J]) -> p[B,J]:
+        for b, j:  Z[b]   += exp(-s[b,j])
+        for b, j:  p[b,j] += exp(-s[b,j]) / Z[b]
+    >>> lg.lib.softmin.description
+    'softmax(-s)'
+    """
+
+    def __init__(self, programs: StandardLibrary):
+        super().__init__("loopgrad.lib", programs)
+        self._library = programs
+
+    @property
+    def families(self) -> Mapping[str, Family]:
+        """By name, each with its `description` and the names of its `programs`."""
+        return self._library.families
+
+    def __repr__(self) -> str:
+        lines = [f"loopgrad.lib: {len(self)} programs in {len(self.families)} families"]
+        for name, family in self.families.items():
+            text = f"{family.title}: {', '.join(family.programs)}"
+            lines += ["", f"{name}.loops", *textwrap.wrap(text, 96, break_on_hyphens=False)]
+        return "\n".join(lines)
+
+
 standard_library = StandardLibrary()
-lib = Module("loopgrad.lib", standard_library)
+lib = Library(standard_library)

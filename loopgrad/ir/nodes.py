@@ -317,6 +317,16 @@ class Program:
     def sizes(self) -> tuple[Size, ...]:
         return tuple(a for a in self.arguments if isinstance(a, Size))
 
+    @property
+    def description(self) -> str:
+        """The comment above the program.
+
+        >>> import loopgrad as lg
+        >>> lg.program("# twice x\\ndouble(x) -> y:\\n    y = 2 * x").description
+        'twice x'
+        """
+        return "\n".join(line.strip() for line in self.comments.above)
+
     def __hash__(self) -> int:
         # Programs are keys of caches; the deep hash is taken once.
         known = self.__dict__.get("_hash")
