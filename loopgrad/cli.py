@@ -17,7 +17,18 @@ import click
 
 from loopgrad.diagnostics import ProgramError, ProgramWarning, suggestion
 
-COMMANDS = ("derive", "unfold", "fmt", "check", "run", "explain", "bench", "problems", "train")
+COMMANDS = (
+    "derive",
+    "unfold",
+    "fmt",
+    "check",
+    "run",
+    "export",
+    "explain",
+    "bench",
+    "problems",
+    "train",
+)
 
 
 class _Commands(click.Group):

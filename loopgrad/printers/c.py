@@ -96,6 +96,7 @@ class Argument:
     of: str
     type: str
     about: str
+    is_tensor: bool = False
 
     @property
     def declared(self) -> str:
@@ -178,16 +179,14 @@ class Function:
         for i in self.program.inputs:
             kind = MEMORY.get(self._element(i), self.real)
             about = f"{i.name}{_axes(i.extents)}" if i.extents else "a number"
-            about += {"bool": ", not 0 for true", "param": ", a parameter"}.get(i.kind, "")
-            yield Argument(
-                of("tensor", i.name), i.name, f"const {kind} *" if i.extents else kind, about
-            )
+            about += {"bool": ", 0 or 1", "param": ", a parameter"}.get(i.kind, "")
+            kind = f"const {kind} *" if i.extents else kind
+            yield Argument(of("tensor", i.name), i.name, kind, about, True)
         for r in self.program.results:
             kind = MEMORY.get(self.facts.tensors[r.name].element, self.real)
-            extents = self.facts.tensors[r.name].extents
-            kept = ", what the backward reads" if r.name in self.exported.kept else ""
-            about = f"written: {r.name}{_axes(extents)}{kept}"
-            yield Argument(of("tensor", r.name), r.name, f"{kind} *", about)
+            kept = ", for the backward" if r.name in self.exported.kept else ""
+            about = f"written: {r.name}{_axes(self.facts.tensors[r.name].extents)}{kept}"
+            yield Argument(of("tensor", r.name), r.name, f"{kind} *", about, True)
 
     def _element(self, i: Input) -> ElementType:
         return {"int": ElementType.INT, "bool": ElementType.BOOL}.get(i.kind, ElementType.FLOAT)
@@ -476,7 +475,7 @@ class Function:
 
 def _header(stem: str, functions: Sequence[Function]) -> str:
     guard = f"{legal(stem).upper()}_H"
-    codes = [f"    {name} = {_code(k)}," for k, name in enumerate(c_helpers.ERRORS)]
+    codes = [f"    {name} = {c_helpers.code(name)}," for name in c_helpers.ERRORS]
     width = max(map(len, codes))
     lines = [
         f"/* {stem}.h: written by loopgrad. Arrays are in C order; what is written overlaps nothing. */",
@@ -500,10 +499,6 @@ def _header(stem: str, functions: Sequence[Function]) -> str:
     for each in functions:
         lines += ["", *each.comment(), f"{each.prototype(restrict=False)};"]
     return "\n".join([*lines, "", "#ifdef __cplusplus", "}", "#endif", "", "#endif", ""])
-
-
-def _code(number: int) -> int:
-    return 1 << number - 1 if number else 0
 
 
 PARALLEL = """

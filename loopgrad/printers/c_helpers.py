@@ -16,6 +16,13 @@ ERRORS = {
     "LOOPGRAD_OVERFLOW": "an integer does not fit int64",
 }
 
+
+def code(error: str) -> int:
+    """The number of a code: a bit, so that several may stand together."""
+    number = list(ERRORS).index(error)
+    return 1 << number - 1 if number else 0
+
+
 # Name -> its text; `real` stands for the floating type, F for the end of its library functions.
 HELPERS = {
     "maximum": """

@@ -15,6 +15,7 @@ import pytest
 import loopgrad as lg
 from loopgrad.analysis.infer import infer
 from loopgrad.backends.kernel import Kernel
+from loopgrad.exporting.objects import object_file
 from loopgrad.ir.operations import ElementType
 from loopgrad.printers.c import Exported, Function, c_files
 
@@ -25,14 +26,25 @@ STRICT = ["-std=c11", "-pedantic", "-Wall", "-Wextra", "-Werror", "-O1", "-ffp-c
 class Compiled:
     """The functions of some programs, as a shared object."""
 
-    def __init__(self, folder: Path, functions: Sequence[Exported], real: str, *options: str):
+    def __init__(
+        self,
+        folder: Path,
+        functions: Sequence[Exported],
+        real: str,
+        *options: str,
+        by_llvm: bool = False,
+    ):
+        """by_llvm: the object that LLVM makes, linked by the compiler."""
         if COMPILER is None:
             pytest.skip("this system has no C compiler")
         header, source = c_files("printed", functions, real)
         (folder / "printed.h").write_text(header, encoding="utf-8")
         (folder / "printed.c").write_text(source, encoding="utf-8")
         library = folder / "printed.so"
-        command = [COMPILER, *STRICT, *options, "-shared", "-fPIC", "printed.c", "-o", str(library), "-lm"]
+        what = "printed.o" if by_llvm else "printed.c"
+        if by_llvm:
+            (folder / what).write_bytes(object_file(functions, real))
+        command = [COMPILER, *STRICT, *options, "-shared", "-fPIC", what, "-o", str(library), "-lm"]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         self.source, self.real = source, np.dtype(np.float32 if real == "float" else np.float64)

@@ -53,16 +53,14 @@ def compare(compiled: Compiled, name: str, program: lg.Program, inputs: Any, num
         np.testing.assert_allclose(g, w, **tolerance(compiled.real), err_msg=str(program))
 
 
-@pytest.mark.parametrize("real", ["double", "float"])
-def test_the_library_and_its_gradients(real: str, tmp_path: Path) -> None:
-    functions, calls = [], []
-    for row in CHOSEN if real == "double" or FULL else CHOSEN[::4]:
+def calls_of(rows: list[str], real: str) -> dict[str, Any]:
+    """For rows of the library's tables and their gradients: program, inputs, numbers."""
+    calls: dict[str, Any] = {}
+    for row in rows:
         program, inputs, numbers = of(row, seed=1)
         if real == "float":
             inputs = {k: np.float32(v) if v.dtype.kind == "f" else v for k, v in inputs.items()}
-        name = identifier(row)
-        functions.append(Exported(name, program))
-        calls.append((name, program, inputs, numbers))
+        calls[identifier(row)] = program, inputs, numbers
         results = as_tuple(program(**inputs, **numbers))
         if all(np.asarray(r).dtype.kind != "f" for r in results):
             continue
@@ -71,11 +69,31 @@ def test_the_library_and_its_gradients(real: str, tmp_path: Path) -> None:
             i.name: RNG.normal(size=np.shape(r)).astype(np.asarray(r).dtype)
             for i, r in zip(backward.inputs[len(program.inputs) :], results, strict=False)
         }
-        functions.append(Exported(name + "grad", backward))
-        calls.append((name + "grad", backward, {**inputs, **seeds}, numbers))
-    compiled = Compiled(tmp_path, functions, real)
-    for call in calls:
-        compare(compiled, *call)
+        calls[identifier(row) + "grad"] = backward, {**inputs, **seeds}, numbers
+    return calls
+
+
+def check(calls: dict[str, Any], folder: Path, real: str, by_llvm: bool) -> None:
+    functions = [Exported(name, program) for name, (program, *_) in calls.items()]
+    compiled = Compiled(folder, functions, real, by_llvm=by_llvm)
+    for name, call in calls.items():
+        compare(compiled, name, *call)
+
+
+@pytest.mark.parametrize("real", ["double", "float"])
+def test_the_library_and_its_gradients(real: str, tmp_path: Path) -> None:
+    rows = CHOSEN if real == "double" or FULL else CHOSEN[::4]
+    check(calls_of(rows, real), tmp_path, real, by_llvm=False)
+
+
+@pytest.mark.parametrize("real", ["double", "float"])
+def test_the_library_as_objects_of_llvm(real: str, tmp_path: Path) -> None:
+    rows = (
+        CHOSEN
+        if FULL
+        else ["affine", "embedding", "causal_attention"][: 3 if real == "double" else 1]
+    )
+    check(calls_of(rows, real), tmp_path, real, by_llvm=True)
 
 
 # Where the interpreter raises, the code that is returned.
@@ -168,15 +186,24 @@ RIGHT: list[tuple[str, dict[str, Any]]] = [
             },
         ),
         ("f(x[N]) -> a, b:\n    for n:  a max= x[n]\n    for n:  b *= x[n]", {"x": []}),
-        ("f(x[N]) -> a, b:\n    for n:  a max= x[n]\n    for n:  b min= x[n]", {"x": [1.0, np.nan, 2]}),
+        (
+            "f(x[N]) -> a, b:\n    for n:  a max= x[n]\n    for n:  b min= x[n]",
+            {"x": [1.0, np.nan, 2]},
+        ),
         ("f(x[N], y) -> z:\n    t = y * 2\n    for n:  z += x[n] * t", {"x": [1.0, 2], "y": 3.0}),
         (
             "f(x[T], int n) -> h[T]:\n    for 0 <= t < T-1 descending:\n"
             "        h[t] = x[t] + h[t+1] * 0.5 if t < n else x[t]",
             {"x": [1.0, 2, 3, 4], "n": 2},
         ),
-        ("f(x[T]) -> L:\n    for t < T-1:  d[t] = x[t+1] - x[t]\n    for t < T-1:  L += d[t]", {"x": []}),
-        ("f(int n[B], x[B,T]) -> s[B]:\n    for b, t < n[b]:  s[b] += x[b,t]", {"n": [2, 0], "x": [[1.0, 2], [3, 4]]}),
+        (
+            "f(x[T]) -> L:\n    for t < T-1:  d[t] = x[t+1] - x[t]\n    for t < T-1:  L += d[t]",
+            {"x": []},
+        ),
+        (
+            "f(int n[B], x[B,T]) -> s[B]:\n    for b, t < n[b]:  s[b] += x[b,t]",
+            {"n": [2, 0], "x": [[1.0, 2], [3, 4]]},
+        ),
     ]
 ]
 
@@ -185,26 +212,30 @@ def as_arrays(inputs: dict[str, Any]) -> dict[str, Any]:
     return {k: np.asarray(v) for k, v in inputs.items()}
 
 
-def test_what_goes_wrong_is_a_code(tmp_path: Path) -> None:
+@pytest.mark.parametrize("by_llvm", [False, True])
+def test_what_goes_wrong_is_a_code(by_llvm: bool, tmp_path: Path) -> None:
     programs = [verify(lg.program(text), warn=False) for text, *_ in WRONG]
-    compiled = Compiled(tmp_path, [Exported(f"f{k}", p) for k, p in enumerate(programs)], "double")
+    functions = [Exported(f"f{k}", p) for k, p in enumerate(programs)]
+    compiled = Compiled(tmp_path, functions, "double", by_llvm=by_llvm)
     for k, (text, inputs, wanted) in enumerate(WRONG):
         with pytest.raises((IndexError, ValueError, ZeroDivisionError)):
             outcome(programs[k], as_arrays(inputs), {})
         assert compiled.call(f"f{k}", as_arrays(inputs), {})[0] == wanted, text
 
 
-def test_constructs(tmp_path: Path) -> None:
+@pytest.mark.parametrize("by_llvm", [False, True])
+def test_constructs(by_llvm: bool, tmp_path: Path) -> None:
     programs = [lg.program(text) for text, _ in RIGHT]
     functions = [Exported(f"f{k}", p) for k, p in enumerate(programs)]
-    compiled = Compiled(tmp_path, functions, "double")
+    compiled = Compiled(tmp_path, functions, "double", by_llvm=by_llvm)
     for k, (_, inputs) in enumerate(RIGHT):
         compare(compiled, f"f{k}", programs[k], as_arrays(inputs), {})
 
 
-def test_extents_and_constants_that_do_not_fit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("by_llvm", [False, True])
+def test_extents_and_constants_that_do_not_fit(by_llvm: bool, tmp_path: Path) -> None:
     pool = lg.lib.mean_pool2d
-    compiled = Compiled(tmp_path, [Exported("pool", pool)], "double")
+    compiled = Compiled(tmp_path, [Exported("pool", pool)], "double", by_llvm=by_llvm)
     call = compiled._library.pool
     types = [ctypes.c_int64] * 5 + [ctypes.c_void_p] * 2
     call.argtypes = types
@@ -243,13 +274,14 @@ def test_with_threads_and_with_vectors(options: tuple[str, ...], tmp_path: Path)
     assert compiled.call("look", {"w": w, "E": E}, {})[0] == 16
 
 
-def test_names_become_identifiers_that_differ(tmp_path: Path) -> None:
+@pytest.mark.parametrize("by_llvm", [False, True])
+def test_names_become_identifiers_that_differ(by_llvm: bool, tmp_path: Path) -> None:
     text = """f'(γ[N], gamma[N], x'[N], x_prime[N], exp_[N], i[N], error, size int, double = 2.0) -> end[N], γ'[N]:
     for n:  end[n] = γ[n] + 2 * gamma[n] + 4 * x'[n] + 8 * x_prime[n] + 16 * exp_[n] + 32 * i[n] + error
     for n, k < int:  γ'[n] += double * end[n]"""
     text = text.replace("size int", "size K").replace("k < int", "k < K")
     program = lg.program(text)
-    compiled = Compiled(tmp_path, [Exported("f_prime", program)], "double")
+    compiled = Compiled(tmp_path, [Exported("f_prime", program)], "double", by_llvm=by_llvm)
     names = ["γ", "gamma", "x'", "x_prime", "exp_", "i"]
     inputs = {name: RNG.normal(size=3) for name in names} | {"error": np.float64(0.5)}
     compare(compiled, "f_prime", program, inputs, {"K": 2, "double": 3.0})

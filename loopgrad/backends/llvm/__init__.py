@@ -185,7 +185,12 @@ class LLVMRunner:
 
     def written(self, real: str) -> tuple[str, Passes]:
         """The text, and the passes for it."""
-        return _emit(self.task, Layout(self.task, Variant(real, False, False)))
+        return self.emitted(Variant(real, False, False))[:2]
+
+    def emitted(self, variant: Variant) -> tuple[str, Passes, Layout]:
+        """The text of a variant, the passes for it, and what it takes, with the places that may fail."""
+        layout = Layout(self.task, variant)
+        return *_emit(self.task, layout), layout
 
 
 forks.hold("compiling", LLVMRunner._lock)

@@ -22,6 +22,7 @@ from loopgrad.backends.llvm.text import Module
 MOST_CODES = 256
 
 _lock = threading.RLock()  # LLVM's global context is for one thread at a time
+lock = _lock  # for others that have LLVM do things
 forks.hold("llvm", _lock)
 forks.hold("llvmlite", llvm.ffi.lib._lock)
 _codes: OrderedDict[str, Code] = OrderedDict()  # those used last
