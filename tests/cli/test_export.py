@@ -67,8 +67,9 @@ def test_a_backward_that_reads_what_is_computed_on_the_way_has_a_forward_that_wr
     header = Path("f.h").read_text(encoding="utf-8")
     assert "int f(int64_t N, double a, double c, const double *x, double *y);" not in header
     assert "int f(int64_t N, const double *x, double a, double c, double *y);" in header
-    assert "int f_forward(int64_t N, const double *x, double a, double c, double *y, double *t);" in (
-        header
+    assert (
+        "int f_forward(int64_t N, const double *x, double a, double c, double *y, double *t);"
+        in (header)
     )
     assert "int f_backward(int64_t N, " in header
     assert "float *t);" in Path("f_f32.h").read_text(encoding="utf-8")
