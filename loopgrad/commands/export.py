@@ -81,7 +81,7 @@ def command(
     folder = _folder(output)
     for real in REALS[dtype]:
         try:
-            _export(program, folder, real, only_c, (gradients, names or None, over, literal))
+            _export(program, folder, real, only_c, (gradients, names or None, over), literal)
         except ValueError as error:  # an input or an extent that there is none of
             raise Mistake(str(error)) from None
 
@@ -95,11 +95,13 @@ def _folder(output: str) -> Path:
     return folder
 
 
-def _export(program: Program, folder: Path, real: str, only_c: bool, how: tuple[Any, ...]) -> None:
+def _export(
+    program: Program, folder: Path, real: str, only_c: bool, how: tuple[Any, ...], literal: bool
+) -> None:
     from loopgrad.exporting.functions import functions_of
     from loopgrad.printers.c import c_files
 
-    functions = functions_of(program, *how, real=real)
+    functions = functions_of(program, *how, literal, real)
     stem = functions[0].name
     for suffix, text in zip((".h", ".c"), c_files(stem, functions, real), strict=True):
         path = folder / f"{stem}{suffix}"
