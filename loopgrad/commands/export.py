@@ -6,7 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import click
 
@@ -15,6 +15,7 @@ from loopgrad.commands.sources import ProgramCommand, load_program
 from loopgrad.ir.nodes import Program
 
 REALS = {"double": ("double",), "float": ("float",), "both": ("double", "float")}
+How = tuple[bool, Sequence[str] | None, str | Literal[False] | None]  # gradients, wrt, batch
 LINKERS = ("cc", "gcc", "clang", "ld.lld", "ld")
 
 
@@ -96,7 +97,7 @@ def _folder(output: str) -> Path:
 
 
 def _export(
-    program: Program, folder: Path, real: str, only_c: bool, how: tuple[Any, ...], literal: bool
+    program: Program, folder: Path, real: str, only_c: bool, how: How, literal: bool
 ) -> None:
     from loopgrad.exporting.functions import functions_of
     from loopgrad.printers.c import c_files
