@@ -111,6 +111,7 @@ class Answers:
             if len(of) < 2:
                 continue
             pieces = [p for k in of for p in found[k].put_in]
+            self.provided.clear()  # with the patches that this one stands for
             start, how, anchor = self.opening(found[of[0]].tensor, None, pieces)
             _, patch = self._right(anchor, pieces, start, how)
             for k in of:
@@ -140,6 +141,8 @@ class Answers:
                 if piece.place > anchor.place and piece.target in reads:
                     if piece.blocks == anchor.blocks:
                         anchor = replace(anchor, place=piece.place)
+                    elif piece.blocks and not anchor.blocks and all(p.blocks for p in right):
+                        anchor = piece  # it belongs into that block
                     else:
                         block = piece.blocks[0] if piece.blocks else piece.statement
                         return self.layout.start(block), "insert after", replace(anchor, blocks=())

@@ -215,6 +215,7 @@ class _Tally:
     moved: set[int] = field(
         default_factory=set
     )  # those that ran with constants beside their defaults
+    passed_over: set[int] = field(default_factory=set)  # that ran in trials passed over for ties
     known: dict[str, int] = field(default_factory=dict)
     # The statements that ran in a trial in which every element was known.
     complete: dict[str, list[frozenset[int]]] = field(default_factory=dict)
@@ -339,6 +340,8 @@ class _Comparison:
 
     def _agreed(self) -> Verdict:
         tally = self.tally
+        if not tally.passed_over <= tally.reached.keys():
+            return Verdict("undecided", None, 0, "reals", {}, "some statements run at ties alone")
         never = [name for name in self.results if not tally.compared.get(name)]
         if never:
             reason = f"no inputs were found on which {listing(never)} is a number"
@@ -368,7 +371,9 @@ class _Comparison:
         for trial in trials:
             if not trial.tied or self.ties:
                 self._compare_trial(trial)
-            elif len(draw.worlds) > 1:
+                continue
+            self.tally.passed_over |= trial.reached
+            if len(draw.worlds) > 1:
                 for world in draw.worlds:
                     self._compare(replace(draw, worlds=(world,)))
         return bool(trials)

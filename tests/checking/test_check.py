@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
+from pathlib import Path
 
 import pytest
 
 import loopgrad as lg
 from loopgrad.checking.findings import Finding
+
+CORPUS = Path(__file__).parents[1] / "programs" / "corpus.loops"
 
 SOFTMAX = """\
 softmax(s[B,J]) -> p[B,J]:
@@ -599,3 +602,22 @@ def test_what_a_block_does_not_compute_is_put_into_it() -> None:
     right = next(f.right for f in answer.findings if f.right is not None)
     assert right.startswith("for b, j, j':  hp.grad[t,b,j']")
     assert answer.mended is not None and lg.check(forward, answer.mended)
+
+
+def test_a_recurrence_of_the_backward_that_is_missing_is_put_into_its_block() -> None:
+    forward = lg.load(CORPUS).triangular_solve
+    right = str(forward.backward())
+    one = "".join(x for x in right.splitlines(keepends=True) if "x.grad'[k]  +=" not in x)
+    for claimed in one, right.split("    for i descending:")[0]:
+        answer = lg.check(forward, claimed)
+        assert claimed != right and not answer
+        assert answer.mended is not None and lg.check(forward, answer.mended)
+
+
+def test_programs_that_are_tied_at_all_but_the_least_sizes_are_judged_at_ties() -> None:
+    """Infinities stand for what is not there, and they are equal; one time step runs no loop."""
+    forward = lg.load(CORPUS).ctc
+    right = str(forward.backward())
+    lost = right.replace("Z.grad[t,s] * exp(c[t,s] - n[t,s])", "Z.grad[t,s]")
+    answer = lg.check(forward, lost)
+    assert lost != right and not answer and answer.findings[0].kind == "missing factor"
