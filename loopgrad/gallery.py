@@ -1,7 +1,7 @@
 """The gallery of the library, docs/gallery: `python -m loopgrad.gallery docs/gallery` writes it.
 
 A page a family; of each program its source, its loops, its derived backward, and that simplified, as
-text and as formulas. All of it is computed here; the same library gives the same pages.
+text and as formulas, and what each costs. All of it is computed here; the same library gives the same pages.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from loopgrad.cost.costs import analyze
 from loopgrad.frontend.families import Family
 from loopgrad.frontend.library import lib
 from loopgrad.ir.nodes import Program
 
+LONGEST = 160  # of what a table shows
 NOTE = "<!-- Written by `make gallery` from loopgrad/lib: changes belong there. -->"
 
 
@@ -29,7 +31,8 @@ def index() -> str:
     lines = [
         *(NOTE, "", "# The library", ""),
         "Layers, losses and optimisers in the notation, `lg.lib`: the source of each, its loops, the",
-        "backward that is derived from them, and what algebra makes of that. A family is a file of",
+        "backward that is derived from them, what algebra makes of that, and what each costs",
+        "([docs/cost.md](../cost.md)). A family is a file of",
         "`loopgrad/lib`. [Decision 19](../decisions/0019-library.md) says what they have in common.",
     ]
     for family in lib.families.values():
@@ -71,6 +74,7 @@ def section(name: str) -> str:
     else:
         parts += ["Simplified:", _block("text", str(simplified))]
     shown = [program, backward, *([simplified] if simplified != backward else [])]
+    parts += [_costs(shown)]
     formulas = [_block("math", _formula(one)) for one in shown]
     parts += ["<details><summary>As formulas</summary>", *formulas, "</details>"]
     return "\n\n".join(parts) + "\n"
@@ -78,6 +82,20 @@ def section(name: str) -> str:
 
 def _of(program: Program) -> str:
     return f", gradients of parameters as means over {program.batch}" if program.batch else ""
+
+
+def _costs(shown: list[Program]) -> str:
+    """A table of what each of them costs: program, backward, simplified."""
+    lines = ["| | work | span |", "| --- | --- | --- |"]
+    for what, program in zip(("forward", "backward", "simplified"), shown, strict=False):
+        found = analyze(program)
+        lines.append(f"| {what} | {_cell(found.work)} | {_cell(found.span)} |")
+    return "\n".join(lines)
+
+
+def _cell(formula: object) -> str:
+    text = str(formula)
+    return f"`{text}`" if len(text) <= LONGEST else "long: see `lg.analyze`"
 
 
 def _block(kind: str, text: str) -> str:

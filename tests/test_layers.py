@@ -35,7 +35,7 @@ BELOW = {
 BELOW["cost"] = "backends analysis ir diagnostics"
 BELOW["functions"] = BELOW["checking"] = f"pipeline {BELOW['pipeline']}"
 BELOW["edf"] = f"functions checking {BELOW['functions']}"
-BELOW["gallery"] = f"pipeline {BELOW['pipeline']}"
+BELOW["gallery"] = f"cost pipeline {BELOW['pipeline']}"
 BELOW["interop"] = f"functions {BELOW['functions']}"
 BELOW["exporting"] = f"functions {BELOW['functions']}"
 BELOW["problems"] = f"cost edf {BELOW['edf']}"
