@@ -104,9 +104,10 @@ def child(
         input=json.dumps([source, size, gradients, first]),
         capture_output=True,
         text=True,
-        check=True,
         env=environment,
     )
+    if done.returncode:
+        raise SystemExit(f"a first call failed:\n{done.stderr}")
     loading, call, modules = json.loads(done.stdout)
     return loading, call, modules
 
@@ -181,6 +182,9 @@ def times_of_passes(program: Program) -> list[float]:
 
 
 def main(names: list[str]) -> None:
+    unknown = [name for name in names if name not in PROGRAMS]
+    if unknown:
+        raise SystemExit(f"no program is called {unknown[0]!r}; there are {', '.join(PROGRAMS)}")
     heads = "".join(f"{head:>10}" for head in ("all", "cold", "disk", "imports"))
     print(f"{'first call, ms':30}{heads}")
     with tempfile.TemporaryDirectory() as bytecode:

@@ -86,6 +86,8 @@ def _later(expression: Expression, loop: Loop, bounds: Bounds) -> Expression:
                 return e if known is None else TRUE if known else FALSE
             case Apply("and", operands) if TRUE in operands:
                 return operands[0] if operands[1] == TRUE else operands[1]
+            case Apply("not", (operand,)) if operand in (TRUE, FALSE):
+                return FALSE if operand == TRUE else TRUE
             case Conditional(condition, then, otherwise) if condition in (TRUE, FALSE):
                 return then if condition == TRUE else otherwise
         return e

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
+import hypothesis
 import numpy as np
 import pytest
+from hypothesis import strategies as st
 
 import loopgrad as lg
 from loopgrad.analysis.infer import infer
@@ -17,7 +20,7 @@ from loopgrad.schedule.default import optimized
 from loopgrad.schedule.show import show
 from tests.backends.test_forced_schedules import forced
 from tests.derivatives import as_tuple
-from tests.effort import EFFORT
+from tests.effort import EFFORT, sample
 
 # Recurrences over the last axis; x is what is taken in, and a what the state is multiplied by.
 UPWARDS = {
@@ -74,7 +77,7 @@ def given(
     return {i.name: values[i.name].astype(dtype) for i in program.inputs}
 
 
-@pytest.mark.parametrize("text", list(programs()))
+@pytest.mark.parametrize("text", sample(list(programs()), 2))
 def test_scans_are_their_steps(text: str) -> None:
     program = lg.program(text)
     assert " scan:" in scheduled(program)
@@ -203,3 +206,74 @@ def test_a_state_that_is_read_in_another_turn_stays_in_its_block() -> None:
     inputs = rng.normal(size=(3, 37)), rng.uniform(0.2, 1, size=(3, 37)), rng.normal(size=3)
     expected = lg.compile(program, backend="interpret")(*inputs)
     np.testing.assert_allclose(lg.compile(program)(*inputs), expected, rtol=1e-12)
+
+
+FREE = st.sampled_from(
+    ["x[b,t]", "a[b,t]", "0.5", "c[b]", "(x[b,t] - t)", "tanh(x[b,t])", "-a[b,t]"]
+)
+BOUNDED = st.sampled_from(["a[b,t]", "0.5", "c[b]", "-a[b,t]", "1 / (2 + t)", "(1 - a[b,t])"])
+DATA = st.sampled_from(
+    ["a[b,t] > 0.5", "x[b,t] < c[b]", "t % 5 != 2", "x[b,t] > 0 and a[b,t] > 0.3"]
+)
+
+
+@st.composite
+def linear_values(draw: st.DrawFn, depth: int = 3) -> str:
+    """An expression that is linear in `P`, the state before."""
+    if not depth:
+        return "P"
+    inner = draw(linear_values(depth - 1))
+    match draw(st.integers(0, 6)):
+        case 0:
+            return f"({inner} + {draw(FREE)})"
+        case 1:
+            return f"({draw(FREE)} - {inner})"
+        case 2:
+            return f"{draw(BOUNDED)} * {inner}"
+        case 3:
+            return f"{inner} / (1.5 + a[b,t])"
+        case 4:
+            return f"({inner} if {draw(DATA)} else {draw(FREE)})"
+        case 5:
+            return f"(-{inner})"
+    return f"({draw(BOUNDED)} * {inner} + {draw(BOUNDED)} * P)"
+
+
+@st.composite
+def recurrences(draw: st.DrawFn) -> str:
+    """One over the last axis, in either direction, whose first step is another or reads zeros."""
+    down = draw(st.booleans())
+    before, there, otherwise = (
+        ("s[b,t+1]", draw(st.sampled_from(["t < T-1", "t + 1 < T", "t != T-1"])), "x[b,t]")
+        if down
+        else ("s[b,t-1]", draw(st.sampled_from(["t > 0", "1 <= t", "not t == 0"])), "c[b]")
+    )
+    value = draw(linear_values())
+    head = f"f(x[B,T], a[B,T], c[B]) -> s[B,T]:\n    for t{' descending' if down else ''}:\n"
+    sign = draw(st.sampled_from(["+=", "-=", "="]))
+    if sign == "=" or draw(st.booleans()):
+        return f"{head}        for b:  s[b,t] {sign} " + value.replace(
+            "P", f"({before} if {there} else {otherwise})"
+        )
+    guard = draw(st.sampled_from([there, f"{there} and {draw(DATA)}"]))
+    first = f"        for b:  s[b,t] += x[b,t]\n        for b:  s[b,t] {sign} "
+    return head + first + value.replace("P", before) + f"   if {guard}"
+
+
+@hypothesis.given(recurrences(), st.sampled_from(LENGTHS), st.integers(1, 2), st.integers(0, 99))
+@hypothesis.settings(max_examples=15 * EFFORT, deadline=None)
+def test_drawn_recurrences(text: str, length: int, threads: int, seed: int) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", lg.ProgramWarning)
+        program = lg.program(text)
+        slow = lg.compile(program, backend="interpret")
+    hypothesis.event("scan" if " scan:" in scheduled(program) else "steps")
+    rng = np.random.default_rng(seed)
+    shapes = {"x": (3, length), "a": (3, length), "c": (3,)}
+    inputs = {i.name: rng.uniform(0.1, 0.9, shapes[i.name]) for i in program.inputs}
+    with forced(threads), warnings.catch_warnings():
+        warnings.simplefilter("ignore", lg.ProgramWarning)
+        fast = lg.compile(program)
+        expected = slow(**inputs)
+        scale = np.abs(expected).max(initial=1)
+        np.testing.assert_allclose(fast(**inputs), expected, rtol=1e-9, atol=1e-12 * scale)
