@@ -155,6 +155,13 @@ def program(
     raise TypeError(f"a program's text or a Python function is needed, got {type(source).__name__}")
 
 
+def load_ipython_extension(shell: Any) -> None:
+    """For `%load_ext loopgrad` in a notebook: the cell magic `%%loops`."""
+    from loopgrad.interop.notebook import register
+
+    register(shell)
+
+
 def __getattr__(name: str) -> Any:
     if name in _MODULES:
         return import_module(f"loopgrad.{name}")

@@ -245,8 +245,14 @@ class Binder:
                 f"argument `{self._label(i)}` is a masked array, whose mask would be lost; fill "
                 "it, or pass `.data` and the mask as an input of its own",
             )
+        if _missing(value):
+            raise self._error(
+                TypeError,
+                f"argument `{self._label(i)}` has missing values, which NumPy has not; fill them, or pass "
+                "the values and a mask as an input of its own",
+            )
         try:
-            array = np.asarray(value)
+            array = _as_array(value)
         except Exception as error:  # whatever another library's __array__ raises
             got = _described(value)
             raise self._error(
@@ -302,6 +308,21 @@ def signature(positional: Sequence[Any], named: Mapping[str, Any]) -> Any:
         else:
             return None
     return (len(positional), tuple(named), *parts)
+
+
+def _as_array(value: Any) -> NDArray[Any]:
+    """As NumPy has it: without a copy, where the value has memory that it shares in some way."""
+    if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
+        return np.from_dlpack(value)
+    if hasattr(value, "to_numpy") and not hasattr(value, "__array__"):
+        return np.asarray(value.to_numpy())
+    return np.asarray(value)
+
+
+def _missing(value: Any) -> bool:
+    """Has it elements that are not there, as arrays of Arrow may? NumPy would make NaN of them."""
+    count = getattr(value, "null_count", 0)
+    return bool(count() if callable(count) else count)
 
 
 def _described(value: Any) -> str:

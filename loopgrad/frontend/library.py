@@ -41,11 +41,16 @@ def load(path: str | os.PathLike[str]) -> Module:
     return Module(name, {p.name: p for p in programs})
 
 
-def read_programs(text: str, name: str) -> tuple[Program, ...]:
+def read_programs(
+    text: str, name: str, library: Mapping[str, Program] | None = None
+) -> tuple[Program, ...]:
     """The programs of a text, each of them found to keep the rules of the notation.
 
-    `name` is what errors call the text. Raises ProgramError, with the mistakes of all of them.
+    `name` is what errors call the text; `library` holds what it may call, by default the standard library.
+    Raises ProgramError, with the mistakes of all of them.
     """
+    if library is not None:
+        return _read(text, name, library)
     return kept("text", (text, name), lambda: _read(text, name), _silent)
 
 
@@ -56,11 +61,13 @@ def _silent(programs: tuple[Program, ...]) -> bool:
     return not any(map(unused, programs))
 
 
-def _read(text: str, name: str) -> tuple[Program, ...]:
+def _read(
+    text: str, name: str, library: Mapping[str, Program] | None = None
+) -> tuple[Program, ...]:
     from loopgrad.frontend.parser import read_text  # large, and not needed for what is kept
     from loopgrad.frontend.sound import in_header
 
-    found, sound, report = read_text(text, name)
+    found, sound, report = read_text(text, name, library)
     broken: set[Program] = set()
     for one in found:
         if not broken.isdisjoint(called_programs(one)):

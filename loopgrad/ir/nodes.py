@@ -349,6 +349,10 @@ class Program:
 
         return show(self)
 
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """How IPython shows it where there is no LaTeX."""
+        printer.text(str(self))
+
     def _repr_latex_(self) -> str:
         from loopgrad.printers.latex import notebook
 
