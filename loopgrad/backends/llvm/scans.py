@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 # Between these, products of factors that are in it have quotients that are normal numbers too.
 _RANGE = {"float": (2.0**-60, 2.0**60), "double": (2.0**-500, 2.0**500)}
+FEW = 2  # the part of a vector's lanes up to which steps are quicker one by one
 _ORDER = {"max": "ogt", "min": "olt"}
 
 
@@ -84,8 +85,7 @@ class Scan:
         self._rest(lower, self.body.value(f"sub nsw i64 {upper}, {full}"))
 
     def _rest(self, lower: str, upper: str) -> None:
-        """Fewer steps than there are lanes, if any."""
-        some = self.body.value(f"icmp slt i64 {lower}, {upper}")
+        """Fewer steps than there are lanes, if any: together, unless they are few."""
 
         def write() -> None:
             left = self.body.value(f"sub nsw i64 {upper}, {lower}")
@@ -94,7 +94,14 @@ class Scan:
             numbers = positions(self.lanes, "i32")
             self._vector(lower, self.body.value(f"icmp slt {wide} {numbers}, {count}"), upper)
 
-        self.trees.where(some, write)
+        limit = self.body.value(f"add nsw i64 {lower}, {self.lanes // FEW}")
+        many = self.body.value(f"icmp sgt i64 {upper}, {limit}")
+        self.trees.where(many, write)
+        some = self.body.value(f"icmp slt i64 {lower}, {upper}")
+        less = self.body.value(f"xor i1 {many}, true")
+        self.trees.where(
+            self.body.value(f"and i1 {some}, {less}"), lambda: self._singly(lower, upper)
+        )
 
     def _where_any(self, lower: str, upper: str, step: int, write: Callable[[str], None]) -> None:
         some = self.body.value(f"icmp slt i64 {lower}, {upper}")
