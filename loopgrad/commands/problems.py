@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -20,63 +20,80 @@ if TYPE_CHECKING:
 @click.option(
     "--to",
     "notation",
-    type=click.Choice(("text", "latex")),
+    type=click.Choice(("text", "markdown", "latex", "notebook")),
     default="text",
     show_default=True,
-    help="The notation to print programs and derivations in.",
+    help="Print text, or a document.",
 )
-def command(number: int | None, notation: str) -> int:
+@click.option(
+    "--plot",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also write problem 5's scaling with T and with processors to this PNG file.",
+)
+def command(number: int | None, notation: str, plot: Path | None) -> int:
     """Print the worked source problems: all, or number N.
 
     Every answer is computed when asked, and checked: programs are derived, equalities proved step by
-    step, gradients compared with central differences. Exit status 1 where a check fails.
+    step, gradients compared with central differences, costs counted. Exit status 1 where a check fails.
 
     \b
     Examples:
       loopgrad problems 1
-      loopgrad problems 2 --to latex
+      loopgrad problems 5 --plot scaling.png
+      loopgrad problems --to latex > problems.tex
+      loopgrad problems --to notebook > problems.ipynb
     """
+    from loopgrad.problems.documents import DOCUMENTS
     from loopgrad.problems.worked import SOLUTIONS, solve
 
     if number is not None and number not in SOLUTIONS:
         there_are = listing([str(n) for n in SOLUTIONS])
         raise Mistake(f"no answer to problem {number}: there are {there_are}")
-    passed = True
+    if plot is not None:
+        _need_plot(number, plot)
+    solved: list[Worked] = []
     for n in SOLUTIONS if number is None else [number]:
-        worked = solve(n)
-        _print(worked, notation)
-        passed &= worked.passed
-    return 0 if passed else 1
+        solved.append(solve(n))
+        if notation == "text":
+            _print(solved[-1])
+    if notation != "text":
+        click.echo(DOCUMENTS[notation](solved), nl=False)
+    if plot is not None:
+        _draw(plot)
+    return 0 if all(worked.passed for worked in solved) else 1
 
 
-def _print(worked: Worked, notation: str) -> None:
-    from loopgrad.problems.answers import Evidence
+def _need_plot(number: int | None, path: Path) -> None:
+    from loopgrad.commands.training import need, need_place
 
-    indent = "    " if notation == "text" else ""
-    click.secho(worked.title, bold=True)
-    click.echo()
-    print_source("\n\n".join(p.to(notation) for p in worked.programs), notation, indent)
-    for part in worked.parts:
-        if isinstance(part, Evidence):
-            _print_lines(part.claim, part.lines, part.passed)
-        else:
-            click.echo(f"\n{part.question}:\n")
-            print_source(part.shown(notation), notation, indent)
-    for name, checks in worked.checks.items():
-        lines = [
-            f"{c.input + '.grad':10} derived {c.derived:+.9f}   differences "
-            f"{c.differences:+.9f}   relative difference {c.relative:.0e}"
-            + ("" if c.passed else "   DISAGREES")
-            for c in checks
-        ]
-        claim = f"Gradients of {name} along random directions, against central differences"
-        _print_lines(claim, lines, True)
-    click.echo()
+    if number not in (None, 5):
+        raise Mistake(f"--plot draws problem 5: there is nothing to draw of problem {number}")
+    need("matplotlib", "--plot draws with matplotlib", "plot")
+    need_place(path)
 
 
-def _print_lines(claim: str, lines: Iterable[str], passed: bool) -> None:
-    click.echo(f"\n{claim}:\n")
-    for line in lines:
-        click.echo(f"    {line}" if line else "")
-    if not passed:
-        click.echo("    THIS FAILS")
+def _draw(path: Path) -> None:
+    from loopgrad.problems.parallel import plot, scaling
+    from loopgrad.problems.worked import programs
+
+    try:
+        plot(path, scaling(programs()))
+    except OSError as error:
+        raise Mistake(f"{path} cannot be written: {error.strerror}") from None
+
+
+def _print(worked: Worked) -> None:
+    from loopgrad.problems.documents import blocks
+
+    for block in blocks(worked):
+        match block.kind:
+            case "title":
+                click.secho(f"{block.text}\n", bold=True)
+            case "words":
+                click.echo(f"{block.text}\n")
+            case "lines":
+                lines = (f"    {line}" if line else "" for line in block.text.split("\n"))
+                click.echo("\n".join(lines) + "\n")
+            case _:
+                print_source(block.text, "text", "    ")
+                click.echo()

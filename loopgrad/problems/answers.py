@@ -51,11 +51,15 @@ class Part:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a computation showed, in lines of text, and whether it bears out what is claimed."""
+    """What a computation showed, in lines of text, and whether it bears out what is claimed.
+
+    `measured`: the lines have times of this machine.
+    """
 
     claim: str
     lines: tuple[str, ...]
     passed: bool
+    measured: bool = False
 
 
 @dataclass(frozen=True)
