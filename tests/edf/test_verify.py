@@ -10,6 +10,9 @@ import pytest
 import loopgrad as lg
 from loopgrad import edf
 from loopgrad.edf.differences import Judge
+from loopgrad.edf.verify import of_step
+from tests.effort import by_name
+from tests.lib.test_library import ROWS, of
 
 Squares = edf.component(lg.lib.squared_error)
 
@@ -183,6 +186,33 @@ def test_an_empty_batch() -> None:
     assert model_of(edf.component(lg.lib.softmax), np.zeros((0, 4))).verify()
 
 
+def test_flat_points_are_right() -> None:
+    x = np.array([0.0, 1.0, -1.0])
+    for power in (2, 3, 4, 5, 7):
+        judge = Judge(
+            lambda v, n=power: float(np.sum(v**n)),
+            x,
+            power * x ** (power - 1),
+            2.0,
+            np.random.default_rng(1),
+        )
+        assert judge.verdict().status == "right", power
+
+
+def test_a_small_part_of_a_large_sum_is_judged() -> None:
+    """Rounding excuses what it may do, and no more."""
+    x = np.array([1.0, -2.0])
+    for claim, status in ((1.0, "right"), (1.01, "wrong"), (0.0, "wrong")):
+        judge = Judge(
+            lambda v: 1e8 + float(np.sum(v)),
+            x,
+            np.array([1.0, claim]),
+            1e8,
+            np.random.default_rng(1),
+        )
+        assert judge.verdict().status == status, claim
+
+
 def test_a_steep_function_is_judged_with_the_step_that_suits_it() -> None:
     x = np.random.default_rng(0).normal(size=200)
     judge = Judge(
@@ -193,3 +223,71 @@ def test_a_steep_function_is_judged_with_the_step_that_suits_it() -> None:
         np.random.default_rng(1),
     )
     assert judge.verdict().status == "right"
+
+
+# ------------------------------------------------------------------------------------- the library
+
+
+def step_of(component: Any, row: str) -> Any:
+    """One use of the component, on the inputs of a row of the library's tests."""
+    program, inputs, constants = of(row, seed=1)
+    given = {i.name: inputs[i.name] for i in program.inputs}
+    rest = {name: value for name, value in inputs.items() if name not in given}
+    objects = {
+        name: edf.Parameter(value, name)
+        if np.asarray(value).dtype.kind == "f"
+        else edf.Input(name, value)
+        for name, value in given.items()
+    }
+    y = component(**objects, **rest, **constants)
+    step = (y[0] if isinstance(y, tuple) else y).step
+    with np.errstate(all="ignore"):
+        step.forward()
+    return step
+
+
+def judged(step: Any) -> dict[str, Any]:
+    with np.errstate(all="ignore"):
+        return {c.input: c.verdict for c in of_step(step, 1, np.random.default_rng(0))}
+
+
+class OffInOnePlace(edf.Component):
+    """The component with the largest entry of one gradient off by a thousandth."""
+
+    def __init__(self, component: edf.Component, place: int) -> None:
+        self.right, self.place = component, place
+        self.name, self.inputs = component.name, component.inputs
+        self.results, self.constants = component.results, component.constants
+        self.entry: tuple[int, ...] = ()
+
+    def vjp(self, inputs: Any, constants: Any) -> Any:
+        values, pullback = self.right.vjp(inputs, constants)
+
+        def off(seeds: Any) -> Any:
+            gradients = [*pullback(seeds)]
+            gradient = gradients[self.place]
+            if gradient is not None and gradient.size:
+                flat = int(np.argmax(np.abs(gradient)))
+                self.entry = tuple(int(i) for i in np.unravel_index(flat, gradient.shape))
+                gradient[self.entry] *= 1.001
+            return gradients
+
+        return values, off
+
+
+@pytest.mark.parametrize("row", by_name(list(ROWS), 12))
+def test_the_library_is_right_and_a_thousandth_is_found(row: str) -> None:
+    component = edf.component(lg.lib[row.partition(":")[0]])
+    right = judged(step_of(component, row))
+    assert {verdict.status for verdict in right.values()} <= {"right"}
+    for place, name in enumerate(component.inputs):
+        if name not in right:
+            continue
+        off = OffInOnePlace(component, place)
+        step = step_of(off, row)
+        gradient = component.vjp([x.value for x in step.inputs], step.constants)[1](
+            [np.ones_like(y.value) if y.value.dtype.kind == "f" else None for y in step.results]
+        )[place]
+        verdict = judged(step)[name]
+        if gradient is not None and gradient.any():
+            assert (verdict.status, verdict.entry) == ("wrong", off.entry)
