@@ -38,7 +38,7 @@ from loopgrad.schedule.requirements import required
 from loopgrad.schedule.sharing import hoisted, out_of_block, with_reciprocals
 from loopgrad.schedule.supported import Support
 from loopgrad.schedule.tree import Fused
-from loopgrad.schedule.unwinding import unwound
+from loopgrad.schedule.unwinding import unwound, with_start
 from loopgrad.schedule.work import work
 
 
@@ -59,8 +59,8 @@ class _Fusing:
     def __init__(self, literal: Scheduled, choices: Choices):
         self.literal = literal
         self.in_range = set(literal.safety.in_range)
-        writers = Counter(nest.statement.target.tensor for nest in nests(literal.phases))
-        self.written_once = {tensor for tensor, count in writers.items() if count == 1}
+        self.writers = Counter(nest.statement.target.tensor for nest in nests(literal.phases))
+        self.written_once = {tensor for tensor, count in self.writers.items() if count == 1}
         self.tensors = dict(literal.facts.tensors)
         program = literal.facts.program
         self.results = {r.name for r in program.results}
@@ -167,6 +167,7 @@ class _Fusing:
                 others = (p for p in self.literal.phases if p is not phase)
                 seen = self.results.union(*map(tensors_of, others))
                 unwinding = unwound(own, loops, self.written_once, seen, self.in_range)
+                unwinding = with_start(unwinding, self.writers, self.in_range)
                 self.in_range |= unwinding.in_range
                 parts = fission(unwinding.body)
                 yield [narrowed(self._line(nest, loops)) for nest in parts.before], ()

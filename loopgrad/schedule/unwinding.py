@@ -10,11 +10,11 @@ wants it, follows for all times at once.
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from loopgrad.ir import walk
-from loopgrad.ir.nodes import Accumulate, Apply, Expression, Index, Read, Reduction
+from loopgrad.ir.nodes import Accumulate, Apply, Conditional, Expression, Index, Read, Reduction
 from loopgrad.schedule import Loop, Nest
 from loopgrad.schedule.costs import cost
 from loopgrad.schedule.fission import fission
@@ -129,3 +129,103 @@ def _put_in(
     statement = walk.map_statement(nest.statement, put)
     assert isinstance(statement, Accumulate)
     changed[number] = replace(nest, statement=statement)
+
+
+# ------------------------------------------------------------------------ what the state starts from
+
+MOST_READS = 2  # of what is added to the state: more would rather be added up beforehand
+
+_OPERATION = {
+    Reduction.ADD: "+",
+    Reduction.SUBTRACT: "-",
+    Reduction.MULTIPLY: "*",
+    Reduction.MAXIMUM: "max",
+    Reduction.MINIMUM: "min",
+}
+_NOTHING = {
+    Reduction.ADD: 0,
+    Reduction.SUBTRACT: 0,
+    Reduction.MULTIPLY: 1,
+    Reduction.MAXIMUM: float("-inf"),
+    Reduction.MINIMUM: float("inf"),
+}
+
+
+def with_start(
+    unwinding: Unwound, writers: Mapping[str, int], in_range: Container[Place]
+) -> Unwound:
+    """`h[t] += x[t]` and `h[t] += a[t] * h[t-1]   if t > 0` as one statement, which goes over memory once.
+
+    writers: how many statements of the program write each tensor.
+    """
+    parts = fission(unwinding.body)
+    if len(parts.core) != 1:
+        return unwinding
+    (step,) = parts.core
+    state = step.statement.target.tensor
+    found = [nest for nest in parts.before if nest.statement.target.tensor == state]
+    if len(found) != 1 or writers[state] != 2 or not _is_whole(step):
+        return unwinding
+    (start,) = found
+    values = _same_element(start, step)
+    if values is None or not _is_whole(start) or not _may_join(start, step):
+        return unwinding
+
+    def moved(e: Expression) -> Expression:
+        return walk.substitute(e, values)
+
+    proved = {
+        (step.number, new)
+        for read in walk.statement_reads(start.statement)
+        if (start.number, read) in in_range and isinstance(new := moved(read), Read)
+    }
+    joined = replace(step, statement=_joined(moved(start.statement.value), start, step))
+    body = tuple(joined if nest is step else nest for nest in unwinding.body if nest is not start)
+    return Unwound(body, unwinding.in_range | proved)
+
+
+def _is_whole(nest: Nest) -> bool:
+    """Does each iteration write an element of its own?"""
+    kept = frozenset().union(*map(walk.indices_of, nest.statement.target.subscripts))
+    return {loop.index for loop in nest.loops} <= kept
+
+
+def _same_element(start: Nest, step: Nest) -> dict[str, Expression] | None:
+    """The step's indices for those of the start, where both go over the same elements."""
+    if len(start.loops) != len(step.loops):
+        return None
+    values: dict[str, Expression] = {}
+    for one, other in zip(start.loops, step.loops, strict=True):
+        bounds = (walk.substitute(bound, values) for bound in (one.lower, one.upper))
+        if tuple(bounds) != (other.lower, other.upper):
+            return None
+        values[one.index] = Index(other.index)
+    target = walk.substitute(start.statement.target, values)
+    return values if target == step.statement.target else None
+
+
+def _may_join(start: Nest, step: Nest) -> bool:
+    first, more = start.statement, step.statement
+    sums = (Reduction.ADD, Reduction.SUBTRACT)
+    alike = first.reduction is more.reduction or {first.reduction, more.reduction} <= set(sums)
+    tensors = {read.tensor for read in walk.reads(first.value)}
+    return (
+        alike
+        and more.reduction is not Reduction.SET
+        and first.guard is None
+        and len(tensors) <= MOST_READS
+        and cost(first.value) <= MOST_COST
+    )
+
+
+def _joined(value: Expression, start: Nest, step: Nest) -> Accumulate:
+    statement, reduction = step.statement, step.statement.reduction
+    if start.statement.reduction is Reduction.SUBTRACT:
+        value = Apply("neg", (value,))
+    more = statement.value
+    if statement.guard is not None:
+        more = Conditional(statement.guard, more, walk.number(_NOTHING[reduction]))
+    whole = Apply(_OPERATION[reduction], (value, more))
+    if reduction is Reduction.SUBTRACT:
+        reduction = Reduction.ADD
+    return replace(statement, value=whole, reduction=reduction, guard=None)

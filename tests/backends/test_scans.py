@@ -196,6 +196,24 @@ def test_a_state_by_way_of_other_tensors_is_a_scan(more: str) -> None:
             np.testing.assert_allclose(found, expected, rtol=1e-10)
 
 
+@pytest.mark.parametrize("axes", ["[B,T,J]", "[T,B,J]"])
+def test_what_a_state_starts_from_is_put_in(axes: str) -> None:
+    at, other = axes.lower(), axes.lower().replace("b", "i").replace("j", "k")
+    before = other.replace("t", "t-1")
+    program = lg.program(
+        f"f(x{axes}, a{axes}) -> s{axes}:\n"
+        "    for t:\n"
+        f"        for b, j:  s{at} -= 2 * x{at}\n"
+        f"        for i, k:  s{other} += a{other} * s{before}   if t > 0"
+    )
+    text = scheduled(program)
+    assert "-(2 * x" in text and "0.0" not in text  # one statement, which nothing has to precede
+    rng = np.random.default_rng(0)
+    inputs = rng.normal(size=(3, 5, 18)), rng.uniform(0.2, 1, size=(3, 5, 18))
+    expected = lg.compile(program, backend="interpret")(*inputs)
+    np.testing.assert_allclose(lg.compile(program)(*inputs), expected, rtol=1e-11)
+
+
 def test_a_state_that_is_read_in_another_turn_stays_in_its_block() -> None:
     text = WOUND.format(more="").replace(
         "x[b,t] - q[b,t]", "x[b,t] - q[b,t] + (p[b,t-1] if t > 0 else 0)"
