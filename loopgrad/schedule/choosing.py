@@ -142,7 +142,10 @@ def _gain(line: Line, index: str, around: Collection[str]) -> float:
     times = [
         iterations(line, {*one.indices, *around}.intersection(line.indices)) for one in line.read
     ]
-    total = sum(_runs(one, index) * n for one, n in zip(line.read, times, strict=True))
+    runs = (
+        _runs(one, index) * (0.5 if _is_offset(line, one, index) else 1) for one in line.read
+    )
+    total = sum(run * n for run, n in zip(runs, times, strict=True))
     if index in line.written.along:
         total += 2 * stored
     elif index in line.written.near:
@@ -169,6 +172,19 @@ def _runs(one: Access, index: str) -> float:
         return 0.5
     # Elements at a distance are fetched one by one, as they would be without lanes.
     return -1.0 if index in one.indices and index not in one.affine else 0.0
+
+
+def _is_offset(line: Line, one: Access, index: str) -> bool:
+    """Is it, in an axis of the read, beside an index with a larger range, as dx in `x[n+dx]`?
+
+    A guess: `X-DX+1` is larger than `DX`.
+    """
+    beside = frozenset().union(*(axis - {index} for axis in one.axes if index in axis))
+    return any(_parts(line, other) > _parts(line, index) for other in beside)
+
+
+def _parts(line: Line, index: str) -> int:
+    return sum(1 for bound in line.bounds[index] for _ in walk.subexpressions(bound))
 
 
 # --------------------------------------------------------------------------------------- order
