@@ -27,6 +27,12 @@ def test_values_of_a_row_that_are_read_again_do_not_draw_lanes_to_the_rows() -> 
     assert text.startswith("for b < B parallel:\n    for j < J vector:  Z[b] += exp(")
 
 
+def test_a_window_slides_in_lanes_over_the_row_and_not_over_its_own_width() -> None:
+    """`n+dy` moves along memory with either; the row is longer, and sums stay in their lanes."""
+    text = shown(lg.lib.depthwise_conv2d)
+    assert "for n <= Y-DY vector" in text and "for dy < DY vector" not in text
+
+
 def test_no_phase_is_empty() -> None:
     program = lg.lib.ugrnn.backward().simplify()
     scheduled = optimized(infer(program), validate(program))
