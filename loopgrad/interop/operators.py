@@ -30,7 +30,7 @@ from loopgrad.ir.walk import names_in
 from loopgrad.pipeline import compile_returning, infer, verify
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Operator:
     """What runs and what it means; see the head of this file.
 
@@ -42,6 +42,10 @@ class Operator:
     means: Program
     keeps: tuple[str, ...] = ()
     batch: Batch = False
+
+    def __repr__(self) -> str:
+        inputs, delivers = (", ".join(names) for names in (_names(self), self.delivers))
+        return f"<{self.name}({inputs}) -> {delivers}>"
 
     @property
     def name(self) -> str:

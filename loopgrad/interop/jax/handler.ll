@@ -21,11 +21,13 @@
 
 @table = internal global i64 0, align 8
 @slow = internal global i64 0, align 8
+@version = internal global i64 0, align 8 ; of the header: major, minor, 32 bits each
 @count = internal global i64 0, align 8 ; where the number of threads is that the user wants now
 
-define void @loopgrad_xla_setup(i64 %slow, i64 %count) {
+define void @loopgrad_xla_setup(i64 %slow, i64 %count, i64 %version) {
   store i64 %slow, i64* @slow
   store i64 %count, i64* @count
+  store i64 %version, i64* @version
   ret void
 }
 
@@ -47,7 +49,7 @@ EXTENSION:
   br i1 %asks, label %METADATA, label %EXECUTE
 
 METADATA:
-  call void @tell(i64 %frame, i64 %extension)
+  call void @tell(i64 %extension)
   ret i64 0
 
 EXECUTE:
@@ -157,10 +159,9 @@ FAILED:
   ret i64 %error
 }
 
-; Answers XLA's question what version this is for: the frame that it has is looked at when it is read.
-define internal void @tell(i64 %frame, i64 %extension) {
-  %api = call i64 @word(i64 %frame, i64 2)
-  %version = call i64 @word(i64 %api, i64 4)
+; Answers XLA's question what version this is for.
+define internal void @tell(i64 %extension) {
+  %version = load i64, i64* @version
   %metadata = call i64 @word(i64 %extension, i64 3)
   call void @set(i64 %metadata, i64 3, i64 %version)
   %traits.at = add i64 %metadata, 32

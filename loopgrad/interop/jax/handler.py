@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import threading
 from functools import cache
 from pathlib import Path
@@ -47,11 +48,30 @@ def _register() -> None:
     functions = _functions()
     slow = _SLOW(_again)
     _forever.append(slow)
-    setup = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)(functions["loopgrad_xla_setup"])
-    setup(ctypes.cast(slow, ctypes.c_void_p), thread_count.address())
+    kinds = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+    setup = ctypes.CFUNCTYPE(None, *kinds)(functions["loopgrad_xla_setup"])
+    major, minor = _version()
+    setup(ctypes.cast(slow, ctypes.c_void_p), thread_count.address(), major | minor << 32)
     _publish(_table.address)
     capsule = jax.ffi.pycapsule(ctypes.c_void_p(functions["loopgrad_xla"]))
     jax.ffi.register_ffi_target(TARGET, capsule, platform="cpu", api_version=1)
+
+
+def _version() -> tuple[int, int]:
+    """Of the FFI that this XLA has, as its header says. Raises RuntimeError for one with another layout."""
+    header = Path(jax.ffi.include_dir()) / "xla" / "ffi" / "api" / "c_api.h"
+    try:
+        text = header.read_text(encoding="utf-8")
+        found = dict(re.findall(r"#define XLA_FFI_API_(MAJOR|MINOR) (\d+)", text))
+        major, minor = int(found["MAJOR"]), int(found["MINOR"])
+    except (OSError, KeyError):
+        return 0, 1  # without a header the first that there was; XLA says if it is too old
+    if major != 0:
+        raise RuntimeError(
+            f"lg.jax knows version 0 of XLA's typed FFI, and this jaxlib has {major}.{minor}; "
+            "a later loopgrad may know it"
+        )
+    return major, minor
 
 
 @cache

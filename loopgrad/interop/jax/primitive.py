@@ -121,10 +121,13 @@ def _varying_alike(operands: Sequence[Any]) -> Sequence[Any]:
     axes = [_axes_of(x) for x in operands]
     union = dict.fromkeys(axis for each in axes for axis in each)
     missing = [tuple(axis for axis in union if axis not in own) for own in axes]
-    return [
-        jax.lax.pcast(x, more, to="varying") if more else x
-        for x, more in zip(operands, missing, strict=True)
-    ]
+    return [_varying(x, more) if more else x for x, more in zip(operands, missing, strict=True)]
+
+
+def _varying(x: Any, axes: tuple[Any, ...]) -> Any:
+    if hasattr(jax.lax, "pcast"):
+        return jax.lax.pcast(x, axes, to="varying")
+    return jax.lax.pvary(x, axes)  # before JAX 0.9
 
 
 def _axes_of(x: Any) -> Sequence[Any]:

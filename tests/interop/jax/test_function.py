@@ -32,7 +32,11 @@ SQUARES = lg.program(
 TWO = lg.program(
     "f(x[N], a) -> y[N], s, int_[N]:\n    y[n] = a * x[n]**2\n    s = sum[n](x[n])\n    int_[n] = n"
 )
-GROUPS = lg.lib.group_norm
+GROUPS = lg.program("""group_norm(x[B,C,N], param γ[C], param β[C], size G, eps = 1e-5) batch B -> y[B,C,N]:
+    local μ[B,G], v[B,G]
+    for b, c, n:  μ[b,c*G//C] += x[b,c,n] * G / (C * N)
+    for b, c, n:  v[b,c*G//C] += (x[b,c,n] - μ[b,c*G//C])**2 * G / (C * N)
+    for b, c, n:  y[b,c,n]    += γ[c] * (x[b,c,n] - μ[b,c*G//C]) * rsqrt(v[b,c*G//C] + eps) + β[c]""")
 
 
 # ------------------------------------------------------------------------------------------- types
