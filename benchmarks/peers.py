@@ -155,11 +155,11 @@ def _huber(x, y):
     return torch.where(d <= 1, 0.5 * d * d, d - 0.5).sum(1)
 
 
-def _crf(e, A):
-    log = e[0]
+def _crf(e, A, start, end):
+    log = start + e[0]
     for t in range(1, len(e)):
         log = (log[:, :, None] + A).logsumexp(1) + e[t]
-    return log.logsumexp(1)
+    return (log + end).logsumexp(1)
 
 
 def _linear_recurrence(a, b):
@@ -399,9 +399,9 @@ def _jax_pool(largest):
 
 
 def _jax_crf(jnp, jax, problem):
-    def crf(e, A):
+    def crf(e, A, start, end):
         step = lambda log, e: (jax.nn.logsumexp(log[:, :, None] + A, 1) + e, None)
-        return jax.nn.logsumexp(jax.lax.scan(step, e[0], e[1:])[0], 1)
+        return jax.nn.logsumexp(jax.lax.scan(step, start + e[0], e[1:])[0] + end, 1)
 
     return crf
 

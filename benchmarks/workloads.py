@@ -137,7 +137,7 @@ LAYERS = [
     *_rows("binary cross entropy", "bce", "lib:binary_cross_entropy_with_logits", "B J", (4096, 1024)),
     *_rows("squared error", "squared error", "lib:squared_error", "B J", (4096, 1024)),
     *_rows("Huber", "huber", "lib:huber", "B J", (4096, 1024)),
-    *_rows("CRF", "crf", f"{HERE_LOOPS}:crf", "T B J I", (128, 32, 64, 64), compiles=False),
+    *_rows("CRF", "crf", "lib:crf_log_partition", "T B J I", (128, 32, 64, 64), compiles=False),
     *_rows("linear recurrence", "linear recurrence", "lib:linear_recurrence", "T B J",
            (1024, 16, 256), (65536, 1, 16), compiles=False),
     *_rows("cumulative sum", "cumulative sum", f"{HERE_LOOPS}:cumulative_sum", "B T",

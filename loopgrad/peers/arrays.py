@@ -511,6 +511,8 @@ class Arrays:
     def _apply(self, operation: str, operands: Sequence[Expression], loops: Loops) -> Piece:
         row = OPERATIONS[operation]
         parts = self._alike(operands, loops)
+        if operation in ("and", "or"):  # lazy: the first decides whether the second counts
+            parts[1:] = self._alike(operands[1:], replace(loops, all_run=False))
         if row.typing is Typing.FLOAT:
             parts = [self._real(o, loops) for o in operands]
         match operation:
@@ -571,7 +573,8 @@ class Arrays:
                 return None, None
             text = self._piece(s, loops).text
             return (text if in_range else f"xp.within({text}, {self._integer(extent)})"), None
-        offset = _offset(s, inside[0]) if len(inside) == 1 and in_range else None
+        # Under a condition what is proved holds where that holds alone, and a slice would be of all.
+        offset = _offset(s, inside[0]) if len(inside) == 1 and loops.all_run else None
         if offset is None or any(True for _ in reads(s)):
             return None, None
         shift = self._piece(offset, loops).text

@@ -101,3 +101,8 @@ def test_what_one_program_says_is_found_with_the_others_of_a_text() -> None:
     with pytest.raises(lg.ProgramError) as caught:
         program(text)
     assert [d.line for d in caught.value.diagnostics] == [2, 4]
+
+
+def test_a_name_of_the_library_stands_in_one_file() -> None:
+    names = [name for family in lg.lib.families.values() for name in family.programs]
+    assert len(names) == len(set(names)) == len(standard_library)
