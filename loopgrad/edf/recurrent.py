@@ -14,9 +14,10 @@ from loopgrad.ir.nodes import Program
 from loopgrad.pipeline import infer
 
 Cell = Callable[[Any, Any, Any], Any]
+CellLike = Cell | Program | Component | str
 
 
-def RNN(CELL: Cell | Program | Component, Phi: Any, X: Sequence[Any], ZERO: Any) -> list[Any]:
+def RNN(CELL: CellLike, Phi: Any, X: Sequence[Any], ZERO: Any) -> list[Any]:
     """h_0 = CELL(Phi, X[0], ZERO) and h_t = CELL(Phi, X[t], h_(t-1)), as a list of what CELL returns.
 
     CELL: any function that makes an object of a package of parameters, an input and a state, or several
@@ -30,7 +31,7 @@ def RNN(CELL: Cell | Program | Component, Phi: Any, X: Sequence[Any], ZERO: Any)
     >>> edf.Model(H[3]).forward().shape
     (5, 3)
     """
-    CELL = cell(CELL) if isinstance(CELL, Program | Component) else CELL
+    CELL = cell(CELL)
     H = []
     h = ZERO
     for x in X:
@@ -39,8 +40,8 @@ def RNN(CELL: Cell | Program | Component, Phi: Any, X: Sequence[Any], ZERO: Any)
     return H
 
 
-def cell(program: Program | Component | str, state: Sequence[str] = ()) -> Cell:
-    """CELL(Phi, X, H), from a program such as `lg.lib.gru_cell`, or a component.
+def cell(program: CellLike, state: Sequence[str] = ()) -> Cell:
+    """CELL(Phi, X, H), from a program such as `lg.lib.gru_cell`, its text, or a component; a function is one.
 
     Phi gives the arguments that have its names. H is the state: one object, or a tuple of them where the
     program returns several, as `lstm_cell` does, in the order of its results; one object is then the
@@ -51,6 +52,8 @@ def cell(program: Program | Component | str, state: Sequence[str] = ()) -> Cell:
 
     Raises ValueError where it is not plain what the state is.
     """
+    if callable(program) and not isinstance(program, Program | Component):
+        return program
     made = program if isinstance(program, Component) else component(program)
     names = [state] if isinstance(state, str) else list(state) or _state(made)
     if len(names) != len(made.results) or not set(names) <= set(made.inputs):

@@ -156,7 +156,12 @@ def test_a_users_cell_as_a_text_and_as_a_class() -> None:
     Phi = edf.initial(text, 0, J=J, K=K)
     X, ZERO = sequence(), edf.Input("zero", np.ones((B, J)))
     found = []
-    for cell in (edf.cell(text), edf.component(text), edf.cell(edf.component(Leaky), state="s")):
+    for cell in (
+        text,
+        edf.cell(text),
+        edf.component(text),
+        edf.cell(edf.component(Leaky), state="s"),
+    ):
         model = model_of(edf.RNN(cell, Phi, X, ZERO))
         model.forward()
         model.backward()
