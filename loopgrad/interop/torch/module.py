@@ -48,7 +48,7 @@ class Module(torch.nn.Module):
       affine(x[B,I], param W[J,I], param c[J]) batch B -> y[B,J]:
           for b, j:     y[b,j] += c[j]
           for b, j, i:  y[b,j] += W[j,i] * x[b,i]
-      I=4, J=3
+      J=3, I=4
     )
     >>> layer(torch.zeros(2, 4)).shape
     torch.Size([2, 3])
