@@ -10,9 +10,11 @@ import click
 
 from loopgrad.commands import training
 from loopgrad.commands.mistakes import Mistake
+from loopgrad.examples.workers import Alone
 
 if TYPE_CHECKING:
     from loopgrad.examples.corpora import Corpus
+    from loopgrad.examples.workers import Group
 
 
 @click.group("train")
@@ -95,6 +97,11 @@ def digits(context: click.Context, /, **options: Any) -> None:
     show_default=True,
     help="The largest norm of a gradient.",
 )
+@click.option(
+    "--distributed",
+    is_flag=True,
+    help="Share the batch with the other processes that torchrun has started.",
+)
 @click.option("--sample", type=click.IntRange(0), default=300, show_default=True)
 @click.option(
     "--temperature", type=click.FloatRange(0), default=0.7, show_default=True, help="Of the sample."
@@ -113,16 +120,29 @@ def text(context: click.Context, /, **options: Any) -> None:
       loopgrad train text
       loopgrad train text --file novel.txt --checkpoint novel.checkpoint
       loopgrad train text --file novel.txt --checkpoint novel.checkpoint --resume
+      torchrun --nproc-per-node 2 -m loopgrad train text --distributed
     """
     keep = _prepare(options)
+    if not options["distributed"]:
+        _train_text(context, options, keep, Alone())
+        return
+    from loopgrad.commands.distributed import joined
+
+    with joined(context, options, keep) as (group, kept):
+        _train_text(context, options, kept, group)
+
+
+def _train_text(
+    context: click.Context, options: dict[str, Any], keep: training.Keep, group: Group
+) -> None:
     from loopgrad.commands import reports
     from loopgrad.examples import corpora
     from loopgrad.examples import text as example
 
-    settings, found = training.begin(context, "text", example.Settings, keep)
+    settings, found = training.begin(context, "text", example.Settings, keep, group)
     try:
         corpus = _corpus(options["file"])
-        job = example.TextJob(corpus, settings)
+        job = example.TextJob(corpus, settings, group)
     except corpora.CorpusError as error:
         raise Mistake(str(error)) from None
     if options["show"]:
@@ -133,6 +153,8 @@ def text(context: click.Context, /, **options: Any) -> None:
     per_step = settings.batch * settings.length
     unit = training.Unit(reports.in_bits, "characters", per_step)
     done, seconds = training.trained(context, job, found, keep, unit)
+    if group.rank > 0:
+        return
     reports.print_text(example.judged(job), seconds)
     if options["sample"]:
         drawn = example.sample(
@@ -150,8 +172,10 @@ def _prepare(options: dict[str, Any]) -> training.Keep:
         training.need_place(options["plot"])
     if options["compare"]:
         training.need("torch", "--compare torch trains in PyTorch", "torch")
-        if options["checkpoint"] or options["resume"]:
-            raise Mistake("--compare takes its own 100 steps: it keeps no checkpoint")
+        if options["checkpoint"] or options["resume"] or options.get("distributed"):
+            raise Mistake(
+                "--compare takes its own 100 steps: it keeps no checkpoint, in one process"
+            )
     return training.Keep(options["checkpoint"], options["resume"], options["save_every"])
 
 

@@ -18,6 +18,7 @@ from loopgrad.commands.output import console
 if TYPE_CHECKING:
     from loopgrad.examples.checkpoints import Checkpoint
     from loopgrad.examples.training import Job, Training
+    from loopgrad.examples.workers import Group
 
 Settings = TypeVar("Settings")
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -78,12 +79,33 @@ def need(package: str, sentence: str, extra: str) -> None:
 
 
 def begin(
-    context: click.Context, kind: str, make: type[Settings], keep: Keep
+    context: click.Context, kind: str, make: type[Settings], keep: Keep, group: Group | None = None
 ) -> tuple[Settings, Checkpoint | None]:
     """The settings of a training, and what it goes on from.
 
-    A new one takes the command's options, one that goes on has those that it was begun with.
+    A new one takes the command's options, one that goes on has those that it was begun with. Of several
+    processes the first looks at the file, and tells the others.
     """
+    if group is None:
+        return _begun(context, kind, make, keep)
+    outcome: Any = None
+    if group.rank == 0:
+        try:
+            outcome = _begun(context, kind, make, keep)
+        except Mistake as mistake:
+            outcome = mistake.message
+    outcome = group.shared(outcome)
+    if isinstance(outcome, str):
+        if group.rank > 0:  # told already
+            context.exit(Mistake.exit_code)
+        raise Mistake(outcome)
+    settings, found = outcome
+    return settings, found
+
+
+def _begun(
+    context: click.Context, kind: str, make: type[Settings], keep: Keep
+) -> tuple[Settings, Checkpoint | None]:
     from dataclasses import fields
 
     from loopgrad.examples.checkpoints import CheckpointError, load
@@ -210,16 +232,16 @@ def _bar(training: Training, unit: Unit, quiet: bool) -> Iterator[Callable[[int,
 
 def _say_how_to_go_on(context: click.Context, training: Training) -> None:
     """After a stop. Where no checkpoint was asked for, there is one now: nothing is lost."""
+    group = training.job.group
     if training.path is None:
-        training.path = _free(f"{training.job.kind}.checkpoint")
+        training.path = group.shared(_free(f"{training.job.kind}.checkpoint"))
         training.save()
-    if training.job.group.rank > 0:
-        return
-    click.echo(
-        f"stopped after step {training.done:,} of {training.job.steps:,}; to go on:\n"
-        f"  {_again(context, training.path)}",
-        err=True,
-    )
+    if group.rank == 0:
+        click.echo(
+            f"stopped after step {training.done:,} of {training.job.steps:,}; to go on:\n"
+            f"  {_again(context, training.path)}",
+            err=True,
+        )
 
 
 def _free(name: str) -> Path:
@@ -232,8 +254,8 @@ def _again(context: click.Context, path: Path) -> str:
     import shlex
 
     words = ["loopgrad", "train", str(context.info_name)]
-    for name in ("file", "distributed"):
-        value = context.params.get(name)
-        if value:
-            words += [f"--{name}"] if value is True else [f"--{name}", str(value)]
+    if context.params.get("distributed"):
+        words = ["torchrun", "...", "-m", *words, "--distributed"]
+    if context.params.get("file"):
+        words += ["--file", context.params["file"]]
     return shlex.join([*words, "--checkpoint", str(path), "--resume"])

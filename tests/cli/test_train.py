@@ -178,6 +178,34 @@ def test_packages_that_are_missing(run: Run, text: Path, monkeypatch: pytest.Mon
         assert said.err == f'error: {message}: pip install "loopgrad[{extra}]"\n'
 
 
+def test_beside_pytorch(run: Run, text: Path) -> None:
+    pytest.importorskip("torch")
+    said = run(*TEXT, "--epochs", "1", "--compare", "torch")
+    assert said.status == 0
+    for words in ("loss in PyTorch", "largest difference over 23 steps: ", " times"):
+        assert words in said.out
+    for more in (("--checkpoint", "c"), ("--resume",), ("--distributed",)):
+        said = run(*TEXT, "--compare", "torch", *more)
+        assert said.status == 2
+        assert "it keeps no checkpoint, in one process" in said.err
+
+
+def test_distributed_needs_torchrun(run: Run, text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.delenv(name, raising=False)
+    if importlib.util.find_spec("torch"):
+        said = run(*TEXT, "--distributed")
+        assert said.status == 2
+        assert "start them with\n  torchrun --nproc-per-node 2 -m loopgrad train" in said.err
+    without(monkeypatch, "torch")
+    said = run(*TEXT, "--distributed")
+    assert said.status == 2
+    assert said.err == (
+        "error: --distributed runs under PyTorch's torchrun, which is missing: "
+        'pip install "loopgrad[torch]"\n'
+    )
+
+
 # ----------------------------------------------------------------------------------- interruptions
 
 
