@@ -86,7 +86,7 @@ MODELS = {
             "W": (CLASSES, 64, PIXELS // 4, PIXELS // 4),
             "c": (CLASSES,),
         },
-        ("conv2d", "max_pool2d", "softmax_cross_entropy_with"),
+        ("conv2d", "mean_pool2d", "softmax_cross_entropy_with"),
         rate=0.05,
         shifts=1,
     ),

@@ -66,8 +66,13 @@ def parts(P: Array, s: Array) -> Parts:
     >>> bool(np.isclose(found.loss, found.floor + found.gap)), round(found.floor, 4)
     (True, 0.6931)
     """
-    L, H, D = programs().parts(P.astype(np.float64), s.astype(np.float64))
-    return Parts(float(L.mean()), float(H.mean()), float(D.mean()))
+    return Parts(*(float(part.mean()) for part in _parts(P, s)))
+
+
+def _parts(P: Array, s: Array) -> tuple[Array, Array, Array]:
+    """Of each row, in float64."""
+    P, s = P.astype(np.float64), s.astype(np.float64)
+    return lib.cross_entropy_from_logits(P, s), lib.entropy(P), lib.kl_from_logits(P, s)
 
 
 def targets(labels: Array, classes: int) -> Array:
@@ -103,8 +108,7 @@ def judged(
     places: list[Array] = []
     total = np.zeros(3)
     for here, s in scores:
-        found = programs().parts(targets(codes[here], characters), s.astype(np.float64))
-        total += [part.sum() for part in found]
+        total += [part.sum() for part in _parts(targets(codes[here], characters), s)]
         p = lib.stable_softmax(s.astype(np.float64))
         for context, sums in zip(contexts, predicted, strict=True):
             sums += programs().gathered(context.of[here], p, C=context.count)

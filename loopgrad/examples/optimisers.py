@@ -1,24 +1,17 @@
-"""Updates of all parameters at once, by the programs of `optimisers.loops`."""
+"""Updates of all parameters at once, by programs of the library."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from functools import cache
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from loopgrad.frontend.library import Module, load
+from loopgrad.frontend.library import lib
 
 Array = NDArray[Any]
-
-
-@cache
-def programs() -> Module:
-    return load(Path(__file__).with_name("optimisers.loops"))
 
 
 class Optimiser(Protocol):
@@ -43,7 +36,7 @@ class Momentum:
         self.w, self.u = w, np.zeros_like(w)
 
     def update(self, g: Array, rate: float, step: int) -> None:
-        self.w, self.u = programs().momentum(self.w, g, self.u, rate)
+        self.w, self.u = lib.momentum_sgd(self.w, g, self.u, rate=rate)
 
     def arrays(self) -> Mapping[str, Array]:
         return {"w": self.w, "u": self.u}
@@ -60,11 +53,9 @@ class Adam:
         self.clip = clip
 
     def update(self, g: Array, rate: float, step: int) -> None:
-        scale = 1.0
         if math.isfinite(self.clip):
-            norm = math.sqrt(programs().squared_norm(g))
-            scale = min(1.0, self.clip / norm) if norm > 0 else 1.0
-        self.w, self.m, self.v = programs().adam(self.w, g, self.m, self.v, rate, scale, step)
+            g = lib.clip_by_norm(g, np.sqrt(lib.squared_norm(g)), limit=self.clip)
+        self.w, self.m, self.v = lib.adam(self.w, g, self.m, self.v, step, rate=rate)
 
     def arrays(self) -> Mapping[str, Array]:
         return {"w": self.w, "m": self.m, "v": self.v}
