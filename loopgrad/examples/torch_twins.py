@@ -99,9 +99,9 @@ def mlp_scores(w: Mapping[str, Tensor], x: Tensor) -> Tensor:
 
 
 def conv_scores(w: Mapping[str, Tensor], x: Tensor) -> Tensor:
-    y = F.silu(F.conv2d(x, w["k1"], w["c1"], padding=1))
-    y = F.avg_pool2d(F.silu(F.conv2d(y, w["k2"], w["c2"], padding=1)), 2)
-    y = F.avg_pool2d(F.silu(F.conv2d(y, w["k3"], w["c3"], padding=1)), 2)
+    y = torch.tanh(F.conv2d(x, w["k1"], w["c1"], padding=1))
+    y = F.avg_pool2d(torch.tanh(F.conv2d(y, w["k2"], w["c2"], padding=1)), 2)
+    y = F.avg_pool2d(torch.tanh(F.conv2d(y, w["k3"], w["c3"], padding=1)), 2)
     return F.linear(y.flatten(1), w["W"].flatten(1), w["c"])
 
 

@@ -142,9 +142,7 @@ def _gain(line: Line, index: str, around: Collection[str]) -> float:
     times = [
         iterations(line, {*one.indices, *around}.intersection(line.indices)) for one in line.read
     ]
-    runs = (
-        _runs(one, index) * (0.5 if _is_offset(line, one, index) else 1) for one in line.read
-    )
+    runs = (_runs(one, index) * (0.5 if _is_offset(line, one, index) else 1) for one in line.read)
     total = sum(run * n for run, n in zip(runs, times, strict=True))
     if index in line.written.along:
         total += 2 * stored
