@@ -171,7 +171,10 @@ def test_warnings_go_to_stderr_without_python_around_them(run: Run) -> None:
         (["unfold", "layers.loops", "more"], "unexpected extra argument"),
         (["derive", "a\0b"], "cannot read"),
         (["deriv", "layers.loops"], "no command `deriv`, did you mean `derive`?"),
-        (["xyz"], "there are derive, unfold, fmt, check, run, explain, bench, problems, train"),
+        (
+            ["xyz"],
+            "there are derive, unfold, fmt, check, run, export, explain, bench, problems, train",
+        ),
         (["--nothing"], "--nothing"),
     ],
 )
