@@ -31,6 +31,15 @@ class Counting:
             self._known[key] = self._points(key[0], conditions)
         return self._known[key]
 
+    def at_most(self, ranges: Sequence[Range], conditions: Conditions = ()) -> tuple[Any, bool]:
+        """The number of points, and whether it is exact: without conditions that SymPy is not told of."""
+        for used in (conditions, ()):
+            try:
+                return self.points(ranges, used), used == conditions
+            except (ValueError, TypeError):
+                continue
+        return self.sympy.oo, False
+
     def _points(self, ranges: tuple[Range, ...], conditions: Conditions) -> Any:
         """Conditions are taken apart until only comparisons that hold are left."""
         plain: list[Expression] = []

@@ -15,6 +15,7 @@ from loopgrad.cost.polys import ONE, Formula, assuming, formula, indices_in, log
 from loopgrad.cost.recurrent import solved
 from loopgrad.cost.terms import Bounds, Term, Unknown, whole
 from loopgrad.ir.nodes import Read, Reduction
+from loopgrad.ir.operations import ElementType
 from loopgrad.ir.printer import show_statement
 from loopgrad.ir.walk import statement_reads
 
@@ -54,12 +55,13 @@ def _span(
 ) -> Span:
     extents = {e for t in facts.tensors.values() for e in t.extents}
     formulas = [formula(e) for e in sorted(extents, key=str)]
+    integers = frozenset(n for n, e in facts.constants.items() if e is ElementType.INT)
     given = tuple(subtract(f, ONE) for f in formulas)
-    upper = _Depths(facts, lines, Bounds(True, positive, given), linear).all()
+    upper = _Depths(facts, lines, Bounds(True, positive, given, integers), linear).all()
     most = _chains(upper.found, upper.bounds)
     if linear:
         return Span(tuple(most), False, tuple(dict.fromkeys(upper.reasons)))
-    lower = _Depths(facts, lines, Bounds(False, positive, given)).all()
+    lower = _Depths(facts, lines, Bounds(False, positive, given, integers)).all()
     least = _chains(lower.found, lower.bounds)
     exact = all(_is_attained(chain, least, upper.bounds) for chain in most)
     return Span(tuple(most), exact, tuple(dict.fromkeys(upper.reasons)))

@@ -21,11 +21,24 @@ from loopgrad.cost.polys import (
     linear_in,
     put,
 )
-from loopgrad.ir.nodes import Apply, Compare, Expression, Index, Number
-from loopgrad.ir.walk import conjuncts
+from loopgrad.ir.nodes import (
+    Apply,
+    Compare,
+    Conditional,
+    Constant,
+    Expression,
+    Extent,
+    Index,
+    Number,
+)
+from loopgrad.ir.walk import conjuncts, subexpressions
 
 Interval = tuple[Formula, Formula]  # at least, and less than
 Domain = Mapping[str, Interval]  # by coordinate: an index's name, or that of an axis
+
+
+WHOLE = frozenset("+ - * // % neg ** max min abs sign and or not".split())
+MOST_TERMS = 120  # of one set: beyond, a formula says little, and takes long
 
 
 class Unknown(Exception):
@@ -81,6 +94,7 @@ class Bounds:
     upper: bool
     positive: frozenset[str]
     given: tuple[Formula, ...] = ()  # what else is 0 or more: extents that are formulas, less 1
+    integers: frozenset[str] = frozenset()  # the constants that are
 
     # ---------------------------------------------------------------------------------- formulas
 
@@ -187,6 +201,8 @@ class Bounds:
                 for link in links:
                     found = found and self.holding(found, link, True)
                 return found
+        if not self.is_integral(condition):
+            return term if self.upper else None
         match condition:
             case Apply("not", (operand,)):
                 return self.holding(term, operand, not truth)
@@ -202,6 +218,16 @@ class Bounds:
                     return found
                 return self._apart(term, left, right)
         return term if self.upper else None
+
+    def is_integral(self, e: Expression) -> bool:
+        """Whether it is about integers alone, which is what formulas are about."""
+        return all(
+            (isinstance(n, Constant) and n.name in self.integers)
+            or (isinstance(n, Number) and isinstance(n.value, int))
+            or (isinstance(n, Apply) and n.operation in WHOLE)
+            or isinstance(n, Index | Extent | Compare | Conditional)
+            for n in subexpressions(e)
+        )
 
     def _apart(self, term: Term, left: Expression, right: Expression) -> Term | None:
         """Where two numbers differ: all but an end of the domain, if that is where they are equal."""
@@ -309,6 +335,8 @@ class Bounds:
                 continue
             kept = [other for other in kept if not self.covers(term, other)]
             kept.append(term)
+            if len(kept) > MOST_TERMS:
+                raise Unknown
         return kept
 
     def covers(self, one: Term, other: Term) -> bool:
@@ -368,8 +396,3 @@ def _at_least_zero(
 def whole(lengths: Sequence[Formula]) -> dict[str, Interval]:
     """The domain of all elements of a tensor."""
     return {axis(a): ({}, length) for a, length in enumerate(lengths)}
-
-
-def is_integral(expression: Expression) -> bool:
-    """Whether a subscript is one that `formula` understands: no real numbers in it."""
-    return not any(isinstance(n, Number) and isinstance(n.value, float) for n in (expression,))

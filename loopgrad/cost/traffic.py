@@ -53,7 +53,7 @@ class Traffic:
                 tensors = {read for read, _ in case.reach if read is not None}
                 moved = sum(self.bytes_of[self.facts.tensors[r.tensor].element] for r in tensors)
                 moved += own * (1 + operations_of(line.statement))
-                total += moved * self.counting.points(line.ranges, case.conditions)
+                total += moved * self.counting.at_most(line.ranges, case.conditions)[0]
         return self.counting.sympy.expand(total)
 
     def peak(self) -> Any:

@@ -29,5 +29,8 @@ def work(lines: Iterable[Line], counting: Counting) -> tuple[Any, tuple[str, ...
         for case in cases:
             operations = case.operations + own
             if operations:
-                total += operations * counting.points(line.ranges, case.conditions)
+                points, exact = counting.at_most(line.ranges, case.conditions)
+                total += operations * points
+                if not exact:
+                    reasons.append(f"its conditions are taken to hold everywhere: {shown}")
     return counting.sympy.expand(total), tuple(reasons)
