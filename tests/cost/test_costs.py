@@ -51,9 +51,11 @@ def test_formulas_come_to_the_graph(name: str) -> None:
 
 def test_most_formulas_are_exact() -> None:
     """Upper bounds are the exception: what hangs on data, and borders."""
-    found = [lg.analyze(p).exact for name, p in sample(LIBRARY, 4)]
+    costs = [lg.analyze(p) for name, p in sample(LIBRARY, 4)]
+    found = [cost.exact for cost in costs]
     assert sum("sequential_span" in exact for exact in found) >= 0.8 * len(found)
-    assert all("work" in exact for exact in found)
+    cut = "loops that data may cut short"
+    assert all("work" in cost.exact or cost.reasons[0].startswith(cut) for cost in costs)
 
 
 @usual
