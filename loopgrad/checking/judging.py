@@ -194,7 +194,7 @@ class _Judging:
         verdict = None if task.claim.findings else self._verdict()
         if verdict is not None and verdict.kind != "differ":
             return self._agreed(verdict, missing)
-        found = self._placed(self._found(verdict))
+        found = self._narrowed(self._placed(self._found(verdict)))
         findings = [*task.claim.findings, *missing]
         located = [self._finding(fault, found) for fault in found]
         findings = self._joined(findings, found, located)
@@ -305,6 +305,26 @@ class _Judging:
                     span=claim.stretch_span(start),
                 )
                 others = [moved if f is fault else f for f in found]
+                if self._mended(others, [], whole=True) is not None:
+                    return others
+        return found
+
+    def _narrowed(self, found: list[Located]) -> list[Located]:
+        """With one of the statements that are missing, where a line that was left out for its sake is
+        the other."""
+        repaired = self.task.claim.repaired
+        for fault in found:
+            patch = fault.patch
+            if patch is None or patch.how != "replace":
+                continue
+            unread = [
+                start for start, r in repaired.items() if (r.text, r.target) == (None, fault.tensor)
+            ]
+            if unread in ([], [patch.at]):
+                continue
+            for line in (patch.text or "").split("\n"):
+                one = replace(fault, patch=replace(patch, text=line))
+                others = [one if f is fault else f for f in found]
                 if self._mended(others, [], whole=True) is not None:
                     return others
         return found

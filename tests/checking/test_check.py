@@ -621,3 +621,18 @@ def test_programs_that_are_tied_at_all_but_the_least_sizes_are_judged_at_ties() 
     lost = right.replace("Z.grad[t,s] * exp(c[t,s] - n[t,s])", "Z.grad[t,s]")
     answer = lg.check(forward, lost)
     assert lost != right and not answer and answer.findings[0].kind == "missing factor"
+
+
+def test_a_line_left_out_for_the_sake_of_another_stays() -> None:
+    """Without the factor the range of `b` is not known, in the other statement neither."""
+    forward = """\
+f(x[B,I], W[H,I]) -> μ[H], v[H]:
+    for b, h, i:  a[b,h] += x[b,i] * W[h,i]
+    for b, h:     μ[h] += a[b,h] / B
+    for b, h:     v[h] += (a[b,h] - μ[h])**2 / (B - 1)
+"""
+    right = str(lg.program(forward).backward())
+    claimed = right.replace("+= 2 * v.grad[h] * (a[b,h] - μ[h])", "+= 2 * v.grad[h]", 1)
+    answer = lg.check(forward, claimed)
+    assert claimed != right and "\n" not in (answer.findings[0].right or "\n")
+    assert answer.mended is not None and lg.check(forward, answer.mended)
