@@ -48,8 +48,8 @@ def derivations(name: str) -> list[tuple[lg.Program, lg.Program, Derivation]]:
     return found
 
 
-# Of the library one in three, of the others one in two.
-LIBRARY = by_name([n for n in sorted(PROGRAMS) if n.startswith("lib.")], 3)
+# Of the library one in six, of the others one in two.
+LIBRARY = by_name([n for n in sorted(PROGRAMS) if n.startswith("lib.")], 6)
 TOLD = list(LIBRARY)
 TOLD += sample([n for n in sorted(PROGRAMS) if not n.startswith("lib.")], 2)
 

@@ -16,7 +16,7 @@ from loopgrad.simplify.forms import equal_forms
 from loopgrad.simplify.simplify import certified
 from tests.effort import by_name
 
-NAMES = by_name(sorted(lg.lib), 3)
+NAMES = by_name(sorted(lg.lib), 6)
 
 
 @pytest.mark.parametrize("name", NAMES)
