@@ -52,6 +52,7 @@ class Eager:
             "functions": torch._C._len_torch_function_stack,
             "level": forward_ad,
             "is_autocast": torch._C._is_any_autocast_enabled,
+            "is_traced": torch._C._get_tracing_state,  # by `torch.jit.trace`
             "grad_enabled": _grad_enabled,
             "threads": torch.get_num_threads,
             "Tensor": Tensor,

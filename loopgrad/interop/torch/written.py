@@ -17,6 +17,8 @@ LOOK_UP = """
 def call({tensors}):
     if is_transformed() or watchers() or functions() or level._current_level >= 0 or is_autocast():
         return None
+    if is_traced() is not None:
+        return None
 {checks}
     if grad_enabled():
 {wants}

@@ -150,6 +150,12 @@ def test_function_modes_see_the_operator() -> None:
     assert any(name.startswith("loopgrad.softmax_") for name in seen)
 
 
+def test_a_trace_of_the_older_kind_does_not_take_a_result_for_a_constant() -> None:
+    traced = torch.jit.trace(model, (seeded(3, 4),))
+    s = seeded(3, 4, seed=1)
+    torch.testing.assert_close(traced(s), native(s))
+
+
 def test_fake_tensors() -> None:
     from torch._subclasses import FakeTensorMode
 
