@@ -50,3 +50,11 @@ def gradients(function: Any, tensors: Any, seed: Any) -> Any:
     leaves = [t.detach().clone().requires_grad_(t.is_floating_point()) for t in tensors]
     function(*leaves).backward(seed)
     return [t.grad for t in leaves]
+
+
+# With a size that no shape fixes, and a constant.
+GROUP_NORM = """group_norm(x[B,C,N], param γ[C], param β[C], size G, eps = 1e-5) batch B -> y[B,C,N]:
+    local μ[B,G], v[B,G]
+    for b, c, n:  μ[b,c*G//C] += x[b,c,n] * G / (C * N)
+    for b, c, n:  v[b,c*G//C] += (x[b,c,n] - μ[b,c*G//C])**2 * G / (C * N)
+    for b, c, n:  y[b,c,n]    += γ[c] * (x[b,c,n] - μ[b,c*G//C]) * rsqrt(v[b,c*G//C] + eps) + β[c]"""

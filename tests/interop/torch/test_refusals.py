@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 import loopgrad as lg
+from tests.interop.torch.cases import GROUP_NORM
 
 torch = pytest.importorskip("torch")
 
 SOFTMAX = lg.torch.function(lg.lib.softmax)
-NORM = lg.torch.function(lg.lib.group_norm)
+NORM = lg.torch.function(GROUP_NORM)
 EMBEDDING = lg.torch.function(lg.lib.embedding)
 SCALE = lg.torch.function(
     "scale(x[N], a, int k, eps = 0.5, times = 2) -> y[N]:\n    y[n] = a * k * x[n] ** times + eps"
