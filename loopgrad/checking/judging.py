@@ -191,6 +191,8 @@ class _Judging:
     def judgement(self) -> Judgement:
         task = self.task
         missing = [self._missing_gradient(name) for name in task.missing]
+        if not task.claim.findings and not missing and self._is_derived():
+            return Judgement((), "proved", task.judged, task.not_given)
         verdict = None if task.claim.findings else self._verdict()
         if verdict is not None and verdict.kind != "differ":
             return self._agreed(verdict, missing)
@@ -221,6 +223,10 @@ class _Judging:
             task.not_given,
             mended=mended,
         )
+
+    def _is_derived(self) -> bool:
+        """Is the claim the derived program itself, statement for statement?"""
+        return replace(certifiable(self.task), name=self.task.right.name) == self.task.right
 
     # ------------------------------------------------------------------------------- the verdict
 

@@ -356,6 +356,8 @@ class _OneCall:
             if index in live or index in names.not_indices:
                 fresh = names.index(index, live | own.keys() | set(self.renamed.values()))
                 self.renamed[index] = fresh
+            else:
+                names.taken.add(index)  # what is inlined after this may not call a tensor so
 
     # ---------------------------------------------------------------------------------- tensors
 

@@ -417,3 +417,21 @@ def test_an_axis_without_a_name_is_given_one_to_be_passed() -> None:
         program(text).unfold()
     mended = text.replace("[3,3]", "[D,D']").replace("[n,3]", "[n,D]").replace("[N,3]", "[N,D]")
     assert program(mended).unfold()
+
+
+def test_a_temporary_of_a_later_call_is_no_index_of_an_earlier_one() -> None:
+    text = """
+first(x[B,M]) -> y[B,M]:
+    for b, m:  y[b,m] += tanh(x[b,m])
+
+second(x[B,J]) -> y[B,J]:
+    for b, j:  m[b]   max= x[b,j]
+    for b, j:  y[b,j] += exp(x[b,j] - m[b])
+
+both(x[B,M]) -> z[B,M]:
+    y = first(x)
+    z = second(y)
+"""
+    both = lg.program(text)
+    for derived in both.unfold(), both.backward(), both.backward(recompute=True):
+        assert lg.program(str(derived)) == derived
