@@ -7,12 +7,15 @@ import textwrap
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from loopgrad.cache.answers import kept
 from loopgrad.diagnostics import Diagnostic, ProgramError, Source, Span, listing, suggestion
-from loopgrad.frontend.families import HEADER, Family, read_family
 from loopgrad.ir.nodes import Comments, Program
 from loopgrad.ir.printer import called_programs
+
+if TYPE_CHECKING:
+    from loopgrad.frontend.families import Family
 
 FOLDER = Path(__file__).parent.parent / "lib"
 
@@ -178,11 +181,15 @@ class StandardLibrary(Mapping[str, Program]):
     @cached_property
     def _files(self) -> dict[str, str]:
         """The name of each program -> the file that holds it, found without parsing."""
+        from loopgrad.frontend.families import HEADER
+
         return {name: file for file, text in self._texts.items() for name in HEADER.findall(text)}
 
     @cached_property
     def families(self) -> dict[str, Family]:
         """What each file says of itself and of its programs."""
+        from loopgrad.frontend.families import read_family
+
         names = {Path(file).stem: text for file, text in self._texts.items()}
         return {name: read_family(name, text) for name, text in names.items()}
 
@@ -194,6 +201,7 @@ class StandardLibrary(Mapping[str, Program]):
         return self._parsed[file][name]
 
     def _read(self, file: str) -> tuple[Program, ...]:
+        from loopgrad.frontend.families import read_family
         from loopgrad.frontend.parser import parse
 
         programs = parse(self._texts[file], f"loopgrad/lib/{file}", library=self)

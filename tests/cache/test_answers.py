@@ -124,7 +124,9 @@ def test_what_cannot_be_read_is_made_anew(
     assert files.counts["unreadable test"] == 1
 
 
-@pytest.mark.parametrize("value", [os.getcwd, lg.compile, Path(), np.ones(2)], ids=lambda v: type(v).__name__)
+@pytest.mark.parametrize(
+    "value", [os.getcwd, lg.compile, Path(), np.ones(2)], ids=lambda v: type(v).__name__
+)
 def test_only_records_are_read(value: object) -> None:
     with pytest.raises(pickle.UnpicklingError, match="is no record"):
         answers.read(pickle.dumps(value))
