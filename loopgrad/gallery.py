@@ -33,7 +33,7 @@ def index() -> str:
         "Layers, losses and optimisers in the notation, `lg.lib`: the source of each, its loops, the",
         "backward that is derived from them, what algebra makes of that, and what each costs",
         "([docs/cost.md](../cost.md)). A family is a file of",
-        "`loopgrad/lib`. [Decision 19](../decisions/0019-library.md) says what they have in common.",
+        "`loopgrad/lib`. [Decision 16](../decisions/0016-library.md) says what they have in common.",
     ]
     for family in lib.families.values():
         links = (f"[{name}]({family.name}.md#{_anchor(name)})" for name in family.programs)
