@@ -68,8 +68,8 @@ def _need_plot(number: int | None, path: Path) -> None:
 
     if number not in (None, 5):
         raise Mistake(f"--plot draws problem 5: there is nothing to draw of problem {number}")
-    need("matplotlib", "--plot draws with matplotlib", "plot")
     need_place(path)
+    need("matplotlib", "--plot draws with matplotlib", "plot")
 
 
 def _draw(path: Path) -> None:

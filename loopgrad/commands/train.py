@@ -168,8 +168,8 @@ def _train_text(
 def _prepare(options: dict[str, Any]) -> training.Keep:
     """What can be said of the options before anything runs."""
     if options["plot"]:
-        training.need("matplotlib", "--plot draws with matplotlib", "plot")
         training.need_place(options["plot"])
+        training.need("matplotlib", "--plot draws with matplotlib", "plot")
     if options["compare"]:
         training.need("torch", "--compare torch trains in PyTorch", "torch")
         if options["checkpoint"] or options["resume"] or options.get("distributed"):

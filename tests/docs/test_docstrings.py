@@ -18,6 +18,7 @@ MODULES = [
 # What the examples of a part of the package need beside loopgrad.
 NEEDS = {
     "loopgrad.examples": "sklearn",
+    "loopgrad.examples.torch": "torch",
     "loopgrad.interop.jax": "jax",
     "loopgrad.interop.torch": "torch",
 }

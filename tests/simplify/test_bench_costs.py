@@ -53,6 +53,6 @@ def test_formulas_are_evaluated(bench: ModuleType) -> None:
 def test_every_program_is_there(bench: ModuleType) -> None:
     names = [name for name, _ in bench.programs()]
     assert len(names) == len(set(names))
-    assert {"lib.softmax.backward", "problems.kl", "examples.classifier", "corpus.ctc"} <= set(
+    assert {"lib.softmax.backward", "problems.kl", "examples.mlp_classifier", "corpus.ctc"} <= set(
         names
     )

@@ -158,11 +158,11 @@ GOLDEN = {
         """,
     ),
     "entropy": (
-        str(lg.lib.entropy),
+        "f(P[B,N]) -> H[B]:\n    for b, n:  H[b] -= P[b,n] * log(P[b,n])   if P[b,n] > 0",
         "for b, n:  P.grad[b,n] -= H.grad[b] * (1 + log(P[b,n]))   if P[b,n] > 0",
     ),
     "kl divergence": (
-        str(lg.lib.kl_divergence),
+        "f(P[B,N], Q[B,N]) -> D[B]:\n    for b, n:  D[b] += P[b,n] * log(P[b,n] / Q[b,n])   if P[b,n] > 0",
         """
         for b, n:  P.grad[b,n] += D.grad[b] * (1 + log(P[b,n] / Q[b,n]))   if P[b,n] > 0
         for b, n:  Q.grad[b,n] -= P[b,n] * D.grad[b] / Q[b,n]   if P[b,n] > 0
