@@ -69,7 +69,7 @@ def _derived(
     found = bind(
         [*({**values, **dots}[i.name] for i in along.operator.inputs), *held.values()],
         along.operator,
-        sites.for_numbers(along.operator, bound),
+        sites.for_numbers(along.operator, bound, known.numbers),
         known.real,
         Linear(tuple(dots), back, tuple(moving), by_place, tuple(held)),
     )
@@ -129,7 +129,7 @@ def _transpose(cotangents: Sequence[Any], *operands: Any, **parameters: Any) -> 
     found = bind(
         [{**values, **named}[i.name] for i in back.backward.inputs],
         back.backward,
-        sites.for_numbers(back.backward, bound),
+        sites.for_numbers(back.backward, bound, known.numbers),
         known.real,
         Linear(tuple(named)),
     )

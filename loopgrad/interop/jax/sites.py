@@ -230,9 +230,12 @@ def _number(text: str) -> int | float:
         return float(text)
 
 
-def for_numbers(operator: Operator, known: Arguments) -> Numbers:
-    """The numbers that an operator takes, from those of a call that it is derived from."""
-    values: dict[str, int | float] = {**known.extents, **known.constants}
+def for_numbers(operator: Operator, known: Arguments, numbers: Numbers = ()) -> Numbers:
+    """The numbers that an operator takes, from those of a call that it is derived from.
+
+    numbers: those that were given; what runs may need fewer than what it means.
+    """
+    values = {**known.extents, **known.constants, **read_numbers(numbers)}
     return written_numbers({n.name: values[n.name] for n in operator.numbers})
 
 
