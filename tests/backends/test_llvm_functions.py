@@ -48,7 +48,8 @@ def run(name: str, x: Any) -> Any:
 
 def allowed(name: str, dtype: Any) -> float:
     # Without fused multiply-adds the functions are the C library's: glibc gives powf 0.82.
-    return ERRORS[name][dtype is np.float64] + (0 if this_machine().has_fma else 0.25)
+    more = 0.22 if name == "**" and dtype is np.float32 and not this_machine().has_fma else 0
+    return ERRORS[name][dtype is np.float64] + more
 
 
 def samples(dtype: Any) -> Iterator[Any]:

@@ -55,14 +55,27 @@ def each(program: Program) -> Iterator[Program]:
 
 
 def values(facts: Facts, sizes: Mapping[str, Any], inputs: Mapping[str, Any] | None = None) -> Any:
-    """The values of all tensors in a run of random inputs."""
+    """The values of all tensors in a run of random inputs. Integers are 0 or 1; where those do not fit
+    they are all 0 (an extent is 1), or all 1 (a length)."""
+    for integers in (None, 0, 1):
+        try:
+            return _run(facts, sizes, dict(inputs or {}), integers)
+        except (IndexError, ValueError) as error:
+            wrong: Exception = error
+    raise wrong
+
+
+def _run(
+    facts: Facts, sizes: Mapping[str, Any], given: dict[str, Any], integers: int | None
+) -> Any:
     rng = np.random.default_rng(0)
-    given: dict[str, Any] = dict(inputs or {})
     for i in facts.program.inputs:
         shape = tuple(evaluate(e, sizes) for e in i.extents)
         if i.name not in given:
             given[i.name] = {
-                "int": lambda shape: rng.integers(0, 2, size=shape),
+                "int": lambda shape: (
+                    rng.integers(0, 2, size=shape) if integers is None else np.full(shape, integers)
+                ),
                 "bool": lambda shape: rng.random(shape) < 0.5,
             }.get(i.kind, lambda shape: rng.normal(size=shape))(shape)
     names = computed_tensors(facts.program)
