@@ -17,13 +17,12 @@ from loopgrad.frontend.lexer import Token
 from loopgrad.frontend.ranges import Ranges
 from loopgrad.frontend.symbols import Place, counted
 from loopgrad.ir import operations
-from loopgrad.ir.limits import DEEPEST_EXPRESSION, MOST_AXES, depth
+from loopgrad.ir.limits import DEEPEST_EXPRESSION, LARGEST_INTEGER, MOST_AXES, depth
 from loopgrad.ir.nodes import Apply, Compare, Conditional, Expression, Number, Read, Reduce
 from loopgrad.ir.operations import COMPARISONS, FUNCTIONS, OPERATIONS, REDUCTION_NAMES, RESERVED
 from loopgrad.ir.walk import ZERO
 
 DEEPEST_NESTING = 2 * DEEPEST_EXPRESSION  # of the parser's calls: brackets count too
-LARGEST_INTEGER = 2**63 - 1
 
 _PRECEDENCE: dict[str, int] = {
     row.name: row.precedence

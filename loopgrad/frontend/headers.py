@@ -8,10 +8,10 @@ from typing import Literal, NoReturn, cast
 
 from loopgrad.frontend import mistakes
 from loopgrad.frontend.cursor import Mistake, place, shown
-from loopgrad.frontend.expressions import LARGEST_INTEGER, Expressions
+from loopgrad.frontend.expressions import Expressions
 from loopgrad.frontend.lexer import Token
 from loopgrad.frontend.symbols import Place, Tensor, did_you_mean
-from loopgrad.ir.limits import MOST_ARGUMENTS
+from loopgrad.ir.limits import LARGEST_INTEGER, MOST_ARGUMENTS
 from loopgrad.ir.nodes import (
     Apply,
     Argument,

@@ -22,6 +22,7 @@ from loopgrad.ir.walk import (
 
 LONGEST_TEXT = 1_000_000  # characters
 LONGEST_NAME = 200  # characters
+LARGEST_INTEGER = 2**63 - 1  # of those that are written
 MOST_STATEMENTS = 10_000
 MOST_INLINED = 5_000  # statements that the calls of a program stand for
 MOST_ARGUMENTS = 1_000

@@ -6,6 +6,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
+from loopgrad.ir.limits import LARGEST_INTEGER
+from loopgrad.ir.literals import decimal, whole_number
 from loopgrad.ir.nodes import Apply, Conditional, Expression, Index, Number, Range, Read, Reduce
 from loopgrad.ir.operations import RESERVED
 from loopgrad.ir.walk import ZERO, apply, compare, conjunction, indices_of, substitute
@@ -226,14 +228,14 @@ class Writer:
         above, below = fraction.numerator, fraction.denominator
         top: list[Expression] = []
         bottom: list[Expression] = []
-        decimal = _decimal(fraction)
-        if decimal is not None and below not in (1, 2):
-            top.append(decimal)
+        short = _decimal(fraction)
+        if short is not None and below not in (1, 2):
+            top.append(short)
             above = below = 1
         if above != 1:
-            top.append(Number(above))
+            top.append(whole_number(above))
         if below != 1:
-            bottom.append(Number(below))
+            bottom.append(whole_number(below))
         ordered = sorted(term.atoms, key=lambda t: (self._rank(t[0]), t[0].key))
         for atom, p in ordered:
             base = self.atom(atom)
@@ -419,15 +421,14 @@ def _power(base: Expression, exponent: nf.Number) -> Expression:
     value = _decimal(Fraction(exponent))
     if value is not None:
         return apply("**", base, value)
-    return apply("**", base, apply("/", Number(exponent.numerator), Number(exponent.denominator)))
+    return apply(
+        "**", base, apply("/", whole_number(exponent.numerator), whole_number(exponent.denominator))
+    )
 
 
 def _decimal(value: Fraction) -> Number | None:
-    """The literal of a number with few digits behind the point: 1.5, 0.044715."""
+    """The literal of a number with few digits behind the point: 1.5, 0.044715, 1e-30."""
     if value.denominator == 1:
         return None
-    for digits in range(1, 16):
-        if (value * 10**digits).denominator == 1:
-            number = float(value)
-            return Number(number) if Fraction(str(number)) == value else None
-    return None
+    few = any((value * 10**digits).denominator == 1 for digits in range(1, 16))
+    return decimal(value) if few or value.denominator > LARGEST_INTEGER else None

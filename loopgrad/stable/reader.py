@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import reduce
 
+from loopgrad.ir.literals import whole_number
 from loopgrad.ir.nodes import (
     Apply,
     Compare,
@@ -534,9 +535,9 @@ class Reader:
 def _multiple(atom: Expression, multiple: Fraction) -> Product:
     found = factor(atom)
     if abs(multiple) != 1:
-        found = multiplied(factor(Number(abs(multiple).numerator)), found)
+        found = multiplied(factor(whole_number(abs(multiple).numerator)), found)
         if multiple.denominator > 1:
-            found = multiplied(found, factor(Number(multiple.denominator), MINUS))
+            found = multiplied(found, factor(whole_number(multiple.denominator), MINUS))
     return negated(found) if multiple < 0 else found
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from fractions import Fraction
 from functools import reduce
 
+from loopgrad.ir.literals import decimal, whole_number
 from loopgrad.ir.nodes import Apply, Conditional, Expression, Number
 from loopgrad.ir.walk import apply, conjunction
 from loopgrad.stable.forms import UNIT, Linear, Product
@@ -40,17 +41,17 @@ def _multiple(atom: Expression, coefficient: Fraction) -> Expression:
     if atom == UNIT:
         return number(coefficient)
     if coefficient.numerator == 1 and coefficient.denominator > 1:
-        return apply("/", atom, Number(coefficient.denominator))
+        return apply("/", atom, whole_number(coefficient.denominator))
     return atom if coefficient == 1 else apply("*", number(coefficient), atom)
 
 
 def number(value: Fraction) -> Expression:
     """A positive number: an integer, a short decimal, or a quotient of integers."""
     if value.denominator == 1:
-        return Number(value.numerator)
-    if Fraction(repr(float(value))) == value:
-        return Number(float(value))
-    return apply("/", Number(value.numerator), Number(value.denominator))
+        return whole_number(value.numerator)
+    return decimal(value) or apply(
+        "/", whole_number(value.numerator), whole_number(value.denominator)
+    )
 
 
 def of_product(product: Product) -> Expression:

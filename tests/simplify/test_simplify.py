@@ -50,6 +50,31 @@ def test_what_is_not_known_is_right(text: str) -> None:
     assert forward.simplify() == forward or certify(forward, forward.simplify()).kind == "agree"
 
 
+@pytest.mark.parametrize(
+    ("text", "simplified"),
+    [
+        (
+            "s[n] = x[n] if m[n] else -1e30\ny[n] = exp(s[n])",
+            "y[n] = exp(x[n]) if m[n] else exp(-1e30)",
+        ),
+        ("y[n] = (x[n] + 3e30) * 1e-25", "y[n] = 300000 + 1e-25 * x[n]"),
+        ("y[n] = x[n] / 1e-30 - 1e30 * x[n] + x[n]", "y[n] = x[n]"),
+        ("y[n] = x[n] * (1e30 + 1)", "y[n] = x[n] * (1e30 + 1)"),
+        ("y[n] = x[n] * 1e300 * 1e300", "y[n] = x[n] * 1e300 * 1e300"),
+        ("y[n] = x[n] * 1e-300 * 1e-300", "y[n] = x[n] * 1e-300 * 1e-300"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::loopgrad.ProgramWarning")
+def test_numbers_that_64_bits_do_not_hold_stay_floating(text: str, simplified: str) -> None:
+    lines = "\n".join("    " + line for line in text.splitlines())
+    forward = lg.program(f"f(x[N], bool m[N]) -> y[N]:\n{lines}")
+    for program in forward, forward.backward(), forward.backward(recompute=True):
+        result = program.simplify()
+        assert lg.program(str(result)) == result
+    assert str(forward.simplify()).splitlines()[1:] == [f"    for n:  {simplified}"]
+    assert forward(np.array([0.25, -3.0]), np.array([True, False])).shape == (2,)
+
+
 def test_a_program_from_text_is_given_its_forward() -> None:
     softmax = lg.lib.softmax
     text = lg.program(str(softmax.backward()))
