@@ -57,7 +57,7 @@ def test_what_is_not_known_is_right(text: str) -> None:
             "s[n] = x[n] if m[n] else -1e30\ny[n] = exp(s[n])",
             "y[n] = exp(x[n]) if m[n] else exp(-1e30)",
         ),
-        ("y[n] = (x[n] + 3e30) * 1e-25", "y[n] = 300000 + 1e-25 * x[n]"),
+        ("y[n] = (x[n] + 3 * 1e30) * 1e-25", "y[n] = 300000 + 1e-25 * x[n]"),
         ("y[n] = x[n] / 1e-30 - 1e30 * x[n] + x[n]", "y[n] = x[n]"),
         ("y[n] = x[n] * (1e30 + 1)", "y[n] = x[n] * (1e30 + 1)"),
         ("y[n] = x[n] * 1e300 * 1e300", "y[n] = x[n] * 1e300 * 1e300"),
