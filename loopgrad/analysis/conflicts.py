@@ -143,7 +143,7 @@ def describe_early_read(conflict: Conflict, program: Program, prover: Prover) ->
         found, help = _same_statement(conflict, prover)
     elif turn is not None:
         found = f"`{shown}` is read while later turns of `for {turn.index}` still change it"
-        help = _mend_turn(read, write, turn)
+        help = _mend_turn(read, write, turn, prover)
     else:
         found = f"`{shown}` is read before it is complete"
         help = _mend_order(read, write, program)
@@ -197,9 +197,13 @@ def _as_block(read: Access, write: Access, prover: Prover) -> Range | None:
     return None
 
 
-def _mend_turn(read: Access, write: Access, turn: Turn) -> str:
+def _mend_turn(read: Access, write: Access, turn: Turn, prover: Prover) -> str:
     target = write.read
     shown = show_expression(read.read)
+    if never_changed_after(_reversed(read, turn), _reversed(write, turn), prover):
+        way = "upwards" if turn.descending else "downwards"
+        order = f"{turn.index} descending" if not turn.descending else turn.index
+        return f"run the block {way}, as in `for {order}:`, where `{shown}` is of an earlier turn"
     wider = show_expression(Read(target.tensor, (_index(turn.index), *target.subscripts)))
     if turn.index in indices_of_read(target):
         return f"read `{shown}` behind the block, or only what an earlier turn finished"
@@ -207,6 +211,12 @@ def _mend_turn(read: Access, write: Access, turn: Turn) -> str:
         f"give it an axis for `{turn.index}`, as in `{wider}`, and make each turn's from the last"
     )
     return axis if read.number == write.number else f"read it behind the block; or {axis}"
+
+
+def _reversed(access: Access, turn: Turn) -> Access:
+    """The access, were the block to run the other way."""
+    other = replace(turn, descending=not turn.descending)
+    return replace(access, time=tuple(other if step == turn else step for step in access.time))
 
 
 def _mend_order(read: Access, write: Access, program: Program) -> str:

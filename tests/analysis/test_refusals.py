@@ -131,6 +131,22 @@ ORDER = [
         "f(x[T]) -> y[T]:\n    for t:\n        p[t] = x[t] * (p[t-1] if t > 0 else 1)\n"
         "        y[t] = p[t]",
     ),
+    Case(
+        "f(x[T]) -> h[T]:\n    for t:\n        h[t] = x[t] + (h[t+1] if t < T-1 else 0)",
+        3,
+        24,
+        "`h[t+1]` is read while later turns of `for t` still change it",
+        "run the block downwards, as in `for t descending:`, where `h[t+1]` is of an earlier turn",
+        "f(x[T]) -> h[T]:\n    for t descending:\n        h[t] = x[t] + (h[t+1] if t < T-1 else 0)",
+    ),
+    Case(
+        "f(x[T]) -> h[T]:\n    for t descending:\n        h[t] = x[t] + (h[t-1] if t > 0 else 0)",
+        3,
+        24,
+        "`h[t-1]` is read while later turns of `for t` still change it",
+        "run the block upwards, as in `for t:`, where `h[t-1]` is of an earlier turn",
+        "f(x[T]) -> h[T]:\n    for t:\n        h[t] = x[t] + (h[t-1] if t > 0 else 0)",
+    ),
 ]
 
 SETS = [
