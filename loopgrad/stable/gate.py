@@ -45,6 +45,7 @@ from loopgrad.simplify.sampling import Inputs, Sizes, World, draw_constants
 from loopgrad.simplify.spaces import worlds
 from loopgrad.simplify.trials import Draw
 from loopgrad.stable.candidates import candidates, remainders
+from loopgrad.stable.near_one import of_distance
 from loopgrad.stable.singles import Singles
 
 Array = NDArray[Any]
@@ -348,14 +349,16 @@ class Drawing:
 
 
 def _varied(facts: Facts) -> set[str]:
-    """Inputs that exponentials are of, or that a constant may be taken off: others are ordinary."""
+    """Inputs that exponentials or distances from 1 are of, or that a constant may be taken off: others
+    are ordinary."""
     found = {shift.tensor for shift in candidates(facts)}
     sources: dict[str, set[str]] = {}
     for _, statement in accumulates(facts.program.statements):
         read = {r.tensor for r in statement_reads(statement)}
         sources.setdefault(statement.target.tensor, set()).update(read)
         for node in subexpressions(statement.value):
-            if isinstance(node, Apply) and node.operation in SATURATING:
+            saturates = isinstance(node, Apply) and node.operation in SATURATING
+            if saturates or of_distance(node) is not None:
                 found.update(r.tensor for r in reads(node))
     todo = list(found)
     while todo:

@@ -20,6 +20,7 @@ from loopgrad.simplify.decimals import CONTEXT
 from loopgrad.stable.candidates import Shift, candidates
 from loopgrad.stable.gate import Gate
 from loopgrad.stable.invariance import moves
+from loopgrad.stable.near_one import has_differences, with_differences
 from loopgrad.stable.reader import Top
 from loopgrad.stable.scaling import scaled
 from loopgrad.stable.shifting import shifted
@@ -52,7 +53,7 @@ def stabilized(program: Program) -> Program | None:
         return None
     facts = infer(program)
     shifts = candidates(facts)
-    if not shifts and not has_exponentials(facts.program):
+    if not shifts and not has_exponentials(facts.program) and not has_differences(facts.program):
         return None
     try:
         with localcontext(CONTEXT), np.errstate(all="ignore"):
@@ -85,7 +86,19 @@ class _Search:
             if better is not None:
                 found, base, tops = better, new, more
                 taken.add(shift.tensor)
-        return found
+        return self._of_differences(found)
+
+    def _of_differences(self, found: Program | None) -> Program | None:
+        """What was found, with small distances from 1 kept, where that passes."""
+        program = self.facts.program if found is None else found
+        if not has_differences(program):
+            return found
+        new = with_differences(program)
+        try:
+            validate(new)
+        except ProgramError:
+            return found
+        return new if self.gate.passes(new, found) else found
 
     def _accepted(self, base: Facts, tops: Sequence[Top], old: Program | None) -> Program | None:
         """The base with its exponentials put together, if it passes."""
@@ -114,7 +127,8 @@ class _Search:
 
 def may_gain(program: Program) -> bool:
     """Whether something in the program overflows or cancels, as far as one sees at once."""
-    return has_exponentials(program) or bool(candidates(infer(program)))
+    found = has_exponentials(program) or has_differences(program)
+    return found or bool(candidates(infer(program)))
 
 
 def has_exponentials(program: Program) -> bool:

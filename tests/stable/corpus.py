@@ -681,4 +681,25 @@ FURTHER = [
     Case("hinge of exponentials", loops("f(x[N]) -> y[N]", "for n:  y[n] = exp(-relu(x[n]))")),
 ]
 
-CASES = [*SOFTMAX, *LOGS, *SIGMOIDS, *MOMENTS, *LEARNT, *FURTHER]
+NEAR_ONE = [
+    Case("exp less 1", loops("f(x[N]) -> y[N]", "for n:  y[n] = exp(x[n]) - 1")),
+    Case("1 less exp", loops("f(x[N]) -> y[N]", "for n:  y[n] = 1 - exp(-x[n]**2)")),
+    Case(
+        "ELU",
+        loops("f(x[N]) -> y[N]", "for n:  y[n] = x[n] if x[n] > 0 else 0.5 * (exp(x[n]) - 1)"),
+    ),
+    Case(
+        "Cauchy loss",
+        loops("f(x[N], t[N]) -> L", "for n:  L += t[n] * log(1 + x[n]**2)"),
+    ),
+    Case(
+        "log of 1 and a sum",
+        loops(
+            "f(x[B,J]) -> y[B]",
+            "for b, j:  q[b] += x[b,j]**2",
+            "for b:  y[b] = log(1 + q[b] / J)",
+        ),
+    ),
+]
+
+CASES = [*SOFTMAX, *LOGS, *SIGMOIDS, *MOMENTS, *LEARNT, *FURTHER, *NEAR_ONE]

@@ -76,6 +76,14 @@ GOLDEN = {
     for b, j:  v[j]       += (x[b,j] - x.shift[j])**2 / B
     for j:     v[j]       -= μ[j]**2""",
     ),
+    "distances from 1": (
+        """f(x[N], c) -> y[N], L:
+    for n:  y[n] = x[n] if x[n] > 0 else exp(x[n]) - 1
+    for n:  L    += log((x[n] / c)**2 + 1)""",
+        """f(x[N], c) -> y[N], L:
+    for n:  y[n] = x[n] if x[n] > 0 else expm1(x[n])
+    for n:  L    += log1p((x[n] / c)**2)""",
+    ),
     "a result that moves with the input": (
         """f(s[B,J], w[J]) -> L[B], M[B]:
     for b, j:  L[b] += s[b,j] / J
