@@ -152,5 +152,5 @@ def _axis(
     block = blocks.get(index) if index else None
     if index is None or block is None:
         return Axis(axis, extent)
-    count = Number(block.size) if block.size else extent
-    return Axis(axis, count, block_from(index))
+    count = Number(block.size) if isinstance(block.size, int) else block.size
+    return Axis(axis, count or extent, block_from(index))

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
-from functools import reduce
 
 from loopgrad.ir import walk
-from loopgrad.ir.nodes import Apply, Constant, Expression, Number, Reduction
+from loopgrad.ir.nodes import Constant, Expression, Number, Reduction
 from loopgrad.schedule.context import Context
 from loopgrad.schedule.lines import Line, Roles, affine_indices, is_shifted
+from loopgrad.schedule.padding import Padding
+from loopgrad.schedule.sides import factors, multiplied
+from loopgrad.schedule.spreading import apart_by_places, places_of
 from loopgrad.schedule.tree import Dimension, Pack, Product
 from loopgrad.schedule.windows import apart_by_windows, with_units, without_guard
 
@@ -59,12 +61,12 @@ def roles(line: Line, around: frozenset[str] = frozenset()) -> Roles | None:
     selecting = line.kept - {*over}
     if not _are_plain_bounds(line, selecting | around):
         return None
-    factors = list(_factors(statement.value))
-    right = [f for f in factors if last in walk.indices_of(f)]
-    left = [f for f in factors if last not in walk.indices_of(f) and walk.indices_of(f)]
+    parts = list(factors(statement.value))
+    right = [f for f in parts if last in walk.indices_of(f)]
+    left = [f for f in parts if last not in walk.indices_of(f) and walk.indices_of(f)]
     if not _are_sides(left, right):
         return None
-    right += [f for f in factors if not walk.indices_of(f)]
+    right += [f for f in parts if not walk.indices_of(f)]
     return _assigned(line, left, right, over, around)
 
 
@@ -169,23 +171,6 @@ def _are_sides(left: Sequence[Expression], right: Sequence[Expression]) -> bool:
     return all(any(any(walk.reads(f)) for f in side) for side in (left, right))
 
 
-def _factors(expression: Expression) -> Iterable[Expression]:
-    """What is multiplied; a division is a factor `1 / c`."""
-    match expression:
-        case Apply("*", (left, right)):
-            yield from _factors(left)
-            yield from _factors(right)
-        case Apply("/", (dividend, divisor)) if dividend != Number(1):
-            yield from _factors(dividend)
-            yield walk.apply("/", Number(1), divisor)
-        case _:
-            yield expression
-
-
-def multiplied(factors: Sequence[Expression]) -> Expression:
-    return reduce(lambda a, b: walk.apply("*", a, b), factors)
-
-
 def with_roles(
     lines: Iterable[Line], context: Context, units: Collection[str] = ()
 ) -> tuple[tuple[Line, ...], tuple[Expression, ...]]:
@@ -194,19 +179,53 @@ def with_roles(
     And the conditions under which they are, on the constants `units`.
     """
     required: set[str] = set()
+    padding = Padding(context)
 
-    def found(line: Line) -> Line:
-        one, used = contraction(line, context, units)
+    def found(line: Line) -> tuple[Line, ...]:
+        steps, used = _as_products(line, context, padding, units)
         required.update(used)
-        return one
+        return steps
 
-    parts: list[Line] = []
-    for line in lines:
-        for part in apart(line, found):
-            steps, used = _over_windows(part, context, units)
-            parts += steps
-            required.update(used)
-    return tuple(parts), tuple(walk.compare("==", Constant(c), Number(1)) for c in sorted(required))
+    parts = tuple(part for line in lines for part in apart(line, found))
+    return parts, tuple(walk.compare("==", Constant(c), Number(1)) for c in sorted(required))
+
+
+def _as_products(
+    line: Line, context: Context, padding: Padding, units: Collection[str]
+) -> tuple[tuple[Line, ...], frozenset[str]]:
+    """The line, as lines of which one is a contraction if possible; and the constants that are 1."""
+    simpler, used = with_units(line, units)
+    for one, needed in {line: frozenset[str](), simpler: used}.items():
+        found = _spread_out(one, context) or _padded(one, padding)
+        if found:
+            return found, needed
+    with_role, used = contraction(line, context, units)
+    return _over_windows(line, context, units) if with_role is line else ((with_role,), used)
+
+
+def _spread_out(line: Line, context: Context) -> tuple[Line, ...]:
+    """A contraction into a temporary, and the line that takes it to its places."""
+    found = apart_by_places(line, context, _breadth)
+    if found is None:
+        return ()
+    inner, outer = found
+    whole = roles(inner)
+    if whole is None:
+        del context.tensors[inner.target.tensor]
+        return ()
+    taken, _ = without_guard(outer, places_of(line, _breadth), context)
+    return replace(inner, roles=whole), taken
+
+
+def _padded(line: Line, padding: Padding) -> tuple[Line, ...]:
+    """A contraction without a guard, behind the lines that it needs."""
+    if roles(replace(line, statement=replace(line.statement, guard=None))) is None:
+        return ()
+    found = padding.without_guard(line)
+    if found is None:
+        return ()
+    before, whole = found
+    return *before, replace(whole, roles=roles(whole))
 
 
 def _over_windows(
@@ -230,20 +249,20 @@ def _over_windows(
     return (replace(inner, roles=whole), outer), used
 
 
-def apart(line: Line, with_roles: Callable[[Line], Line]) -> Iterable[Line]:
-    """The terms of a sum as lines, where one is a contraction: `x += a*b + c*d`. All with their roles."""
+def apart(line: Line, as_products: Callable[[Line], tuple[Line, ...]]) -> Iterable[Line]:
+    """The terms of a sum as lines, where one is a contraction: `x += a*b + c*d`; each as what it is made."""
     statement = line.statement
     terms = walk.summands(statement.value)
     sums = statement.reduction in (Reduction.ADD, Reduction.SUBTRACT)
     if len(terms) == 1 or not sums or not line.reduced:
-        return [with_roles(line)]
+        return as_products(line)
     parts: list[Line] = []
     for taken_away, term in terms:
         how = _NEGATED[statement.reduction] if taken_away else statement.reduction
         part = replace(statement, value=term, reduction=how)
         first = line.first and not parts
-        parts.append(with_roles(replace(line, statement=part, first=first)))
-    return parts if any(part.roles is not None for part in parts) else [with_roles(line)]
+        parts += as_products(replace(line, statement=part, first=first))
+    return parts if any(part.roles is not None for part in parts) else as_products(line)
 
 
 # --------------------------------------------------------------------------------------- nodes

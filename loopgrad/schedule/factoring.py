@@ -24,9 +24,10 @@ from loopgrad.ir.nodes import (
 )
 from loopgrad.ir.operations import ElementType
 from loopgrad.schedule.context import Context
-from loopgrad.schedule.contractions import multiplied, roles
+from loopgrad.schedule.contractions import roles
 from loopgrad.schedule.lines import Line
 from loopgrad.schedule.nesting import identity
+from loopgrad.schedule.sides import multiplied
 
 
 def factored(lines: Sequence[Line], context: Context) -> tuple[Line, ...]:

@@ -270,6 +270,15 @@ def _reads_what_stays(line: Line, rank: int, tensors: Tensors) -> bool:
     )
 
 
+def reads_whole_axes(expression: Expression, line: Line, tensors: Tensors) -> bool:
+    """Does each read go over all of every axis, with an index of its own? Then it is never out of range."""
+    return all(
+        isinstance(subscript, Index) and line.bounds[subscript.name] == (Number(0), extent)
+        for read in walk.reads(expression)
+        for subscript, extent in zip(read.subscripts, tensors[read.tensor].extents, strict=True)
+    )
+
+
 def covers(line: Line, extents: Sequence[Expression]) -> bool:
     """Does the line write every element of its target? `for b, j, i:  T[j,b] += ...`, T being [J,B].
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
+from functools import reduce
 
 from loopgrad.ir import walk
-from loopgrad.ir.nodes import Accumulate, Expression, Reduction
+from loopgrad.ir.nodes import Accumulate, Expression, Number, Reduction
 from loopgrad.ir.operations import ElementType
 from loopgrad.schedule.blocking import packable, packed, split, triangle
 from loopgrad.schedule.choosing import gaining, loop_order, vector_index
@@ -17,7 +18,7 @@ from loopgrad.schedule.staging import stage
 from loopgrad.schedule.tree import Blocks, Mark, Node, Over, Product, Step, block_from
 
 # Rows of a product that are worked on while they are in a cache: a multiple of the tiles' heights.
-# FEWER where each stands for as many as another index has values.
+# FEWER where each stands for as many as other indices have values, and it is not known how many.
 ROWS, FEWER = 48, 4
 
 # What an accumulation starts from: a floating one, and one of integers.
@@ -129,11 +130,9 @@ class Nesting:
         packs, known = packed(packable(started, index, around), self.context)
         self.packs.update(known)
         yield from packs
-        several = any(line.roles is not None and len(line.roles.m) > 1 for line in lines)
         within = [part for line in started for part in split(line, index, self.whole)]
         body = self.nest(within, around)
-        rows = self.context.choices.rows or (FEWER if several else ROWS)
-        yield Blocks(index, *bounds, rows, body)
+        yield Blocks(index, *bounds, self.context.choices.rows or _rows(lines, index), body)
 
     # -------------------------------------------------------------------------------- starting
 
@@ -165,6 +164,27 @@ class Nesting:
         starts = line.first and line.written.tensor not in self.copied
         starts = starts and not any(i in line.reduced for i in path[:-1])
         return Step(replace(line.statement, ranges=(), span=None), starts, line.unproved)
+
+
+def _rows(lines: Sequence[Line], index: str) -> int | Expression:
+    """How many values of the index make up a block's rows, where other indices are rows as well."""
+    more: dict[Expression, None] = {}
+    for line in lines:
+        others = [] if line.roles is None else [i for i in line.roles.m if i != index]
+        if others and line.roles is not None and index in line.roles.m:
+            if any(line.bound_by[i] or line.bounds[i][0] != Number(0) for i in others):
+                return FEWER
+            more[_product([line.bounds[i][1] for i in others])] = None
+    if len(more) > 1:
+        return FEWER
+    for count in more:
+        fitting = walk.apply("//", Number(ROWS), walk.apply("max", count, Number(1)))
+        return walk.apply("max", fitting, Number(1))
+    return ROWS
+
+
+def _product(counts: Sequence[Expression]) -> Expression:
+    return reduce(lambda a, b: walk.apply("*", a, b), counts)
 
 
 def positioned(lines: Sequence[Line], positions: Sequence[int]) -> Iterator[tuple[int, list[Line]]]:

@@ -32,7 +32,9 @@ def recurrence(lines: Sequence[Line], loops: Sequence[Loop], context: Context) -
     if parallel is not None:
         return Tree((parallel,))
     if context.choices.products:
-        lines = [part for line in lines for part in apart(line, lambda one: _in_block(one, order))]
+        lines = [
+            part for line in lines for part in apart(line, lambda one: (_in_block(one, order),))
+        ]
     batch = _batch(lines, order)
     if batch is None:
         nodes = Nesting(context).nest(lines, order)

@@ -25,7 +25,7 @@ from loopgrad.ir.nodes import (
 )
 from loopgrad.schedule.context import Context
 from loopgrad.schedule.costs import cost, operation_cost
-from loopgrad.schedule.lines import Line, Tensors
+from loopgrad.schedule.lines import Line, Tensors, reads_whole_axes
 
 WORTH_A_ROW, WORTH_A_LINE = 8, 4
 
@@ -210,11 +210,7 @@ def _is_whole(expression: Expression, line: Line, tensors: Tensors) -> bool:
     """May it be computed where other loops run not at all: do its reads go over whole axes?"""
     if _extents(expression, line, tensors) is None:
         return False
-    return all(
-        isinstance(subscript, Index) and line.bounds[subscript.name] == (Number(0), extent)
-        for read in walk.reads(expression)
-        for subscript, extent in zip(read.subscripts, tensors[read.tensor].extents, strict=True)
-    )
+    return reads_whole_axes(expression, line, tensors)
 
 
 # ---------------------------------------------------------------------------------- reciprocal

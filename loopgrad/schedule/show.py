@@ -60,7 +60,8 @@ def _nodes(nodes: Iterable[Node], innermost: str | None = None) -> Iterator[str]
                 yield shown
                 yield from (INDENT + line for line in inner)
             case Blocks(index, lower, upper, size, body, mark):
-                what = f"in blocks of {size}" if size else "in blocks"
+                count = show_expression(size) if isinstance(size, Expression) else size
+                what = f"in blocks of {count}" if count else "in blocks"
                 yield f"for {_range(index, lower, upper, False)} {what} {mark.value}".rstrip() + ":"
                 yield from (INDENT + line for line in _nodes(body))
             case Pack(name, right):

@@ -119,15 +119,16 @@ class Over:
 class Blocks:
     """An index in blocks: the body runs with `block_from(index)` and `block_to(index)` as integers.
 
-    `size` None, with PARALLEL: a block is what one thread gets, and each thread runs the body once
-    (if its block is not empty). Blocks of one index nest: the inner ones cut up the outer one, and
-    their own numbers hold inside of them.
+    `size`: a number, or a formula in extents and constants that is 1 at least. None, with PARALLEL: a
+    block is what one thread gets, and each thread runs the body once (if its block is not empty).
+    Blocks of one index nest: the inner ones cut up the outer one, and their own numbers hold inside
+    of them.
     """
 
     index: str
     lower: Expression
     upper: Expression
-    size: int | None
+    size: int | Expression | None
     body: tuple[Node, ...]
     mark: Mark = Mark.SEQUENTIAL
 

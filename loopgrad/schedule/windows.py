@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Container, Iterator, Sequence
 from dataclasses import replace
 
+from loopgrad.analysis.extents import polynomial, to_expression
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import (
     Accumulate,
@@ -150,37 +151,60 @@ def _length(line: Line, index: str) -> int:
 def _solved(
     condition: Expression, indices: Container[str], others: frozenset[str]
 ) -> tuple[str, str, Expression] | None:
-    """`i + p - 1 >= 0` as `i >= 1 - p`, for the one of the indices in it; p may be of the others."""
+    """`i + p - 1 >= 0` as `i >= 1 - p`, for the one of the indices in it; p may be of the others.
+
+    And `2*i + p - 1 >= 0` as `i >= (2 - p) // 2`.
+    """
     match condition:
         case Compare((operator,), (left, right)) if operator in MIRRORED:
             pass
         case _:
             return None
     terms = [*_signed(left, 1), *_signed(right, -1)]
-    wanted = [(sign, t) for sign, t in terms if isinstance(t, Index) and t.name in indices]
-    rest = [(sign, t) for sign, t in terms if (sign, t) not in wanted]
+    wanted = [(count, t) for count, t in terms if isinstance(t, Index) and t.name in indices]
+    rest = [(count, t) for count, t in terms if (count, t) not in wanted]
     if len(wanted) != 1 or any(True for _, t in rest for _ in walk.reads(t)):
         return None
     if not frozenset().union(*(walk.indices_of(t) for _, t in rest)) <= others:
         return None
-    ((sign, index),) = wanted
+    ((count, index),) = wanted
+    assert isinstance(index, Index)
+    positive = count > 0
     bound: Expression = Number(0)
     for own, term in rest:
-        bound = walk.apply("-" if own == sign else "+", bound, term)
-    assert isinstance(index, Index)
-    return index.name, operator if sign > 0 else MIRRORED[operator], bound
+        size = term if abs(own) == 1 else walk.apply("*", Number(abs(own)), term)
+        bound = walk.apply("-" if (own > 0) == positive else "+", bound, size)
+    operator = operator if positive else MIRRORED[operator]
+    if abs(count) > 1:
+        divided = _divided(operator, bound, abs(count))
+        if divided is None:
+            return None
+        operator, bound = divided
+    return index.name, operator, to_expression(polynomial(bound))
 
 
-def _signed(expression: Expression, sign: int) -> Iterator[tuple[int, Expression]]:
-    """The terms of a sum, each with 1 or -1."""
+def _divided(operator: str, bound: Expression, divisor: int) -> tuple[str, Expression] | None:
+    """What `divisor * i  operator  bound` says of i."""
+    match operator:
+        case "<" | ">=":  # below, or not below, the least multiple that is not less
+            bound = walk.apply("+", bound, Number(divisor - 1))
+        case "==":
+            return None
+    return operator, walk.apply("//", bound, Number(divisor))
+
+
+def _signed(expression: Expression, count: int) -> Iterator[tuple[int, Expression]]:
+    """The terms of a sum, each with how often it is added."""
     match expression:
         case Apply("+" | "-" as operation, (left, right)):
-            yield from _signed(left, sign)
-            yield from _signed(right, sign if operation == "+" else -sign)
+            yield from _signed(left, count)
+            yield from _signed(right, count if operation == "+" else -count)
         case Apply("neg", (operand,)):
-            yield from _signed(operand, -sign)
+            yield from _signed(operand, -count)
+        case Apply("*", (Number(int(factor)), operand)) if factor:
+            yield from _signed(operand, count * factor)
         case _:
-            yield sign, expression
+            yield count, expression
 
 
 def _indices_of_range(r: Range) -> frozenset[str]:

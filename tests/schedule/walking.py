@@ -191,8 +191,9 @@ class Walk:
                     if k in self.indices
                 }
                 begin = low
+                step = size if size is None or isinstance(size, int) else self.value(size)
                 while begin < high:
-                    end = high if size is None else min(begin + size, high)
+                    end = high if step is None else min(begin + step, high)
                     self.indices[f"{index}.from"], self.indices[f"{index}.to"] = begin, end
                     self.reset(node)
                     for inner in body:

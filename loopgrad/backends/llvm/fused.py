@@ -315,8 +315,9 @@ def _threads(phase: Fused, values: EntryFrame) -> str:
         width = body.value(f"sub i64 {values.value(inner.upper)}, {values.value(inner.lower)}")
         count = body.value(f"mul i64 {count}, {width}")
     if isinstance(loop, Blocks) and loop.size is not None:
-        count = body.value(f"add i64 {count}, {loop.size - 1}")
-        count = body.value(f"sdiv i64 {count}, {loop.size}")
+        size = str(loop.size) if isinstance(loop.size, int) else values.value(loop.size)
+        count = body.value(f"add i64 {count}, {size}")
+        count = body.value(f"sdiv i64 {body.value(f'sub i64 {count}, 1')}, {size}")
     fewer = body.value(f"icmp slt i64 {count}, {threads}")
     threads = body.select(fewer, I64, count, threads)
     none = body.value(f"icmp slt i64 {threads}, 1")

@@ -350,9 +350,10 @@ class Trees(Steps):
             runs = self.body.value(f"icmp slt i64 {lower.text}, {upper.text}")
             self.where(runs, lambda: self._block(blocks, lower.text, upper.text))
             return
-        size = str(blocks.size)
+        size = str(blocks.size) if isinstance(blocks.size, int) else self.bound(blocks.size).text
         count = self.body.value(f"sub nsw i64 {upper.text}, {lower.text}")
-        count = self.body.value(f"add nsw i64 {count}, {blocks.size - 1}")
+        count = self.body.value(f"add nsw i64 {count}, {size}")
+        count = self.body.value(f"sub nsw i64 {count}, 1")
         first, last = (
             vectors.whole.literal(0),
             Value(self.body.value(f"sdiv i64 {count}, {size}"), INT),

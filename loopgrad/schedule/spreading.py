@@ -1,0 +1,91 @@
+"""Sums that are spread over their target: each product of one position goes to several places.
+
+    x[b,i,2*n+p-1] += y[b,o,n] * k[o,i,p]   if 0 <= 2*n+p-1 < X
+
+as the gradient of a convolution in what it reads. All positions and places in one product, and then
+each where it belongs:
+
+    t[b,i,p,n] += y[b,o,n] * k[o,i,p]
+    x[b,i,2*n+p-1] += t[b,i,p,n]            if 0 <= 2*n+p-1 < X
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from loopgrad.ir import walk
+from loopgrad.ir.nodes import Expression, Index, Number, Read, Reduction
+from loopgrad.schedule.context import Context
+from loopgrad.schedule.lines import Line, reads_whole_axes
+from loopgrad.schedule.sides import factors
+
+Breadth = Callable[[Line, str, Expression], tuple[int, bool, bool]]
+
+
+def apart_by_places(line: Line, context: Context, breadth: Breadth) -> tuple[Line, Line] | None:
+    """The sum into a temporary, and the line that takes it from there; None for other lines.
+
+    `breadth` compares the indices of a subscript: the largest range is that of the positions.
+    """
+    statement = line.statement
+    if statement.reduction not in (Reduction.ADD, Reduction.SUBTRACT) or not line.reduced:
+        return None
+    if line.unproved or line.bounding or not _is_spread(line):
+        return None
+    if statement.guard is not None and not _may_be_computed_anyway(line, context):
+        return None
+    order = _order(line, breadth)
+    if order is None or any(line.bounds[i][0] != Number(0) for i in order):
+        return None
+    name = context.temporary("spread", tuple(line.bounds[i][1] for i in order))
+    total = Read(name, tuple(map(Index, order)))
+    sums = replace(statement, target=total, reduction=Reduction.ADD, guard=None)
+    own = tuple(r for r in statement.ranges if r.index in line.kept)
+    takes = replace(statement, value=total, ranges=own)
+    return Line(sums, first=True), Line(takes, first=line.first)
+
+
+def _is_spread(line: Line) -> bool:
+    """Do the places overlap: has a subscript several indices, each in that one alone?"""
+    axes = line.written.axes
+    if line.kept != frozenset().union(*axes) or sum(map(len, axes)) != len(line.kept):
+        return False
+    return any(len(axis) > 1 for axis in axes)
+
+
+def _may_be_computed_anyway(line: Line, context: Context) -> bool:
+    """May what the guard rules out be computed, and not used?"""
+    guard = line.statement.guard
+    assert guard is not None
+    if walk.indices_of(guard) & line.reduced or any(True for _ in walk.reads(guard)):
+        return False
+    return reads_whole_axes(line.statement.value, line, context.tensors)
+
+
+def places_of(line: Line, breadth: Breadth) -> tuple[str, ...]:
+    """Of each axis of the target the index with the largest range."""
+    found = []
+    for place in line.target.subscripts:
+        inside = [i for i in line.indices if i in walk.indices_of(place)]
+        found += [max(inside, key=lambda i: breadth(line, i, place))] if inside else []
+    return tuple(found)
+
+
+def _order(line: Line, breadth: Breadth) -> tuple[str, ...] | None:
+    """The indices of the temporary: those that select a matrix, of the one side, of the other."""
+    places = line.target.subscripts
+    found: list[str] = []
+    for place in places:
+        inside = [i for i in line.indices if i in walk.indices_of(place)]
+        found += sorted(inside, key=lambda i: breadth(line, i, place))
+    if not found:
+        return None
+    last = found[-1]
+    parts = list(factors(line.statement.value))
+    right = frozenset().union(*(walk.indices_of(p) for p in parts if last in walk.indices_of(p)))
+    left = frozenset().union(*(walk.indices_of(p) for p in parts if last not in walk.indices_of(p)))
+    first = next((n for n, i in enumerate(found) if i not in right), len(found))
+    selecting = [i for n, i in enumerate(found) if n < first or (i in left and i in right)]
+    rest = [i for i in found if i not in selecting]
+    return (*selecting, *(i for i in rest if i not in right), *(i for i in rest if i in right))
