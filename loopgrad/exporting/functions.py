@@ -10,7 +10,7 @@ from loopgrad.functions import derived_pair
 from loopgrad.ir.nodes import Program
 from loopgrad.ir.operations import ElementType
 from loopgrad.pipeline import stable, verify
-from loopgrad.printers.c import Exported
+from loopgrad.printers.c_functions import Exported
 from loopgrad.printers.c_names import Names
 
 SUFFIX = {"double": "", "float": "_f32"}  # of functions' names, by the floating type

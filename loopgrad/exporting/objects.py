@@ -42,7 +42,7 @@ from loopgrad.backends.llvm.products.library import tiling_here
 from loopgrad.backends.llvm.products.tiling import SUFFIX
 from loopgrad.backends.llvm.scratch import ALIGNMENT, SIZE, TOO_LARGE
 from loopgrad.backends.llvm.text import I64, Body, Module
-from loopgrad.printers.c import Exported, Function
+from loopgrad.printers.c_functions import Exported, Function
 from loopgrad.printers.c_helpers import code
 
 KINDS = {"int64_t": I64, "uint8_t": "i8"}

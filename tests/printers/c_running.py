@@ -17,7 +17,8 @@ from loopgrad.analysis.infer import infer
 from loopgrad.backends.kernel import Kernel
 from loopgrad.exporting.objects import object_file
 from loopgrad.ir.operations import ElementType
-from loopgrad.printers.c import Exported, Function, c_files
+from loopgrad.printers.c import c_files
+from loopgrad.printers.c_functions import Exported, Function
 
 COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
 STRICT = ["-std=c11", "-pedantic", "-Wall", "-Wextra", "-Werror", "-O1", "-ffp-contract=off"]

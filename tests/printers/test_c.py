@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 import loopgrad as lg
 from loopgrad.pipeline import verify
-from loopgrad.printers.c import Exported, c_files
+from loopgrad.printers.c import c_files
+from loopgrad.printers.c_functions import Exported
 from loopgrad.printers.c_names import legal
 from tests.derivatives import as_tuple
 from tests.effort import sample
