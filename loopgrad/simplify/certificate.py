@@ -32,6 +32,7 @@ from loopgrad.simplify.trials import AFTER, Draw, Memory, Pairing, Trial, elemen
 ENOUGH = 48  # input elements drawn before a program with order counts as tested
 OFTEN = 3  # trials in which each statement has run
 LONG = 8  # times the trials asked for, after which a statement that never ran is let be
+HOPELESS = 3  # and after which no residues are waited for in a result that had none
 PATIENCE = 2  # trials that are too long, before nothing more is tried
 COPIES = 4  # independent draws of the residues in a trial of one world
 FEW = 2  # and in one of several
@@ -251,7 +252,7 @@ class _Comparison:
         tally = self.tally
         with localcontext(CONTEXT), np.errstate(all="ignore"):
             for attempt in range(2 * LONG * trials):
-                if tally.trials >= trials and self._enough(attempt >= LONG * trials):
+                if tally.trials >= trials and self._enough(attempt / trials):
                     break
                 if self.pairing.too_large > PATIENCE:
                     return _given_up(tally)
@@ -305,10 +306,13 @@ class _Comparison:
             for k, (size, worlds) in enumerate(sizes)
         ]
 
-    def _enough(self, late: bool) -> bool:
-        """Statements that seldom run, and comparisons that seldom hold, need more trials."""
+    def _enough(self, rounds: float) -> bool:
+        """Statements that seldom run, and comparisons that seldom hold, need more trials.
+
+        rounds: how many times the trials asked for there were.
+        """
         tally = self.tally
-        if late:
+        if rounds >= LONG:
             return True
         if "order" in self.beyond and tally.drawn < ENOUGH:
             return False
@@ -316,13 +320,20 @@ class _Comparison:
             return False
         seldom = any(tally.reached[statement] < OFTEN for statement in self.statements)
         seldom |= self.has_constants and not tally.moved.issuperset(self.statements)
-        return not seldom and (self.deep or self._settled())
+        hopeless = rounds >= HOPELESS and self._never_known()
+        return not seldom and (self.deep or hopeless or self._settled())
 
     def _settled(self) -> bool:
         """Was each result known, and compared, where all that ever runs has run?"""
         ran = self.tally.reached.keys()
         found = self.tally.complete
         return all(any(ran <= some for some in found.get(name, ())) for name in self.results)
+
+    def _never_known(self) -> bool:
+        """Is there a result of which no residue is known, whose numbers have been compared often?"""
+        tally = self.tally
+        never = any(not tally.known.get(name) for name in self.results)
+        return never and tally.whole >= OFTEN
 
     def _refuted(self) -> Verdict:
         """With a counterexample as small as a few tries find."""

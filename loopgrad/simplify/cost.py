@@ -83,12 +83,15 @@ def show_formula(formula: Mapping[tuple[str, ...], float]) -> str:
     return " + ".join("*".join([f"{c:g}", *k]) for k, c in ordered) or "0"
 
 
-def cost(program: Program) -> Cost:
-    """The cost of a program for all sizes."""
+def cost(program: Program, hoisted: bool = True) -> Cost:
+    """The cost of a program for all sizes.
+
+    hoisted: where False, everything in a statement counts once for each of its iterations.
+    """
     facts = infer(program)
     inner = {t.name for t in facts.tensors.values() if t.role == "temporary"}
     statements = facts.program.statements
-    return cost_of(statements, inner, lengths=lengths_of(statements))
+    return cost_of(statements, inner, lengths=lengths_of(statements), hoisted=hoisted)
 
 
 def cost_of(
@@ -96,6 +99,7 @@ def cost_of(
     temporaries: Collection[str],
     around: Sequence[Range] = (),
     lengths: frozenset[str] = frozenset(),
+    hoisted: bool = True,
 ) -> Cost:
     """The cost of statements with both bounds on every range, in blocks over the ranges around.
 
@@ -106,7 +110,7 @@ def cost_of(
     def visit(body: Iterable[Statement], turns: Sequence[Range]) -> None:
         for statement in body:
             if isinstance(statement, Accumulate):
-                _statement(statement, temporaries, turns, total)
+                _statement(statement, temporaries, turns, total, hoisted)
             elif isinstance(statement, Block):
                 visit(statement.body, (*turns, *statement.ranges))
 
@@ -115,13 +119,17 @@ def cost_of(
 
 
 def _statement(
-    statement: Accumulate, temporaries: Collection[str], around: Sequence[Range], total: Cost
+    statement: Accumulate,
+    temporaries: Collection[str],
+    around: Sequence[Range],
+    total: Cost,
+    hoisted: bool,
 ) -> None:
     spans = spans_of((*around, *statement.ranges))
     turns = frozenset(r.index for r in around)
 
     def size(expression: Expression) -> Often:
-        return _often(spans, indices_of(expression) | turns)
+        return _often(spans, indices_of(expression) | turns if hoisted else spans)
 
     whole = _often(spans, spans)
     total.statements += 1

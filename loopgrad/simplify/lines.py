@@ -91,7 +91,6 @@ class Numbers:
         )
 
 
-_DIVIDE = elementwise(decimals.divide, 2)
 _POWER = elementwise(decimals.power, 2)
 _ORDER = elementwise(decimals.order, 2)
 _FLOOR = elementwise(decimals.floor)
@@ -222,7 +221,7 @@ class Lines:
         return self._both(self.field.multiply, operator.mul, a, b)
 
     def divide(self, a: Numbers, b: Numbers) -> Numbers:
-        return self._settled(self._both(self.field.divide, _DIVIDE, a, b), a, b)
+        return self._settled(self._both(self.field.divide, operator.truediv, a, b), a, b)
 
     def negate(self, a: Numbers) -> Numbers:
         return self._both(self.field.negate, operator.neg, a)

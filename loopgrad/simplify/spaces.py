@@ -3,7 +3,8 @@
 A *world* is one choice of inputs; all worlds of a run share sizes and constants, and go the same way
 through the program, each on its own tensors. Axis 0 of every array is the world's. Each loop whose
 bounds hang on no index adds an axis of its own, so that what does not read an index has extent 1
-there, and is computed once. Loops with other bounds, and guards, flatten the axes before them into one.
+there, and is computed once. Loops with other bounds flatten the axes before them into one; guards those
+along which they differ.
 """
 
 from __future__ import annotations
@@ -85,21 +86,51 @@ class Space:
         return Space((self.count,), full(self.world), indices, frozenset())
 
     def where(self, mask: Mask) -> Space:
-        """The iterations in which the mask holds, in one axis."""
-        mask = spread(mask, self.shape)
+        """The iterations in which the mask holds. The axes along which it differs become one, the last."""
+        along, chosen = self._parted(mask)
+        shape = tuple([n for a, n in enumerate(self.shape) if a not in along])
+        count = int(np.count_nonzero(chosen))
 
         def kept(values: Integers) -> Integers:
-            chosen: Integers = spread(values, self.shape)[mask]
-            return chosen
+            moved = _last(values, along)
+            if count and all(values.shape[a] == 1 for a in along):
+                return moved.reshape((*moved.shape[: len(shape)], 1))
+            found: Integers = spread(moved, (*moved.shape[: len(shape)], *chosen.shape))[
+                ..., chosen
+            ]
+            return found
 
         indices = {name: kept(values) for name, values in self.indices.items()}
-        return Space((int(np.count_nonzero(mask)),), kept(self.world), indices, frozenset())
+        every = {WORLD: self.world, **self.indices}
+        ranges = [n for n in self.ranges if all(every[n].shape[a] == 1 for a in along)]
+        return Space((*shape, count), kept(self.world), indices, frozenset(ranges))
+
+    def put(self, whole: NDArray[Any], mask: Mask, values: NDArray[Any]) -> None:
+        """Values of the iterations in which the mask holds, as `where` has them, into an array of all.
+
+        The array may have axes before those of the space.
+        """
+        along, chosen = self._parted(mask)
+        more = whole.ndim - self.axes
+        _last(whole, [a + more for a in along])[..., chosen] = values
+
+    def _parted(self, mask: Mask) -> tuple[tuple[int, ...], Mask]:
+        """The axes along which the mask differs (all, where none), and the mask along these alone."""
+        along = tuple([a for a, n in enumerate(mask.shape) if n > 1])
+        if not along:
+            along, mask = tuple(range(self.axes)), spread(mask, self.shape)
+        return along, mask.reshape([self.shape[a] for a in along])
 
     def at(self, index: str, value: int) -> Space:
         """With an index that has one value."""
         one = np.full((1,) * self.axes, value, np.int64)
         indices = {**self.indices, index: one}
         return Space(self.shape, self.world, indices, self.ranges | {index})
+
+
+def _last(values: NDArray[Any], along: Sequence[int]) -> NDArray[Any]:
+    """With these axes moved behind the others."""
+    return values.transpose([*(a for a in range(values.ndim) if a not in along), *along])
 
 
 def spread(values: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:

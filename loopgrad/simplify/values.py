@@ -29,7 +29,7 @@ from loopgrad.ir.nodes import (
 from loopgrad.simplify.integer_arithmetic import COMPARE, INTEGER, integer_power
 from loopgrad.simplify.integer_arithmetic import Undefined as Undefined
 from loopgrad.simplify.lines import Lines, Numbers
-from loopgrad.simplify.spaces import Integers, Mask, Space, spread
+from loopgrad.simplify.spaces import Integers, Mask, Space
 
 # Of an expression: numbers, integers or truth values, of a shape that broadcasts to the space's.
 Values: TypeAlias = Numbers | Integers | Mask
@@ -153,6 +153,9 @@ class Expressions:
                     return first
                 if first.all() if operation == "and" else not first.any():
                     return self.truth(right, space)
+                if _is_total(right):
+                    second = self.truth(right, space)
+                    return np.asarray(first & second if operation == "and" else first | second)
                 return self.value(_lazily(operation, left, right), space)
             case Apply("not", (operand,)):
                 return ~self.truth(operand, space)
@@ -175,12 +178,13 @@ class Expressions:
             every = self.value(otherwise, space)
             if isinstance(every, Numbers):
                 return every
-        mask = spread(mask, space.shape)
         yes = self.value(then, space.where(mask))
         no = self.value(otherwise, space.where(~mask))
+        taken = ((mask, yes), (~mask, no))
         if not isinstance(yes, Numbers) and not isinstance(no, Numbers):
             whole = np.empty(space.shape, np.int64)
-            whole[mask], whole[~mask] = yes, no
+            for where, integers in taken:
+                space.put(whole, where, self.as_integers(integers))
             return whole
         yes, no = self.numbers(yes), self.numbers(no)
         result = Numbers(
@@ -189,7 +193,11 @@ class Expressions:
             else None,
             np.empty(space.shape, object) if yes.reals is not None else None,
         )
-        result[mask], result[~mask] = yes, no
+        for where, numbers in ((mask, yes), (~mask, no)):
+            if result.residues is not None and numbers.residues is not None:
+                space.put(result.residues, where, numbers.residues)
+            if result.reals is not None and numbers.reals is not None:
+                space.put(result.reals, where, numbers.reals)
         return result
 
     def comparison(
@@ -200,11 +208,14 @@ class Expressions:
         if isinstance(left, Numbers) or isinstance(right, Numbers):
             first = self.lines.compare(operators[0], self.numbers(left), self.numbers(right))
         else:
-            first = COMPARE[operators[0]](left.astype(np.int64), right.astype(np.int64))
+            first = COMPARE[operators[0]](self.as_integers(left), self.as_integers(right))
         if len(operators) == 1:
             return first
-        result = np.array(np.broadcast_to(first, space.shape))
-        result[result] = self.comparison(operators[1:], operands[1:], space.where(result))
+        if all(map(_is_total, operands[2:])):
+            return np.asarray(first & self.comparison(operators[1:], operands[1:], space))
+        result = np.zeros(space.shape, np.bool_)
+        rest = self.comparison(operators[1:], operands[1:], space.where(first))
+        space.put(result, first, rest)
         return result
 
     def apply(self, operation: str, operands: Sequence[Expression], space: Space) -> Values:
@@ -217,7 +228,7 @@ class Expressions:
         if exact is not None:
             whole = [v for v in values if not isinstance(v, Numbers)]
             if len(whole) == len(values):
-                return exact(*(v.astype(np.int64) for v in whole))
+                return exact(*map(self.as_integers, whole))
         reals = [self.numbers(v) for v in values]
         lines = self.lines
         match operation:
@@ -273,6 +284,16 @@ class Expressions:
 
 def reshaped(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
     return tensor.reshaped(shape) if isinstance(tensor, Numbers) else tensor.reshape(shape)
+
+
+def _is_total(expression: Expression) -> bool:
+    """Has it a value whatever its indices are, which may be computed where nobody asks for it?"""
+    match expression:
+        case Index() | Extent() | Number():
+            return True
+        case Apply("+" | "-" | "neg" | "and" | "or" | "not", operands) | Compare(_, operands):
+            return all(map(_is_total, operands))
+    return False
 
 
 def _lazily(operation: str, left: Expression, right: Expression) -> Conditional:

@@ -57,6 +57,7 @@ MORE = 10.0  # how many times more is to be gained than is lost
 LARGE = 1e4
 SIZES, OTHER_SIZES = (3, 4, 5), (2, 5, 6)
 EVEN_SIZES = (2, 4)  # one divides another
+DEEP = 5  # loops around a statement; from more of them on, sizes are smaller
 EVENLY = 12  # draws of sizes, until each group has as many elements as the others
 EVEN = [
     Draw(7000 + 2 * k, (World("signed"),), "reals", among=among)
@@ -142,6 +143,8 @@ class Gate:
             return False
         before = self.literal if old is None else infer(old)
         try:
+            if old is not None and max(self._own_errors(before), default=0) <= ACCURATE:
+                return False
             return self._is_better(self.case, infer(new), before) and self._is_equal(new)
         except (Undefined, TooLarge, ValueError):
             return False
@@ -197,11 +200,16 @@ class Gate:
         if self.case is None:
             return True
         try:
-            (errors,) = self.errors(self.case, facts, [facts])
+            errors = self._own_errors(facts)
         except (Undefined, TooLarge):
             return True
         each = zip(list(MEASURED) * len(self.results), errors, strict=True)
         return all(error <= ACCURATE / 3 for kind, error in each if "offset" in kind)
+
+    def _own_errors(self, facts: Facts) -> list[float]:
+        """The program's errors against itself in decimals."""
+        assert self.case is not None
+        return self.errors(self.case, facts, [facts])[0]
 
     def errors(self, case: Case, exact: Facts, programs: Sequence[Facts]) -> list[list[float]]:
         """Of each program: one error for each result and kind of inputs, against `exact` in decimals."""
@@ -267,7 +275,9 @@ def draw(literal: Facts, rng: np.random.Generator, among: Sequence[int] = SIZES)
             programs.append(forward)
     constants = draw_constants(programs, rng, given=True)
     even = remainders(literal)
-    extents = _sizes(programs, rng, constants, EVEN_SIZES if even else among, even)
+    extents = _sizes(
+        programs, rng, constants, EVEN_SIZES if even else _fewer(among, programs), even
+    )
     if extents is None:
         return None
     drawing = Drawing(programs, extents, constants, rng)
@@ -284,6 +294,17 @@ def draw(literal: Facts, rng: np.random.Generator, among: Sequence[int] = SIZES)
             except (Undefined, TooLarge):
                 return None
     return Case(extents[0], constants, inputs)
+
+
+def _fewer(sizes: Sequence[int], programs: list[Facts]) -> Sequence[int]:
+    """Smaller ones where many loops are nested, as in a convolution: the decimals take long."""
+    deepest = max(
+        len(s.ranges) + sum(len(b.ranges) for b in blocks)
+        for facts in programs
+        for blocks, s in accumulates(facts.program.statements)
+    )
+    less = min(max(deepest - DEEP, 0), 2)
+    return tuple(dict.fromkeys(max(size - less, 2) for size in sizes))
 
 
 def _sizes(

@@ -23,7 +23,7 @@ from loopgrad.ir.nodes import (
     Number,
     Read,
 )
-from loopgrad.ir.walk import apply, compare, conjunction, reads, rebuild, substitute
+from loopgrad.ir.walk import apply, compare, conjunction, indices_of, reads, rebuild, substitute
 from loopgrad.stable import logistic
 from loopgrad.stable.forms import (
     UNIT,
@@ -80,6 +80,9 @@ class Reader:
     gains: int = 0
     crossings: int = 0  # gains between factors of a product
     opaque: bool = False  # whether tensors are not looked into
+    # The loops of the statement, where a tensor is looked into only if that computes none of its elements
+    # more than once.
+    loops: frozenset[str] = frozenset()
     useful: set[str] = field(default_factory=set)  # rescaled tensors whose scale met its inverse
 
     # ------------------------------------------------------------------------------ rewriting
@@ -206,7 +209,7 @@ class Reader:
             return replace(
                 stored.map(lambda e: substitute(e, binding)), sources=scale.sources | {name}
             )
-        if name in self.products and not self.opaque:
+        if name in self.products and not self.opaque and self.loops <= set(indices_of(read)):
             return self.products[name].map(lambda e: substitute(e, binding))
         return factor(read)
 

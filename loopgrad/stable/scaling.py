@@ -79,13 +79,14 @@ class Place:
         return (*(r for block in self.blocks for r in block.ranges), *self.statement.ranges)
 
 
-def scaled(facts: Facts, tops: Sequence[Top] = ()) -> Program | None:
+def scaled(facts: Facts, tops: Sequence[Top] = (), once: bool = False) -> Program | None:
     """The program with its exponentials shifted and put together; None where nothing is gained.
 
-    tops: maxima that are known beside those that `max=` statements make.
+    tops: maxima that are known beside those that `max=` statements make. once: a tensor is not put into
+    loops that it does not hang on, which would compute its elements again and again.
     """
     for _ in range(PARTINGS):
-        scaling = _Scaling(facts, tuple(tops))
+        scaling = _Scaling(facts, tuple(tops), once)
         found = scaling.program()
         apart = next(iter(scaling.mixed.items()), None)
         parts = None if apart is None else parted(facts, *apart)
@@ -99,6 +100,7 @@ def scaled(facts: Facts, tops: Sequence[Top] = ()) -> Program | None:
 class _Scaling:
     facts: Facts
     tops: tuple[Top, ...] = ()
+    once: bool = False
     refused: set[str] = field(default_factory=set)  # tensors that are not worth a scale
     reader: Reader = field(default_factory=Reader)
     inserted: dict[int, list[Statement]] = field(default_factory=dict)
@@ -109,10 +111,13 @@ class _Scaling:
 
     def __post_init__(self) -> None:
         self.places: dict[str, list[Place]] = {}
+        self.loops: dict[int, frozenset[str]] = {}
         for blocks, statement in accumulates(self.facts.program.statements):
             # Moved to the end: a tensor is complete with its last statement.
             name = statement.target.tensor
-            self.places[name] = [*self.places.pop(name, []), Place(blocks, statement)]
+            place = Place(blocks, statement)
+            self.places[name] = [*self.places.pop(name, []), place]
+            self.loops[id(statement)] = frozenset(r.index for r in place.ranges if self.once)
         self.results = {r.name for r in self.facts.program.results}
         self.inputs = {i.name for i in self.facts.program.inputs}
 
@@ -154,6 +159,7 @@ class _Scaling:
 
     def _statement(self, statement: Accumulate) -> Accumulate:
         reader, before = self.reader, self.reader.gains
+        reader.loops = self.loops[id(statement)]
         scale = reader.scales.get(statement.target.tensor)
         ranges = tuple(rebuild_range(r, reader.stored) for r in statement.ranges)
         guard = None if statement.guard is None else reader.stored(statement.guard)
@@ -181,6 +187,7 @@ class _Scaling:
 
     def _restored(self, name: str) -> Accumulate:
         """A result that is stored without its scale, with it."""
+        self.reader.loops = frozenset()
         ranges = loops_over(self.facts, self.facts.tensors[name].extents)
         subscripts = tuple(Index(r.index) for r in ranges)
         stored = self.reader._read(Read(name, subscripts), name, subscripts)
@@ -256,6 +263,7 @@ class _Scaling:
     def _terms(self, place: Place) -> list[Product]:
         """The products that the statement adds, in its own indices."""
         statement = place.statement
+        self.reader.loops = self.loops[id(statement)]
         found = self.reader.terms(statement.value)
         if SIGNS[statement.reduction]:
             found = [negated(t) for t in found]

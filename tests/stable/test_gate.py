@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from decimal import localcontext
 
 import numpy as np
@@ -9,8 +10,12 @@ import pytest
 
 import loopgrad as lg
 from loopgrad.analysis.infer import infer
+from loopgrad.ir.nodes import Apply
+from loopgrad.ir.walk import accumulates, subexpressions
 from loopgrad.simplify.decimals import CONTEXT
+from loopgrad.stable import stabilize
 from loopgrad.stable.gate import Gate
+from loopgrad.stable.joint import stable_pair
 
 SOFTMAX = """f(s[B,J]) -> p[B,J]:
     for b, j:  Z[b] += exp(s[b,j])
@@ -73,3 +78,40 @@ def test_a_move_that_hangs_on_a_size_is_none() -> None:
     y = np.arange(7) % 3
     expected = lg.compile(program, optimize=False)(s, y)
     np.testing.assert_allclose(lg.compile(stable, optimize=False)(s, y), expected, rtol=1e-12)
+
+
+CONVOLUTIONS = """
+net(x[B,C,X,Y], int label[B], param k1[O1,C,3,3], param c1[O1], param k2[O2,O1,3,3], param c2[O2],
+    param k3[O3,O2,3,3], param c3[O3], param W[J,O3,X,Y]) batch B -> L[B]:
+    a1 = conv2d(x, k1, c1, padding=1)
+    for b, o, m, n:  r1[b,o,m,n] = {0}
+    a2 = conv2d(r1, k2, c2, padding=1)
+    for b, o, m, n:  r2[b,o,m,n] = {1}
+    a3 = conv2d(r2, k3, c3, padding=1)
+    for b, o, m, n:  r3[b,o,m,n] = {2}
+    for b, j, o, m, n:  s[b,j] += W[j,o,m,n] * r3[b,o,m,n]
+    L = softmax_cross_entropy(s, label)
+"""
+
+
+@pytest.mark.parametrize("function", ["{0} * sigmoid({0})", "softplus({0})"])
+def test_a_network_of_convolutions_does_not_take_long(function: str) -> None:
+    """About a second; sizes of the gate's inputs are small where many loops are nested."""
+    layers = [function.format(f"a{k}[b,o,m,n]") for k in (1, 2, 3)]
+    network = lg.program(CONVOLUTIONS.format(*layers))
+    backward = network.backward()
+    before = time.process_time()
+    stable_pair(network, backward)
+    assert time.process_time() - before < 6
+
+
+def test_exponentials_are_not_put_into_loops_that_they_do_not_hang_on() -> None:
+    """`Kr[j,n]`, made of exponentials, would be computed again for each t and b."""
+    text = str(lg.lib.s4d.unfold()).replace("param dt", "param s").replace("param λ", "param r")
+    head, body = text.split("y[T,B,J]:\n")
+    own = "    for j:  dt[j] = exp(s[j])\n    for j, n:  λ[j,n] = -exp(r[j,n])\n"
+    program = lg.program(f"{head}y[T,B,J]:\n{own}{body}")
+    for _, statement in accumulates(infer(stabilize(program)).program.statements):
+        called = [n for n in subexpressions(statement.value) if isinstance(n, Apply)]
+        if any(node.operation == "exp" for node in called):
+            assert {r.index for r in statement.ranges} <= {"j", "n"}
