@@ -123,6 +123,12 @@ class Reversal:
     seeds: tuple[str | None, ...]
     gradients: tuple[int | None, ...]
 
+    @cached_property
+    def saved(self) -> tuple[str, ...]:
+        """What the forward is given or delivers, and the backward takes."""
+        known = {*_names(self.forward), *self.forward.delivers}
+        return tuple(name for name in _names(self.backward) if name in known)
+
 
 def reversal(operator: Operator, wrt: Sequence[str], keep: bool = True) -> Reversal:
     """The gradient of an operator in the inputs `wrt`, of which there is at least one.

@@ -20,7 +20,7 @@ import torch
 
 from loopgrad.interop.operators import Operator, batched
 from loopgrad.interop.torch import differentiating, registry
-from loopgrad.interop.torch.running import floating_type
+from loopgrad.interop.torch.running import HALVES, floating_type
 from loopgrad.interop.torch.shapes import extents_of, shape_of
 from loopgrad.ir.nodes import Default
 from loopgrad.printers.identifiers import legal
@@ -50,9 +50,25 @@ def define(operator: Operator) -> Any:
     _library.impl(name, compute, "CPU")
     torch.library.register_fake(qualified, fake, lib=_library)
     torch.library.register_vmap(qualified, mapped, lib=_library)
-    torch.library.register_autocast(qualified, "cpu", torch.float32, lib=_library)
+    _library.impl(name, _in_float32(known), "AutocastCPU", with_keyset=True)
     _library.impl(name, differentiating.kernel(operator, known), "Autograd", with_keyset=True)
     return known
+
+
+def _in_float32(overload: Any) -> Any:
+    """As `torch.library.register_autocast` does it, which PyTorch has from 2.7 on."""
+    autocast = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastCPU)
+
+    def cast(keyset: Any, *arguments: Any) -> Any:
+        with torch._C._ExcludeDispatchKeyGuard(autocast):
+            return overload(*map(_widened, arguments))
+
+    return cast
+
+
+def _widened(argument: Any) -> Any:
+    is_half = isinstance(argument, torch.Tensor) and argument.dtype in HALVES
+    return argument.float() if is_half else argument
 
 
 def _schema(operator: Operator) -> str:
@@ -68,9 +84,9 @@ def _schema(operator: Operator) -> str:
 
 
 def _ascii(name: str) -> str:
-    """A name that PyTorch's schemas take; γ has none, and is a `_`."""
-    text = "".join(c if c.isascii() else "_" for c in legal(name))
-    return text.strip("_") or "a"
+    """A name that PyTorch's schemas take: `γ` is an `a`, and `θ2` is `a2`."""
+    text = "".join(c if c.isascii() else "_" for c in legal(name)).strip("_")
+    return text if text.isidentifier() else "a" + text
 
 
 def _returned(tensors: Sequence[Any]) -> Any:

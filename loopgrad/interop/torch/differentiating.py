@@ -8,7 +8,7 @@ The kernel makes a node of the graph (`Node`) around the operator as the levels 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -112,16 +112,17 @@ class Call:
     """What one call of an operator is about, beside its tensors.
 
     chosen: how it is differentiated in reverse, None where it is not. below: the keys of PyTorch's
-    dispatcher that come after its autograd.
+    dispatcher that come after its autograd. values: of its extents and constants, once it has run.
     """
 
-    __slots__ = ("below", "chosen", "forward", "numbers", "operator")
+    __slots__ = ("below", "chosen", "forward", "numbers", "operator", "values")
 
     def __init__(
         self, operator: Operator, chosen: Reversal | None, below: Any, numbers: Sequence[Any]
     ):
         self.operator, self.chosen, self.below, self.numbers = operator, chosen, below, numbers
         self.forward = chosen.forward if chosen else operator
+        self.values: Any = None
 
 
 class Node(torch.autograd.function._SingleLevelFunction):
@@ -139,7 +140,10 @@ class Node(torch.autograd.function._SingleLevelFunction):
         delivered = (found,) if isinstance(found, torch.Tensor) else tuple(found)
         ctx.call = call
         ctx.save_for_forward(*tensors)
-        ctx.save_for_backward(*tensors, *delivered)
+        if call.chosen is not None:
+            call.values = values_of(call.forward, [*tensors, *call.numbers])
+            known = dict(zip(_known(call.forward), (*tensors, *delivered), strict=True))
+            ctx.save_for_backward(*(known[name] for name in call.chosen.saved))
         results = len(call.operator.results)
         fixed = (
             t for n, t in enumerate(delivered) if n >= results or not t.dtype.is_floating_point
@@ -151,7 +155,10 @@ class Node(torch.autograd.function._SingleLevelFunction):
     def backward(ctx: Any, *seeds: torch.Tensor) -> Any:
         call: Call = ctx.call
         assert call.chosen is not None
-        return None, *pulled_back(call.chosen, ctx.saved_tensors, call.numbers, seeds)
+        given = dict(zip(call.chosen.saved, ctx.saved_tensors, strict=True))
+        named = zip(call.chosen.seeds, seeds, strict=False)
+        given |= {name: seed for name, seed in named if name is not None}
+        return None, *pulled_back(call.chosen, given, call.values)
 
     @staticmethod
     def jvp(ctx: Any, _: None, *tangents: torch.Tensor | None) -> Any:
@@ -181,16 +188,13 @@ def _without_tangent(tensor: torch.Tensor, level: int) -> Any:
 
 
 def pulled_back(
-    chosen: Reversal,
-    saved: Sequence[torch.Tensor],
-    numbers: Sequence[Any],
-    seeds: Sequence[torch.Tensor],
+    chosen: Reversal, given: Mapping[str, torch.Tensor], values: Any
 ) -> list[torch.Tensor | None]:
-    """The gradient of each input. saved: what the forward was given, and what it delivered."""
-    forward, backward = chosen.forward, chosen.backward
-    values = values_of(forward, [*saved[: len(forward.inputs)], *numbers])
-    given = dict(zip(_known(forward), saved, strict=True))
-    given |= {n: seed for n, seed in zip(chosen.seeds, seeds, strict=False) if n is not None}
+    """The gradient of each input.
+
+    given: what the backward takes. values: those of the extents and constants of the forward.
+    """
+    backward = chosen.backward
     found = registry.registered(backward)(
         *(given[i.name] for i in backward.inputs),
         *(values[n.name] for n in backward.numbers),

@@ -19,6 +19,11 @@ from loopgrad.pipeline import as_program
 
 MOST_CALLERS = 64
 
+# Tuples, as the compiler of PyTorch 2.6 does not know `int | SymInt`.
+INTEGERS = (int, torch.SymInt)
+REALS = (float, torch.SymFloat)
+NUMBERS = (int, float)
+
 
 class Function:
     """A program as a function of PyTorch's tensors; see `function`. Immutable."""
@@ -116,7 +121,7 @@ class Function:
 
     def _tensor(self, i: Input, value: Any, values: Sequence[Any]) -> torch.Tensor:
         """A Python number as a scalar tensor: of the type of the other tensors, as it is weak."""
-        if i.extents or not isinstance(value, int | float):
+        if i.extents or not isinstance(value, NUMBERS):
             self._fail(f"argument `{label(i)}` has to be a tensor, got {type(value).__name__}")
         if i.kind == "int":
             if isinstance(value, float):
@@ -141,13 +146,13 @@ class Function:
                 "and has no gradient: give a number, or make it an input of the program"
             )
         if isinstance(n, Default) and isinstance(n.value, float):
-            if isinstance(value, float | torch.SymFloat):
+            if isinstance(value, REALS):
                 return value
             try:
                 return float(value)
             except (TypeError, ValueError):
                 self._fail(f"constant `{n.name}` has to be a number, got {value!r}")
-        if isinstance(value, int | torch.SymInt):
+        if isinstance(value, INTEGERS):
             return value
         try:
             return operators.index(value)

@@ -47,6 +47,11 @@ class Plan:
     always: bool
     named: dict[str, Any]
 
+    @property
+    def quick(self) -> Callable[..., int] | None:
+        """The code, where it may be called at once."""
+        return self.code if self.always else None
+
 
 class Runner:
     """One operator's calls. Several threads may run it at once."""

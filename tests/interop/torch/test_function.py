@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import loopgrad as lg
+from loopgrad.interop.operators import plain, reversal
 from tests.interop.torch.cases import GROUP_NORM, gradients, seeded
 
 torch = pytest.importorskip("torch")
@@ -18,6 +19,7 @@ SOFTMAX = lg.torch.function(lg.lib.softmax)
 AFFINE = """affine(x[B,I], param W[J,I], param c[J]) batch B -> y[B,J]:
     for b, j:     y[b,j] += c[j]
     for b, j, i:  y[b,j] += W[j,i] * x[b,i]"""
+LARGEST = "largest(x[B,J]) -> m[B]:\n    for b, j:  m[b] max= x[b,j]"
 MIXED = """mixed(x[N], scale, int k[N], bool m[N], shift = 0.5, times = 2) -> y[N], count, w[N]:
     for n:  y[n] += scale * x[n] ** times + shift   if m[n]
     for n:  count += k[n]
@@ -72,6 +74,15 @@ class TestCalls:
         native = torch.nn.functional.group_norm(x, 3, γ, β, 1e-3)
         got = torch.autograd.grad(native, (x, γ, β), seeded(2, 6, 5, seed=1))
         torch.testing.assert_close(got, wanted)
+
+    def test_names_that_pytorch_cannot_have(self) -> None:
+        function = lg.torch.function(
+            "θ2(θ[N], θ2[N], class[N], x'[N], _[N]) -> β[N], β2[N]:\n    α2[n] = exp(θ[n])\n"
+            "    β[n] = α2[n] * θ2[n] + class[n] * x'[n] ** 2\n    β2[n] = β[n] * θ[n] * _[n]"
+        )
+        tensors = [seeded(2, seed=n).requires_grad_() for n in range(5)]
+        for way in (function, function.operator):
+            assert torch.autograd.gradgradcheck(way, tensors, fast_mode=True)
 
     def test_constants_of_different_bits_are_different(self) -> None:
         sign = lg.torch.function("f(x[N], a = 1.0) -> y[N]:\n    y[n] = x[n] / a")
@@ -193,12 +204,75 @@ class TestGradients:
             torch.testing.assert_close(got, wanted)
 
     def test_a_change_of_what_the_backward_reads_is_noticed(self) -> None:
-        s = seeded(3, 5).requires_grad_()
-        p = SOFTMAX(s * 1)
-        with torch.no_grad():
-            p.zero_()
-        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-            p.backward(seeded(3, 5))
+        for function in (SOFTMAX, SOFTMAX.operator):
+            s = seeded(3, 5).requires_grad_() * 1
+            p = function(s)
+            with torch.no_grad():
+                s.zero_()
+            with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+                p.backward(seeded(3, 5))
+
+    def test_a_change_of_what_it_does_not_read_is_harmless(self) -> None:
+        for function in (SOFTMAX, SOFTMAX.operator):
+            s, seed = seeded(3, 5).requires_grad_(), seeded(3, 5, seed=1)
+            p = function(s)
+            with torch.no_grad():
+                p.zero_()
+            (got,) = torch.autograd.grad(p, s, seed)
+            torch.testing.assert_close(got, torch.autograd.grad(s.softmax(-1), s, seed)[0])
+
+    def test_a_result_that_the_backward_reads_is_saved_as_such(self) -> None:
+        largest = lg.torch.function(LARGEST)
+        assert "m" in reversal(plain(largest.program), ["x"]).saved
+        for function in (largest, largest.operator):
+            x, seed = seeded(3, 5).requires_grad_(), seeded(3, seed=1)
+            m = function(x)
+            (got,) = torch.autograd.grad(m, x, seed, retain_graph=True)
+            torch.testing.assert_close(got, torch.autograd.grad(x.amax(1), x, seed)[0])
+            with torch.no_grad():
+                m.zero_()
+            with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+                m.backward(seed)
+
+    @pytest.mark.parametrize("shape", [(3, 5), (400, 5), (2000, 5), (0, 5), (3, 0)])
+    def test_what_a_node_keeps_may_be_small_or_large(self, shape: tuple[int, int]) -> None:
+        """Below 16 kB it is the node's own; also where it is differentiated again."""
+        s, seed = seeded(*shape).requires_grad_(), seeded(*shape, seed=1)
+        along = seeded(*shape, seed=2)
+        found = []
+        for function in (SOFTMAX, SOFTMAX.operator, lambda s: s.softmax(-1)):
+            p = function(s)
+            (first,) = torch.autograd.grad(p, s, seed, retain_graph=True)
+            (again,) = torch.autograd.grad(p, s, seed, create_graph=True)
+            (second,) = torch.autograd.grad(again, s, along)
+            found.append((first, again, second))
+        torch.testing.assert_close(found[0], found[2])
+        torch.testing.assert_close(found[1], found[2])
+
+    @pytest.mark.parametrize(
+        "other",
+        [
+            lambda t: t.half().float(),
+            lambda t: t.t().contiguous().t(),
+        ],
+    )
+    def test_hooks_may_give_back_other_tensors(self, other: Any) -> None:
+        seed = seeded(3, 5, dtype=torch.float32, seed=1)
+        found = []
+        for function in (SOFTMAX, lambda s: s.softmax(-1)):
+            s = (torch.arange(15).view(3, 5) / 8).requires_grad_()
+            with torch.autograd.graph.saved_tensors_hooks(other, lambda t: t):
+                p = function(s)
+            found.append(torch.autograd.grad(p, s, seed)[0].float())
+        torch.testing.assert_close(found[0], found[1], rtol=1e-3, atol=1e-3)
+
+    def test_what_does_not_fit_any_more_is_refused(self) -> None:
+        for other, error in [(lambda t: t[:1], ValueError), (lambda t: t.half(), TypeError)]:
+            s = seeded(3, 5).requires_grad_()
+            with torch.autograd.graph.saved_tensors_hooks(other, lambda t: t):
+                p = SOFTMAX(s)
+            with pytest.raises(error, match="softmax"):
+                p.backward(seeded(3, 5))
 
     def test_an_input_that_is_used_twice(self) -> None:
         product = lg.torch.function("f(x[N], y[N]) -> z[N]:\n    z[n] = x[n] * y[n] ** 2")
