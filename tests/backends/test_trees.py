@@ -466,7 +466,7 @@ def test_stores_past_the_caches(dtype: str, length: int, monkeypatch: pytest.Mon
     with tree.compiled() as kernel:
         text = kernel.runner.text("float" if dtype == "float32" else "double")
         assert text.count("!nontemporal") == 2  # in both copies of the last loop's body
-        for shift in (0, 1):  # aligned, and not
+        for shift in (0, 1, 5):  # aligned, and not
             block = np.empty(3 * length + 64, dtype)
             start = -block.ctypes.data % 64 // block.itemsize + shift
             out = block[start : start + 3 * length].reshape(3, length)

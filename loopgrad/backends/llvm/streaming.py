@@ -2,7 +2,9 @@
 
 A store into a cache first reads the line that it changes; one past it does not, which saves a third
 of the traffic of a copy. It has to be aligned, and it loses where the caches would have held the
-result. So a phase decides when it begins, by the bytes that it touches, and each row by its address.
+result. So a phase decides when it begins, by the bytes that it touches, and each row by its address:
+rows that do not begin at a vector's alignment, as those of odd lengths, get there by a few elements
+that are stored as usual.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from loopgrad.backends.llvm.text import I64
 from loopgrad.backends.llvm.vectors import Vectors
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Accumulate, Reduction
-from loopgrad.schedule.tree import Node, Over, Pack, Step, steps
+from loopgrad.schedule.tree import Node, Over, Pack, Product, Step, steps
 
 LARGE = 32 << 20  # bytes that a phase touches in memory
 
@@ -51,19 +53,41 @@ class Streaming:
             and rows.get(node.statement.target, ("", 0))[1] == 1
         )
 
-    def wanted(self, loop: Over, lower: str) -> str:
-        """The i1: the phase touches much, and the loop's rows are aligned."""
-        holds, module = self._large, self.body.module
+    def wanted(self, loop: Over, lower: str) -> tuple[str, str]:
+        """The i1: the phase touches much, and a vector of all rows that are stored is aligned from
+        the same value of the index on. And how many values there are before that, less than a vector
+        has lanes.
+
+        None where the loop adds up as well: in which lane an element is added must not hang on where
+        results happen to lie.
+        """
+        body, tensors = self.body, self.of(loop)
+        holds, before = self._large, ""
         for node in loop.body:
-            if isinstance(node, Step) and node.statement.target.tensor in self.of(loop):
-                kind = self.vectors.frame.storage(node.statement.target.tensor).kind
-                row, _ = self.vectors.rows[node.statement.target]
-                first = behind(self.body, kind, row, lower)
-                address = self.body.value(f"ptrtoint {module.pointer(kind)} {first} to i64")
-                rest = self.body.value(f"and i64 {address}, {module.vector_bytes - 1}")
-                aligned = self.body.value(f"icmp eq {I64} {rest}, 0")
-                holds = self.body.value(f"and i1 {holds}, {aligned}")
-        return holds
+            if isinstance(node, Step) and node.statement.target.tensor in tensors:
+                away, fits = self._until_aligned(node, lower)
+                same = body.value(f"icmp eq i64 {away}, {before}") if before else fits
+                holds = body.value(f"and i1 {holds}, {fits}")
+                holds = body.value(f"and i1 {holds}, {same}") if before else holds
+                before = before or away
+        if any(loop.index not in _kept(node) for node in steps(loop.body)):
+            aligned = body.value(f"icmp eq i64 {before}, 0")
+            return body.value(f"and i1 {holds}, {aligned}"), "0"
+        return holds, before
+
+    def _until_aligned(self, step: Step, lower: str) -> tuple[str, str]:
+        """How many elements of the step's row come before the first aligned vector; whether one does."""
+        body, target = self.body, step.statement.target
+        kind = self.vectors.frame.storage(target.tensor).kind
+        row, _ = self.vectors.rows[target]
+        first = behind(body, kind, row, lower)
+        address = body.value(f"ptrtoint {body.module.pointer(kind)} {first} to i64")
+        missing = body.value(f"sub i64 0, {address}")
+        missing = body.value(f"and i64 {missing}, {body.module.vector_bytes - 1}")
+        rest = body.value(f"and i64 {address}, {BYTES[kind] - 1}")
+        return body.value(f"udiv i64 {missing}, {BYTES[kind]}"), body.value(
+            f"icmp eq i64 {rest}, 0"
+        )
 
     def finish(self) -> None:
         """Others see what was stored so only behind a fence."""
@@ -74,6 +98,11 @@ class Streaming:
             self.body.do("fence seq_cst")
             self.body.jump(f"{mark}.end")
             self.body.start(f"{mark}.end")
+
+
+def _kept(step: Step | Product) -> frozenset[str]:
+    target = step.statement.target if isinstance(step, Step) else step.target
+    return frozenset().union(*map(walk.indices_of, target.subscripts))
 
 
 def _statements(nodes: tuple[Node, ...]) -> Iterator[tuple[Step, Accumulate]]:

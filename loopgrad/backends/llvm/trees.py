@@ -256,8 +256,8 @@ class Trees(Steps):
                     first = self.body.value(f"add nsw i64 {index}, {copy * lanes}")
                 self._lanes(loop, Around(loop.index, lanes, first, copy=copy))
 
-        def tail(index: str) -> None:
-            left = self.body.value(f"sub nsw i64 {upper.text}, {index}")
+        def some(index: str, end: str) -> None:
+            left = self.body.value(f"sub nsw i64 {end}, {index}")
             fewer = self.body.value(f"icmp slt i64 {left}, {lanes}")
             left = self.body.select(fewer, I64, left, str(lanes))
             left = splat(self.body, "i32", self.body.value(f"trunc i64 {left} to i32"), lanes)
@@ -270,22 +270,32 @@ class Trees(Steps):
                 both()
 
         def both() -> None:
-            count = self.body.value(f"sub nsw i64 {upper.text}, {lower.text}")
-            full = self.body.value(f"and i64 {count}, {-step}")
-            middle = self.body.value(f"add nsw i64 {lower.text}, {full}")
             past = self.streaming.of(loop) if is_short(loop) else frozenset()
+            first = lower.text
             if past:
-                wanted = self.streaming.wanted(loop, lower.text)
+                wanted, before = self.streaming.wanted(loop, lower.text)
+                if before != "0":
+                    first = self._at_most(self._sum(lower.text, before), upper.text)
+                    first = self.body.select(wanted, I64, first, lower.text)
+                    self._while_any(lower.text, first, lanes, lambda i: some(i, first))
+            count = self.body.value(f"sub nsw i64 {upper.text}, {first}")
+            full = self.body.value(f"and i64 {count}, {-step}")
+            middle = self.body.value(f"add nsw i64 {first}, {full}")
+            if past:
                 self.vectors.past_caches = past
-                self.where(wanted, lambda: self._while_any(lower.text, middle, step, main))
+                self.where(wanted, lambda: self._while_any(first, middle, step, main))
                 self.vectors.past_caches = frozenset()
                 other = self.body.value(f"xor i1 {wanted}, true")
-                self.where(other, lambda: self._while_any(lower.text, middle, step, main))
+                self.where(other, lambda: self._while_any(first, middle, step, main))
             else:
-                self._while_any(lower.text, middle, step, main)
-            self._while_any(middle, upper.text, lanes, tail)
+                self._while_any(first, middle, step, main)
+            self._while_any(middle, upper.text, lanes, lambda i: some(i, upper.text))
 
         self._run(loop, lower, upper, lanes, several, write)
+
+    def _at_most(self, number: str, most: str) -> str:
+        less = self.body.value(f"icmp slt i64 {number}, {most}")
+        return self.body.select(less, I64, number, most)
 
     def _while_any(self, lower: str, upper: str, step: int, write: Callable[[str], None]) -> None:
         some = self.body.value(f"icmp slt i64 {lower}, {upper}")
