@@ -70,7 +70,7 @@ def _parts(
         yield from _without_term(line, known, context)
         return
     statement = line.statement
-    free, bound = _factors_of(line)
+    free, bound = factors_of(line)
     waits = any(read.tensor in written for factor in free for read in walk.reads(factor))
     axes = _axes(line, context)
     if not waits or not bound or axes is None or statement.guard is not None:
@@ -121,23 +121,24 @@ def _term_of(line: Line) -> tuple[Expression, str, Expression] | None:
     return None
 
 
-def _factors_of(line: Line) -> tuple[list[Expression], list[Expression]]:
+def factors_of(line: Line) -> tuple[list[Expression], list[Expression]]:
     """Those without a reduced index, and the others; none where the line is no plain sum."""
     statement = line.statement
     sums = statement.reduction in (Reduction.ADD, Reduction.SUBTRACT)
     plain = sums and line.reduced and not line.unproved and not line.bounding
     if not plain or roles(line) is not None:
         return [], []
-    factors = list(_factors(statement.value))
-    bound = [f for f in factors if walk.indices_of(f) & line.reduced]
-    return [f for f in factors if not walk.indices_of(f) & line.reduced], bound
+    all_of_them = list(factors(statement.value))
+    bound = [f for f in all_of_them if walk.indices_of(f) & line.reduced]
+    return [f for f in all_of_them if not walk.indices_of(f) & line.reduced], bound
 
 
-def _factors(expression: Expression) -> Iterator[Expression]:
+def factors(expression: Expression) -> Iterator[Expression]:
+    """What the expression is the product of."""
     match expression:
         case Apply("*", (left, right)):
-            yield from _factors(left)
-            yield from _factors(right)
+            yield from factors(left)
+            yield from factors(right)
         case _:
             yield expression
 

@@ -32,6 +32,8 @@ from loopgrad.schedule.lines import Line, aligned, covers, maps_first, maps_toge
 from loopgrad.schedule.moments import with_moments
 from loopgrad.schedule.narrowing import narrowed
 from loopgrad.schedule.nesting import identity
+from loopgrad.schedule.one_hot import with_one_hot
+from loopgrad.schedule.passing import earlier_sums
 from loopgrad.schedule.phases import Tree, trees
 from loopgrad.schedule.recurrences import recurrence
 from loopgrad.schedule.requirements import required
@@ -127,6 +129,8 @@ class _Fusing:
 
     def _trees(self, segment: Segment) -> Iterator[Tree]:
         lines = segment.lines
+        if not segment.loops:
+            lines = with_one_hot(lines, self.context)
         if self.choices.share:
             lines = lines if segment.loops else with_moments(lines, self.context)
             lines = with_reciprocals(lines)
@@ -137,7 +141,8 @@ class _Fusing:
             return
         lines = hoisted(lines, self.context)
         if self.choices.share:
-            lines = maps_together(factored(lines, self.context), self.tensors)
+            lines = factored(earlier_sums(lines, self.context), self.context)
+            lines = maps_together(lines, self.tensors)
         if self.choices.products:
             units = {c.name for c in self.literal.facts.program.constants if c.value == 1}
             lines, conditions = with_roles(lines, self.context, units)

@@ -167,9 +167,10 @@ def _replaced(lines: Sequence[Line], chain: Chain, context: Context) -> list[Lin
 
 # ---------------------------------------------------------------------------------------- trees
 
-# Rows are shared out in as many parts as this, whatever the number of threads: the result is the
-# same for all. Each part goes by blocks of some rows, which a cache holds.
-PARTS, ROWS, NEAR = 32, 32, 8
+# Rows are shared out in at most as many parts as this, of LEAST rows where there are as many, whatever
+# the number of threads: the result is the same for all. Each part goes by blocks of some rows, which a
+# cache holds.
+PARTS, LEAST, ROWS, NEAR = 32, 64, 32, 8
 
 
 def moments_of(line: Line, context: Context) -> Iterator[tuple[Node, ...]]:
@@ -188,6 +189,8 @@ class _Moments:
         self.rows = line.bounds[row][1]
         self.columns = line.bounds[column][1]
         self.part = context.name("part")
+        most = walk.apply("//", walk.apply("+", self.rows, Number(LEAST - 1)), Number(LEAST))
+        self.parts = walk.apply("min", Number(PARTS), walk.apply("max", Number(1), most))
         (_, extent) = context.tensors[line.written.tensor].extents
 
         def temporary(name: str, *extents: Expression) -> Read:
@@ -203,7 +206,7 @@ class _Moments:
 
     def trees(self) -> Iterator[tuple[Node, ...]]:
         yield (self._over_columns(self._near()),)
-        yield (Over(self.part, Number(0), Number(PARTS), self._of_part(), Mark.PARALLEL),)
+        yield (Over(self.part, Number(0), self.parts, self._of_part(), Mark.PARALLEL),)
         yield (self._together(),)
 
     def _near(self) -> tuple[Node, ...]:
@@ -247,7 +250,7 @@ class _Moments:
         body = (
             _set(mean, ZERO),
             _set(squares, ZERO),
-            Over(self.part, Number(0), Number(PARTS), guarded),
+            Over(self.part, Number(0), self.parts, guarded),
             _set(self._moment(CENTRE), self.centre),
             _set(self._moment(OFFSET), mean),
             _set(self._moment(SQUARES), squares),
@@ -260,7 +263,7 @@ class _Moments:
         """The first row of the part that is so many parts on."""
         number: Expression = Index(self.part)
         number = walk.apply("+", number, Number(parts)) if parts else number
-        return walk.apply("//", walk.apply("*", self.rows, number), Number(PARTS))
+        return walk.apply("//", walk.apply("*", self.rows, number), self.parts)
 
     def _moment(self, which: Number) -> Read:
         return Read(self.target.tensor, (which, Index(self.column)))
@@ -282,7 +285,7 @@ def _combined(
 ) -> tuple[Step, ...]:
     """The mean and squares of `before` values with those of `count` more, which makes `after`."""
     (mean, squares), (new_mean, new_squares) = known, new
-    share = walk.apply("/", walk.apply("*", moved, count), after)
+    share = walk.apply("*", moved, walk.apply("/", count, after))
     apart = walk.apply("*", walk.apply("*", moved, before), share)
     gained = walk.apply("+", new_squares, apart)
     return (

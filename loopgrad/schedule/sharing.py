@@ -50,7 +50,7 @@ def _repeated(
     """The dearest expression that several lines compute, and one that computes it always."""
     owners: dict[Expression, list[tuple[int, bool]]] = {}
     for i, line in enumerate(lines):
-        for expression, always in _parts(line.statement):
+        for expression, always in parts(line.statement):
             if (
                 isinstance(expression, Apply)
                 and operation_cost(expression.operation) >= WORTH_A_ROW
@@ -101,7 +101,7 @@ def _named(
     return result
 
 
-def _parts(statement: Accumulate) -> Iterator[tuple[Expression, bool]]:
+def parts(statement: Accumulate) -> Iterator[tuple[Expression, bool]]:
     """The expressions in the value and the guard, each with whether it is always evaluated."""
 
     def inside(expression: Expression, always: bool) -> Iterator[tuple[Expression, bool]]:
@@ -194,7 +194,7 @@ def out_of_block(
 def _loose(line: Line, context: Context) -> Expression | None:
     """A dear expression over some of the line's indices, the innermost in memory among them."""
     along = frozenset().union(*(one.along for one in (line.written, *line.read)))
-    for expression, _ in _parts(line.statement):
+    for expression, _ in parts(line.statement):
         if not isinstance(expression, Apply) or cost(expression) < WORTH_A_LINE:
             continue
         indices = walk.indices_of(expression)

@@ -91,7 +91,8 @@ class Step:
     whole, which is the only one that reduces: the loop starts from the identity. Where a guard fails, the
     identity is stored.
     `unproved`: reads, or the target, whose subscripts have to be checked; where one is out of range
-    nothing is read or written, and the phase fails.
+    nothing is read or written, and the phase fails. So it does for those that are none of the
+    statement's own, which stand for an access elsewhere.
     """
 
     statement: Accumulate

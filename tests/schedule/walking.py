@@ -159,6 +159,10 @@ class Walk:
     def node(self, node: Node, part: tuple[int, int] = (0, 1)) -> None:
         match node:
             case Step(statement, first):
+                own = {statement.target, *walk.statement_reads(statement)}
+                for read in node.unproved:
+                    if read not in own:
+                        self.place(read)
                 self.update(statement, first)
             case Over(index, lower, upper, body, mark, descending):
                 low, high = self.share(lower, upper, mark, part)

@@ -11,6 +11,7 @@ from loopgrad.backends.llvm.contributions import Contributions, joining
 from loopgrad.backends.llvm.frame import Frame, Value
 from loopgrad.backends.llvm.repeat import where
 from loopgrad.backends.llvm.vectors import Vectors
+from loopgrad.ir import walk
 from loopgrad.ir.nodes import Reduction
 from loopgrad.schedule.tree import Step
 
@@ -35,6 +36,10 @@ class Steps:
     def _step(self, step: Step) -> None:
         statement, vectors = step.statement, self.vectors
         with self.checking(step):
+            own = {statement.target, *walk.statement_reads(statement)}
+            for read in step.unproved:
+                if read not in own:
+                    vectors.check(read)
             if statement.guard is None:
                 self._contribute(step)
                 return

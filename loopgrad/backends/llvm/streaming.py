@@ -17,8 +17,8 @@ from loopgrad.backends.llvm.scratch import BYTES
 from loopgrad.backends.llvm.text import I64
 from loopgrad.backends.llvm.vectors import Vectors
 from loopgrad.ir import walk
-from loopgrad.ir.nodes import Accumulate, Reduction
-from loopgrad.schedule.tree import Node, Over, Pack, Product, Step, steps
+from loopgrad.ir.nodes import Accumulate, Read, Reduction
+from loopgrad.schedule.tree import Blocks, Node, Over, Pack, Product, Step, steps
 
 LARGE = 32 << 20  # bytes that a phase touches in memory
 
@@ -112,7 +112,7 @@ def _statements(nodes: tuple[Node, ...]) -> Iterator[tuple[Step, Accumulate]]:
 
 
 def _used(nodes: tuple[Node, ...]) -> set[str]:
-    return _read(nodes) | _written(nodes).keys()
+    return _read(nodes).keys() | _written(nodes).keys()
 
 
 def _written(nodes: tuple[Node, ...]) -> Counter[str]:
@@ -124,8 +124,8 @@ def _written(nodes: tuple[Node, ...]) -> Counter[str]:
     return found
 
 
-def _read(nodes: tuple[Node, ...]) -> set[str]:
-    found: set[str] = set()
+def _read(nodes: tuple[Node, ...]) -> Counter[str]:
+    found: Counter[str] = Counter()
     for node in steps(nodes):
         match node:
             case Step(statement):
@@ -138,12 +138,26 @@ def _read(nodes: tuple[Node, ...]) -> set[str]:
     return found
 
 
+def _forwarded(nodes: tuple[Node, ...]) -> Iterator[str]:
+    """The tensors of reads of what an earlier step of the same loop's body has just computed."""
+    for node in nodes:
+        if isinstance(node, Over | Blocks):
+            yield from _forwarded(node.body)
+            written: set[Read] = set()
+            for step in node.body:
+                if isinstance(step, Step):
+                    reads = walk.statement_reads(step.statement)
+                    yield from (read.tensor for read in reads if read in written)
+                    written.add(step.statement.target)
+
+
 def _candidates(vectors: Vectors, nodes: tuple[Node, ...]) -> Iterator[str]:
-    """Tensors in memory that one step stores, and that nothing reads in the phase."""
+    """Tensors in memory that one step stores, and that nothing reads again in the phase."""
     read, written = _read(nodes), _written(nodes)
+    read.subtract(_forwarded(nodes))
     for step, statement in _statements(nodes):
         tensor = statement.target.tensor
         stores = step.first or statement.reduction is Reduction.SET
-        once = written[tensor] == 1 and tensor not in read and statement.guard is None
+        once = written[tensor] == 1 and not read[tensor] and statement.guard is None
         if stores and once and tensor not in vectors.frame.buffers:
             yield tensor
