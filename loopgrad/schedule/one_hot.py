@@ -72,9 +72,12 @@ def _pair(lines: Sequence[Line], place: int, context: Context) -> _Pair | None:
         for line in between
     ):
         return None
+    if not dense.target.subscripts:
+        return None
     *rows, along = dense.written.bare
-    (*others, last), before = single.target.subscripts, dense.target.subscripts[:-1]
-    if along is None or tuple(others) != before or {*single.indices} != {*rows}:
+    *others, last = single.target.subscripts
+    alike = tuple(others) == dense.target.subscripts[:-1] and {*single.indices} == {*rows}
+    if along is None or not alike or along in walk.indices_of(last):
         return None
     if any(single.bounds[i] != dense.bounds[i] for i in single.indices):
         return None

@@ -74,7 +74,11 @@ def _nodes(nodes: Iterable[Node], innermost: str | None = None) -> Iterator[str]
 
 
 def _step(statement: Accumulate, stores: bool) -> str:
-    return show_statement(replace(statement, reduction=Reduction.SET) if stores else statement)
+    if stores:
+        negative = statement.reduction is Reduction.SUBTRACT
+        value = walk.apply("neg", statement.value) if negative else statement.value
+        statement = replace(statement, reduction=Reduction.SET, value=value)
+    return show_statement(statement)
 
 
 def _indices(target: Read) -> frozenset[str]:
