@@ -10,6 +10,10 @@ Contenders are called in turn, in one process; the medians of the rounds are sho
 in microseconds. "default": peers as a user runs them, our output arrays reused (`out=`). "fair": freed
 memory stays with the process, so that nobody pays page faults, and we return new arrays.
 
+Forward and backward are two programs for "loopgrad", as in PyTorch (`--way vjp`: what `lg.vjp` makes of them,
+which keeps copies of what a caller may change), and one for "loopgrad joint", as under `jax.jit`. The last
+table has both; a row is missed where neither reaches what is asked.
+
 The bound is the time to copy the layer's bytes, or to do its multiplications by the vendor's product; error
 is the largest difference from float64, over the largest value; first is the first call of forward and
 backward, what is compiled included (nothing comes from a cache on disk), for the first row of a program. A
@@ -28,7 +32,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -49,6 +53,7 @@ from loopgrad.peers.timing import interleaved
 MODES = ("default", "fair")
 PHASES = ("forward", "backward", "both")
 AGAINST = ("torch", "jax", "numba")
+OURS, JOINT = "loopgrad", "loopgrad joint"
 FARTHEST = 1e-3  # an error beyond which a contender computes something else
 
 
@@ -75,22 +80,21 @@ class Row:
     product: float  # operations a second
     notes: list[str]
 
-    @property
-    def own(self) -> dict[str, float]:
-        """Our seconds by phase; none where we failed."""
-        return next((line.seconds for line in self.lines if line.name == "loopgrad"), {})
+    def own(self, phase: str, name: str = OURS) -> float | None:
+        """Our seconds; None where we failed, or have no such phase."""
+        return next((x.seconds.get(phase) for x in self.lines if x.name == name), None)
 
     def best_peer(self, phase: str) -> Line | None:
-        found = [x for x in self.lines if x.name != "loopgrad" and phase in x.seconds]
+        found = [x for x in self.lines if not x.name.startswith(OURS) and phase in x.seconds]
         return min(found, key=lambda line: line.seconds[phase], default=None)
 
-    def ratio(self, phase: str) -> float | None:
+    def ratio(self, phase: str, name: str = OURS) -> float | None:
         """The best peer's time over ours."""
-        best, own = self.best_peer(phase), self.own.get(phase)
+        best, own = self.best_peer(phase), self.own(phase, name)
         return best.seconds[phase] / own if best and own else None
 
-    def over_bound(self, phase: str) -> float | None:
-        own = self.own.get(phase)
+    def over_bound(self, phase: str, name: str = OURS) -> float | None:
+        own = self.own(phase, name)
         return own / self.bounds[phase] if own and self.bounds.get(phase) else None
 
 
@@ -101,10 +105,12 @@ def contenders(
     workload: Workload, problem: Problem, mode: str, options: argparse.Namespace, notes: list[str]
 ) -> list[Contender]:
     """Everybody who can be had. A note for each other."""
-    way = options.way or ("kernels" if mode == "default" else "vjp")
+    reuse = mode == "default"
     makers: dict[str, Callable[[], Contender]] = {
-        "loopgrad": lambda: ours(problem, way, reuse=mode == "default")
+        OURS: lambda: ours(problem, options.way or "kernels", reuse=reuse)
     }
+    if problem.seeds:
+        makers[JOINT] = lambda: _joint(problem, reuse)
     for library in options.against:
         makers.update(_peers_of(workload, problem, library, options, notes))
     found = []
@@ -120,6 +126,11 @@ def contenders(
                 f"{name}: fails: {type(error).__name__}: {str(error).splitlines()[0][:150]}"
             )
     return found
+
+
+def _joint(problem: Problem, reuse: bool) -> Contender:
+    made = ours(problem, "joint", reuse=reuse)
+    return replace(made, name=JOINT, calls={"both": made.calls["both"]})
 
 
 def _peers_of(
@@ -181,7 +192,7 @@ def measure(workload: Workload, mode: str, options: argparse.Namespace) -> Row:
             line.error = difference(contender.outcome(), reference)
             if not line.error < FARTHEST:
                 notes.append(f"{contender.name}: computes something else: error {line.error:.1e}")
-                if contender.name != "loopgrad":
+                if contender.name != OURS:
                     found.remove(contender)
                     continue
         if not options.quick:
@@ -270,9 +281,11 @@ def show(row: Row, options: argparse.Namespace) -> None:
     for phase in PHASES:
         best, ratio = row.best_peer(phase), row.ratio(phase)
         if best is not None and ratio is not None:
+            joint = row.ratio(phase, JOINT)
             print(
                 f"  {phase:9} best peer over ours {ratio:5.2f} ({best.name}); "
                 f"ours over the bound {row.over_bound(phase):5.2f}"
+                + (f"; joint {joint:5.2f}, {row.over_bound(phase, JOINT):5.2f}" if joint else "")
             )
     for note in row.notes:
         print(f"  - {note}")
@@ -284,28 +297,36 @@ def _micro(seconds: float | None) -> str:
 
 
 def summary(rows: list[Row]) -> None:
-    """One line a workload: best peer's time over ours in both modes, what is asked for, the bound."""
+    """One line a workload: best peer's time over ours in both modes, what is asked for, the bound.
+
+    The means are of the better of two programs and one.
+    """
     names = list(dict.fromkeys(row.workload.name for row in rows))
+    columns = [(mode, name) for mode in MODES for name in (OURS, JOINT)]
+    heads = ("default", "joint", "fair", "joint")
     print(
-        f"\n{'forward and backward':28}{'best peer':>15}{'default':>9}{'fair':>7}{'asked':>14}{'/bound':>8}"
+        f"\n{'forward and backward':28}{'best peer':>15}"
+        + "".join(f"{head:>9}" for head in heads)
+        + f"{'asked':>14}{'/bound':>8}"
     )
     ratios: dict[str, list[float]] = {mode: [] for mode in MODES}
     for name in names:
         by_mode = {row.mode: row for row in rows if row.workload.name == name}
         one = next(iter(by_mode.values()))
         phase = "both" if "both" in one.bounds else "forward"
-        cells, missed = "", False
+        found = {(m, n): by_mode[m].ratio(phase, n) for m, n in columns if m in by_mode}
+        missed = False
         for k, mode in enumerate(MODES):
-            ratio = by_mode[mode].ratio(phase) if mode in by_mode else None
-            cells += f"{ratio:{9 - 2 * k}.2f}" if ratio is not None else " " * (9 - 2 * k)
-            if ratio is not None:
+            reached = max((found.get((mode, n)) or 0.0 for n in (OURS, JOINT)), default=0.0)
+            if reached:
                 least = max(1.0, 0.95 * one.workload.bar[k]) if one.workload.bar else 1.0
-                missed |= ratio < least
+                missed |= reached < least
                 if one.workload.bar:
-                    ratios[mode].append(ratio)
+                    ratios[mode].append(reached)
+        cells = "".join(f"{r:9.2f}" if (r := found.get(c)) else " " * 9 for c in columns)
         best = one.best_peer(phase)
         asked = "{} / {}".format(*one.workload.bar) if one.workload.bar else "1 / 1"
-        over = one.over_bound(phase)
+        over = min((o for n in (OURS, JOINT) if (o := one.over_bound(phase, n))), default=None)
         bound = f"{over:8.2f}" if over is not None else ""
         print(
             f"{name:28}{best.name if best else '':>15}{cells}{asked:>14}{bound}"
@@ -327,8 +348,8 @@ def as_json(row: Row) -> dict[str, Any]:
         "bar": row.workload.bar,
         "notes": row.notes,
         "lines": [vars(line) for line in row.lines],
-        "ratio": {p: row.ratio(p) for p in PHASES},
-        "over_bound": {p: row.over_bound(p) for p in PHASES},
+        "ratio": {n: {p: row.ratio(p, n) for p in PHASES} for n in (OURS, JOINT)},
+        "over_bound": {n: {p: row.over_bound(p, n) for p in PHASES} for n in (OURS, JOINT)},
     }
 
 

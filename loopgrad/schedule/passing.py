@@ -97,10 +97,12 @@ def _computes(
 
 def _shared(expression: Expression, known: Collection[Expression]) -> Iterator[Expression]:
     """The outermost dear parts that are known."""
-    if isinstance(expression, Apply) and expression in known:
-        if operation_cost(expression.operation) >= WORTH_A_ROW:
-            yield expression
-            return
-    if not isinstance(expression, Read):
+    if isinstance(expression, Apply) and expression in known and _is_dear(expression):
+        yield expression
+    elif not isinstance(expression, Read):
         for child in walk.children(expression):
             yield from _shared(child, known)
+
+
+def _is_dear(expression: Apply) -> bool:
+    return operation_cost(expression.operation) >= WORTH_A_ROW

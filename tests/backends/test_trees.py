@@ -474,6 +474,47 @@ def test_stores_past_the_caches(dtype: str, length: int, monkeypatch: pytest.Mon
             np.testing.assert_allclose(out, wanted, rtol=1e-5 if dtype == "float32" else 1e-12)
 
 
+@pytest.mark.parametrize("sums", [False, True])
+@pytest.mark.parametrize("length", [1, 15, 16, 17, 33, 200])
+def test_several_stores_past_the_caches(
+    length: int, sums: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of results that lie differently, too; what the same iteration reads again is in a register.
+
+    Which elements a lane adds up hangs on no address: a sum is the same to the bit.
+    """
+    monkeypatch.setattr(streaming, "LARGE", 0)
+    more = ", t[B]" if sums else ""
+    tree = Tree(
+        f"f(x[B,J]) -> y[B,J], z[B,J], n[B,J]{more}:\n"
+        "    for b, j:  y[b,j] = x[b,j] * 2\n    for b, j:  z[b,j] = y[b,j] + 1\n"
+        "    for b, j:  n[b,j] = x[b,j] * 3" + ("\n    for b, j:  t[b] += x[b,j]" if sums else ""),
+        lambda y, z, n, *t: threads("b", lanes("j", y, z, n, *map(first, t))),
+        started="y z n t",
+    )
+    given = inputs(tree.program, {"B": 3, "J": length}, "float32")
+    wanted = lg.compile(tree.program, backend="interpret")(**given)
+    with tree.compiled() as kernel:
+        count = kernel.runner.text("float").count("!nontemporal")
+        assert count and count % 3 == 0  # of all three, in each copy of the body
+        totals = set()
+        for shifts in ((0, 0, 0), (3, 3, 3), (3, 3, 4), (0, 9, 0)):
+            blocks = [np.full(3 * length + 64, 5.0, np.float32) for _ in shifts]
+            starts = [
+                -b.ctypes.data % 64 // 4 + s + 16 for b, s in zip(blocks, shifts, strict=True)
+            ]
+            parts = [slice(s, s + 3 * length) for s in starts]
+            out = [b[p].reshape(3, length) for b, p in zip(blocks, parts, strict=True)]
+            found = kernel(**given, out=(*out, *([np.empty(3, np.float32)] if sums else ())))
+            for one, other in zip(found, wanted, strict=True):
+                np.testing.assert_allclose(one, other, rtol=1e-5)
+            for block, part in zip(blocks, parts, strict=True):
+                block[part] = 5
+                assert (block == 5).all()  # nothing beside it
+            totals.add(found[-1].tobytes() if sums else b"")
+        assert len(totals) == 1
+
+
 def test_rows_together() -> None:
     """What they add to is stored once for all of them."""
     tree = Tree(

@@ -18,7 +18,7 @@ from loopgrad.schedule.tree import Mark, Node, Over, Step
 
 ROWS = 4
 _FEWER = 2  # where something else is done to the rows
-_LARGE = 24  # parts of the expressions of all rows
+_LARGE = 48  # parts of the expressions of all rows, subscripts left out
 
 
 def rows(loop: Over) -> int:
@@ -33,9 +33,18 @@ def rows(loop: Over) -> int:
     if len(steps) < len(body) or not fixed or loop.descending or not _may(loop, steps):
         return 1
     sums = [_adds(step, loop.index, column) for step in steps]
-    parts, slow = zip(*(size(step.statement.value) for step in steps), strict=True)
-    wanted = ROWS if all(sums) else _FEWER
-    return wanted if any(sums) and not any(slow) and sum(parts) * wanted <= _LARGE else 1
+    values = [step.statement.value for step in steps]
+    if not any(sums) or any(slow for _, slow in map(size, values)):
+        return 1
+    parts = sum(map(_parts, values))
+    wanted = (ROWS, _FEWER) if all(sums) else (_FEWER,)
+    return next((count for count in wanted if parts * count <= _LARGE), 1)
+
+
+def _parts(expression: Expression) -> int:
+    """What is computed and loaded: the addresses of all columns are one loop's."""
+    children = () if isinstance(expression, Read) else walk.children(expression)
+    return 1 + sum(map(_parts, children))
 
 
 def _may(loop: Over, steps: Collection[Step]) -> bool:

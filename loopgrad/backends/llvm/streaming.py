@@ -14,7 +14,6 @@ from collections.abc import Iterator
 
 from loopgrad.backends.llvm.accesses import behind
 from loopgrad.backends.llvm.scratch import BYTES
-from loopgrad.backends.llvm.text import I64
 from loopgrad.backends.llvm.vectors import Vectors
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Accumulate, Read, Reduction
