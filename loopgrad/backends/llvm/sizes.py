@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from loopgrad.ir import walk
-from loopgrad.ir.nodes import Apply, Expression
+from loopgrad.ir.nodes import Apply, Expression, Number
 from loopgrad.schedule.tree import Over, Step
 
 SLOW = frozenset("exp log log1p expm1 tanh sigmoid softplus erf sin cos **".split())
+FEW = (1, 2, 3, 4)  # exponents that stand for one or two multiplications
 
 # Enough to hide how long one takes behind the next; more copies of large bodies would gain nothing.
 _COPIES = 4
@@ -18,8 +19,16 @@ def size(expression: Expression | None) -> tuple[int, bool]:
     if expression is None:
         return 0, False
     nodes = list(walk.subexpressions(expression))
-    slow = any(isinstance(n, Apply) and n.operation in SLOW for n in nodes)
-    return len(nodes), slow
+    return len(nodes), any(map(_is_slow, nodes))
+
+
+def _is_slow(expression: Expression) -> bool:
+    match expression:
+        case Apply("**", (_, Number(exponent))):
+            return exponent not in FEW
+        case Apply(operation):
+            return operation in SLOW
+    return False
 
 
 def copies(loop: Over) -> int:

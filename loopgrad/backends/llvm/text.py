@@ -193,6 +193,16 @@ class Body:
         at = self.module.pointer(kind)
         return self.value(f"getelementptr inbounds {kind}, {at} {pointer}, i64 {offset}")
 
+    def prefetch(self, kind: str, pointer: str, locality: int) -> None:
+        """Asks for the line of memory with the element, which need not exist: 3 for all caches, 2 for
+        all but the first."""
+        byte, opaque = self.module.pointer("i8"), self.module.opaque_pointers
+        name = f"@llvm.prefetch.{'p0' if opaque else 'p0i8'}"
+        self.module.declare(f"declare void {name}({byte}, i32, i32, i32)")
+        if not opaque:
+            pointer = self.value(f"bitcast {kind}* {pointer} to i8*")
+        self.do(f"call void {name}({byte} {pointer}, i32 0, i32 {locality}, i32 1)")
+
     def intrinsic(self, name: str, kind: str, *operands: str) -> str:
         """A call of `llvm.NAME` on operands of one type, which is also the result's."""
         full = f"@llvm.{name}.{suffix(kind)}"

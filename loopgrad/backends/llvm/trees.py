@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 
 from loopgrad.backends.llvm.accesses import positions, splat
+from loopgrad.backends.llvm.fetching import Fetching
 from loopgrad.backends.llvm.frame import Frame, Value
 from loopgrad.backends.llvm.invariants import hoisted, written_in
 from loopgrad.backends.llvm.jamming import held, jammed, names, rows
@@ -49,6 +50,7 @@ class Trees(Steps):
         super().__init__(frame)
         self.lanes = lanes
         self.products = Products(self, workspaces)
+        self._rows: Over | None = None  # the loop whose iterations begin here, one by one
 
     def phase(self, nodes: tuple[Node, ...]) -> None:
         """All of a phase."""
@@ -109,7 +111,7 @@ class Trees(Steps):
                 outer.index: self._position(outer, self._sum(above, row)),
                 inner.index: self._position(inner, self._sum(left, column)),
             }
-            with self._with(**places), self._repeated(outer):
+            with self._with(**places), self._repeated(outer), self._row_of(inner):
                 self.nodes(inner.body)
 
         runs = self.body.value(f"icmp slt i64 {first.text}, {last.text}")
@@ -153,6 +155,13 @@ class Trees(Steps):
         yield
         self.vectors.indices = outer
 
+    @contextmanager
+    def _row_of(self, loop: Over) -> Iterator[None]:
+        """In it an iteration of the loop stands."""
+        outer, self._rows = self._rows, loop
+        yield
+        self._rows = outer
+
     def _repeated(self, loop: Over | Blocks) -> AbstractContextManager[None]:
         """The body of a loop: it may have run before, for another value of the index."""
         names = (loop.index, block_from(loop.index).name, block_to(loop.index).name)
@@ -188,7 +197,7 @@ class Trees(Steps):
         count = rows(loop)
 
         def once(index: str) -> None:
-            with self.at(loop, index):
+            with self.at(loop, index), self._row_of(loop):
                 self.nodes(loop.body)
 
         def together(index: str) -> None:
@@ -249,7 +258,7 @@ class Trees(Steps):
         lanes, several = self.lanes, copies(loop)
         step = lanes * several
 
-        def main(index: str) -> None:
+        def copied(index: str) -> None:
             for copy in range(several):
                 first = index
                 if copy:
@@ -270,6 +279,12 @@ class Trees(Steps):
                 both()
 
         def both() -> None:
+            fetching = Fetching(self.vectors, self._rows, loop, lower.text, upper.text)
+
+            def main(index: str) -> None:
+                fetching.fetch(index, step)
+                copied(index)
+
             past = self.streaming.of(loop) if is_short(loop) else frozenset()
             first = lower.text
             if past:

@@ -112,12 +112,7 @@ class Writer:
         self.body.do(f"store {kind} {value}, {self._typed(kind, pointer)}, align {align}")
 
     def prefetch(self, pointer: str) -> None:
-        byte = self.module.pointer("i8")
-        suffix = "p0" if self.module.opaque_pointers else "p0i8"
-        self.module.declare(f"declare void @llvm.prefetch.{suffix}({byte}, i32, i32, i32)")
-        if not self.module.opaque_pointers:
-            pointer = self.body.value(f"bitcast {self.pointer} {pointer} to i8*")
-        self.body.do(f"call void @llvm.prefetch.{suffix}({byte} {pointer}, i32 0, i32 3, i32 1)")
+        self.body.prefetch(self.real, pointer, 3)
 
     # ------------------------------------------------------------------------------------- vectors
 
