@@ -16,11 +16,12 @@ from dataclasses import replace
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Apply, Expression, Read, Reduction
 from loopgrad.schedule.context import Context
-from loopgrad.schedule.contractions import multiplied, roles
+from loopgrad.schedule.contractions import roles
 from loopgrad.schedule.costs import cost, operation_cost
 from loopgrad.schedule.factoring import factors, factors_of
 from loopgrad.schedule.lines import Line
 from loopgrad.schedule.sharing import WORTH_A_ROW, parts
+from loopgrad.schedule.sides import multiplied
 
 CHEAP = 4  # what may be computed twice, so that a sum has one pass less to wait for
 

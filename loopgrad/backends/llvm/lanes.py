@@ -94,6 +94,21 @@ class Lanes:
     def with_sign(self, magnitude: str, sign: str) -> str:
         return self.intrinsic("copysign", magnitude, sign)
 
+    @property
+    def scales(self) -> bool:
+        """Is there one instruction for `scaled`? AVX-512 has it for whole registers, of 64 bytes."""
+        bits = 64 if self.element == "double" else 32
+        return self.body.module.vector_bytes * 8 == self.count * bits == 512
+
+    def scaled(self, x: str, n: str) -> str:
+        """x 2**n of a whole n, rounded once: what multiplications by powers of two come to."""
+        name = f"@llvm.x86.avx512.mask.scalef.{'pd' if self.element == 'double' else 'ps'}.512"
+        mask, real = f"i{self.count}", self.real
+        # The current rounding, in every lane.
+        self.body.module.declare(f"declare {real} {name}({real}, {real}, {real}, {mask}, i32)")
+        given = f"{real} {x}, {real} {n}, {real} {x}, {mask} -1, i32 4"
+        return self.body.value(f"call {real} {name}({given})")
+
     def intrinsic(self, name: str, *operands: str) -> str:
         return self.body.intrinsic(name, self.real, *operands)
 

@@ -10,12 +10,18 @@ from loopgrad.backends.llvm.mathematics.formats import format_of
 
 def reduced(w: Lanes, x: str, bias: int) -> tuple[str, str]:
     """n and r with x = n ln(2) + r, |r| <= ln(2) / 2; n + bias in the low bits of an integer."""
+    shifted, _, r = _reduced(w, x, bias)
+    return w.bits(shifted), r
+
+
+def _reduced(w: Lanes, x: str, bias: int) -> tuple[str, str, str]:
+    """A number with n + bias in its low bits; n; r."""
     f = format_of(w)
     magic = w.number(f.magic + bias)
     shifted = w.fused(x, w.number(math.log2(math.e)), magic)
     n = w.subtract(shifted, magic)
     r = w.fused(n, w.number(-f.ln2[0]), x)
-    return w.bits(shifted), w.fused(n, w.number(-f.ln2[1]), r)
+    return shifted, n, w.fused(n, w.number(-f.ln2[1]), r)
 
 
 def exp_of_reduced(w: Lanes, r: str) -> str:
@@ -41,8 +47,9 @@ def scaled(w: Lanes, p: str, n: str) -> str:
 
 def exp(w: Lanes, x: str) -> str:
     f = format_of(w)
-    n, r = reduced(w, w.clamp(x, *f.exp_range), 2 * f.bias)
-    return scaled(w, exp_of_reduced(w, r), n)
+    shifted, n, r = _reduced(w, w.clamp(x, *f.exp_range), 2 * f.bias)
+    p = exp_of_reduced(w, r)
+    return w.scaled(p, n) if w.scales else scaled(w, p, w.bits(shifted))
 
 
 def _expm1_of_reduced(w: Lanes, r: str) -> str:
