@@ -15,7 +15,7 @@ from __future__ import annotations
 import mmap
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -50,6 +50,7 @@ class Block:
 
 
 _idle: list[Block] = []  # the last used last
+others: list[Callable[[], None]] = []  # what else gives memory up: other frameworks' that is kept
 
 
 def take(size: int) -> Block:
@@ -79,7 +80,7 @@ def give(block: Block) -> None:
     """Makes a block idle; whoever gives it has no use of it any more."""
     block.since = time.monotonic()
     _idle.append(block)
-    _give_up(_limit(), block.since - IDLE_SECONDS)
+    _give_up(limit(), block.since - IDLE_SECONDS)
 
 
 def idle_bytes() -> int:
@@ -96,6 +97,8 @@ def trim_memory() -> None:
     >>> lg.trim_memory()
     """
     _give_up(0, float("inf"))
+    for forget in others:
+        forget()
 
 
 def _give_up(limit: float, before: float) -> None:
@@ -112,7 +115,8 @@ def _give_up(limit: float, before: float) -> None:
             continue
 
 
-def _limit() -> float:
+def limit() -> float:
+    """How many bytes may be kept idle."""
     global _bound
     if _bound is None:
         _bound = IDLE_SHARE * _memory()

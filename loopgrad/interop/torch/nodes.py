@@ -20,7 +20,8 @@ from torch import Tensor
 from loopgrad.interop.operators import Operator, Reversal
 from loopgrad.interop.torch import registry, written
 from loopgrad.interop.torch.differentiating import pulled_back, values_of
-from loopgrad.interop.torch.running import Plan, empty
+from loopgrad.interop.torch.running import Plan
+from loopgrad.interop.torch.storages import empty
 from loopgrad.interop.torch.written import Operand, Run
 
 SMALL = 4096  # elements; such tensors are made by an example, as PyTorch reads that sooner

@@ -6,7 +6,6 @@ does not lie in C order is copied, or one of another type than the code computes
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,17 +14,19 @@ from typing import Any
 import numpy as np
 import torch
 
-from loopgrad.backends import recycling
 from loopgrad.backends.llvm import addresses
 from loopgrad.backends.shapes import label
 from loopgrad.interop.operators import Operator, names_of_numbers
+from loopgrad.interop.torch.storages import empty
 
 HALVES = (torch.float16, torch.bfloat16)
 MOST_PLANS = 256
 NUMPYS: dict[torch.dtype, np.dtype[Any]] = {
-    torch.float32: np.dtype(np.float32),
-    torch.float64: np.dtype(np.float64),
-    torch.int64: np.dtype(np.int64),
+    dtype: np.dtype(str(dtype).removeprefix("torch."))
+    for dtype in (
+        *(torch.float32, torch.float64, torch.bool, torch.uint8),
+        *(torch.int8, torch.int16, torch.int32, torch.int64),
+    )
 }
 
 
@@ -110,7 +111,7 @@ class Runner:
                     "it as `.long()`"
                 )
         # Types and shapes are looked at by those who look at NumPy's.
-        arrays = [tensors[place].detach().numpy() for place, _ in self._inputs]
+        arrays = [_seen(tensors[place]) for place, _ in self._inputs]
         call = kernel.bind(arrays, named, [None] * len(operator.delivers))
         made = tuple(
             (call.shapes[name], floating if name in operator.floating else torch.int64)
@@ -129,8 +130,8 @@ class Runner:
         if plan.code is None:
             self._by_numpy(plan, read, made)
             return
-        outs = [t.numpy() for t in made]
-        self.operator.kernel.bind([t.detach().numpy() for t in read], plan.named, outs)
+        outs = [_seen(t) for t in made]
+        self.operator.kernel.bind([_seen(t) for t in read], plan.named, outs)
         if addresses.fails(plan.code, [t.data_ptr() for t in (*read, *made)]):
             self._by_numpy(plan, read, made)
 
@@ -138,8 +139,8 @@ class Runner:
         self, plan: Plan, read: Sequence[torch.Tensor], made: Sequence[torch.Tensor]
     ) -> None:
         """The long way, on which all errors are raised."""
-        outs = tuple(t.numpy() for t in made)
-        arrays = [t.detach().numpy() for t in read]
+        outs = tuple(_seen(t) for t in made)
+        arrays = [_seen(t) for t in read]
         out = outs if len(outs) > 1 else outs[0]
         named = dict(plan.named)
         if all(a.name != "out" for a in self.operator.kernel.program.arguments):
@@ -155,15 +156,22 @@ def spelled(numbers: Sequence[Any]) -> tuple[Any, ...]:
     return tuple([n.hex() if type(n) is float else n for n in numbers])
 
 
-def empty(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-    """A new tensor, not initialised.
+def _seen(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
+    """A tensor as an array. Its own `numpy()` would make it one that cannot be resized any more."""
+    return np.asarray(_Seen(tensor)) if tensor.dtype in NUMPYS else tensor.detach().numpy()
 
-    A large one lies in pages that have been in use before, as large results with NumPy do: PyTorch
-    would take fresh ones from the system, whose first touch costs more than most loops.
-    """
-    if math.prod(shape) * dtype.itemsize < recycling.LEAST:
-        return torch.empty(shape, dtype=dtype)
-    return torch.from_numpy(recycling.empty(shape, NUMPYS[dtype]))
+
+class _Seen:
+    def __init__(self, tensor: torch.Tensor):
+        self._tensor = tensor
+        dtype = NUMPYS[tensor.dtype]
+        self.__array_interface__ = {
+            "shape": tuple(tensor.shape),
+            "strides": tuple(dtype.itemsize * s for s in tensor.stride()),
+            "typestr": dtype.str,
+            "data": (tensor.data_ptr(), False),
+            "version": 3,
+        }
 
 
 def floating_type(operator: Operator, tensors: Sequence[torch.Tensor]) -> torch.dtype:
