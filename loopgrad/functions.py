@@ -22,15 +22,9 @@ from loopgrad.backends.kernel import Kernel
 from loopgrad.cache.answers import kept
 from loopgrad.diagnostics import listing, suggestion
 from loopgrad.ir.nodes import (
-    Accumulate,
     Extent,
-    Index,
     Input,
-    Number,
     Program,
-    Range,
-    Read,
-    Reduction,
 )
 from loopgrad.ir.operations import ElementType
 from loopgrad.ir.printer import show_expression
@@ -211,12 +205,14 @@ class Reverse:
         held = [
             n for n in residuals if n not in extra and facts.tensors[n].element is ElementType.FLOAT
         ]
+        copies: dict[str, str] = {}
         if keeps and held:
-            program, copies = _copying(program if extra else stable(program), held)
+            program = program if extra else stable(program)
+            copies = _copies(infer(program), held)
             residuals = [copies.get(name, name) for name in residuals]
             read = [copies.get(name, name) for name in read]
-            extra = [*extra, *copies.values()]
-        self.forward = compile_returning(program, self.results, extra)
+        self.forward = compile_returning(program, self.results, extra, copies)
+        extra = [*extra, *copies.values()]
         self.backward = compile(backward) if backward else None
         seeds = [n for n in read if n not in residuals]
         given = [*residuals, *(derived_name(result, "grad", seeds) for result in self.results)]
@@ -408,22 +404,10 @@ class _Kept:
     of_loss: tuple[Array, ...]
 
 
-def _copying(program: Program, names: Sequence[str]) -> tuple[Program, dict[str, str]]:
-    """The program that copies tensors too, and the names of the copies."""
-    facts = infer(program)
+def _copies(facts: Facts, names: Sequence[str]) -> dict[str, str]:
+    """Names for copies of the tensors."""
     taken = {*facts.tensors, *facts.extents, *facts.constants}
-    copies = {name: fresh_name(f"{name}.kept", taken) for name in names}
-    statements = []
-    for name, copy in copies.items():
-        extents = facts.tensors[name].extents
-        indices = [f"i{axis}.kept" for axis in range(len(extents))]
-        subscripts = tuple(map(Index, indices))
-        ranges = tuple(Range(i, Number(0), e) for i, e in zip(indices, extents, strict=True))
-        statements.append(
-            Accumulate(Read(copy, subscripts), Reduction.SET, Read(name, subscripts), ranges)
-        )
-    copying = replace(facts.program, statements=(*facts.program.statements, *statements))
-    return copying, copies
+    return {name: fresh_name(f"{name}.kept", taken) for name in names}
 
 
 def derived_pair(

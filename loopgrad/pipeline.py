@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, cast
@@ -22,7 +22,7 @@ from loopgrad.backends.kernel import Backend, Kernel, Task
 from loopgrad.cache.answers import ORIGIN, PROOFS, kept
 from loopgrad.diagnostics import ProgramWarning, listing, render, suggestion
 from loopgrad.ir.memo import elsewhere, is_final, once_per_program
-from loopgrad.ir.nodes import Program
+from loopgrad.ir.nodes import Accumulate, Index, Number, Program, Range, Read, Reduction
 
 # What they find out goes along with a program, also from an earlier process: then they are not loaded.
 unfold: Callable[[Program], Program] = elsewhere("loopgrad.frontend.unfold", "unfold")
@@ -166,30 +166,57 @@ def _found_form(program: Program) -> Program | None:
     return found
 
 
-def compile_returning(program: Program, results: Sequence[str], extra: Sequence[str]) -> Kernel:
+def compile_returning(
+    program: Program,
+    results: Sequence[str],
+    extra: Sequence[str],
+    copies: Mapping[str, str] | None = None,
+) -> Kernel:
     """The program with its results and further computed tensors, which a derived program reads.
 
     Those stay temporaries in one respect: their extents come from what is written to them, and
     count as 0 where that is nothing at all (`d[t]` for `t < T-1`, at T = 0).
+    copies: tensors that are stored a second time -> the names of their copies, further results too.
     """
+    copies = dict(copies or {})
+    extra = (*extra, *copies.values())
     if not extra:
         return compile(program)
     wanted = (*results, *extra)
-    widened = kept(
-        "returning", (program, wanted), lambda: verify(program.returning(*wanted), warn=False)
-    )
-    facts = infer(widened)
+
+    def widened() -> Program:
+        base = copying(program, copies) if copies else program
+        return verify(base.returning(*wanted), warn=False)
+
+    runs = kept("returning", (program, wanted, sorted(copies.items())), widened)
+    facts = infer(runs)
     tensors = {
         name: replace(tensor, role="temporary") if name in extra else tensor
         for name, tensor in facts.tensors.items()
     }
-    return _kernel(replace(facts, tensors=tensors), widened, "llvm", True)
+    return _kernel(replace(facts, tensors=tensors), runs, "llvm", True)
+
+
+def copying(program: Program, copies: Mapping[str, str]) -> Program:
+    """The program that copies tensors too, into those of the names given."""
+    facts = infer(program)
+    statements = []
+    for name, copy in copies.items():
+        extents = facts.tensors[name].extents
+        indices = [f"i{axis}.kept" for axis in range(len(extents))]
+        subscripts = tuple(map(Index, indices))
+        ranges = tuple(Range(i, Number(0), e) for i, e in zip(indices, extents, strict=True))
+        statements.append(
+            Accumulate(Read(copy, subscripts), Reduction.SET, Read(name, subscripts), ranges)
+        )
+    return replace(facts.program, statements=(*facts.program.statements, *statements))
 
 
 def _kernel(
     facts: Facts, program: Program, backend: str, optimize: bool, schedule: str = ""
 ) -> Kernel:
-    task = Task(facts, validate(program), optimize, schedule)
+    origin = program.__dict__.get(ORIGIN, "")
+    task = Task(facts, validate(program), optimize, schedule, origin)
     return Kernel(task, cast(Backend, importlib.import_module(BACKENDS[backend])).prepare(task))
 
 

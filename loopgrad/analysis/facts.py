@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from loopgrad.diagnostics import Span
+from loopgrad.ir.deferred import Deferred
 from loopgrad.ir.nodes import Expression, Program, Read
 from loopgrad.ir.operations import ElementType
 
@@ -55,7 +56,7 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Safety:
+class Safety(Deferred, deferred="in_range"):
     """What was proved of a program, so that nobody has to check it at run time.
 
     `in_range`: (statement number, read or target) pairs whose subscripts are always in range; the

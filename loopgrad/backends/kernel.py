@@ -29,13 +29,15 @@ class Task:
     """What a backend gets to make a runner of, once for a program.
 
     `optimize` is False where the literal loops, in their order, have to be run. `schedule` is what
-    the user has chosen of how else they run (`schedule/choices.py`).
+    the user has chosen of how else they run (`schedule/choices.py`). `origin` is a name for the program
+    and all that was found out about it, where it has one (`cache/answers.py`).
     """
 
     facts: Facts
     safety: Safety
     optimize: bool
     schedule: str = ""
+    origin: str = ""
 
 
 @dataclass

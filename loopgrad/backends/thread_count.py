@@ -101,15 +101,26 @@ def _quotas(
     for group in _groups(root, own):
         try:
             # version 2: "200000 100000", or "max 100000"; version 1: -1 where there is no limit
-            if (group / "cpu.max").exists():
-                quota, period = (group / "cpu.max").read_text("utf-8").split()
+            both = _content(group / "cpu.max")
+            if both is not None:
+                quota, period = both.split()
             else:
-                quota = (group / "cpu.cfs_quota_us").read_text("utf-8")
-                period = (group / "cpu.cfs_period_us").read_text("utf-8")
+                quota, period = (
+                    _content(group / f"cpu.cfs_{name}_us") or "" for name in ("quota", "period")
+                )
             if quota != "max" and int(quota) > 0:
                 yield int(quota) / int(period)
         except (OSError, ValueError, ZeroDivisionError):
             continue
+
+
+def _content(path: Path) -> str | None:
+    """A file's text; None where there is no file."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except FileNotFoundError:
+        return None
 
 
 def _groups(root: Path, own: Path) -> Iterator[Path]:

@@ -2,7 +2,8 @@
 
 What is asked about and what is answered are the records of `ir`, `analysis.facts` and `diagnostics`, whole,
 with the places in a text that they come from, and programs with what is known of them. They are pickled;
-reading lets nothing pass but those records.
+reading lets nothing pass but those records. What is large, and seldom asked for, is a pickle within the
+pickle, which is read when it is asked for.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ import copyreg
 import importlib
 import io
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from loopgrad.cache import files, keys
 from loopgrad.diagnostics import Source
+from loopgrad.ir.deferred import PACKED, Deferred
 from loopgrad.ir.memo import FINAL
 from loopgrad.ir.nodes import Program
 
@@ -100,6 +103,27 @@ def written(answer: Any) -> bytes:
     return into.getvalue()
 
 
+@dataclass(frozen=True)
+class Packed:
+    """Fields of a record, and the texts that they point into, which the pickle around them holds."""
+
+    contents: bytes
+    sources: tuple[Source, ...]
+
+    def __call__(self) -> Mapping[str, Any]:
+        """The fields, by name."""
+        found: Mapping[str, Any] = _Records(io.BytesIO(self.contents), self.sources).load()
+        return found
+
+
+def packed(fields: Mapping[str, Any]) -> Packed:
+    """What gives these fields."""
+    into = io.BytesIO()
+    sources: list[Source] = []
+    _Writer(into, PROTOCOL, sources).dump(fields)
+    return Packed(into.getvalue(), tuple(sources))
+
+
 def spelled(value: Any) -> bytes:
     """The value as bytes: the same for values that are equal, their places included."""
     into = io.BytesIO()
@@ -111,11 +135,28 @@ def spelled(value: Any) -> bytes:
 
 
 class _Writer(pickle.Pickler):
+    """sources: the texts that are left to the pickle around this one; None for none."""
+
+    def __init__(self, into: io.BytesIO, protocol: int, sources: list[Source] | None = None):
+        super().__init__(into, protocol)
+        self._sources = sources
+
+    def persistent_id(self, value: Any) -> int | None:
+        if self._sources is None or type(value) is not Source:
+            return None
+        if value not in self._sources:
+            self._sources.append(value)
+        return self._sources.index(value)
+
     def reducer_override(self, value: Any) -> Any:
-        if type(value) is Program:
-            known = {name: value.__dict__[name] for name in KNOWN if name in value.__dict__}
-            return copyreg.__newobj__, (Program,), {**value.__getstate__(), **known}  # type: ignore[attr-defined]
-        return NotImplemented
+        if not isinstance(value, Deferred):
+            return NotImplemented
+        field = type(value).deferred
+        state = {field: getattr(value, field)}
+        given = vars(value).items()
+        state |= {name: part for name, part in given if name[0] != "_" or name in KNOWN}
+        state[PACKED] = packed({field: state.pop(field)})
+        return copyreg.__newobj__, (type(value),), state  # type: ignore[attr-defined]
 
 
 class _Speller(pickle.Pickler):
@@ -130,6 +171,13 @@ class _Speller(pickle.Pickler):
 class _Records(pickle.Unpickler):
     """Reads records alone: a pickle may otherwise call any function there is."""
 
+    def __init__(self, contents: io.BytesIO, sources: tuple[Source, ...] = ()):
+        super().__init__(contents)
+        self._sources = sources
+
+    def persistent_load(self, number: int) -> Source:
+        return self._sources[number]
+
     def find_class(self, module: str, name: str) -> Any:
         if module in RECORDS:
             found = getattr(importlib.import_module(module), name)
@@ -137,4 +185,6 @@ class _Records(pickle.Unpickler):
                 return found
         elif module == "builtins" and name in PLAIN:
             return super().find_class(module, name)
+        elif (module, name) == (__name__, Packed.__name__):
+            return Packed
         raise pickle.UnpicklingError(f"{module}.{name} is no record of a program")

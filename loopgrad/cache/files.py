@@ -13,7 +13,6 @@ import hashlib
 import os
 import stat
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -145,6 +144,8 @@ def _digest(name: str, contents: bytes) -> bytes:
 
 
 def _replace(where: Path, name: str, data: bytes) -> None:
+    import tempfile  # takes longer to load than to use, and is not needed to read
+
     descriptor, draft = tempfile.mkstemp(prefix=".draft-", suffix=SUFFIX, dir=where)  # mode 0600
     try:
         with open(descriptor, "wb") as file:

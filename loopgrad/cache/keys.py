@@ -14,6 +14,13 @@ import loopgrad
 
 DIGEST_BYTES = 32
 
+# Parts of loopgrad, none of whose code has a hand in an answer: what they do is done with answers.
+WITHOUT_ANSWERS = frozenset(
+    "checking commands cost edf examples exporting peers printers problems".split()
+)
+_PASSED_OVER = WITHOUT_ANSWERS | {"__pycache__"}
+_SOURCES = (".py", ".loops", ".ll")
+
 _Mark: TypeAlias = tuple[str, int, int, int]  # of a file: its path, size, and two times
 
 
@@ -31,7 +38,8 @@ def key(*parts: str | bytes) -> str:
 def program_version() -> str:
     """What stands for loopgrad itself, Python and NumPy: an answer of another version is no answer.
 
-    Each source file with its size and times: a checkout under work is a new version with every edit.
+    Each source file that answers may come from, with its size and times: a checkout under work is a new
+    version with every edit.
     Of an installed package, whose files nobody edits, its folders and the installer's list do.
     """
     parts = [loopgrad.__version__, sys.version, np.__version__, str(object.__basicsize__)]
@@ -50,14 +58,16 @@ def _installed(root: str) -> list[_Mark]:
 
 
 def _files(root: str) -> list[_Mark]:
-    """Those of the source, by name; nothing where the package is no folder."""
-    if not os.path.isdir(root):
-        return []
-    found = []
-    for folder in _folders(root):
+    """Those of the source that answers come from, by name; nothing where the package is no folder."""
+    found, folders = [], [root] if os.path.isdir(root) else []
+    for folder in folders:
         with os.scandir(folder) as entries:
-            sources = (e for e in entries if e.name.endswith((".py", ".loops", ".ll")))
-            found += [_mark(entry.path, entry.stat()) for entry in sources]
+            for entry in entries:
+                name = entry.name
+                if name.endswith(_SOURCES):
+                    found.append(_mark(entry.path, entry.stat()))
+                elif "." not in name and entry.is_dir() and name not in _PASSED_OVER:
+                    folders.append(entry.path)
     return sorted(found)
 
 

@@ -45,5 +45,27 @@ def read_family(name: str, text: str) -> Family:
     return Family(name, _text(lines[:top]), programs)
 
 
+def alone(text: str, name: str) -> str:
+    """A file with nothing but one of its programs, which stands where it stood.
+
+    >>> alone("f(x) -> y:\\n    y = x\\ng(x) -> y:\\n    y = 2 * x", "g").split("\\n")
+    ['          ', '         ', 'g(x) -> y:', '    y = 2 * x']
+    """
+    lines = text.splitlines(keepends=True)
+    within, found = False, []
+    for line in lines:
+        if line[:1].strip():  # neither indented nor empty
+            header = HEADER.match(line)
+            within = header is not None and header[1] == name
+        found.append(line if within else _blank(line))
+    return "".join(found)
+
+
+def _blank(line: str) -> str:
+    """As long, and with nothing in it."""
+    end = line[len(line.rstrip("\r\n")) :]
+    return " " * (len(line) - len(end)) + end
+
+
 def _text(comments: list[str]) -> str:
     return "\n".join(line.removeprefix("#").strip() for line in comments)

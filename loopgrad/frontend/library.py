@@ -168,10 +168,10 @@ class Module(Mapping[str, Program]):
 
 
 class StandardLibrary(Mapping[str, Program]):
-    """The programs of `loopgrad/lib/*.loops`; a file is parsed when one of its own is needed."""
+    """The programs of `loopgrad/lib/*.loops`; each is parsed when it is needed, without the others."""
 
     def __init__(self) -> None:
-        self._parsed: dict[str, dict[str, Program]] = {}
+        self._parsed: dict[str, Program] = {}
 
     @cached_property
     def _texts(self) -> dict[str, str]:
@@ -180,7 +180,11 @@ class StandardLibrary(Mapping[str, Program]):
 
     @cached_property
     def _files(self) -> dict[str, str]:
-        """The name of each program -> the file that holds it, found without parsing."""
+        """The name of each program -> the file that holds it."""
+        return kept("names", "of the library", self._found)
+
+    def _found(self) -> dict[str, str]:
+        """The same, without parsing."""
         from loopgrad.frontend.families import HEADER
 
         return {name: file for file, text in self._texts.items() for name in HEADER.findall(text)}
@@ -194,23 +198,24 @@ class StandardLibrary(Mapping[str, Program]):
         return {name: read_family(name, text) for name, text in names.items()}
 
     def __getitem__(self, name: str) -> Program:
-        file = self._files[name]
-        if file not in self._parsed:
-            programs = kept("library", file, lambda: self._read(file))
-            self._parsed[file] = {one.name: one for one in programs}
-        return self._parsed[file][name]
+        if name not in self._parsed:
+            file = self._files[name]
+            one = kept("library", (file, name), lambda: self._read(file, name))
+            self._parsed.setdefault(name, one)
+        return self._parsed[name]
 
-    def _read(self, file: str) -> tuple[Program, ...]:
-        from loopgrad.frontend.families import read_family
+    def _read(self, file: str, name: str) -> Program:
+        from loopgrad.frontend.families import alone, read_family
         from loopgrad.frontend.parser import parse
 
-        programs = parse(self._texts[file], f"loopgrad/lib/{file}", library=self)
-        described = read_family(file, self._texts[file]).programs
-        for one in programs:
-            one.__dict__["is_library"] = True
-            # What stands at the top of the file is no comment on its first program.
-            one.__dict__["comments"] = Comments(tuple(described[one.name].splitlines()))
-        return tuple(programs)
+        text = self._texts[file]
+        (one,) = parse(alone(text, name), f"loopgrad/lib/{file}", library=self)
+        one.__dict__["is_library"] = True
+        # What stands at the top of the file is no comment on its first program.
+        one.__dict__["comments"] = Comments(
+            tuple(read_family(file, text).programs[name].splitlines())
+        )
+        return one
 
     def __contains__(self, name: object) -> bool:
         return name in self._files

@@ -19,6 +19,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from loopgrad.diagnostics import Span
+from loopgrad.ir.deferred import Deferred
 from loopgrad.ir.operations import ElementType
 
 if TYPE_CHECKING:
@@ -280,7 +281,7 @@ Argument: TypeAlias = Input | Size | Default
 
 
 @dataclass(frozen=True)
-class Program:
+class Program(Deferred, deferred="statements"):
     """A program of the notation: `name(arguments) batch B -> results:` and its statements.
 
     Immutable, comparable, hashable. `str(program)` is its canonical text, which parses back to an
@@ -338,6 +339,7 @@ class Program:
         return int(known)
 
     def __getstate__(self) -> dict[str, Any]:
+        self.statements  # noqa: B018  (unpacked, where it was read from the disk)
         # String hashes differ between processes: never pickle one.
         return {k: v for k, v in self.__dict__.items() if not k.startswith("_")}
 

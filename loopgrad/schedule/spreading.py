@@ -7,17 +7,15 @@ each where it belongs:
 
     t[b,i,p,n] += y[b,o,n] * k[o,i,p]
     x[b,i,2*n+p-1] += t[b,i,p,n]            if 0 <= 2*n+p-1 < X
-
-And sums that are not wanted everywhere, as scores of which a mask is taken.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import replace
 
 from loopgrad.ir import walk
-from loopgrad.ir.nodes import Compare, Conditional, Expression, Index, Number, Read, Reduction
+from loopgrad.ir.nodes import Expression, Index, Number, Read, Reduction
 from loopgrad.schedule.context import Context
 from loopgrad.schedule.lines import Line, reads_whole_axes
 from loopgrad.schedule.sides import factors
@@ -25,76 +23,62 @@ from loopgrad.schedule.sides import factors
 Breadth = Callable[[Line, str, Expression], tuple[int, bool, bool]]
 
 
-def apart_by_places(
-    line: Line, context: Context, breadth: Breadth
-) -> tuple[Line, Line, tuple[str, ...]] | None:
-    """The sum into a temporary, the line that takes it from there, and the indices of the positions.
-
-    None for other lines.
+def apart_by_places(line: Line, context: Context, breadth: Breadth) -> tuple[Line, Line] | None:
+    """The sum into a temporary, and the line that takes it from there; None for other lines.
 
     `breadth` compares the indices of a subscript: the largest range is that of the positions.
     """
     statement = line.statement
     if statement.reduction not in (Reduction.ADD, Reduction.SUBTRACT) or not line.reduced:
         return None
-    places, guard = _spread(line), statement.guard
-    if line.unproved or line.bounding or places is None or not (guard or places):
+    if line.unproved or line.bounding or not _is_spread(line):
         return None
-    if guard is not None and not _may_be_computed_anyway(line, context):
+    if statement.guard is not None and not _may_be_computed_anyway(line, context):
         return None
-    positions = _positions(line, context, breadth)
-    order = _order(line, positions)
+    order = _order(line, breadth)
     if order is None or any(line.bounds[i][0] != Number(0) for i in order):
         return None
-    name = context.temporary(
-        "spread" if places else "whole", tuple(line.bounds[i][1] for i in order)
-    )
+    name = context.temporary("spread", tuple(line.bounds[i][1] for i in order))
     total = Read(name, tuple(map(Index, order)))
     sums = replace(statement, target=total, reduction=Reduction.ADD, guard=None)
     own = tuple(r for r in statement.ranges if r.index in line.kept)
     takes = replace(statement, value=total, ranges=own)
-    if line.first and guard is not None:  # what a sum leaves out is zero
-        value = Conditional(guard, total, walk.number(0.0))
-        takes = replace(takes, value=value, guard=None)
-    return Line(sums, first=True), Line(takes, first=line.first), positions
+    return Line(sums, first=True), Line(takes, first=line.first)
 
 
-def _spread(line: Line) -> bool | None:
-    """Do the places overlap: has a subscript several indices? None where an index is in two, or in a gather."""
+def _is_spread(line: Line) -> bool:
+    """Do the places overlap: has a subscript several indices, each in that one alone?"""
     axes = line.written.axes
     if line.kept != frozenset().union(*axes) or sum(map(len, axes)) != len(line.kept):
-        return None
+        return False
     return any(len(axis) > 1 for axis in axes)
 
 
 def _may_be_computed_anyway(line: Line, context: Context) -> bool:
-    """May what the guard rules out be computed, and not used? It is not nearly all, as of `i == w[b]`."""
+    """May what the guard rules out be computed, and not used?"""
     guard = line.statement.guard
     assert guard is not None
-    picks = any(isinstance(e, Compare) and "==" in e.operators for e in walk.subexpressions(guard))
-    if walk.indices_of(guard) & line.reduced or picks:
+    if walk.indices_of(guard) & line.reduced or any(True for _ in walk.reads(guard)):
         return False
     return reads_whole_axes(line.statement.value, line, context.tensors)
 
 
-def _positions(line: Line, context: Context, breadth: Breadth) -> tuple[str, ...]:
-    """Of each axis of the target the index with the largest range: as large as the axis, if any is."""
+def places_of(line: Line, breadth: Breadth) -> tuple[str, ...]:
+    """Of each axis of the target the index with the largest range."""
     found = []
-    extents = context.tensors[line.target.tensor].extents
-    for place, extent in zip(line.target.subscripts, extents, strict=True):
+    for place in line.target.subscripts:
         inside = [i for i in line.indices if i in walk.indices_of(place)]
-        sizes = [((line.bounds[i][1] == extent, breadth(line, i, place)), i) for i in inside]
-        found += [max(sizes, key=lambda pair: pair[0])[1]] if sizes else []
+        found += [max(inside, key=lambda i: breadth(line, i, place))] if inside else []
     return tuple(found)
 
 
-def _order(line: Line, positions: Collection[str]) -> tuple[str, ...] | None:
+def _order(line: Line, breadth: Breadth) -> tuple[str, ...] | None:
     """The indices of the temporary: those that select a matrix, of the one side, of the other."""
     places = line.target.subscripts
     found: list[str] = []
     for place in places:
         inside = [i for i in line.indices if i in walk.indices_of(place)]
-        found += sorted(inside, key=lambda i: i in positions)
+        found += sorted(inside, key=lambda i: breadth(line, i, place))
     if not found:
         return None
     last = found[-1]

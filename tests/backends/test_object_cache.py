@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -214,7 +215,7 @@ class TestOthers:
 
         for name in ("replace", "utime", "unlink", "mkdir"):
             monkeypatch.setattr(os, name, refuse)
-        monkeypatch.setattr(files.tempfile, "mkstemp", refuse)
+        monkeypatch.setattr(tempfile, "mkstemp", refuse)
         assert loaded() == 42  # found
         monkeypatch.setattr(files, "FRESH", -1.0)
         assert loaded() == 42  # found, and not marked as used

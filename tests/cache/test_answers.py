@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import pickle
@@ -20,11 +21,12 @@ from loopgrad.analysis.validity import validate
 from loopgrad.backends.llvm import engine, known
 from loopgrad.backends.llvm.layout import Layout, Variant
 from loopgrad.cache import answers, files
-from loopgrad.frontend.library import StandardLibrary
+from loopgrad.frontend.library import StandardLibrary, standard_library
 from loopgrad.frontend.parser import parse
 from loopgrad.frontend.unfold import unfold
 from loopgrad.ir.memo import FINAL
-from loopgrad.pipeline import stable
+from loopgrad.ir.nodes import Statement
+from loopgrad.pipeline import compile_returning, stable
 
 SOFTMAX = """softmax(s[B,J]) -> p[B,J]:
     for b, j:  Z[b]   += exp(s[b,j])
@@ -89,7 +91,7 @@ def test_the_second_process_derives_and_compiles_nothing(folder: Path) -> None:
     assert again == found
     assert "line 3" in str(found[-1])
     assert [name for name in counts if not name.startswith("hit")] == []
-    assert {"hit text", "hit stable", "hit pair", "hit code", "hit object"} <= set(counts)
+    assert {"hit text", "hit stable", "hit pair", "hit origin", "hit object"} <= set(counts)
     assert heavy == []
 
 
@@ -239,6 +241,80 @@ def test_the_library_from_the_disk_is_the_library(folder: Path) -> None:
         assert str(made[name]) == str(read[name])
         assert read[name].__dict__["is_library"]
     assert files.counts["hit library"] == files.counts["miss library"]
+
+
+def test_a_program_of_the_library_is_read_without_the_others_of_its_file() -> None:
+    """And stands where it stands in the file."""
+    for family in ("recurrent", "losses"):
+        texts = standard_library._texts
+        whole = parse(texts[f"{family}.loops"], "file", library=standard_library)
+        assert len(whole) > 5
+        for one in whole:
+            found = StandardLibrary()[one.name]
+            assert found == one
+            assert [_place(s) for s in found.statements] == [_place(s) for s in one.statements]
+
+
+def _place(statement: Statement) -> tuple[int, int]:
+    assert statement.span is not None
+    return statement.span.start, statement.span.end
+
+
+def test_statements_are_read_when_they_are_asked_for(folder: Path) -> None:
+    made = lg.program(GATHER)
+    validate(made)
+    read = lg.program(GATHER)
+    safety = read.__dict__["_loopgrad.analysis.validity.validate"]
+    assert "statements" not in vars(read)
+    assert "in_range" not in vars(safety)
+    assert (read.name, read.inputs, read.results) == (made.name, made.inputs, made.results)
+    assert "statements" not in vars(read)
+    assert read == made
+    assert safety == validate(made)
+    span = read.statements[0].span
+    assert span is not None
+    assert span.source.text == GATHER
+    assert read.__getstate__().keys() == made.__getstate__().keys()  # type: ignore[attr-defined]
+    for record in (made, read, safety):
+        with pytest.raises(AttributeError, match="nothing"):
+            record.nothing  # noqa: B018
+
+
+def test_a_program_from_the_disk_can_be_copied_before_it_is_looked_at(folder: Path) -> None:
+    made = lg.program(GATHER)
+    for copied in (copy.copy, copy.deepcopy, lambda p: pickle.loads(pickle.dumps(p)), replace):
+        assert copied(lg.program(GATHER)) == made
+
+
+def test_a_code_is_found_by_where_its_program_comes_from(folder: Path) -> None:
+    """Also where there is no such file yet; and one that names what is not there is no loss."""
+    inputs = np.arange(6.0).reshape(2, 3)
+    expected = lg.program(SOFTMAX)(inputs)
+    for file in folder.glob("origin-*"):
+        file.unlink()
+    for _ in range(2):
+        engine.forget()
+        np.testing.assert_array_equal(lg.program(SOFTMAX)(inputs), expected)
+    assert files.counts["hit origin"] == files.counts["hit code"] == 1
+    for file in folder.glob("object-*"):
+        file.unlink()
+    engine.forget()
+    np.testing.assert_array_equal(lg.program(SOFTMAX)(inputs), expected)
+
+
+def test_other_results_of_one_program_are_other_code(folder: Path) -> None:
+    """What is kept for a pullback is no result, and its code is not that of the program alone."""
+    inputs = np.arange(6.0).reshape(2, 3)
+    for _ in range(2):
+        program = lg.program(SOFTMAX)
+        widened = compile_returning(program, ["p"], ["Z"])
+        plain = compile_returning(program.returning("p", "Z"), ["p", "Z"], [])
+        *_, p, z = widened.execute([inputs], {})
+        found = plain(inputs)
+        engine.forget()
+        np.testing.assert_allclose(p, found[0], rtol=1e-14)
+        np.testing.assert_allclose(z, np.exp(inputs).sum(1), rtol=1e-14)
+        assert found[1].shape == z.shape == (2,)
 
 
 def test_proofs_of_a_derived_program_are_found_again(folder: Path) -> None:

@@ -26,6 +26,7 @@ from loopgrad.backends.llvm.layout import (
     ErrorSite,
     Layout,
     Variant,
+    is_large,
 )
 from loopgrad.backends.llvm.scratch import TOO_LARGE
 from loopgrad.backends.recycling import Scratch
@@ -95,7 +96,7 @@ class LLVMRunner:
         known = self.prepared(call)
         if not self._runs(known, call):
             # Slower code finds what is wrong and raises it, or does without what faster code needs.
-            literal = self._variant(replace(_variant_of(call), literal=True))
+            literal = self._variant(replace(_variant_of(call), literal=True, large=True))
             self._runs(literal.prepared(call, known.threads), call)
 
     def _runs(self, known: Prepared, call: BoundCall) -> bool:
@@ -201,7 +202,8 @@ def _variant_of(call: BoundCall) -> Variant:
     wide = any(e >= 2**EXTENT_BITS for e in call.extents.values()) or any(
         isinstance(c, int) and abs(c) >= 2**CONSTANT_BITS for c in call.constants.values()
     )
-    return Variant(real, call.checked, wide)
+    large = call.checked or wide or is_large(call)
+    return Variant(real, call.checked, wide, large=large)
 
 
 def _compile(task: Task, variant: Variant) -> Compiled:

@@ -12,7 +12,7 @@ from loopgrad.backends.llvm.identities import fill, identity
 from loopgrad.backends.llvm.layout import ARRAY_HEAD, ASLEEP, ENTRY, GAVE_UP, Layout
 from loopgrad.backends.llvm.scratch import Placed, offsets, size_function
 from loopgrad.backends.llvm.statements import PhaseWriter
-from loopgrad.backends.llvm.text import I64, Body, Module
+from loopgrad.backends.llvm.text import I64, ONCE, Body, Module
 from loopgrad.ir.nodes import Expression
 from loopgrad.schedule import Nest, Phase, Scheduled, in_memory
 from loopgrad.schedule.tree import Fused
@@ -61,8 +61,7 @@ class _Entry:
         byte = pointer("i8")
         head = (
             f"i32 @{ENTRY}({pointer(byte)} %arrays, {pointer(I64)} %integers, "
-            f"{pointer('double')} %reals, {pointer(I64)} %record, {byte} %scratch, i64 %threads) "
-            "nounwind"
+            f"{pointer('double')} %reals, {pointer(I64)} %record, {byte} %scratch, i64 %threads) {ONCE}"
         )
         self.body = Body(module, ENTRY, head)
         self._integers: dict[int, str] = {}

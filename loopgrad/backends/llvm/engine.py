@@ -169,7 +169,7 @@ def in_memory(found: objects.Object) -> Loaded:
     """Object code, linked to what it calls. Nothing is compiled: the engine's module is empty."""
     symbols.require(found.calls)
     with _lock:
-        machine = this_machine().create(LITERAL.level)
+        machine = this_machine().loader()
         engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
         engine.add_object_file(llvm.ObjectFileRef.from_data(found.code))
         engine.finalize_object()

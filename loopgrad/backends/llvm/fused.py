@@ -23,7 +23,7 @@ from loopgrad.backends.llvm.partials import combine
 from loopgrad.backends.llvm.products.lowering import prepared
 from loopgrad.backends.llvm.repeat import where
 from loopgrad.backends.llvm.scratch import BYTES, Placed, offsets
-from loopgrad.backends.llvm.text import I64, Body, Module
+from loopgrad.backends.llvm.text import I64, ONCE, Body, Module
 from loopgrad.backends.llvm.trees import Trees
 from loopgrad.backends.llvm.vectors import Vectors
 from loopgrad.ir import walk
@@ -135,7 +135,7 @@ def _runner(phase: Fused, frame: Frame, inner: str) -> str:
     """Adds the function that unpacks the context; its name."""
     module, pointer = frame.module, frame.module.pointer
     byte = pointer("i8")
-    head = f"internal void @{_UNNAMED}({byte} %context, i64 %thread, i64 %threads) noinline"
+    head = f"internal void @{_UNNAMED}({byte} %context, i64 %thread, i64 %threads) {ONCE}"
     body = Body(module, _UNNAMED, head)
     context = Context(body, body.value(f"bitcast {byte} %context to {pointer(I64)}"))
     given = [f"{pointer(I64)} {context.at(0)}", "i64 %thread", "i64 %threads"]

@@ -4,8 +4,9 @@
     task, variant --emit--> text --> code                    else
 
 On disk are two files: the first tells the name of the second, which programs that differ in names alone
-have in common. So a program is scheduled and written only where its code is not there, or where it fails
-and its places that may fail have to be known.
+have in common. A third tells it by where the program comes from, so that nobody has to look at it. So a
+program is scheduled and written only where its code is not there, or where it fails and its places that
+may fail have to be known.
 """
 
 from __future__ import annotations
@@ -19,21 +20,48 @@ from loopgrad.backends.llvm.passes import Passes
 from loopgrad.cache import files, keys
 from loopgrad.ir.printer import show, show_expression
 
-KIND = "code"
+KIND, ORIGIN = "code", "origin"
 
 
 def code(task: Task, variant: Variant, emit: Callable[[], tuple[str, Passes]]) -> engine.Code:
     """The code of one variant. `emit` writes its text, and says what passes it is for."""
     if files.folder() is None:
         return engine.compile_text(*emit())
+    origin = _origin(task, variant)
+    found = _read(ORIGIN, origin) if origin else None
+    if found is not None:
+        return found[1]
     key = key_of(task, variant)
-    name = files.read(KIND, key)
-    found = None if name is None else engine.compiled(name.decode())
+    found = _read(KIND, key)
     if found is None:
         text, passes = emit()
-        found = engine.compile_text(text, passes)
-        files.write(KIND, key, objects.key_of(text, passes).encode())
-    return found
+        found = objects.key_of(text, passes), engine.compile_text(text, passes)
+        files.write(KIND, key, found[0].encode())
+    if origin:
+        files.write(ORIGIN, origin, found[0].encode())
+    return found[1]
+
+
+def _read(kind: str, key: str) -> tuple[str, engine.Code] | None:
+    """The name of the object code that is kept under the key, and the code."""
+    contents = files.read(kind, key)
+    name = "" if contents is None else contents.decode()
+    found = engine.compiled(name) if name else None
+    return None if found is None else (name, found)
+
+
+def _origin(task: Task, variant: Variant) -> str:
+    """A shorter name for the same, where the program has one: its statements are not looked at."""
+    if not task.origin:
+        return ""
+    roles = [(t.name, t.role) for t in task.facts.tensors.values()]
+    return keys.key(
+        objects.environment(), ORIGIN, task.origin, repr((*_made_for(task, variant), roles))
+    )
+
+
+def _made_for(task: Task, variant: Variant) -> tuple[object, ...]:
+    return engine.new_module(variant.real), variant, task.optimize, task.schedule
 
 
 def key_of(task: Task, variant: Variant) -> str:
@@ -50,7 +78,7 @@ def key_of(task: Task, variant: Variant) -> str:
     return keys.key(
         objects.environment(),
         KIND,
-        repr((engine.new_module(variant.real), variant, task.optimize, task.schedule)),
+        repr(_made_for(task, variant)),
         show(facts.program),
         repr(rest),
     )

@@ -11,8 +11,10 @@ threads   how many threads may run
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,12 +22,15 @@ from numpy.typing import NDArray
 
 from loopgrad.backends.kernel import BoundCall, Task
 from loopgrad.ir import walk
-from loopgrad.ir.nodes import Expression, Extent, Number
+from loopgrad.ir.nodes import Expression, Extent, Number, Statement
 from loopgrad.ir.operations import ElementType
 
 # Where extents and integer constants are below these, sums and products in subscripts cannot
 # overflow and are not checked. A call with larger ones runs a variant that checks them all.
 EXTENT_BITS, CONSTANT_BITS = 40, 20
+
+# A call whose tensors take fewer bytes runs a variant without stores past the caches.
+LARGE = 32 << 20
 
 # Where an array object holds the address of its elements: `PyArray_DATA`, which is compiled into
 # every extension module and so is fixed. To ask Python for the address takes microseconds.
@@ -45,7 +50,7 @@ class Variant:
     """What one compilation of a program is for. `wide`: numbers exceed the bits above.
 
     `literal`: it finds what is wrong where faster code gave up. `constants`: the values of those that it
-    is made for (`schedule/specializing.py`); none for any values.
+    is made for (`schedule/specializing.py`); none for any values. `large`: it may store past the caches.
     """
 
     real: str
@@ -53,6 +58,12 @@ class Variant:
     wide: bool
     literal: bool = False
     constants: tuple[tuple[str, int], ...] = ()
+    large: bool = True
+
+
+def is_large(call: BoundCall) -> bool:
+    """Whether its tensors together take so much that one of its phases might."""
+    return 8 * sum(math.prod(shape) for shape in call.shapes.values()) >= LARGE
 
 
 # Makes an error of the details that the code has recorded.
@@ -82,7 +93,6 @@ class Layout:
 
     def __post_init__(self) -> None:
         facts = self.task.facts
-        self.statements = list(walk.all_statements(facts.program.statements))
         for name in facts.extents:
             self._slot(("extent", name), _extent(name))
         self.real_constants: list[str] = []
@@ -104,6 +114,11 @@ class Layout:
         self.tracked = [name for name in computed if name in tracked]
         self.tensor_types = {t.name: t.element for t in facts.tensors.values()}
         self.record_length = RECORD_HEAD + max(2, *(t.rank for t in facts.tensors.values()), 2)
+
+    @cached_property
+    def statements(self) -> list[Statement]:
+        """Of the program, by their numbers."""
+        return list(walk.all_statements(self.task.facts.program.statements))
 
     def _slot(self, key: Any, value: Integer) -> None:
         if key not in self.slots:

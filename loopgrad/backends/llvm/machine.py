@@ -27,6 +27,10 @@ class Machine:
             cpu=self.cpu, features=self.features, opt=level, jit=True
         )
 
+    def loader(self) -> Any:
+        """The same for code that is there already: nothing about the processor has to be known."""
+        return llvm.Target.from_default_triple().create_target_machine(opt=0, jit=True)
+
     @property
     def attributes(self) -> str:
         """Of every function."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from loopgrad.backends.llvm.text import I64, Body, Module
+from loopgrad.backends.llvm.text import I64, ONCE, Body, Module
 from loopgrad.ir.nodes import Expression
 
 SIZE = "loopgrad_scratch"
@@ -57,9 +57,8 @@ def size_function(
     `phases`: what each thread needs in each phase; they use the same memory one after the other.
     `extents` makes the function that gives an extent's value, from `%integers`.
     """
-    body = Body(
-        module, SIZE, f"i64 @{SIZE}({module.pointer(I64)} %integers, i64 %threads) nounwind"
-    )
+    head = f"i64 @{SIZE}({module.pointer(I64)} %integers, i64 %threads) {ONCE}"
+    body = Body(module, SIZE, head)
     extent = extents(body)
     most = "0"
     for phase in phases:

@@ -4,7 +4,7 @@ A store into a cache first reads the line that it changes; one past it does not,
 of the traffic of a copy. It has to be aligned, and it loses where the caches would have held the
 result. So a phase decides when it begins, by the bytes that it touches, and each row by its address:
 rows that do not begin at a vector's alignment, as those of odd lengths, get there by a few elements
-that are stored as usual.
+that are stored as usual. Code for calls that are not large has no such stores, and half the loops.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from loopgrad.backends.llvm import layout
 from loopgrad.backends.llvm.accesses import behind
 from loopgrad.backends.llvm.scratch import BYTES
 from loopgrad.backends.llvm.vectors import Vectors
@@ -19,15 +20,14 @@ from loopgrad.ir import walk
 from loopgrad.ir.nodes import Accumulate, Read, Reduction
 from loopgrad.schedule.tree import Blocks, Node, Over, Pack, Product, Step, steps
 
-LARGE = 32 << 20  # bytes that a phase touches in memory
-
 
 class Streaming:
     """The decisions of one phase, emitted where the body of `vectors` stands at first."""
 
     def __init__(self, vectors: Vectors, nodes: tuple[Node, ...]):
         self.vectors, self.body = vectors, vectors.body
-        self.tensors = frozenset(_candidates(vectors, nodes))
+        large = vectors.frame.layout.variant.large
+        self.tensors = frozenset(_candidates(vectors, nodes) if large else ())
         self._large = self._is_large(nodes) if self.tensors else ""
 
     def _is_large(self, nodes: tuple[Node, ...]) -> str:
@@ -39,7 +39,7 @@ class Streaming:
             for extent in frame.tensors[tensor].extents:
                 size = self.body.value(f"mul i64 {size}, {self.vectors.extent(extent)}")
             total = self.body.value(f"add i64 {total}, {size}")
-        return self.body.value(f"icmp sge i64 {total}, {LARGE}")
+        return self.body.value(f"icmp sge i64 {total}, {layout.LARGE}")
 
     def of(self, loop: Over) -> frozenset[str]:
         """The tensors that a vector loop may store past the caches."""

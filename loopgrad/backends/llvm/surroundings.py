@@ -33,7 +33,7 @@ class Position:
 class Around:
     """The vector loop that code stands in; `lanes` is 1 outside of any.
 
-    `index` has the value `first` in the first lane, and those of `each` in all. Of several copies
+    `index` has the value `first` in the first lane, and the next ones in the others. Of several copies
     of the body that follow each other this is number `copy`. `tail` are the lanes that the loop
     runs, None for all of them (at least one does); `mask` those of them where the code is reached.
     """
@@ -41,7 +41,6 @@ class Around:
     index: str = ""
     lanes: int = 1
     first: str = ""
-    each: str = ""
     copy: int = 0
     tail: str | None = None
     mask: str | None = None

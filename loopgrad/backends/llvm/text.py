@@ -10,6 +10,8 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from loopgrad.backends.llvm.numbering import Numbering, folded
+
 I64 = "i64"
 
 # What LLVM may be told about a loop, and how.
@@ -17,6 +19,8 @@ SINGLE = "!0"  # an iteration is long: several at once would make much code for 
 RARE = "!1"  # seldom runs: it is not worth a copy
 AS_WRITTEN = "!1"  # several at once already, where that is of use
 PAST_CACHES = "!5"  # of a store
+# Of a function that runs once a call, without loops: to improve it would take longer than it ever runs.
+ONCE = "nounwind noinline optnone"
 _PROPERTIES = """
 !0 = distinct !{!0, !2}
 !1 = distinct !{!1, !2, !3, !4}
@@ -113,6 +117,7 @@ class Body:
         self._lines: list[str] = []
         self._late: list[str] = []
         self._count = 0
+        self._numbering = Numbering(self.block)
 
     def fresh(self, prefix: str = "v") -> str:
         self._count += 1
@@ -122,21 +127,29 @@ class Body:
         self._lines.append("  " + instruction)
 
     def value(self, instruction: str) -> str:
-        """Emits `%v = instruction`; returns `%v`."""
+        """Emits `%v = instruction`, where its value is not there without; returns `%v`."""
+        known = folded(instruction) or self._numbering.known(instruction)
+        if known is not None:
+            return known
         name = "%" + self.fresh()
         self._lines.append(f"  {name} = {instruction}")
+        self._numbering.remember(instruction, name)
         return name
 
     def start(self, label: str) -> None:
         """Begins the block `label`."""
         self._lines.append(f"{label}:")
         self.block = label
+        self._numbering.start(label)
 
     def jump(self, label: str) -> None:
+        self._numbering.way(label)
         self.do(f"br label %{label}")
 
     def branch(self, condition: str, then: str, otherwise: str, loop: str = "") -> None:
         """`loop`: of a branch back, what LLVM is told about its loop."""
+        self._numbering.way(then)
+        self._numbering.way(otherwise)
         mark = f", !llvm.loop {loop}" if loop else ""
         self.do(f"br i1 {condition}, label %{then}, label %{otherwise}{mark}")
 

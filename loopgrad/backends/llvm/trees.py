@@ -326,10 +326,8 @@ class Trees(Steps):
     @contextmanager
     def in_lanes(self, loop: Over, around: Around) -> Iterator[None]:
         """The body of a loop for several values of its index, the first of which is `around.first`."""
-        vectors, wide = self.vectors, vector(I64, around.lanes)
-        first = splat(self.body, I64, around.first, around.lanes)
-        each = self.body.value(f"add nsw {wide} {first}, {positions(around.lanes)}")
-        vectors.around = replace(around, each=each)
+        vectors = self.vectors
+        vectors.around = around
         with self.at(loop, around.first):
             yield
         vectors.around = Around()

@@ -11,7 +11,7 @@ from typing import assert_never
 
 from loopgrad.analysis.types import join
 from loopgrad.backends.llvm import functions
-from loopgrad.backends.llvm.accesses import splat
+from loopgrad.backends.llvm.accesses import positions, splat
 from loopgrad.backends.llvm.elements import Elements
 from loopgrad.backends.llvm.frame import Frame, Value
 from loopgrad.backends.llvm.lanes import Lanes
@@ -123,7 +123,10 @@ class Vectors(Elements):
             return Value(self.indices[name].text, INT, 1, INDEX_BITS)
         if self._first_lane:
             return Value(self.around.first, INT, 1, INDEX_BITS)
-        return Value(self.around.each, INT, self.around.lanes, INDEX_BITS)
+        wide = vector(I64, self.around.lanes)
+        first = splat(self.body, I64, self.around.first, self.around.lanes)
+        each = self.body.value(f"add nsw {wide} {first}, {positions(self.around.lanes)}")
+        return Value(each, INT, self.around.lanes, INDEX_BITS)
 
     def _argument(self, argument: Extent | Constant) -> Value:
         frame, layout = self.frame, self.layout
