@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from loopgrad.checking.bench import Bench
+from loopgrad.checking.comparing import compared
 from loopgrad.checking.edits import Edit
 from loopgrad.checking.findings import How, Kind
 from loopgrad.checking.matching import Balance, Entry
@@ -59,8 +60,6 @@ class Answers:
         )
 
     def superfluous(self, one: Entry, b: Balance) -> Located:
-        statement = one.piece.statement
-        start = self.layout.start(statement)
         twice = any(
             o is not one
             and o.adds is not None
@@ -68,13 +67,18 @@ class Answers:
             and b.same(o.adds, one.adds)
             for o in b.claimed
         )
-        said = f"this adds to `{b.tensor}` what does not belong to it"
-        if twice:
-            said = f"this adds to `{b.tensor}` the same as another statement"
+        said = f"this adds to `{b.tensor}` the same as another statement"
+        return self.too_much(one.piece, said if twice else "")
+
+    def too_much(self, piece: Piece, said: str = "") -> Located:
+        """A statement that is to be left out."""
+        statement = piece.statement
+        start = self.layout.start(statement)
+        said = said or f"this adds to `{piece.target}` what does not belong to it"
         patch = None
         if start is not None and len(self.layout.group(start)) == 1:
             patch = Patch(start, "delete", None)
-        return Located("superfluous term", said, statement.span, patch, start, b.tensor)
+        return Located("superfluous term", said, statement.span, patch, start, piece.target)
 
     def missing(self, b: Balance, missing: Sequence[Entry]) -> list[Located]:
         """Terms that the claim has not; a line that could not be read should have been they."""
@@ -96,11 +100,21 @@ class Answers:
         anchor = beside[0].piece if beside else None
         if start is None:
             start, how, anchor = self.opening(tensor, anchor, right)
+        return self.beside(anchor, right, start, how)
+
+    def beside(
+        self, anchor: Piece | None, right: Sequence[Piece], start: int | None, how: How
+    ) -> Located:
+        """Right statements at that place of the text; anchor: what they are named after."""
+        tensors = list(dict.fromkeys(p.target for p in right))
         texts, patch = self._right(anchor, right, start, how)
-        terms = "a term is missing" if len(right) == 1 else f"{len(right)} terms are missing"
-        said = f"{terms} of `{tensor}`: `{_first(texts)}`"
+        many = f"{len(right)} {'terms' if len(tensors) == 1 else 'statements'} are missing"
+        lead = "a term is missing" if len(right) == 1 else many
+        of = f" of `{tensors[0]}`" if len(tensors) == 1 else ""
+        said = f"{lead}{of}: `{_first(texts)}`"
         span = None if start is None else self.task.claim.stretch_span(start)
-        return Located("missing term", said, span, patch, start, tensor, put_in=tuple(right))
+        put_in = tuple(right)
+        return Located("missing term", said, span, patch, start, tensors[0], put_in=put_in)
 
     def in_one_block(self, found: Sequence[Located]) -> list[Located]:
         """Statements of one block that are missing are put in as one block, which each of them names."""
@@ -247,7 +261,26 @@ class Answers:
         elif one.adds is not None and _undefined(one.adds, b):
             kind = "undefined"
             said = f"this is no number where the right one is; the derived statement is `{_first(texts)}`"
+        elif len(right) == 1 and (beside := self._beside(one.piece, right[0])) is not None:
+            kind, said, span = beside.kind, beside.message, beside.span or span
         return Located(kind, said, span, patch, self.layout.start(statement), b.tensor)
+
+    def instead(self, piece: Piece, start: int, right: Piece) -> Located:
+        """A right statement in the place of one that starts there."""
+        texts, patch = self._right(piece, [right], start, "replace")
+        beside = self._beside(piece, right)
+        if beside is not None:
+            kind, said, span = beside.kind, beside.message, beside.span
+        else:
+            kind, span = "wrong value", None
+            said = f"this is not right; the derived statement is `{_first(texts)}`"
+        span = span or self.task.claim.stretch_span(start)
+        return Located(kind, said, span, patch, start, piece.target, put_in=(right,))
+
+    def _beside(self, piece: Piece, right: Piece) -> Edit | None:
+        """What the statement lacks beside the right one, where that is one place."""
+        made = self.bench.inner(self.translation.right[right.place], piece)
+        return compared(piece.statement, made) if isinstance(made, Accumulate) else None
 
 
 def _undefined(adds: Vector, b: Balance) -> bool:

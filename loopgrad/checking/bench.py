@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from loopgrad.analysis.facts import TensorFacts
 from loopgrad.checking.changes import Vocabulary
-from loopgrad.checking.comparing import compared
+from loopgrad.checking.comparing import FAR, compared
 from loopgrad.checking.edits import Edit, edits
 from loopgrad.checking.headers import Task
 from loopgrad.checking.likeness import settled
@@ -33,8 +34,8 @@ def size(piece: Piece) -> int:
 class Bench:
     """One claim and the trials that show its faults.
 
-    claimed, right: the statements of either, unfolded; known: the claim's tensors that the forward or
-    its backward compute too; own: its others.
+    every: its statements, unfolded; claimed: those of its own text; right: the right ones; known: the
+    claim's tensors that the forward or its backward compute too; own: its others.
     """
 
     def __init__(self, task: Task, trials: Sequence[Trial]):
@@ -44,9 +45,10 @@ class Bench:
         self.layout = Layout(task.claim, task.program)
         self.translation = Translation(task)
         # What was added to the claim so that it could be read is none of its own.
+        self.every = pieces(unfold(task.program))
         self.claimed = [
             p
-            for p in pieces(unfold(task.program))
+            for p in self.every
             if p.target not in task.claim.added or self.layout.start(p.statement) is not None
         ]
         self.right = self.translation.explicit()
@@ -72,16 +74,24 @@ class Bench:
     def _known(self) -> frozenset[str]:
         """The claim's tensors that the forward or its backward know, by name and rank.
 
-        Their extents may be others: a wrong subscript changes what is inferred of them.
+        Their extents may be others: a wrong subscript changes what is inferred of them. A gradient that
+        lacks the statement with its seed is made of itself alone, which makes integers of it.
         """
+        if not self.trials:
+            return frozenset()
         there = self.trials[0].tensors
+
+        def same_element(t: TensorFacts) -> bool:
+            floating = not isinstance(there[t.name], np.ndarray)
+            return floating == (t.element is ElementType.FLOAT) or (floating and ".grad" in t.name)
+
         return frozenset(
             t.name
             for t in self.facts.tensors.values()
             if t.role != "input"
             and t.name in there
             and array(there[t.name]).ndim == t.rank
-            and isinstance(there[t.name], np.ndarray) != (t.element is ElementType.FLOAT)
+            and same_element(t)
         )
 
     def place(self, trial: Trial, claimed: Sequence[Piece]) -> Place:
@@ -152,21 +162,23 @@ class Bench:
         found = edits(piece.statement, self.vocabulary(piece))
         there = [p for p in self.translation.right if p.target == piece.target]
         made = [s for p in there if isinstance(s := self.inner(p, piece), Accumulate)]
-        nearest = [
+        beside = [
             e
             for e in (compared(piece.statement, s) for s in made)
             if e is not None
             and all(r.tensor in self.facts.tensors for r in statement_reads(e.statement))
         ]
+        nearest = [e for e in beside if e.cost < FAR]
+        far = [e for e in beside if e.cost == FAR]
         if size(piece) > LARGEST_ORDERED:
-            return [*nearest, *found]
+            return [*nearest, *found, *far]
         right = set(map(settled, made))
         # Where no value is near, only other parts of the statement may be what is wrong.
         likely = [e for e in found if nearest or e.statement.value is piece.statement.value]
         at = {id(e): settled(e.statement) for e in likely}
         ordered = sorted(found, key=lambda e: (at.get(id(e)) not in right, e.cost))
         said = right.intersection(at.values())
-        return [*(e for e in nearest if settled(e.statement) not in said), *ordered]
+        return [*(e for e in nearest if settled(e.statement) not in said), *ordered, *far]
 
     def inner(self, right: Piece, piece: Piece) -> Statement:
         """A right statement, as it would stand where the piece stands."""

@@ -101,6 +101,16 @@ class Claim:
         offset = self.source.line_starts[span.line - 1] + span.column - 1
         return Span(self.source, offset, offset + span.end - span.start)
 
+    def around(self, start: int) -> int | None:
+        """Where the innermost block around a statement starts; None for one in no block."""
+        depth = self.depth(start)
+        outer = [s for s in self.stretches if s < start and self.depth(s) < depth]
+        return max(outer, default=None)
+
+    def depth(self, start: int) -> int:
+        """How far the statement is indented."""
+        return start - self.source.line_starts[self.source.line_of(start) - 1]
+
     def stretch_span(self, start: int) -> Span:
         stretch = self.stretches[start]
         return Span(self.source, stretch.start, stretch.end)

@@ -12,12 +12,14 @@ from dataclasses import dataclass, replace
 from loopgrad.checking.edits import Edit
 from loopgrad.checking.findings import Kind
 from loopgrad.checking.likeness import alike
+from loopgrad.diagnostics import listing
 from loopgrad.ir.nodes import Accumulate, Apply, Expression, Number, Read
 from loopgrad.ir.operations import FUNCTIONS
 from loopgrad.ir.printer import show_expression
 from loopgrad.ir.walk import ONE, apply, children, rebuild
 
 COST = 3
+FAR = 9  # of several parts: one other change is likelier
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,16 @@ class Part:
 
 @dataclass(frozen=True)
 class Difference:
-    """The one place: what stands there and what is right, and the whole with that."""
+    """The one place: what stands there and what is right, and the whole with that.
+
+    parts: how many terms or factors are missing there, or too much.
+    """
 
     kind: Kind
     message: str
     old: Expression
     new: Expression
+    parts: int = 1
 
 
 def compared(mine: Accumulate, right: Accumulate) -> Edit | None:
@@ -45,20 +51,27 @@ def compared(mine: Accumulate, right: Accumulate) -> Edit | None:
     found = _difference(mine.value, right.value)
     if found is None or found.new is right.value:  # all of it
         return None
-    return Edit(COST, found.kind, found.message, replace(mine, value=found.new), found.old.span)
+    cost = COST if found.parts == 1 else FAR
+    return Edit(cost, found.kind, found.message, replace(mine, value=found.new), found.old.span)
 
 
 def _difference(mine: Expression, right: Expression) -> Difference | None:
     """None where the two are the same."""
     if alike(mine, right):
         return None
+    composed = False
     for taken_apart, joined, what in (
         (_summands, _sum, "term"),
         (_factors, _product, "factor"),
     ):
         one, other = taken_apart(mine), taken_apart(right)
         if len(one) > 1 or len(other) > 1:
-            return _of_parts(mine, right, one, other, joined, what)
+            composed = True
+            found = _of_parts(mine, right, one, other, joined, what)
+            if found is not None:
+                return found
+    if composed:
+        return _instead(mine, right)
     inner, there = children(mine), children(right)
     if _head(mine) == _head(right) and len(inner) == len(there):
         off = [k for k, (a, b) in enumerate(zip(inner, there, strict=True)) if not alike(a, b)]
@@ -76,8 +89,8 @@ def _of_parts(
     other: Sequence[Part],
     joined: Callable[[Sequence[Part]], Expression],
     what: str,
-) -> Difference:
-    """Of sums or products: one part more, less, or other."""
+) -> Difference | None:
+    """Of sums or products: parts more or less, or one other; None where more than that differs."""
     missing = list(other)
     extra: list[int] = []
     for at, part in enumerate(one):
@@ -88,18 +101,18 @@ def _of_parts(
             extra.append(at)
         else:
             missing.remove(same)
-    shown = [_shown(part, what) for part in missing]
-    if not extra and len(missing) == 1:
+    if not extra:
         kind: Kind = "missing term" if what == "term" else "missing factor"
-        return Difference(
-            kind, f"the {what} `{shown[0]}` is missing", mine, joined([*one, *missing])
-        )
-    if len(extra) == 1 and not missing and len(one) > 1:
+        said = f"{_listed(missing, what)} missing"
+        whole = [*one, *missing] if len(missing) == 1 else other
+        return Difference(kind, said, mine, joined(whole), len(missing))
+    if not missing and len(one) > len(extra):
         kind = "superfluous term" if what == "term" else "superfluous factor"
-        gone = one[extra[0]]
-        rest = [*one[: extra[0]], *one[extra[0] + 1 :]]
-        said = f"the {what} `{_shown(gone, what)}` is too much"
-        return Difference(kind, said, gone.value, joined(rest))
+        gone = [one[at] for at in extra]
+        rest = [part for at, part in enumerate(one) if at not in extra]
+        place = gone[0].value if len(gone) == 1 else mine
+        said = f"{_listed(gone, what)} too much"
+        return Difference(kind, said, place, joined(rest), len(gone))
     if len(extra) == 1 and len(missing) == 1:
         part, wanted = one[extra[0]], missing[0]
 
@@ -115,7 +128,7 @@ def _of_parts(
             lead = "the sign is wrong" if what == "term" else "the operation is wrong"
             said = f"{lead}: `{_shown(part, what)}`, and right is `{_shown(wanted, what)}`"
             return Difference(kind, said, part.value, put_back(wanted))
-    return _instead(mine, right)
+    return None
 
 
 def _instead(mine: Expression, right: Expression) -> Difference:
@@ -138,6 +151,8 @@ def _kind(mine: Expression, right: Expression) -> tuple[Kind, str]:
             if one in FUNCTIONS:
                 return "wrong function", "the function is wrong: "
             return "wrong operation", "the operation is wrong: "
+        case _ if alike(apply("neg", mine), right) or alike(mine, apply("neg", right)):
+            return "sign", "the sign is wrong: "
         case Apply("**", _), _:
             return "wrong power", "the power is wrong: "
         case _, Apply("**", (base, _)) if alike(base, mine):
@@ -198,6 +213,11 @@ def _product(parts: Sequence[Part]) -> Expression:
     for factor in under[1:]:
         below = apply("*", below, factor)
     return apply("/", total, below)
+
+
+def _listed(parts: Sequence[Part], what: str) -> str:
+    shown = listing([_shown(part, what) for part in parts])
+    return f"the {what} {shown} is" if len(parts) == 1 else f"the {what}s {shown} are"
 
 
 def _shown(part: Part, what: str) -> str:

@@ -53,13 +53,14 @@ class Examples:
 
 
 def _drawn(trials: Trials) -> Iterator[Trial]:
-    for count, extents in enumerate(trials.smallest()):
-        if count > SIZES_TRIED:
-            break
-        for kind, values in VALUES:
-            trial = trials.draw(kind, count, extents=extents, values=values)
-            if trial is not None:
-                yield trial
+    """Then again, with a large diagonal in square matrices, for what needs their inverses or roots."""
+    sizes = [extents for _, extents in zip(range(SIZES_TRIED + 1), trials.smallest(), strict=False)]
+    for dominant in (False, True):
+        for count, extents in enumerate(sizes):
+            for kind, values in VALUES[:1] if dominant else VALUES:
+                trial = trials.draw(kind, count, extents=extents, values=values, dominant=dominant)
+                if trial is not None:
+                    yield trial
 
 
 def on(task: Task, facts: Facts, trial: Trial) -> Counterexample | None:

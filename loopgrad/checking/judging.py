@@ -11,11 +11,12 @@ from typing import Literal
 import numpy as np
 
 from loopgrad.analysis.infer import infer
+from loopgrad.checking.aligning import Alignment
 from loopgrad.checking.answers import Located
 from loopgrad.checking.bench import Bench
 from loopgrad.checking.claims import Claim, read_claim
 from loopgrad.checking.counterexamples import Examples
-from loopgrad.checking.findings import Counterexample, Finding, How, Judgement
+from loopgrad.checking.findings import Counterexample, Finding, How, Judgement, Kind
 from loopgrad.checking.headers import Task, certifiable, hoisted, lendable, understand
 from loopgrad.checking.likeness import in_order
 from loopgrad.checking.locating import Locator
@@ -28,6 +29,7 @@ from loopgrad.ir.printer import show_statements
 from loopgrad.pipeline import as_program, verify
 from loopgrad.simplify.canonical import canonical
 from loopgrad.simplify.certificate import Certifier, Verdict
+from loopgrad.simplify.certificate import Counterexample as Example
 from loopgrad.simplify.edges import beyond, empty_axes
 from loopgrad.simplify.evaluate import TooLarge, Undefined
 from loopgrad.simplify.floats import Floats, array
@@ -37,8 +39,10 @@ from loopgrad.simplify.sampling import turn
 
 SHOWING = 3  # trials on which faults are looked for
 DRAWN = 48  # trials, until some show a fault
+ROUNDING = 1e-12  # of a gradient's largest number: what a constant of 16 digits may be off
 WORK = 3_000  # terms made for a proof
 HOWS: tuple[How, ...] = ("insert after", "insert before")
+INFERRED: tuple[Kind, ...] = ("out of range", "wrong range")  # of what statements write
 PATIENCE = 2  # runs that take too long
 MENDS = 4  # of a header, one after the other
 SMALL = 12  # sizes, where larger ones show none
@@ -183,6 +187,7 @@ class _Judging:
         self.task = task
         self.trials = Trials(task.forward, task.right)
         self.examples = Examples(task.forward, task.right)  # apart from what was drawn before
+        self.bench: Bench | None = None  # with the trials that show faults
         self.ties = False  # whether ties count
         self.too_large = 0  # runs given up
         self.certifier = Certifier(task.right, task.forward if task.is_backward else None)
@@ -197,23 +202,25 @@ class _Judging:
         if verdict is not None and verdict.kind != "differ":
             return self._agreed(verdict, missing)
         found = self._narrowed(self._placed(self._found(verdict)))
-        findings = [*task.claim.findings, *missing]
-        located = [self._finding(fault, found) for fault in found]
-        findings = self._joined(findings, found, located)
         more = [p for _, p in self._gradient_patches()]
         mended = self._mended(found, more)
+        idle: list[int] = []
         if mended is None and not more:
             # What nothing reads any more may go, where it breaks a rule, and what is not missed.
-            at = {fault.patch.at for fault in found if fault.patch is not None}
-            unread = {start: r.finding for start, r in task.claim.repaired.items() if not r.text}
-            faulty = {**task.claim.faulty, **unread}
-            idle = [start for start in faulty if start not in at]
+            idle = self._idle(found)
             gone = [Patch(start, "delete", None) for start in idle]
             mended = self._mended(found, gone, whole=True) if gone else None
-            for start in idle if mended is not None else ():
-                number = faulty[start]
-                if number >= 0:
-                    findings[number] = replace(findings[number], how="delete", note=None)
+            if mended is None:
+                idle = []
+                found, mended = self._aligned(found)
+        located = [self._finding(fault, found) for fault in found]
+        findings = self._joined([*task.claim.findings, *missing], found, located)
+        for start in idle:
+            number = self._breaking[start]
+            if number >= 0:
+                findings[number] = replace(findings[number], how="delete", note=None)
+        if mended is not None and found:
+            findings = [f for f in findings if not _follows(f)]
         if not found and verdict is not None:
             findings.append(self._unlocated(verdict))
         return Judgement(
@@ -223,6 +230,28 @@ class _Judging:
             task.not_given,
             mended=mended,
         )
+
+    @property
+    def _breaking(self) -> dict[int, int]:
+        """Statements that break a rule or could not be read, with the numbers of the findings."""
+        claim = self.task.claim
+        unread = {start: r.finding for start, r in claim.repaired.items() if not r.text}
+        return {**claim.faulty, **unread}
+
+    def _idle(self, found: Sequence[Located]) -> list[int]:
+        """Those of them that no mend changes."""
+        at = {fault.patch.at for fault in found if fault.patch is not None}
+        return [start for start in self._breaking if start not in at]
+
+    def _aligned(self, found: list[Located]) -> tuple[list[Located], str | None]:
+        """The faults as the derived program shows them beside the claim, if their mends make all right."""
+        bench = self.bench or Bench(self.task, ())
+        for by_value in (True, False) if self.bench else (False,):
+            others = Alignment(bench, by_value).faults()
+            mended = self._mended(others, [], whole=True) if others else None
+            if mended is not None:
+                return others, mended
+        return found, None
 
     def _is_derived(self) -> bool:
         """Is the claim the derived program itself, statement for statement?"""
@@ -238,9 +267,17 @@ class _Judging:
             # Numbers that are compared with themselves are always tied.
             self.ties = True
             verdict = self.certifier.compare(claimed, kinks=False)
+        rounding = 0.0
+        if verdict.counterexample is not None and _near(verdict.counterexample):
+            # A constant may be rounded, in the claim or in the forward.
+            rounding = ROUNDING
+            again = self.certifier.compare(
+                claimed, kinks=not self.ties, ties=self.ties, rounding=rounding
+            )
+            verdict = verdict if again.kind == "differ" else again
         if verdict.kind == "agree" and canonical(self.task.right) != canonical(claimed):
             draws = beyond(self.task.right, claimed)
-            example = self.certifier.counterexample(claimed, draws, ties=False)
+            example = self.certifier.counterexample(claimed, draws, ties=False, rounding=rounding)
             if example is not None:
                 return replace(verdict, kind="differ", counterexample=example)
         return verdict
@@ -261,7 +298,7 @@ class _Judging:
         task, claimed = self.task, certifiable(self.task)
         if verdict.kind == "agree" and canonical(task.right) == canonical(claimed):
             return True, ""
-        empty = self.certifier.counterexample(claimed, empty_axes(), ties=False)
+        empty = self.certifier.counterexample(claimed, empty_axes(), ties=False, rounding=ROUNDING)
         if empty is not None:
             sizes = ", ".join(f"{name} = {n}" for name, n in empty.sizes.items() if not n)
             return False, f"with empty axes, {sizes}, the two differ"
@@ -290,7 +327,8 @@ class _Judging:
         trials = self._showing()
         if not trials:
             return []
-        return Locator(Bench(self.task, trials)).locate()
+        self.bench = Bench(self.task, trials)
+        return Locator(self.bench).locate()
 
     def _placed(self, found: list[Located]) -> list[Located]:
         """With a statement that is put in at another place, where the first one breaks the order."""
@@ -299,9 +337,9 @@ class _Judging:
             return found
         fault, claim = put_in[0], self.task.claim
         assert fault.patch is not None
-        depth = _depth(claim, fault.patch.at)
+        depth = claim.depth(fault.patch.at)
         for start in claim.stretches:
-            if _depth(claim, start) != depth:
+            if claim.depth(start) != depth:
                 continue
             for how in HOWS:
                 moved = replace(
@@ -352,9 +390,9 @@ class _Judging:
                 return [*showing[:SHOWING], *others[:1]]
             if others and self.task.claim.findings:
                 return sorted(others, key=self._silent)[:SHOWING]
-            if small and not others and not self.ties:
-                self.ties = True
-                return self._showing()
+        if not self.ties:
+            self.ties = True
+            return self._showing()
         return []
 
     def _silent(self, trial: Trial) -> int:
@@ -368,8 +406,11 @@ class _Judging:
         sizes = list(self.trials.smallest())[:SMALL] if small else [None]
         for attempt in range(DRAWN):
             kind = KINDS[turn(attempt, len(KINDS))]
+            if self.ties and kind == "zeros":  # only what is compared with itself may be tied
+                continue
             extents = sizes[attempt % len(sizes)] if sizes else None
-            trial = self.trials.draw(kind, attempt, extents=extents)
+            dominant = kind == "unit" and attempt % 2 == 0
+            trial = self.trials.draw(kind, attempt, extents=extents, dominant=dominant)
             if trial is not None and (self.ties or not trial.tied) and self._speaks(trial):
                 yield trial
 
@@ -558,9 +599,19 @@ class _Judging:
         )
 
 
-def _depth(claim: Claim, start: int) -> int:
-    """How far the statement is indented."""
-    return start - claim.source.line_starts[claim.source.line_of(start) - 1]
+def _follows(finding: Finding) -> bool:
+    """Is it there only for another fault's sake, whose mend mends it? An extent that comes from what
+    is written lacks what is missing."""
+    return finding.kind in INFERRED and finding.right is None and finding.how == "replace"
+
+
+def _near(example: Example) -> bool:
+    """May the difference be a rounding of some constant?"""
+    try:
+        before, after = float(example.before), float(example.after)
+    except ValueError:  # words
+        return False
+    return abs(before - after) <= 1e-9 * max(abs(before), abs(after), 1.0)
 
 
 def _note(patch: Patch | None) -> str | None:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from loopgrad.checking.pieces import ADDITIVE, Fault, Piece, Place, Vector, contribution, whole
 from loopgrad.checking.trials import LEAST, differing
+from loopgrad.simplify.evaluate import GREATEST
 from loopgrad.simplify.floats import array
 
 MOST_SUMMED = 8  # statements of which sums are tried
@@ -68,7 +69,8 @@ def balance(
     """The tensor's balance; None where the claim's statements add up to what they ought to."""
     values = [array(place.tensors[tensor]) for place in places]
     total = joined(values)
-    finite = np.isfinite(total)
+    # The largest integer stands for infinity.
+    finite = np.isfinite(total) & (np.abs(total) < float(GREATEST))
     scale = float(np.max(np.abs(total[finite]), initial=LEAST))
     if not claimed:
         return Balance(tensor, (), (), tuple(Entry(p, None) for p in right), total, scale)

@@ -18,14 +18,14 @@ def repairs(line: str, start: int, end: int, text: str) -> Iterator[str]:
     """Readings of the line, whose mistake stands from `start` to `end`; text: what it stands in."""
     read = _line(line)
     wrong = line[start:end]
-    indices = _indices(read, line) if read is not None else []
+    names = _indices(read, line) if read is not None else []
     tensors = list(dict.fromkeys(name for name, subscripts in READ.findall(text) if subscripts))
 
     def put(new: str) -> str:
         return line[:start] + new + line[end:]
 
     if re.fullmatch(NAME, wrong):
-        for index in indices:
+        for index in names:
             yield put(index)
         close = suggestion(wrong, tensors)
         for tensor in [*([close] if close else []), *tensors]:
@@ -36,7 +36,7 @@ def repairs(line: str, start: int, end: int, text: str) -> Iterator[str]:
     elif match := READ.fullmatch(wrong):
         name, subscripts = match[1], [s for s in (match[2] or "").split(",") if s.strip()]
         for count in range(4):
-            for way in permutations(dict.fromkeys([*subscripts, *indices]), count):
+            for way in permutations(dict.fromkeys([*subscripts, *names]), count):
                 yield put(f"{name}[{','.join(way)}]" if way else name)
 
 
@@ -50,6 +50,12 @@ def target(line: str) -> str | None:
         return None
     first = _after_for(read)
     return read.tokens[first].text if read.tokens[first].kind == "name" else None
+
+
+def indices(line: str) -> list[str]:
+    """The indices of the line's `for`."""
+    read = _line(line)
+    return [] if read is None else _indices(read, line)
 
 
 def _after_for(read: Line) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -77,26 +77,33 @@ class Trials:
         *,
         extents: Mapping[str, int] | None = None,
         values: Sequence[float] | None = None,
+        dominant: bool = False,
     ) -> Trial | None:
         """A trial, of distinct extents if none are given; None where it cannot be run.
 
-        values: what the elements of floating inputs are taken from.
+        values: what the elements of floating inputs are taken from. dominant: square matrices get a
+        large diagonal, so that they have inverses, and roots.
         """
         constants = draw_constants([self.forward], self.rng, given=attempt % 2 == 0)
         extents = extents or self._extents(constants)
         if extents is None:
             return None
+
+        def given(drawn: Numbers) -> NDArray[Any]:
+            made = array(drawn) if values is None else self._some(values, drawn.shape)
+            return _dominant(made) if dominant else made
+
         own = [extents, {n: extents.get(n, 1) for n in self.right.extents}]
         tensors: dict[str, Tensor] = {}
         lines, lines.tied = self.lines, False
         try:
-            self._inputs(0, own, constants, kind, attempt, values, tensors)
+            self._inputs(0, own, constants, kind, attempt, given, tensors)
             tensors |= evaluate(
                 self.forward, _setting(self.forward, own[0], constants, tensors), lines
             )
             tied = lines.tied
             if self.backward:
-                self._inputs(1, own, constants, kind, attempt, values, tensors)
+                self._inputs(1, own, constants, kind, attempt, given, tensors)
                 setting = _setting(self.right, own[1], constants, tensors)
                 tensors |= evaluate(self.right, setting, lines)
         except (Undefined, TooLarge):
@@ -107,8 +114,8 @@ class Trials:
         """Extents that the forward can have, the smallest first."""
         constants = {c.name: c.value for c in self.forward.program.constants}
         found: dict[tuple[int, ...], Mapping[str, int]] = {}
-        for attempt in range(40):
-            every = {0: 1, 1: 2}.get(attempt)
+        for attempt in range(41):
+            every = {0: 1, 1: 2, 40: 3}.get(attempt)
             drawn = self.sizes.draw(self.rng, constants, True, every)
             if drawn is not None:
                 found.setdefault(tuple(drawn[0].values()), drawn[0])
@@ -135,7 +142,7 @@ class Trials:
         constants: Known,
         kind: Kind,
         attempt: int,
-        values: Sequence[float] | None,
+        given: Callable[[Numbers], NDArray[Any]],
         tensors: dict[str, Tensor],
     ) -> None:
         facts = (self.forward, self.right)[number]
@@ -146,14 +153,22 @@ class Trials:
                 i.name, number, extents, constants, self.lines, self.rng, kind, attempt
             )
             if isinstance(drawn, Numbers):
-                given = array(drawn) if values is None else self._some(values, drawn.shape)
-                drawn = numbers(given)
+                drawn = numbers(given(drawn))
             tensors[i.name] = drawn
 
     def _some(self, values: Sequence[float], shape: Shape) -> NDArray[Any]:
         """Elements of the values, no two alike where there are enough."""
         count = int(np.prod(shape))
         return self.chosen.choice(values, count, replace=count > len(values)).reshape(shape)
+
+
+def _dominant(matrix: NDArray[Any]) -> NDArray[Any]:
+    """The last two axes, where they are alike, with more on the diagonal than a row beside it sums to."""
+    if matrix.ndim < 2 or matrix.shape[-1] != matrix.shape[-2]:
+        return matrix
+    rows = float(np.abs(matrix).sum(axis=-1).max(initial=0.0))
+    larger: NDArray[Any] = matrix + (1.0 + np.ceil(rows)) * np.eye(matrix.shape[-1])
+    return larger
 
 
 def _setting(
@@ -232,7 +247,9 @@ def close(one: NDArray[Any], other: NDArray[Any], scale: float | None = None) ->
 def differing(
     right: NDArray[Any], claimed: NDArray[Any], scale: float | None = None
 ) -> NDArray[np.bool_]:
-    """The elements that differ, where `right` is finite."""
+    """The elements that differ, where `right` is finite; integers differ at all."""
+    if right.dtype.kind in "biu" and claimed.dtype.kind in "biu":
+        return np.asarray(right != claimed)
     finite = np.isfinite(right)
     if scale is None:
         scale = float(np.max(np.abs(right[finite]), initial=0.0))

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Context, localcontext
+from math import log10
 from typing import Any, Literal
 
 import numpy as np
@@ -148,10 +149,12 @@ class Certifier:
         symmetric: bool = False,
         kinks: bool = True,
         ties: bool = True,
+        rounding: float = 0.0,
     ) -> Verdict:
-        """As `certify`."""
+        """As `certify`. rounding: differences that are none, as a share of a result's largest number;
+        then the programs need not be the same in exact arithmetic."""
         pairing = self._pairing(after)
-        return _Comparison(pairing, symmetric, kinks, ties).verdict(trials)
+        return _Comparison(pairing, symmetric, kinks, ties, rounding).verdict(trials)
 
     def keeps_digits(self, after: Program) -> bool:
         """Is `after`, in float64, about as accurate, on the inputs of the first trial?"""
@@ -167,6 +170,7 @@ class Certifier:
         *,
         symmetric: bool = False,
         ties: bool = True,
+        rounding: float = 0.0,
     ) -> Counterexample | None:
         """The first difference that these trials show.
 
@@ -174,18 +178,25 @@ class Certifier:
         for rounding, and then any two differ.
         """
         for draw in draws:
-            example = self._difference(after, draw, symmetric, CONTEXT, self.memory)
+            how = (symmetric, rounding)
+            example = self._difference(after, draw, how, CONTEXT, self.memory)
             if example is not None:
-                again = self._difference(after, draw, symmetric, FINER, Memory())
+                again = self._difference(after, draw, how, FINER, Memory())
                 if again is not None and _same_difference(example, again):
                     return example
         return None
 
     def _difference(
-        self, after: Program, draw: Draw, symmetric: bool, context: Context, memory: Memory
+        self,
+        after: Program,
+        draw: Draw,
+        how: tuple[bool, float],
+        context: Context,
+        memory: Memory,
     ) -> Counterexample | None:
         pairing = Pairing(self.before, prepared(after), self.forward, memory)
-        comparison = _Comparison(pairing, symmetric, kinks=True, ties=True)
+        symmetric, rounding = how
+        comparison = _Comparison(pairing, symmetric, kinks=True, ties=True, rounding=rounding)
         with localcontext(context), np.errstate(all="ignore"):
             comparison._compare(draw)
         return comparison.tally.counterexample
@@ -229,8 +240,16 @@ class _Tally:
 class _Comparison:
     """The trials of two programs, one after the other, until they say enough."""
 
-    def __init__(self, pairing: Pairing, symmetric: bool, kinks: bool, ties: bool):
+    def __init__(
+        self,
+        pairing: Pairing,
+        symmetric: bool,
+        kinks: bool,
+        ties: bool,
+        rounding: float = 0.0,
+    ):
         self.pairing, self.symmetric, self.ties = pairing, symmetric, ties
+        self.rounding = rounding
         pairing.too_large = 0
         self.levels = max(program.levels for program in pairing.programs)
         self.deep = self.levels > LONGEST  # residues alone cannot decide
@@ -264,7 +283,7 @@ class _Comparison:
                     self._compare(replace(draw, among=()))
                 if tally.counterexample is not None:
                     return Verdict("differ", tally.counterexample, tally.trials)
-            if tally.residues_differ:
+            if tally.residues_differ and not self.rounding:
                 self.tolerance = STRICT
                 refuted = self._refuted()
                 if refuted.counterexample is not None:
@@ -360,6 +379,10 @@ class _Comparison:
         if not tally.whole and (tally.residues_differ or not self._settled()):
             reason = "no inputs were found on which all elements of all results are numbers"
             return Verdict("undecided", None, tally.trials, "reals", tally.known, reason)
+        if tally.residues_differ and self.rounding:
+            digits = round(-log10(self.rounding))
+            reason = f"they agree to {digits} digits, and differ in exact arithmetic"
+            return Verdict("agree", None, tally.trials, "reals", tally.known, reason)
         if tally.residues_differ and not self.beyond - {"order"}:
             reason = "the reals agree to 20 digits, and the residues in finite fields differ"
             return Verdict("undecided", None, tally.trials, "both", tally.known, reason)
@@ -435,7 +458,9 @@ class _Comparison:
         tally = self.tally
         if isinstance(before, Numbers) != isinstance(after, Numbers):
             before, after = real(before, trial.lines), real(after, trial.lines)
-        different = difference(before, after, self.symmetric, self.tolerance, self.ties)
+        different = difference(
+            before, after, self.symmetric, self.tolerance, self.ties, self.rounding
+        )
         if different is not None:
             old, new = elements_at(before, after, different)
             tally.counterexample = self._counterexample(trial, name, different, old, new)

@@ -23,12 +23,17 @@ _NAN = elementwise(Decimal.is_nan)
 
 
 def difference(
-    before: Tensor, after: Tensor, symmetric: bool, tolerance: float, infinities: bool = True
+    before: Tensor,
+    after: Tensor,
+    symmetric: bool,
+    tolerance: float,
+    infinities: bool = True,
+    rounding: float = 0.0,
 ) -> tuple[int, ...] | None:
     """The first element at which the reals, or the integers, differ; its world first.
 
     Where `before` is no number `after` may be any, unless `symmetric`; without `infinities` also
-    where it is infinite.
+    where it is infinite. rounding: the share of the tensor's largest number that is no difference.
     """
     if not isinstance(before, Numbers) or not isinstance(after, Numbers):
         assert not isinstance(before, Numbers) and not isinstance(after, Numbers)
@@ -54,7 +59,9 @@ def difference(
     of_worlds = np.maximum.reduce(largest.reshape(len(largest), -1), axis=1)
     scale = of_worlds.reshape(-1, *[1] * (largest.ndim - 1)) + ONE
     relative, absolute = _decimal(RELATIVE * tolerance), _decimal(ABSOLUTE * tolerance)
-    far = abs(old - new) > relative * largest + absolute * scale
+    far = abs(old - new) > relative * largest + absolute * scale + _decimal(rounding) * (
+        scale - ONE
+    )
     return _first(wrong | far.astype(np.bool_))
 
 
