@@ -127,19 +127,7 @@ def value_and_grad(
         if has_aux:
             return joint.one_with_more if single else joint.several_with_more
         return joint.one if single else joint.several
-    reverse = _kept(program, Reverse, names, batch, False)
-    pick = _picker([reverse.inputs.index(name) for name in names])
-
-    def value_and_gradient(*inputs: Any, **named: Any) -> tuple[Any, Any]:
-        found = reverse.forward.execute(inputs, named)
-        bound = found[0]
-        all_gradients = reverse.gradients(bound, reverse.shared(found), reverse.of_loss(bound))
-        gradients = pick(all_gradients)
-        results = reverse.results_of(found)
-        value = (results[0], _unpacked(results[1:])) if has_aux else results
-        return value, gradients[0] if single else gradients
-
-    return value_and_gradient
+    return _kept(program, Pulled, names, batch, single, has_aux)
 
 
 def jvp(
@@ -368,9 +356,14 @@ class Joint:
     """
 
     def __init__(self, program: Program, names: tuple[str, ...], batch: Batch):
+        self._made_of = program, names, batch
         both = kept("joint", (program, names, batch), lambda: _joint(program, names, batch))
         self.kernel: Kernel | None = None if both is None else compile(both)
         self.values = len(program.results)
+
+    def __reduce__(self) -> tuple[Callable[..., Joint], tuple[Any, ...]]:
+        program, names, batch = self._made_of
+        return _kept, (program, Joint, names, batch)
 
     def one(self, *inputs: Any, **named: Any) -> tuple[Array, Any]:
         """`(value, gradient)`."""
@@ -394,6 +387,32 @@ class Joint:
         assert self.kernel is not None
         found = self.kernel(*inputs, **named)
         return (found[0], _unpacked(found[1 : self.values])), tuple(found[self.values :])
+
+
+class Pulled:
+    """A loss and its gradients by a forward and a backward, where one kernel does not give them."""
+
+    def __init__(
+        self, program: Program, names: tuple[str, ...], batch: Batch, single: bool, has_aux: bool
+    ):
+        self._made_of = program, names, batch, single, has_aux
+        self._single, self._has_aux = single, has_aux
+        self._reverse = reverse = _kept(program, Reverse, names, batch, False)
+        self._pick = _picker([reverse.inputs.index(name) for name in names])
+
+    def __reduce__(self) -> tuple[Callable[..., Pulled], tuple[Any, ...]]:
+        program, *choices = self._made_of
+        return _kept, (program, Pulled, *choices)
+
+    def __call__(self, *inputs: Any, **named: Any) -> tuple[Any, Any]:
+        reverse = self._reverse
+        found = reverse.forward.execute(inputs, named)
+        bound = found[0]
+        all_gradients = reverse.gradients(bound, reverse.shared(found), reverse.of_loss(bound))
+        gradients = self._pick(all_gradients)
+        results = reverse.results_of(found)
+        value = (results[0], _unpacked(results[1:])) if self._has_aux else results
+        return value, gradients[0] if self._single else gradients
 
 
 @dataclass(frozen=True, slots=True)

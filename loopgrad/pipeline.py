@@ -126,6 +126,7 @@ def compile(
             if schedule:
                 _refuse_what_is_no_choice(schedule, runs)
             kernels[key] = _kernel(infer(runs), runs, backend, bool(optimize), schedule)
+            kernels[key].recipe = compile, (program, *key)
         return kernels[key]
 
 

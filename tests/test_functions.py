@@ -12,6 +12,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 import loopgrad as lg
+from loopgrad.functions import reverse_of
 
 RNG = np.random.default_rng(20)
 
@@ -363,6 +364,51 @@ def test_programs_are_pickled_with_what_they_mean_and_nothing_else() -> None:
     assert_allclose(copy(x)[0], SOFTMAX(x)[0])
     back = pickle.loads(pickle.dumps(SOFTMAX.backward()))
     assert back == SOFTMAX.backward()
+
+
+COUNTED = lg.program("""counted(x[N], y[N], int w[N]) -> L:
+    for n:  L += x[n] * y[n]**2 * w[n]""")
+HELD = lg.program("""held(x[N], y[N], int w[N]) -> L:
+    for n:  L += x[n] * stop_gradient(y[n]) * w[n]""")
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lg.compile(COUNTED),
+        lg.compile(COUNTED, optimize=False),
+        lg.compile(COUNTED, backend="interpret"),
+        lg.compile(COUNTED, schedule="no fusion"),
+        lg.value_and_grad(COUNTED),
+        lg.value_and_grad(COUNTED, wrt="y"),
+        lg.value_and_grad(HELD),
+        lg.value_and_grad(HELD, wrt="x"),
+    ],
+)
+def test_compiled_functions_are_pickled(function: Any) -> None:
+    given = RNG.normal(size=4), RNG.normal(size=4), RNG.integers(0, 9, 4)
+    copy = pickle.loads(pickle.dumps(function))
+    expected, found = function(*given), copy(*given)
+    assert repr(found) == repr(expected)
+
+
+def test_a_part_of_a_derivative_is_not_pickled() -> None:
+    reverse = reverse_of(SOFTMAX, [np.zeros((1, 2))], {})
+    with pytest.raises(TypeError, match="cannot be pickled; pickle the program"):
+        pickle.dumps(reverse.forward)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "line", ["L += x[n] * w[n]", "L += 2 * x[n]", "L += n * x[n] * w[n]", "L -= x[n] * w[n] * w[n]"]
+)
+def test_gradients_of_what_integers_multiply_are_real(dtype: str, line: str) -> None:
+    loss = lg.program(f"f(x[N], int w[N]) -> L:\n    for n:  {line} + 0 * w[n]")
+    x, w = RNG.normal(size=3).astype(dtype), np.array([3, -(2**40), 0])
+    value, gradient = lg.value_and_grad(loss)(x, w)
+    expected = lg.vjp(loss, x, w)[1](1.0)[0]
+    assert value.dtype == gradient.dtype == expected.dtype == dtype
+    assert_allclose(gradient, expected)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -146,6 +146,8 @@ class Kernel:
     each result; it is written and returned. It may overlap inputs. (Where the program has an
     argument named `out`, the keyword is that argument.)
 
+    A kernel that `compile` made is pickled as its program and choices, and compiled where it is read.
+
     Raises TypeError or ValueError, naming the argument, for what does not fit; MemoryError, with
     the bytes needed, before computing what memory cannot hold; and, from the loops, IndexError,
     ZeroDivisionError or ValueError, naming the statement. Inputs are never written. Several threads
@@ -162,6 +164,8 @@ class Kernel:
     def __init__(self, task: Task, runner: Runner):
         self.task = task
         self.runner = runner
+        # What makes it again in another process, as in `__reduce__`.
+        self.recipe: tuple[Callable[..., Any], tuple[Any, ...]] | None = None
         self._binder = Binder(task.facts, task.safety)
         self._results = tuple(r.name for r in task.facts.program.results)
         tensors = task.facts.tensors.values()
@@ -182,6 +186,13 @@ class Kernel:
 
     def __repr__(self) -> str:
         return f"<loopgrad kernel of `{self.program.name}`>"
+
+    def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        if self.recipe is None:
+            raise TypeError(
+                f"this part of a derivative of `{self.program.name}` cannot be pickled; pickle the program"
+            )
+        return self.recipe
 
     def __call__(self, /, *arguments: Any, **named: Any) -> Any:
         found = self.call_known(*arguments, **named)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
+from loopgrad.analysis.infer import infer
+from loopgrad.analysis.types import element_type
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Apply, Expression, Number, Program, Read
+from loopgrad.ir.operations import ElementType
 
 ONE = Number(1.0)
 
@@ -19,8 +22,14 @@ def loss_and_gradients(forward: Program, backward: Program) -> Program:
     computed = set(walk.computed_tensors(forward))
     seeds = {i.name for i in backward.inputs} - {i.name for i in forward.inputs} - computed
     assert len(seeds) <= 1, seeds  # anything else would be a tensor that the forward lacks
+    facts = infer(backward)
+    elements = {t.name: t.element for t in facts.tensors.values()}
+
+    def is_real(e: Expression) -> bool:
+        return element_type(e, elements, facts.constants) is ElementType.FLOAT
+
     second = tuple(
-        walk.map_statement(statement, lambda e: _seeded(e, seeds))
+        walk.map_statement(statement, lambda e: _seeded(e, seeds, is_real))
         for statement in backward.statements
     )
     results = (*forward.results, *backward.results)
@@ -37,16 +46,18 @@ def loss_and_gradients(forward: Program, backward: Program) -> Program:
     )
 
 
-def _seeded(expression: Expression, seeds: Collection[str]) -> Expression:
-    """With factors of 1 left out."""
-    match walk.rebuild(expression, lambda e: _seeded(e, seeds)):
+def _seeded(
+    expression: Expression, seeds: Collection[str], is_real: Callable[[Expression], bool]
+) -> Expression:
+    """With factors of 1 left out, but before integers, of which they make real numbers."""
+    match expression:
         case Read(tensor) if tensor in seeds:
             return ONE
-        case Apply("*", (one, other)) if one is ONE:
-            return other
-        case Apply("*", (other, one)) if one is ONE:
-            return other
-        case Apply("/", (whole, one)) if one is ONE:
-            return whole
-        case other:
-            return other
+        case Apply("*" | "/", (left, right)):
+            one, other = _seeded(left, seeds, is_real), _seeded(right, seeds, is_real)
+            if other is ONE and is_real(left):
+                return one
+            if one is ONE and expression.operation == "*" and is_real(right):
+                return other
+            return replace(expression, operands=(one, other))
+    return walk.rebuild(expression, lambda e: _seeded(e, seeds, is_real))

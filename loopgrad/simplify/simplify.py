@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from loopgrad.analysis.infer import infer
+from loopgrad.analysis.real_results import with_real_results
 from loopgrad.analysis.tidy import tidy
 from loopgrad.analysis.validity import validate
 from loopgrad.diagnostics import ProgramError
@@ -66,7 +67,8 @@ def _simplified(program: Program, forward: Program | None) -> Program | None:
     certifier, refused = Certifier(program, forward), set[Program]()
     for candidate in cheaper(program, own, known, joint=whole is not None):
         try:
-            result = within_limits(assemble(program, own, known, candidate))
+            result = assemble(program, own, known, candidate)
+            result = within_limits(with_real_results(result, infer(program)))
         except ProgramError:
             continue
         if result in refused:

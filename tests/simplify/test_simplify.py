@@ -75,6 +75,24 @@ def test_numbers_that_64_bits_do_not_hold_stay_floating(text: str, simplified: s
     assert forward(np.array([0.25, -3.0]), np.array([True, False])).shape == (2,)
 
 
+@pytest.mark.parametrize(
+    ("text", "simplified"),
+    [
+        ("y[n] = 2.0 * (0.5 * w[n])", "y[n] = 1.0 * w[n]"),
+        ("y[n] = exp(0.0) * w[n] * w[n]", "y[n] = (1.0 * w[n])**2"),
+        ("y[n] = (x[n] - x[n] + 1.0) * (w[n] + 1)", "y[n] = 1.0 + 1.0 * w[n]"),
+        ("y[n] += 1.0 * w[n] + 0.0", "y[n] += 1.0 * w[n]"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::loopgrad.ProgramWarning")
+def test_a_real_result_stays_real_where_integers_are_left(text: str, simplified: str) -> None:
+    program = lg.program(f"f(x[N], int w[N]) -> y[N]:\n    {text}")
+    result = program.simplify()
+    assert str(result).splitlines()[1:] == [f"    for n:  {simplified}"]
+    w = np.array([3, 2**40, -5])
+    assert lg.compile(result, optimize=False)(**{i.name: w for i in result.inputs}).dtype == float
+
+
 def test_a_program_from_text_is_given_its_forward() -> None:
     softmax = lg.lib.softmax
     text = lg.program(str(softmax.backward()))
