@@ -49,7 +49,7 @@ def loss_and_gradients(forward: Program, backward: Program) -> Program:
 def _seeded(
     expression: Expression, seeds: Collection[str], is_real: Callable[[Expression], bool]
 ) -> Expression:
-    """With factors of 1 left out, but before integers, of which they make real numbers."""
+    """With factors of 1 left out, but those that alone make a product of integers one of reals."""
     match expression:
         case Read(tensor) if tensor in seeds:
             return ONE
@@ -59,5 +59,15 @@ def _seeded(
                 return one
             if one is ONE and expression.operation == "*" and is_real(right):
                 return other
+            if is_real(right) or expression.operation == "/":
+                one = _without_one(one)
             return replace(expression, operands=(one, other))
     return walk.rebuild(expression, lambda e: _seeded(e, seeds, is_real))
+
+
+def _without_one(e: Expression) -> Expression:
+    """What is about to meet a real number, without a factor of 1 of its own."""
+    match e:
+        case Apply("*", (factor, one)) | Apply("*", (one, factor)) if one is ONE:
+            return factor
+    return e
