@@ -13,6 +13,9 @@ from loopgrad.schedule.lines import SMALL, Access, Line
 # How much longer an operation takes outside of lanes.
 LANES = 16
 
+# What lanes lose where each writes on its own, and what has to be computed for them to gain nevertheless.
+SCATTER, DEAR = 16, 16
+
 
 def weight(line: Line) -> int:
     """How many times the line runs, at the usual extents."""
@@ -148,9 +151,19 @@ def _gain(line: Line, index: str, around: Collection[str]) -> float:
         total += 2 * stored
     elif index in line.written.near:
         total += stored
+    elif is_scattered(line, index):
+        total -= SCATTER * iterations(line, line.indices)
     elif index in line.written.indices and not _is_sparse(line, index):
         total -= 4 * stored
     return total
+
+
+def is_scattered(line: Line, index: str) -> bool:
+    """Do data tell where each lane writes, one by one, and is little computed for it?"""
+    one = line.written
+    if index not in one.indices or index in one.affine or _is_sparse(line, index):
+        return False
+    return cost(line.statement.value) < DEAR
 
 
 def _is_sparse(line: Line, index: str) -> bool:

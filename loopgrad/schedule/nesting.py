@@ -10,7 +10,7 @@ from loopgrad.ir import walk
 from loopgrad.ir.nodes import Accumulate, Expression, Number, Reduction
 from loopgrad.ir.operations import ElementType
 from loopgrad.schedule.blocking import packable, packed, split, triangle
-from loopgrad.schedule.choosing import gaining, loop_order, vector_index
+from loopgrad.schedule.choosing import gaining, is_scattered, loop_order, vector_index
 from loopgrad.schedule.context import Context
 from loopgrad.schedule.contractions import product
 from loopgrad.schedule.lines import Bounds, Line
@@ -221,7 +221,9 @@ def _never(line: Line, other: Line) -> bool:
 
 
 class _Conflicts:
-    """Lines that gain by running over the index in lanes, and those whose lanes are further inside."""
+    """Lines that gain by running over the index in lanes, and those whose lanes are further inside, or
+    that lose by it: each lane would write on its own.
+    """
 
     def __init__(
         self, lines: Sequence[Line], index: str, around: tuple[str, ...], wanted: str | None
@@ -229,7 +231,9 @@ class _Conflicts:
         having = [line for line in lines if index in line.loops]
         self.fast = set(map(id, gaining(having, index, around, wanted)))
         inner = ((line, vector_index([line], (*around, index), wanted)) for line in having)
-        deep = {id(x) for x, vector in inner if vector or x.roles is not None}
+        deep = {
+            id(x) for x, vector in inner if vector or x.roles is not None or is_scattered(x, index)
+        }
         self.deep = deep - self.fast
 
     def __call__(self, line: Line, other: Line) -> bool:
