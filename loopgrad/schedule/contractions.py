@@ -12,10 +12,10 @@ from dataclasses import replace
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Constant, Expression, Number, Reduction
 from loopgrad.schedule.context import Context
-from loopgrad.schedule.lines import Line, Roles, affine_indices, is_shifted
+from loopgrad.schedule.lines import Line, Roles, affine_indices, breadth, is_shifted
 from loopgrad.schedule.padding import Padding
 from loopgrad.schedule.sides import factors, multiplied
-from loopgrad.schedule.spreading import apart_by_places, places_of
+from loopgrad.schedule.spreading import apart_by_places
 from loopgrad.schedule.tree import Dimension, Pack, Product
 from loopgrad.schedule.windows import apart_by_windows, with_units, without_guard
 
@@ -107,16 +107,14 @@ def indices_of_axes(line: Line) -> tuple[str | None, ...] | None:
 
 
 def _breadth(line: Line, index: str, subscript: Expression) -> tuple[int, bool, bool]:
-    """A guess at which of two ranges is larger: `X-P+1` is than `P`, and that than 3.
+    """A guess at which of two ranges is larger.
 
     Of two like each other, that which a guard speaks of, or which goes in steps, or comes first.
     """
     lower, upper = line.bounds[index]
-    parts = sum(1 for bound in (lower, upper) for _ in walk.subexpressions(bound))
     guard = line.statement.guard
     guarding = guard is not None and upper in set(walk.subexpressions(guard))
-    size = parts + (not isinstance(upper, Number))
-    return size, guarding, not is_shifted(subscript, index)
+    return breadth((lower, upper)), guarding, not is_shifted(subscript, index)
 
 
 def _assigned(
@@ -208,12 +206,12 @@ def _spread_out(line: Line, context: Context) -> tuple[Line, ...]:
     found = apart_by_places(line, context, _breadth)
     if found is None:
         return ()
-    inner, outer = found
+    inner, outer, positions = found
     whole = roles(inner)
     if whole is None:
         del context.tensors[inner.target.tensor]
         return ()
-    taken, _ = without_guard(outer, places_of(line, _breadth), context)
+    taken, _ = without_guard(outer, positions, context)
     return replace(inner, roles=whole), taken
 
 

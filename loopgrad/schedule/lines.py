@@ -135,8 +135,11 @@ class Line:
 
     @cached_property
     def lengths(self) -> Mapping[str, int]:
-        """How many values each index takes, at the usual extents."""
-        return {index: _length(*bounds) for index, bounds in self.bounds.items()}
+        """How many values each index takes, at the usual extents; those of a window are few."""
+        found = {index: _length(*bounds) for index, bounds in self.bounds.items()}
+        for index in _within_windows(self):
+            found[index] = min(found[index], SMALL)
+        return found
 
     @cached_property
     def weight(self) -> int:
@@ -153,6 +156,23 @@ class Line:
     def bounding(self) -> frozenset[str]:
         """The indices that another's bounds hang on."""
         return frozenset().union(*self.bound_by.values())
+
+
+def _within_windows(line: Line) -> Iterator[str]:
+    """The indices beside others with a wider range in a subscript: dx of `x[2*n+dx]`."""
+    for read in (line.target, *line.reads()):
+        for subscript in read.subscripts:
+            inside = affine_indices(subscript)
+            if len(inside) > 1:
+                sizes = {i: breadth(line.bounds[i]) for i in inside if i in line.bounds}
+                most = max(sizes.values(), default=0)
+                yield from (i for i, size in sizes.items() if size < most)
+
+
+def breadth(bounds: Bounds) -> int:
+    """A guess at which of two ranges is larger: `X-P+1` is than `P`, and that than 3."""
+    parts = sum(1 for bound in bounds for _ in walk.subexpressions(bound))
+    return parts + (not isinstance(bounds[1], Number))
 
 
 def _length(lower: Expression, upper: Expression) -> int:

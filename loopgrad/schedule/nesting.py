@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import reduce
 
@@ -178,8 +178,8 @@ def _rows(lines: Sequence[Line], index: str) -> int | Expression:
     if len(more) > 1:
         return FEWER
     for count in more:
-        fitting = walk.apply("//", Number(ROWS), walk.apply("max", count, Number(1)))
-        return walk.apply("max", fitting, Number(1))
+        enough = walk.apply("+", count, Number(ROWS - 1))
+        return walk.apply("//", enough, walk.apply("max", count, Number(1)))
     return ROWS
 
 
@@ -194,10 +194,20 @@ def positioned(lines: Sequence[Line], positions: Sequence[int]) -> Iterator[tupl
 
 
 def wants_blocks(lines: Sequence[Line], index: str) -> bool:
-    """Is it a row of a product, and is something else done to the rows?"""
+    """Is it a row of a product, and is something else done to the rows?
+
+    More than to write what the products of a batch add to: one of them stays in a cache.
+    """
     having = [line for line in lines if index in line.indices and not is_blocked(line, index)]
     rows = any(line.roles is not None and index in line.roles.m for line in having)
-    return rows and any(line.roles is None for line in having)
+    return rows and any(line.roles is None and not _starts(line, having) for line in having)
+
+
+def _starts(line: Line, lines: Iterable[Line]) -> bool:
+    """Does it write what the products of a batch add to, and nobody looks at?"""
+    tensor = line.written.tensor
+    adding = any(x.roles and x.roles.batch and x.written.tensor == tensor for x in lines)
+    return adding and all(one.tensor != tensor for x in lines for one in x.read)
 
 
 def row_by_row(line: Line, index: str) -> Line:

@@ -11,7 +11,7 @@ each where it belongs:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from loopgrad.ir import walk
@@ -23,8 +23,12 @@ from loopgrad.schedule.sides import factors
 Breadth = Callable[[Line, str, Expression], tuple[int, bool, bool]]
 
 
-def apart_by_places(line: Line, context: Context, breadth: Breadth) -> tuple[Line, Line] | None:
-    """The sum into a temporary, and the line that takes it from there; None for other lines.
+def apart_by_places(
+    line: Line, context: Context, breadth: Breadth
+) -> tuple[Line, Line, tuple[str, ...]] | None:
+    """The sum into a temporary, the line that takes it from there, and the indices of the positions.
+
+    None for other lines.
 
     `breadth` compares the indices of a subscript: the largest range is that of the positions.
     """
@@ -35,7 +39,8 @@ def apart_by_places(line: Line, context: Context, breadth: Breadth) -> tuple[Lin
         return None
     if statement.guard is not None and not _may_be_computed_anyway(line, context):
         return None
-    order = _order(line, breadth)
+    positions = _positions(line, context, breadth)
+    order = _order(line, positions)
     if order is None or any(line.bounds[i][0] != Number(0) for i in order):
         return None
     name = context.temporary("spread", tuple(line.bounds[i][1] for i in order))
@@ -43,7 +48,7 @@ def apart_by_places(line: Line, context: Context, breadth: Breadth) -> tuple[Lin
     sums = replace(statement, target=total, reduction=Reduction.ADD, guard=None)
     own = tuple(r for r in statement.ranges if r.index in line.kept)
     takes = replace(statement, value=total, ranges=own)
-    return Line(sums, first=True), Line(takes, first=line.first)
+    return Line(sums, first=True), Line(takes, first=line.first), positions
 
 
 def _is_spread(line: Line) -> bool:
@@ -63,22 +68,24 @@ def _may_be_computed_anyway(line: Line, context: Context) -> bool:
     return reads_whole_axes(line.statement.value, line, context.tensors)
 
 
-def places_of(line: Line, breadth: Breadth) -> tuple[str, ...]:
-    """Of each axis of the target the index with the largest range."""
+def _positions(line: Line, context: Context, breadth: Breadth) -> tuple[str, ...]:
+    """Of each axis of the target the index with the largest range: as large as the axis, if any is."""
     found = []
-    for place in line.target.subscripts:
+    extents = context.tensors[line.target.tensor].extents
+    for place, extent in zip(line.target.subscripts, extents, strict=True):
         inside = [i for i in line.indices if i in walk.indices_of(place)]
-        found += [max(inside, key=lambda i: breadth(line, i, place))] if inside else []
+        sizes = [((line.bounds[i][1] == extent, breadth(line, i, place)), i) for i in inside]
+        found += [max(sizes, key=lambda pair: pair[0])[1]] if sizes else []
     return tuple(found)
 
 
-def _order(line: Line, breadth: Breadth) -> tuple[str, ...] | None:
+def _order(line: Line, positions: Collection[str]) -> tuple[str, ...] | None:
     """The indices of the temporary: those that select a matrix, of the one side, of the other."""
     places = line.target.subscripts
     found: list[str] = []
     for place in places:
         inside = [i for i in line.indices if i in walk.indices_of(place)]
-        found += sorted(inside, key=lambda i: breadth(line, i, place))
+        found += sorted(inside, key=lambda i: i in positions)
     if not found:
         return None
     last = found[-1]

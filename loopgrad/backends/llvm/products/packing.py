@@ -12,6 +12,8 @@ from loopgrad.backends.llvm.products.tiling import ROWS, SUFFIX, Tiling
 from loopgrad.backends.llvm.products.writer import Writer
 from loopgrad.backends.llvm.text import I64, Module
 
+WORTH_TURNING = 4  # rows, of columns that lie anywhere
+
 
 def emit_pack(module: Module, tiling: Tiling) -> None:
     """`loopgrad_pack_*(K, N, B, bk, bn, packed, first, depth)`: B[k,n] is at k*bk + n*bn.
@@ -142,7 +144,8 @@ def emit_pack_at(module: Module, tiling: Tiling) -> None:
 
 
 class _PackAt:
-    """A vector of columns at a time: one run in memory, two, or columns that lie anywhere."""
+    """A vector of columns at a time: one run in memory, two, every other element, or columns that lie
+    anywhere, of which many rows are packed at a time where these are runs."""
 
     def __init__(self, writer: Writer):
         self.w, self.lanes, self.width = writer, writer.tiling.lanes, writer.tiling.width
@@ -170,11 +173,11 @@ class _PackAt:
         """So many columns from n on."""
         w = self.w
         start = self._offset("%at_n", n)
-        length = self._run(n, "0", there)
+        length = self._run("%at_n", n, there, 1)
         whole = w.compare("eq", length, there)
         second = w.integer("add", n, length)
-        end = w.integer("add", length, self._run(n, length, there))
-        two = w.compare("eq", end, there)
+        left = w.integer("sub", there, length)
+        two = w.compare("eq", self._run("%at_n", second, left, 1), left)
 
         def one_run() -> None:
             mask = w.first_lanes(there)
@@ -195,20 +198,41 @@ class _PackAt:
 
             self._rows(to, row)
 
-        w.where(
-            whole, one_run, lambda: w.where(two, two_runs, lambda: self._anywhere(n, there, to))
-        )
+        def others() -> None:
+            even = w.compare("eq", self._run("%at_n", n, there, 2), there)
+            w.where(
+                even,
+                lambda: self._every_other(start, there, to),
+                lambda: self._anywhere(n, there, to),
+            )
 
-    def _run(self, n: str, first: str, there: str) -> str:
-        """How many columns from n + first on, below n + there, follow each other in memory."""
+        w.where(whole, one_run, lambda: w.where(two, two_runs, others))
+
+    def _every_other(self, start: str, there: str, to: str) -> None:
+        """Columns with one element between each two: of two vectors the even lanes."""
+        w, lanes = self.w, self.lanes
+        elements = w.integer("sub", w.integer("mul", there, 2), 1)
+        low = w.first_lanes(w.least(elements, lanes))
+        more = w.integer("sub", elements, lanes)
+        high = w.first_lanes(w.least(more, lanes))
+        even = ", ".join(f"i32 {2 * i}" for i in range(lanes))
+
+        def row(source: str) -> str:
+            first = w.at(source, start)
+            a, b = w.masked_load(first, low), w.masked_load(w.at(first, lanes), high)
+            kind = w.tiling.vector
+            return w.body.value(f"shufflevector {kind} {a}, {kind} {b}, <{lanes} x i32> <{even}>")
+
+        self._rows(to, row)
+
+    def _run(self, table: str, begin: str, limit: str, step: int) -> str:
+        """How many of the table's entries from `begin` on, of so many, go up by the step; 0 of none."""
         w, at = self.w, self.w.body
-        begin = w.integer("add", n, first)
         mark = at.fresh("run")
-        short = w.compare("sge", first, there)
-        at.branch(short, f"{mark}.none", f"{mark}.start")
+        none = w.compare("slt", limit, 1)
+        at.branch(none, f"{mark}.none", f"{mark}.start")
         at.start(f"{mark}.start")
-        base = self._offset("%at_n", begin)
-        limit = w.integer("sub", there, first)
+        base = self._offset(table, begin)
         started = at.block
         at.jump(f"{mark}.next")
         at.start(f"{mark}.next")
@@ -216,8 +240,9 @@ class _PackAt:
         more = w.compare("slt", length, limit)
         at.branch(more, f"{mark}.look", f"{mark}.end")
         at.start(f"{mark}.look")
-        found = self._offset("%at_n", w.integer("add", begin, length))
-        follows = w.compare("eq", found, w.integer("add", base, length))
+        found = self._offset(table, w.integer("add", begin, length))
+        expected = w.integer("add", base, w.integer("mul", length, step) if step > 1 else length)
+        follows = w.compare("eq", found, expected)
         longer = w.integer("add", length, 1)
         at.branch(follows, f"{mark}.again", f"{mark}.end")
         at.start(f"{mark}.again")
@@ -240,28 +265,40 @@ class _PackAt:
         w.loop("%K", row)
 
     def _anywhere(self, n: str, there: str, to: str) -> None:
-        w = self.w
-        places = w.body.element(I64, "%at_n", n)
+        """Rows that are a run in each column are read along it, and turned; others one by one.
 
-        def row(k: str) -> None:
+        What is written behind a run that is shorter than a vector is written again by the next rows.
+        """
+        w, lanes = self.w, self.lanes
+        last = w.integer("sub", there, 1)
+        columns = [
+            self._offset("%at_n", w.integer("add", n, w.least(last, j))) for j in range(lanes)
+        ]
+        step = ""
+
+        def rows(k: str) -> None:
+            nonlocal step
+            left = w.integer("sub", "%K", k)
+            run = self._run("%at_k", k, w.least(left, lanes), 1)
+            long, room = w.compare("sge", run, WORTH_TURNING), w.compare("sge", left, lanes)
+            turns = w.body.value(f"and i1 {long}, {room}")
+            step = w.body.value(f"select i1 {turns}, i64 {run}, i64 1")
             source = w.at("%B", self._offset("%at_k", k))
             place = w.at(to, w.integer("mul", k, self.stride))
 
-            def element(j: str) -> None:
-                value = w.load(w.at(source, self._offset(places, j)), w.real)
-                w.store(value, w.at(place, j), w.real)
+            def turned() -> None:
+                mask = w.first_lanes(run)
+                found = [w.masked_load(w.at(source, column), mask) for column in columns]
+                for i, row in enumerate(w.transposed(found)):
+                    w.store(row, w.at(place, w.integer("mul", self.stride, i)))
 
-            def all_lanes() -> None:
-                for j in range(self.lanes):
-                    element(str(j))
+            def single() -> None:
+                for j, column in enumerate(columns):
+                    w.store(w.load(w.at(source, column), w.real), w.at(place, j), w.real)
 
-            w.where(whole, all_lanes, lambda: few(element))
+            w.where(turns, turned, single)
 
-        def few(element: Callable[[str], None]) -> None:
-            w.loop(there, element)
-
-        whole = w.compare("eq", there, self.lanes)
-        w.loop("%K", row)
+        w.loop("%K", rows, step=lambda _: step)
 
     def _offset(self, table: str, number: str) -> str:
         return self.w.body.load(I64, self.w.body.element(I64, table, number))
