@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from math import prod
 
 from loopgrad.ir import walk
-from loopgrad.ir.nodes import Reduction
+from loopgrad.ir.nodes import Apply, Number, Reduction
 from loopgrad.schedule.costs import cost
 from loopgrad.schedule.lines import SMALL, Access, Line
 
@@ -230,12 +230,16 @@ def _weight_with(lines: Sequence[Line], index: str) -> int:
 
 def _runs_inside(lines: Sequence[Line], index: str, vector: str) -> bool:
     """Is it reduced by every line that has it, into what the lanes hold, and is no step in memory?
+    (An index in a gather of the target, as t in `E[w[t],k]`, is neither kept nor summed over.)
 
     Or does it take few values, beside those of the vector index: `x[2*n+d]`?
     """
     having = [line for line in lines if index in line.loops]
     return all(
-        (index in line.reduced or (_is_short(line, index) and _is_window(line, index, vector)))
+        (
+            index not in line.written.indices
+            or (_is_short(line, index) and _is_window(line, index, vector))
+        )
         and vector in line.kept
         and index not in line.bounding
         and (_is_short(line, index) or not any(_steps(one, index, vector) for one in line.read))
@@ -261,13 +265,29 @@ def _steps(one: Access, index: str, vector: str) -> bool:
     return any(index in axis and vector not in axis for axis in one.axes) and vector in one.indices
 
 
+def _is_dear(line: Line, index: str) -> bool:
+    """Does a bound of the index divide what hangs on another one by what is no number?"""
+    return any(
+        isinstance(e, Apply)
+        and e.operation in ("//", "%")
+        and not isinstance(e.operands[1], Number)
+        and walk.indices_of(e)
+        for bound in line.bounds.get(index, ())
+        for e in walk.subexpressions(bound)
+    )
+
+
 def _after_bounds(lines: Sequence[Line], order: list[str]) -> tuple[str, ...]:
-    """The order, changed where an index's bounds hang on one that comes later."""
+    """The order, changed where an index's bounds hang on one that comes later.
+
+    Those whose bounds are dear come last: they are computed anew wherever their loop begins.
+    """
     needs: dict[str, frozenset[str]] = {index: frozenset() for index in order}
     for line in lines:
         for index, others in line.bound_by.items():
             if index in needs:
                 needs[index] |= others
+    order = sorted(order, key=lambda i: any(_is_dear(line, i) for line in lines))
     placed: list[str] = []
     waiting = list(order)
     while waiting:

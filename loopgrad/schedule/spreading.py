@@ -7,6 +7,8 @@ each where it belongs:
 
     t[b,i,p,n] += y[b,o,n] * k[o,i,p]
     x[b,i,2*n+p-1] += t[b,i,p,n]            if 0 <= 2*n+p-1 < X
+
+And sums that are not wanted everywhere, as scores of which a mask is taken.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from loopgrad.ir import walk
-from loopgrad.ir.nodes import Expression, Index, Number, Read, Reduction
+from loopgrad.ir.nodes import Compare, Conditional, Expression, Index, Number, Read, Reduction
 from loopgrad.schedule.context import Context
 from loopgrad.schedule.lines import Line, reads_whole_axes
 from loopgrad.schedule.sides import factors
@@ -35,35 +37,42 @@ def apart_by_places(
     statement = line.statement
     if statement.reduction not in (Reduction.ADD, Reduction.SUBTRACT) or not line.reduced:
         return None
-    if line.unproved or line.bounding or not _is_spread(line):
+    places, guard = _spread(line), statement.guard
+    if line.unproved or line.bounding or places is None or not (guard or places):
         return None
-    if statement.guard is not None and not _may_be_computed_anyway(line, context):
+    if guard is not None and not _may_be_computed_anyway(line, context):
         return None
     positions = _positions(line, context, breadth)
     order = _order(line, positions)
     if order is None or any(line.bounds[i][0] != Number(0) for i in order):
         return None
-    name = context.temporary("spread", tuple(line.bounds[i][1] for i in order))
+    name = context.temporary(
+        "spread" if places else "whole", tuple(line.bounds[i][1] for i in order)
+    )
     total = Read(name, tuple(map(Index, order)))
     sums = replace(statement, target=total, reduction=Reduction.ADD, guard=None)
     own = tuple(r for r in statement.ranges if r.index in line.kept)
     takes = replace(statement, value=total, ranges=own)
+    if line.first and guard is not None:  # what a sum leaves out is zero
+        value = Conditional(guard, total, walk.number(0.0))
+        takes = replace(takes, value=value, guard=None)
     return Line(sums, first=True), Line(takes, first=line.first), positions
 
 
-def _is_spread(line: Line) -> bool:
-    """Do the places overlap: has a subscript several indices, each in that one alone?"""
+def _spread(line: Line) -> bool | None:
+    """Do the places overlap: has a subscript several indices? None where an index is in two, or in a gather."""
     axes = line.written.axes
     if line.kept != frozenset().union(*axes) or sum(map(len, axes)) != len(line.kept):
-        return False
+        return None
     return any(len(axis) > 1 for axis in axes)
 
 
 def _may_be_computed_anyway(line: Line, context: Context) -> bool:
-    """May what the guard rules out be computed, and not used?"""
+    """May what the guard rules out be computed, and not used? It is not nearly all, as of `i == w[b]`."""
     guard = line.statement.guard
     assert guard is not None
-    if walk.indices_of(guard) & line.reduced or any(True for _ in walk.reads(guard)):
+    picks = any(isinstance(e, Compare) and "==" in e.operators for e in walk.subexpressions(guard))
+    if walk.indices_of(guard) & line.reduced or picks:
         return False
     return reads_whole_axes(line.statement.value, line, context.tensors)
 

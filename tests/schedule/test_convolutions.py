@@ -184,3 +184,34 @@ def test_the_last_axis_may_hold_channels() -> None:
     assert products(backward) == 2
     values["y.grad"] = np.random.default_rng(2).normal(size=(2, 7, 5))
     check(backward, given_to(backward, values), 2, Choices())
+
+
+MASKED = """scores(q[B,T,D], k[B,U,D], bool seen[B,U]) -> s[B,T,U]:
+    for b, t, u, d:  s[b,t,u] += q[b,t,d] * k[b,u,d]   if seen[b,u]"""
+RELU = """layer(x[B,I], W[J,I], a[B,J]) -> y[B,J]:
+    for b, j:     y[b,j] += 1
+    for b, j, i:  y[b,j] -= W[j,i] * x[b,i]   if a[b,j] > 0"""
+CHOSEN = """chosen(x[B,I], W[J,I], int w[B]) -> y[B,J]:
+    for b, j, i:  y[b,j] += W[j,i] * x[b,i]   if j == w[b]"""
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("text", [MASKED, RELU])
+def test_sums_that_are_not_wanted_everywhere_are_products(text: str, threads: int) -> None:
+    program = lg.program(text)
+    assert products(program) == 1
+    sizes = {"B": 3, "T": 5, "U": 7, "D": 4, "I": 4, "J": 6}
+    values = inputs_of(program, sizes, 3)
+    if "seen" in values:
+        values["seen"] = values["seen"] > 0
+    check(program, values, threads, Choices())
+    for name in values:
+        if values[name].dtype == float:
+            values[name].flat[0] = np.inf  # what a mask leaves out is nowhere
+    y = lg.compile(program)(**values)
+    slow = lg.compile(program, backend="interpret")(**values)
+    np.testing.assert_allclose(y, slow, rtol=1e-9)
+
+
+def test_sums_that_are_wanted_at_one_place_are_loops() -> None:
+    assert products(lg.program(CHOSEN)) == 0
