@@ -60,7 +60,7 @@ def apart_by_places(
 
 
 def _spread(line: Line) -> bool | None:
-    """Do the places overlap: has a subscript several indices? None where an index is in two, or in a gather."""
+    """Do the places overlap: has a subscript several indices? None where one is in two, or in a gather."""
     axes = line.written.axes
     if line.kept != frozenset().union(*axes) or sum(map(len, axes)) != len(line.kept):
         return None
