@@ -66,6 +66,7 @@ def take(size: int) -> Block:
             except ValueError:  # another thread was first
                 continue
             return block
+    limit()  # is found out now: when Python ends, and gives the last blocks back, no file can be read
     try:
         return Block(wanted)
     except (MemoryError, OSError, ValueError, OverflowError):

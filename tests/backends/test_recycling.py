@@ -244,10 +244,10 @@ kept, place = double(x), double(x).ctypes.data
 """
 
 
-def run(code: str) -> str:
+def run(code: str, before: str = PROCESS) -> str:
     done = subprocess.run(
         # Newer versions of Python warn of a fork beside other threads.
-        [sys.executable, "-W", "ignore", "-c", PROCESS + code],
+        [sys.executable, "-W", "ignore", "-c", before + code],
         capture_output=True,
         text=True,
         check=True,
@@ -258,6 +258,11 @@ def run(code: str) -> str:
 
 def test_arrays_that_outlive_the_program_end_in_peace() -> None:
     assert run("import builtins; builtins.kept = kept; print(kept[0])") == "2.0\n"
+
+
+def test_no_block_has_been_given_back_before_the_program_ends() -> None:
+    before = PROCESS.replace("kept, place = double(x), double(x).ctypes.data", "kept = double(x)")
+    assert run("import builtins; builtins.kept = kept; print(kept[0])", before) == "2.0\n"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")

@@ -12,7 +12,7 @@ import pytest
 
 import loopgrad as lg
 from loopgrad.backends.kernel import Kernel, Task
-from loopgrad.backends.llvm import LLVMBackend, layout
+from loopgrad.backends.llvm import LLVMBackend, layout, streaming
 from loopgrad.backends.llvm.machine import this_machine
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Accumulate, Expression, Extent, Index, Number, Read
@@ -457,7 +457,7 @@ def test_extremes_of_special_values(special: float) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("length", [1, 16, 64, 65, 128, 200])
+@pytest.mark.parametrize("length", [1, 16, 64, 65, 128, 200, 531])
 def test_stores_past_the_caches(dtype: str, length: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(layout, "LARGE", 0)
     tree = TREES["softmax in one nest"]()
@@ -484,6 +484,7 @@ def test_several_stores_past_the_caches(
     Which elements a lane adds up hangs on no address: a sum is the same to the bit.
     """
     monkeypatch.setattr(layout, "LARGE", 0)
+    monkeypatch.setattr(streaming, "LONG", 0)
     more = ", t[B]" if sums else ""
     tree = Tree(
         f"f(x[B,J]) -> y[B,J], z[B,J], n[B,J]{more}:\n"

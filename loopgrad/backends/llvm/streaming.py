@@ -20,12 +20,14 @@ from loopgrad.ir import walk
 from loopgrad.ir.nodes import Accumulate, Read, Reduction
 from loopgrad.schedule.tree import Blocks, Node, Over, Pack, Product, Step, steps
 
+LONG = 32  # vectors of a row that need not begin at an aligned address
+
 
 class Streaming:
     """The decisions of one phase, emitted where the body of `vectors` stands at first."""
 
-    def __init__(self, vectors: Vectors, nodes: tuple[Node, ...]):
-        self.vectors, self.body = vectors, vectors.body
+    def __init__(self, vectors: Vectors, nodes: tuple[Node, ...], lanes: int):
+        self.vectors, self.body, self.lanes = vectors, vectors.body, lanes
         large = vectors.frame.layout.variant.large
         self.tensors = frozenset(_candidates(vectors, nodes) if large else ())
         self._large = self._is_large(nodes) if self.tensors else ""
@@ -52,13 +54,13 @@ class Streaming:
             and rows.get(node.statement.target, ("", 0))[1] == 1
         )
 
-    def wanted(self, loop: Over, lower: str) -> tuple[str, str]:
+    def wanted(self, loop: Over, lower: str, upper: str) -> tuple[str, str]:
         """The i1: the phase touches much, and a vector of all rows that are stored is aligned from
         the same value of the index on. And how many values there are before that, less than a vector
         has lanes.
 
-        None where the loop adds up as well: in which lane an element is added must not hang on where
-        results happen to lie.
+        None in short rows, of which few vectors would be left. And none where the loop adds up as well:
+        in which lane an element is added must not hang on where results happen to lie.
         """
         body, tensors = self.body, self.of(loop)
         holds, before = self._large, ""
@@ -69,10 +71,13 @@ class Streaming:
                 holds = body.value(f"and i1 {holds}, {fits}")
                 holds = body.value(f"and i1 {holds}, {same}") if before else holds
                 before = before or away
+        fits = body.value(f"icmp eq i64 {before}, 0")
         if any(loop.index not in _kept(node) for node in steps(loop.body)):
-            aligned = body.value(f"icmp eq i64 {before}, 0")
-            return body.value(f"and i1 {holds}, {aligned}"), "0"
-        return holds, before
+            return body.value(f"and i1 {holds}, {fits}"), "0"
+        length = body.value(f"sub i64 {upper}, {lower}")
+        long = body.value(f"icmp sge i64 {length}, {LONG * self.lanes}")
+        fits = body.value(f"or i1 {fits}, {long}")
+        return body.value(f"and i1 {holds}, {fits}"), before
 
     def _until_aligned(self, step: Step, lower: str) -> tuple[str, str]:
         """How many elements of the step's row come before the first aligned vector; whether one does."""

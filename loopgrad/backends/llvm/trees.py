@@ -54,7 +54,7 @@ class Trees(Steps):
 
     def phase(self, nodes: tuple[Node, ...]) -> None:
         """All of a phase."""
-        self.streaming = Streaming(self.vectors, nodes)
+        self.streaming = Streaming(self.vectors, nodes, self.lanes)
         self.nodes(nodes)
         self.streaming.finish()
 
@@ -288,7 +288,7 @@ class Trees(Steps):
             past = self.streaming.of(loop) if is_short(loop) else frozenset()
             first = lower.text
             if past:
-                wanted, before = self.streaming.wanted(loop, lower.text)
+                wanted, before = self.streaming.wanted(loop, lower.text, upper.text)
                 if before != "0":
                     first = self._at_most(self._sum(lower.text, before), upper.text)
                     first = self.body.select(wanted, I64, first, lower.text)
