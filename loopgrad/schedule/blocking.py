@@ -107,12 +107,18 @@ def packable(lines: Sequence[Line], index: str, around: Sequence[str]) -> Iterat
         reads = list(map(access, walk.reads(line.roles.right)))
         if any(index in one.indices or one.tensor in written for one in reads):
             continue
+        sides = (*line.roles.n, *line.roles.k)
         inner = triangle(line, index)
         if inner is not None:
             _, upper = line.bounds[inner]
             last = walk.apply("-", line.bounds[index][1], Number(1))
             line = with_upper(line, inner, at(upper, index, last))
-        yield line
+        if not any(_hangs_on_more(bound, around) for i in sides for bound in line.bounds[i]):
+            yield line
+
+
+def _hangs_on_more(bound: Expression, around: Sequence[str]) -> bool:
+    return not set(walk.indices_of(bound)) <= set(around)
 
 
 def uses_alike(tensor: str, lines: Iterable[Line]) -> bool:

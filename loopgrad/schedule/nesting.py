@@ -68,6 +68,9 @@ class Nesting:
         if not lanes and wants_blocks(lines, index):
             return self._in_blocks(lines, order, around)
         lines = [row_by_row(line, index) for line in lines]
+        if any(i not in order and i not in around for line in lines for i in line.loops):
+            # What is no product any more has loops that the order does not know.
+            return self._loops(lines, loop_order(lines, around, self.wanted), around, lanes)
         apart = _never if lanes else _Conflicts(lines, index, around, self.wanted)
         positions = stage(lines, index, lambda x: index in x.loops, apart)
         nodes: list[Node] = []
