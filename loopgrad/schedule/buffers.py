@@ -107,7 +107,7 @@ def _within(tensor: str, places: Sequence[Use], tensors: Tensors) -> Iterator[Bu
     lanes = any(isinstance(n, Over) and n.mark is Mark.VECTOR for n in common)
     if not left:
         yield Buffer(tensor, facts.element, Scope.REGISTER, lanes=lanes)
-    elif not lanes and not _outlives(left, places, indices):
+    elif not lanes and not _outlives(left, places, indices) and not _are_merged(left, places):
         yield Buffer(tensor, facts.element, Scope.ROW, left)
 
 
@@ -117,6 +117,14 @@ def _outlives(axes: Sequence[Axis], places: Sequence[Use], indices: set[str]) ->
         walk.indices_of(use.read.subscripts[axis.position]) & indices
         for axis in axes
         for use in places
+    )
+
+
+def _are_merged(axes: Sequence[Axis], places: Sequence[Use]) -> bool:
+    """May one index go over two axes, `h[0,b.j]`? A row has not so many elements."""
+    return any(
+        axis.position and {use.read.subscripts[axis.position - 1] for use in places} == {Number(0)}
+        for axis in axes
     )
 
 

@@ -91,3 +91,20 @@ def test_what_stays_apart(lines: str) -> None:
     np.testing.assert_allclose(
         program(**given), lg.compile(program, backend="interpret")(**given), rtol=1e-14
     )
+
+
+def test_what_is_computed_once_over_two_indices_that_became_one() -> None:
+    """`h[0,b.n]` has as many elements as both: a row of n elements was written over its end."""
+    program = lg.program(
+        "f(p[B,N], q[B,N]) -> g[B,N,2], d[B,N]:\n"
+        "    for b, n:  s[b,n]   += exp(q[b,n])\n    for b, n:  r[b,n]   += exp(p[b,n])\n"
+        "    for b, n:  d[b,n]   = s[b,n] - r[b,n]\n"
+        "    for b, n:  g[b,n,0] += s[b,n]\n    for b, n:  g[b,n,1] += r[b,n]"
+    )
+    rng = np.random.default_rng(0)
+    p, q = rng.normal(size=(2, 40, 5))
+    for got, wanted in zip(
+        program(p, q), lg.compile(program, backend="interpret")(p, q), strict=True
+    ):
+        np.testing.assert_allclose(got, wanted, rtol=1e-12, atol=1e-13)
+    assert "in a row" not in scheduled(str(program))

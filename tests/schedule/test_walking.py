@@ -146,3 +146,29 @@ def test_what_starts_a_sum_within_lanes_takes_no_lanes_of_its_own() -> None:
     rng = np.random.default_rng(0)
     inputs = {"A": rng.normal(size=(3, 2, 4)), "W": rng.normal(size=(3, 4, 5))}
     check(program, inputs, 1, Choices())
+
+
+TRIANGLES = """f(x[B,D], μ[K,D], C[K,D,D], c[K,D,D], r[B,K,D], s[D,B,K], g[B,K,D], u[D,B,K])
+        -> M[K,D], A[K,D,D], R[B,K,D]:
+    for d descending:
+        for b, k:         A[k,d,d] -= g[b,k,d] * (x[b,d] - μ[k,d] - s[d,b,k]) / C[k,d,d]**2
+        for b, k:         M[k,d]   += g[b,k,d] * c[k,d,d] / C[k,d,d]**2
+        for b, k, j < d:  A[k,d,j] += u[d,b,k] * r[b,k,j]
+        for b, k, j < d:  R[b,k,j] += u[d,b,k] * c[k,d,j]"""
+
+
+@pytest.mark.parametrize("choices", [Choices(), Choices(rows=2)])
+def test_a_product_that_goes_row_by_row_after_all_has_all_its_loops(choices: Choices) -> None:
+    program = lg.program(TRIANGLES)
+    rng = np.random.default_rng(0)
+    B, K, D = 5, 2, 4
+    shapes = {"x": (B, D), "μ": (K, D), "C": (K, D, D), "c": (K, D, D), "r": (B, K, D)}
+    shapes |= {"s": (D, B, K), "g": (B, K, D), "u": (D, B, K)}
+    inputs = {name: rng.normal(size=shape) for name, shape in shapes.items()}
+    check(program, inputs, 1, choices)
+    for got, wanted in zip(
+        lg.compile(program)(**inputs),
+        lg.compile(program, backend="interpret")(**inputs),
+        strict=True,
+    ):
+        np.testing.assert_allclose(got, wanted, rtol=1e-12)

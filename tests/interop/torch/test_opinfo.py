@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from tests.effort import FULL, by_name
-from tests.interop.torch.translations import ROWS, NotOurs
+from tests.interop.torch import translated_layers, translated_losses, translations
+from tests.interop.torch.translations import NotOurs
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("expecttest")  # which PyTorch's samples need
@@ -20,10 +21,14 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     op_db = pytest.importorskip("torch.testing._internal.common_methods_invocations").op_db
 
+ROWS = translations.ROWS | translated_layers.ROWS | translated_losses.ROWS
 OPERATORS = {op.name: op for op in op_db if not op.variant_test_name and op.name in ROWS}
 MOST = 60 if FULL else 6  # samples of a function
 # PyTorch has no second derivative of these, or not of the form that it takes on a CPU.
-FIRST_ONLY = {"nn.functional.hardsigmoid", "nn.functional.scaled_dot_product_attention"}
+FIRST_ONLY = {
+    *("nn.functional.hardsigmoid", "nn.functional.scaled_dot_product_attention"),
+    *("nn.functional.grid_sample", "nn.functional.multi_margin_loss", "cdist"),
+}
 TOLERANCE = {torch.float64: (1e-7, 1e-9), torch.float32: (2e-3, 1e-4)}
 
 
@@ -64,8 +69,8 @@ def check(name: str, dtype: Any, second: bool) -> int:
             torch.autograd.grad(y, tensors, seed, create_graph=second, allow_unused=True)
             for y in (got, wanted)
         ]
-        for g, w in zip(*firsts, strict=True):
-            close(torch.zeros_like(w) if g is None else g, w, dtype)
+        for t, g, w in zip(tensors, *firsts, strict=True):
+            close(*(torch.zeros_like(t) if x is None else x for x in (g, w)), dtype)
         if second:
             compare_second(firsts, tensors, dtype)
         count += 1
@@ -77,7 +82,7 @@ def check(name: str, dtype: Any, second: bool) -> int:
 def compare_second(firsts: Any, tensors: Any, dtype: Any) -> None:
     """Derivatives of the gradients along random directions."""
     torch.manual_seed(1)
-    along = [torch.randn_like(g) for g in firsts[1]]
+    along = [torch.randn_like(t) for t in tensors]
     found = []
     for gradients in firsts:
         value = sum((g * a).sum() for g, a in zip(gradients, along, strict=True) if g is not None)
