@@ -40,12 +40,16 @@ Operator = Callable[[Any, Any], Any]
 
 @dataclass(frozen=True)
 class Row:
-    """A program of the library at a size that takes milliseconds, and PyTorch's operator for it."""
+    """A program of the library at a size that takes milliseconds, and PyTorch's operator for it.
+
+    below: the extent that integers are drawn below; the least of all where none is named.
+    """
 
     program: str
     sizes: Mapping[str, int | float]
     torch: Operator | None = None
     keywords: Mapping[str, int | float] = field(default_factory=dict)
+    below: str | None = None
 
     @property
     def name(self) -> str:
@@ -54,13 +58,28 @@ class Row:
         return " ".join([self.program, f"({sizes})", *said])
 
     def problem(self) -> Problem:
-        return draw(lg.lib[self.program], {**self.sizes, **self.keywords})
+        """Random inputs; integers below the extent that is named, as rows of a table are drawn from all."""
+        program, values = lg.lib[self.program], {**self.sizes, **self.keywords}
+        problem = draw(program, values)
+        if self.below is None:
+            return problem
+        rng, largest = np.random.default_rng(1), int(self.sizes[self.below])
+        whole = {n: a for n, a in problem.inputs.items() if a.dtype.kind == "i"}
+        return draw(
+            program, values, {n: rng.integers(0, largest, a.shape) for n, a in whole.items()}
+        )
 
 
-def row(program: str, sizes: str, operator: Operator | None = None, **keywords: int | float) -> Row:
+def row(
+    program: str,
+    sizes: str,
+    operator: Operator | None = None,
+    below: str | None = None,
+    **keywords: int | float,
+) -> Row:
     """`sizes` as in `B=8 C=64`."""
     pairs = (pair.split("=") for pair in sizes.split())
-    return Row(program, {name: int(size) for name, size in pairs}, operator, keywords)
+    return Row(program, {name: int(size) for name, size in pairs}, operator, keywords, below)
 
 
 def _windows(t: Any, v: Any, **more: int) -> Any:
@@ -177,17 +196,20 @@ ROWS = (
     row("grid_sample", "B=8 C=16 Y=64 X=64 M=64 N=64", _grid),
     row("affine_grid", "B=64 Y=64 X=64",
         lambda t, v: t.nn.functional.affine_grid(v["θ"], [64, 1, 64, 64], align_corners=False)),
-    row("embedding", "B=64 T=256 V=10000 K=128", lambda t, v: t.nn.functional.embedding(v.w, v.E)),
-    row("embedding_bag_sum", "B=512 T=64 V=10000 K=64"),
-    row("segment_sum", "N=20000 D=64 G=1000", lambda t, v: _scatter(t, v, 1000)),
-    row("segment_mean", "N=20000 D=64 G=1000"),
+    row("embedding", "B=64 T=256 V=10000 K=128", lambda t, v: t.nn.functional.embedding(v.w, v.E),
+        below="V"),
+    row("embedding_bag_sum", "B=512 T=64 V=10000 K=64", below="T"),
+    row("segment_sum", "N=20000 D=64 G=1000", lambda t, v: _scatter(t, v, 1000), below="G"),
+    row("segment_mean", "N=20000 D=64 G=1000", below="G"),
     row("segment_max", "N=20000 D=64 G=1000",
-        lambda t, v: t.full((1000, 64), -t.inf).index_reduce(0, v.segment, v.x, "amax")),
-    row("segment_softmax", "N=200000 G=1000"),
+        lambda t, v: t.full((1000, 64), -t.inf).index_reduce(0, v.segment, v.x, "amax"),
+        below="G"),
+    row("segment_softmax", "N=200000 G=1000", below="G"),
     row("message_passing", "V=2000 K=64 E=20000",
-        lambda t, v: t.zeros_like(v.x).index_add(0, v.dst, v.w[:, None] * v.x[v.src])),
-    row("gcn_layer", "V=2000 K=64 E=20000 J=64"),
-    row("gat_layer", "V=1000 K=64 E=10000 H=4 J=16"),
+        lambda t, v: t.zeros_like(v.x).index_add(0, v.dst, v.w[:, None] * v.x[v.src]),
+        below="V"),
+    row("gcn_layer", "V=2000 K=64 E=20000 J=64", below="V"),
+    row("gat_layer", "V=1000 K=64 E=10000 H=4 J=16", below="V"),
     row("attention", "B=4 H=8 T=256 U=256 D=64 E=64", _attention),
     row("causal_attention", "B=2 H=8 T=512 D=64 E=64",
         lambda t, v: _attention(t, v, is_causal=True)),

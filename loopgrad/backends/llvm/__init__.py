@@ -218,6 +218,7 @@ def _emit(task: Task, layout: Layout) -> tuple[str, Passes]:
     from loopgrad.backends.llvm import emit, engine, passes
     from loopgrad.schedule import default
     from loopgrad.schedule.choices import choices_of
+    from loopgrad.schedule.singles import runs_singly
     from loopgrad.schedule.tree import Fused
 
     variant = layout.variant
@@ -235,9 +236,11 @@ def _emit(task: Task, layout: Layout) -> tuple[str, Passes]:
             # Loops as written name places that may fail: those have to be the program's own.
             if all(isinstance(phase, Fused) for phase in special.phases):
                 scheduled = special
-    explicit = all(isinstance(phase, Fused) for phase in scheduled.phases)
     text = emit.emit(scheduled, layout, engine.new_module(variant.real))
-    return text, passes.EXPLICIT if explicit else passes.LITERAL
+    trees = [phase.body for phase in scheduled.phases if isinstance(phase, Fused)]
+    if len(trees) < len(scheduled.phases):
+        return text, passes.LITERAL
+    return text, passes.SINGLY if any(map(runs_singly, trees)) else passes.EXPLICIT
 
 
 def prepare(task: Task) -> LLVMRunner:

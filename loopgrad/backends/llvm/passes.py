@@ -29,6 +29,9 @@ EXPLICIT = Passes(
     vectorize=False,
     only=("always_inliner", "sroa", "instruction_combine", "simplify_cfg"),
 )
+# The same with loops over single values, or with bounds that take long: to take out of them what is the
+# same each time pays.
+SINGLY = Passes(level=1, vectorize=False)
 # Short and in its final form: passes would take some 40 ms to save a few nanoseconds.
 AS_WRITTEN = Passes(level=0, vectorize=False)
 # Every instruction is the one that is wanted.

@@ -1,0 +1,53 @@
+"""Which programs have loops over single values, for which LLVM does more."""
+
+from __future__ import annotations
+
+import pytest
+
+import loopgrad as lg
+from loopgrad.analysis.infer import infer
+from loopgrad.analysis.validity import validate
+from loopgrad.schedule.default import optimized
+from loopgrad.schedule.show import show
+from loopgrad.schedule.singles import runs_singly
+from loopgrad.schedule.tree import Fused
+
+VECTORS = "f(x[B,J]) -> m[B]:\n    for b, j:  m[b] max= exp(x[b,j])"
+SCATTER = (
+    "f(int i[B,N], x[B,N], size V) -> y[B,V]:\n    for b, n:  y[b,i[b,n]] += x[b,n]   if x[b,n] > 0"
+)
+HISTOGRAM = "f(int i[N], w[N], size V) -> y[V]:\n    for n:  y[i[n]] += w[n]"
+PARTS = (
+    "f(x[B,X], size N) -> y[B,N]:\n"
+    "    for b, n, n*X//N <= i < ((n+1)*X + N-1) // N:  y[b,n] += x[b,i]"
+)
+PAIRS = "f(x[B]) -> y[B,2]:\n    for b, c < 2:  y[b,c] = c * x[b]"
+WINDOWS = "f(x[B,X]) -> y[B,X//2]:\n    for b, n, p < 2:  y[b,n] += x[b,2*n+p]"
+
+
+@pytest.mark.parametrize(
+    ("text", "singly"),
+    [
+        (VECTORS, False),
+        (WINDOWS, False),
+        (SCATTER, True),
+        (HISTOGRAM, True),
+        (PARTS, True),
+        (PAIRS, True),
+    ],
+)
+def test_loops_over_single_values(text: str, singly: bool) -> None:
+    program = lg.program(text)
+    phases = optimized(infer(program), validate(program)).phases
+    assert any(runs_singly(p.body) for p in phases if isinstance(p, Fused)) is singly
+
+
+def test_a_scatter_is_in_no_lanes_and_takes_nobody_out_of_theirs() -> None:
+    program = lg.program(
+        "f(int i[B,N], g[B,N], x[B,V]) -> y[B,V], z[B,N]:\n"
+        "    for b, n:  y[b,i[b,n]] += g[b,n]\n"
+        "    for b, n:  z[b,n] = g[b,n] * g[b,n]"
+    )
+    lines = show(optimized(infer(program), validate(program))).splitlines()
+    assert any("n < N:  y[b, i[b,n]]" in line for line in lines)
+    assert any("n < N vector:  z[b,n]" in line for line in lines)
