@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import os
 import sys
-import threading
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from typing import Any, cast
 
 from loopgrad import forks
 from loopgrad.analysis.facts import Facts, Safety
+from loopgrad.backends.collecting import BuildingLock
 from loopgrad.backends.kernel import Backend, Kernel, Task
 from loopgrad.cache.answers import ORIGIN, PROOFS, kept
 from loopgrad.diagnostics import ProgramWarning, listing, render, suggestion
@@ -52,7 +52,7 @@ BACKENDS = {
 }
 
 # Held while something is derived or compiled: threads that ask for the same thing share it.
-BUILDING = threading.RLock()
+BUILDING = BuildingLock()
 forks.hold("building", BUILDING)
 
 

@@ -38,6 +38,13 @@ Tensor: TypeAlias = Numbers | Integers
 Known: TypeAlias = Mapping[str, int | float | Fraction]
 
 
+def _different(places: Integers, states: Integers) -> int:
+    """How many of the places differ. (What NumPy has for it loads a large module when first used.)"""
+    found = np.zeros(states.shape, np.bool_)
+    found[places] = True
+    return int(np.count_nonzero(found))
+
+
 class Expressions:
     """Expressions over tensors, flat, whose axis 0 is the world's.
 
@@ -73,7 +80,9 @@ class Expressions:
         before = states[places]
         if (before == -1).any():
             raise Undefined(f"`{name}` is changed after it was read")
-        if reduction is Reduction.SET and (before.any() or len(np.unique(places)) < space.count):
+        if reduction is Reduction.SET and (
+            before.any() or _different(places, states) < space.count
+        ):
             raise Undefined(f"an element of `{name}` is written twice by `=`")
         states[places] = self.step
 

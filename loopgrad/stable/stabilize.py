@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import localcontext
+from functools import cached_property
 
 import numpy as np
 
@@ -72,7 +73,10 @@ class _Search:
     def __init__(self, facts: Facts):
         self.facts = facts
         self.gate = Gate(facts)
-        self.cost = cost(facts.program, hoisted=False).value
+
+    @cached_property
+    def cost(self) -> float:
+        return cost(self.facts.program, hoisted=False).value
 
     def best(self, shifts: Sequence[Shift]) -> Program | None:
         found = self._accepted(self.facts, (), None)

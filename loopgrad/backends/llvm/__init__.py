@@ -8,7 +8,6 @@ Sizes and constants are arguments of the code: one compilation serves them all.
 from __future__ import annotations
 
 import ctypes
-import threading
 from dataclasses import dataclass, replace
 from struct import Struct
 from typing import TYPE_CHECKING
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from loopgrad import forks
+from loopgrad.backends.collecting import BuildingLock
 from loopgrad.backends.kernel import LEARNT, BoundCall, Shortcut, Task
 from loopgrad.backends.llvm.layout import (
     ASLEEP,
@@ -82,7 +82,7 @@ class Prepared:
 class LLVMRunner:
     """One program's compiled variants. May be run by several threads at once."""
 
-    _lock = threading.RLock()  # one for all: LLVM compiles one at a time anyway
+    _lock = BuildingLock()  # one for all: LLVM compiles one at a time anyway
 
     def __init__(self, task: Task):
         self.task = task
