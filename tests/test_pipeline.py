@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import loopgrad as lg
+from loopgrad.ir import memo
 from loopgrad.pipeline import BACKENDS, PASSES, compile_returning, verify
 
 
@@ -110,3 +111,20 @@ def test_further_tensors_are_returned_without_their_being_checked_as_results() -
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_every_backend_is_there(backend: str) -> None:
     assert lg.compile("f(x) -> y:\n    y = 3 * x", backend=backend)(2.0) == 6
+
+
+def test_answers_kept_by_identity() -> None:
+    """Equal records are asked about each for itself, and no more are kept than a few thousand."""
+    asked = list[list[int]]()
+
+    @memo.by_identity
+    def total(record: list[int]) -> int:
+        asked.append(record)
+        return sum(record)
+
+    first, second = [1, 2], [1, 2]
+    assert [total(first), total(second), total(first)] == [3, 3, 3]
+    assert len(asked) == 2
+    many = [[n] for n in range(memo.MOST_RECORDS + 1)]
+    assert [total(one) for one in many] == [n for [n] in many]
+    assert total(first) == 3

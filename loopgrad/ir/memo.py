@@ -10,6 +10,9 @@ from typing import Any, TypeVar
 from loopgrad.ir.nodes import Program
 
 Answer = TypeVar("Answer")
+Record = TypeVar("Record")
+
+MOST_RECORDS = 4096
 
 FINAL = "_final"  # on a program: it runs as it is written
 
@@ -29,6 +32,27 @@ def once_per_program(function: Callable[[Program], Answer]) -> Callable[[Program
             memory[key] = function(program)
         answer: Answer = memory[key]
         return answer
+
+    return remembering
+
+
+def by_identity(function: Callable[[Record], Answer]) -> Callable[[Record], Answer]:
+    """Keeps a function's answers for the records that it was asked about last.
+
+    A record never changes; to compare it with others would take as long as to ask again.
+    """
+    known: dict[
+        int, tuple[Record, Answer]
+    ] = {}  # with the record, so that no other gets its identity
+
+    @wraps(function)
+    def remembering(record: Record) -> Answer:
+        found = known.get(id(record))
+        if found is None:
+            if len(known) >= MOST_RECORDS:
+                known.clear()
+            found = known[id(record)] = record, function(record)
+        return found[1]
 
     return remembering
 

@@ -9,6 +9,7 @@ from itertools import count
 from operator import attrgetter
 from typing import Any
 
+from loopgrad.ir.memo import by_identity
 from loopgrad.ir.nodes import (
     Accumulate,
     Apply,
@@ -183,6 +184,7 @@ def bounds(ranges: Iterable[Range]) -> Iterator[Expression]:
             yield r.upper
 
 
+@by_identity
 def indices_of(expression: Expression) -> frozenset[str]:
     """The indices that occur in the expression (a reduction's own ones included)."""
     return frozenset(n.name for n in subexpressions(expression) if isinstance(n, Index))
@@ -207,10 +209,10 @@ def statement_expressions(statement: Statement) -> Iterator[Expression]:
             yield from (value for _, value in keywords)
 
 
-def statement_reads(statement: Statement) -> Iterator[Read]:
+@by_identity
+def statement_reads(statement: Statement) -> tuple[Read, ...]:
     """Every read that the statement itself makes; its target is none, the target's subscripts may."""
-    for expression in statement_expressions(statement):
-        yield from reads(expression)
+    return tuple(r for expression in statement_expressions(statement) for r in reads(expression))
 
 
 def accumulates(statements: Iterable[Statement]) -> Iterator[tuple[tuple[Block, ...], Accumulate]]:

@@ -126,7 +126,7 @@ class Line:
     def reduced(self) -> frozenset[str]:
         return frozenset(self.indices) - self.kept
 
-    def reads(self) -> Iterator[Read]:
+    def reads(self) -> tuple[Read, ...]:
         return walk.statement_reads(self.statement)
 
     @cached_property
