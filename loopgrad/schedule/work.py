@@ -50,8 +50,12 @@ def _less(high: Expression, low: Expression) -> Expression:
 
 
 def _sum(terms: list[Expression]) -> Expression:
-    total: Expression = Number(0)
-    for term in terms:
-        if term != Number(0):
-            total = term if total == Number(0) else walk.apply("+", total, term)
-    return total
+    """Numbers together, the rest in pairs of pairs: that of a long program is not deep."""
+    number = sum(t.value for t in terms if isinstance(t, Number) and isinstance(t.value, int))
+    rest: list[Expression] = [t for t in terms if not isinstance(t, Number)]
+    if number or not rest:
+        rest.append(Number(number))
+    while len(rest) > 1:
+        pairs = [rest[i : i + 2] for i in range(0, len(rest), 2)]
+        rest = [pair[0] if len(pair) == 1 else walk.apply("+", *pair) for pair in pairs]
+    return rest[0]
