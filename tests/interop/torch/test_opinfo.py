@@ -61,7 +61,9 @@ def check(name: str, dtype: Any, second: bool) -> int:
             got = ROWS[name](*given, **sample.kwargs)
         except NotOurs:
             continue
-        wanted = OPERATORS[name].op(*given, **sample.kwargs)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what PyTorch has to say of its own
+            wanted = OPERATORS[name].op(*given, **sample.kwargs)
         close(got, wanted, dtype)
         tensors = leaves(sample)
         seed = torch.randn_like(wanted)
@@ -101,11 +103,11 @@ def test_every_row_has_samples() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-@pytest.mark.parametrize("name", by_name(list(ROWS), 5))
+@pytest.mark.parametrize("name", by_name(list(ROWS), 8))
 def test_values_and_gradients(name: str, dtype: Any) -> None:
     assert check(name, dtype, second=False) > 0
 
 
-@pytest.mark.parametrize("name", by_name([name for name in ROWS if name not in FIRST_ONLY], 14))
+@pytest.mark.parametrize("name", by_name([name for name in ROWS if name not in FIRST_ONLY], 21))
 def test_second_gradients(name: str) -> None:
     assert check(name, torch.float64, second=True) > 0
