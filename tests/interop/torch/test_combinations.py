@@ -1,0 +1,149 @@
+"""Several of PyTorch's features at once: what each does alone is tested beside this."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+import loopgrad as lg
+from tests.effort import FULL
+from tests.interop.torch.cases import seeded
+
+torch = pytest.importorskip("torch")
+checkpoint = pytest.importorskip("torch.utils.checkpoint").checkpoint
+
+SOFTMAX = lg.torch.function(lg.lib.softmax)
+COMPILE = {"fullgraph": True, "backend": "aot_eager"}
+
+
+SLOW = pytest.mark.skipif(not FULL, reason="LOOPGRAD_FULL=1 runs it")
+
+
+def native(s: Any) -> Any:
+    return s.softmax(-1)
+
+
+def cubed(function: Any) -> Any:
+    return lambda row: (function(row[None]) ** 3).sum()
+
+
+@SLOW
+def test_hessians_mapped_and_hessians_of_maps() -> None:
+    hessian, vmap, x = torch.func.hessian, torch.func.vmap, seeded(2, 3)
+    found = [
+        (vmap(hessian(cubed(f)))(x), hessian(lambda x, f=f: vmap(cubed(f))(x).sum())(x))
+        for f in (SOFTMAX, native)
+    ]
+    torch.testing.assert_close(*found)
+
+
+@SLOW
+def test_a_second_derivative_within_a_compiled_function() -> None:
+    grad = torch.func.grad
+    torch._dynamo.reset()
+
+    def twice(f: Any) -> Any:
+        return grad(lambda x: (grad(lambda z: (f(z) ** 3).sum())(x) ** 2).sum())
+
+    compiled = torch.compile(lambda x: twice(SOFTMAX)(x), **COMPILE)
+    torch.testing.assert_close(compiled(seeded(3, 4)), twice(native)(seeded(3, 4)))
+
+
+def test_a_compiled_network_under_autocast() -> None:
+    torch._dynamo.reset()
+    layers = torch.nn.Linear(4, 4), lg.torch.Module(lg.lib.affine, I=4, J=3), torch.nn.Linear(3, 2)
+    network = torch.nn.Sequential(*layers)
+    compiled = torch.compile(network, **COMPILE)
+    x = seeded(2, 4, dtype=torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        got, wanted = compiled(x), network(x)
+    torch.testing.assert_close(got, wanted, rtol=2e-2, atol=2e-2)
+    got.float().sum().backward()
+    assert all(p.grad is not None for p in network.parameters())
+
+
+def test_a_compiled_function_of_transposed_tensors_of_any_size() -> None:
+    torch._dynamo.reset()
+    compiled = torch.compile(lambda x: SOFTMAX(x.t()) * 2, dynamic=True, **COMPILE)
+    for n in (3, 5, 1):
+        x = seeded(4, n).requires_grad_()
+        y = compiled(x)
+        torch.testing.assert_close(y, native(x.t()) * 2)
+        assert y.is_contiguous()
+        (got,) = torch.autograd.grad(y, x, seeded(n, 4, seed=1))
+        (wanted,) = torch.autograd.grad(native(x.t()) * 2, x, seeded(n, 4, seed=1))
+        torch.testing.assert_close(got, wanted)
+
+
+LAYOUTS = {
+    "transposed": lambda: seeded(4, 3).t(),
+    "expanded": lambda: seeded(1, 4).expand(3, 4),
+    "every second": lambda: seeded(3, 8)[:, ::2],
+    "from the middle": lambda: seeded(2, 3, 4)[1],
+    "negative": lambda: torch.complex(seeded(3, 4), seeded(3, 4, seed=1)).conj().imag,
+}
+
+
+@pytest.mark.parametrize("of_seed", LAYOUTS)
+@pytest.mark.parametrize("of_input", LAYOUTS)
+def test_layouts_of_inputs_and_seeds(of_input: str, of_seed: str) -> None:
+    x, seed = LAYOUTS[of_input]().detach().requires_grad_(), LAYOUTS[of_seed]()
+    got, wanted = (torch.autograd.grad(f(x), x, seed)[0] for f in (SOFTMAX, native))
+    torch.testing.assert_close(got, wanted)
+
+
+def test_modules_called_with_other_parameters_and_many() -> None:
+    layer, x = lg.torch.Module(lg.lib.affine, I=4, J=3), seeded(2, 4, dtype=torch.float32)
+    known = {n: seeded(5, *p.shape, dtype=torch.float32) for n, p in layer.named_parameters()}
+
+    def call(parameters: Any) -> Any:
+        return torch.func.functional_call(layer, parameters, (x,))
+
+    got = torch.func.vmap(call)(known)
+    torch.testing.assert_close(got, x @ known["W"].mT + known["c"][:, None])
+    slopes = torch.func.grad(lambda p: call(p).square().sum())({n: p[0] for n, p in known.items()})
+    y = x @ known["W"][0].T + known["c"][0]
+    torch.testing.assert_close(slopes["W"], 2 * y.T @ x)
+
+
+def test_a_checkpoint_differentiated_twice() -> None:
+    found = []
+    for f in (lambda x: checkpoint(SOFTMAX, x, use_reentrant=False), native):
+        x = seeded(3, 4).requires_grad_()
+        (first,) = torch.autograd.grad((f(x) ** 2).sum(), x, create_graph=True)
+        found.append(torch.autograd.grad(first.square().sum(), x)[0])
+    torch.testing.assert_close(*found)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_module_exported_with_a_dimension_left_open(strict: bool) -> None:
+    layer, rows = lg.torch.Module(lg.lib.affine, I=4, J=3), torch.export.Dim("rows")
+    given = (seeded(3, 4, dtype=torch.float32),)
+    shapes = (({0: rows},),)  # in a tuple more, as a module takes any number of tensors
+    exported = torch.export.export(layer, given, dynamic_shapes=shapes, strict=strict).module()
+    x = seeded(9, 4, dtype=torch.float32)
+    torch.testing.assert_close(exported(x), layer(x))
+
+
+def test_labels_of_any_width_mapped_and_compiled() -> None:
+    torch._dynamo.reset()
+    embedding, E = lg.torch.function(lg.lib.embedding), seeded(5, 2).requires_grad_()
+    compiled = torch.compile(lambda w, E: embedding(w, E), dynamic=True, **COMPILE)
+    for dtype in (torch.uint8, torch.int32, torch.int64):
+        w = torch.tensor([[0, 3, 3]], dtype=dtype)
+        wanted = E[w.long()]
+        torch.testing.assert_close(compiled(w, E), wanted)
+        torch.testing.assert_close(torch.func.vmap(embedding, (0, None))(w[None], E)[0], wanted)
+
+
+def test_backward_in_another_thread_and_only_once() -> None:
+    x = seeded(3, 4).requires_grad_()
+    y = SOFTMAX(x).square().sum()
+    thread = threading.Thread(target=y.backward)
+    thread.start()
+    thread.join()
+    torch.testing.assert_close(x.grad, torch.autograd.grad(native(x).square().sum(), x)[0])
+    with pytest.raises(RuntimeError, match="second time"):
+        y.backward()
