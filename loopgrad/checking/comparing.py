@@ -145,6 +145,8 @@ def _kind(mine: Expression, right: Expression) -> tuple[Kind, str]:
             if len(subscripts) > 1 and sorted(map(repr, subscripts)) == sorted(map(repr, others)):
                 return "transposed", f"`{one}` is transposed: "
             return "wrong subscript", "a subscript is wrong: "
+        case Number(1 | 1.0), _ if not isinstance(right, Number):
+            return "missing factor", "a factor is missing: "
         case Number(), Number():
             return "wrong number", "the number is wrong: "
         case Apply(one, operands), Apply(other, others) if one != other and operands == others:

@@ -43,6 +43,7 @@ ROUNDING = 1e-12  # of a gradient's largest number: what a constant of 16 digits
 WORK = 3_000  # terms made for a proof
 HOWS: tuple[How, ...] = ("insert after", "insert before")
 INFERRED: tuple[Kind, ...] = ("out of range", "wrong range")  # of what statements write
+REFUTED = 3  # mends tried, each on the trials that refuted those before
 PATIENCE = 2  # runs that take too long
 MENDS = 4  # of a header, one after the other
 SMALL = 12  # sizes, where larger ones show none
@@ -187,7 +188,9 @@ class _Judging:
         self.task = task
         self.trials = Trials(task.forward, task.right)
         self.examples = Examples(task.forward, task.right)  # apart from what was drawn before
+        self.refuting: Trial | None = None  # on which the last mend is wrong
         self.bench: Bench | None = None  # with the trials that show faults
+        self.empty: Example | None = None  # that shows a difference with empty axes
         self.ties = False  # whether ties count
         self.too_large = 0  # runs given up
         self.certifier = Certifier(task.right, task.forward if task.is_backward else None)
@@ -198,12 +201,11 @@ class _Judging:
         missing = [self._missing_gradient(name) for name in task.missing]
         if not task.claim.findings and not missing and self._is_derived():
             return Judgement((), "proved", task.judged, task.not_given)
-        verdict = None if task.claim.findings else self._verdict()
+        verdict = None if task.claim.findings else self._with_empty_axes(self._verdict())
         if verdict is not None and verdict.kind != "differ":
             return self._agreed(verdict, missing)
-        found = self._narrowed(self._placed(self._found(verdict)))
         more = [p for _, p in self._gradient_patches()]
-        mended = self._mended(found, more)
+        found, mended = self._located(self._showing(), more)
         idle: list[int] = []
         if mended is None and not more:
             # What nothing reads any more may go, where it breaks a rule, and what is not missed.
@@ -282,6 +284,18 @@ class _Judging:
                 return replace(verdict, kind="differ", counterexample=example)
         return verdict
 
+    def _with_empty_axes(self, verdict: Verdict) -> Verdict:
+        """The verdict when axes may be empty too: a difference that needs one is no fault."""
+        claimed = certifiable(self.task)
+        if verdict.kind != "agree" or canonical(self.task.right) == canonical(claimed):
+            return verdict
+        self.empty = self.certifier.counterexample(
+            claimed, empty_axes(), ties=False, rounding=ROUNDING
+        )
+        if self.empty is None or 0 in self.empty.sizes.values():
+            return verdict
+        return replace(verdict, kind="differ", counterexample=self.empty)
+
     def _agreed(self, verdict: Verdict, missing: list[Finding]) -> Judgement:
         task = self.task
         findings = [*task.claim.findings, *missing]
@@ -298,9 +312,8 @@ class _Judging:
         task, claimed = self.task, certifiable(self.task)
         if verdict.kind == "agree" and canonical(task.right) == canonical(claimed):
             return True, ""
-        empty = self.certifier.counterexample(claimed, empty_axes(), ties=False, rounding=ROUNDING)
-        if empty is not None:
-            sizes = ", ".join(f"{name} = {n}" for name, n in empty.sizes.items() if not n)
+        if self.empty is not None:
+            sizes = ", ".join(f"{name} = {n}" for name, n in self.empty.sizes.items() if not n)
             return False, f"with empty axes, {sizes}, the two differ"
         if task.is_backward:
             claimed = self._hoisted(claimed)
@@ -323,12 +336,22 @@ class _Judging:
 
     # -------------------------------------------------------------------------------- the faults
 
-    def _found(self, verdict: Verdict | None) -> list[Located]:
-        trials = self._showing()
-        if not trials:
-            return []
-        self.bench = Bench(self.task, trials)
-        return Locator(self.bench).locate()
+    def _located(
+        self, trials: Sequence[Trial], more: Sequence[Patch]
+    ) -> tuple[list[Located], str | None]:
+        """The faults that the trials show, and the text mended. A trial that refutes the mend is one more
+        to look at."""
+        found: list[Located] = []
+        mended: str | None = None
+        for _ in range(REFUTED if trials else 0):
+            self.bench = Bench(self.task, trials)
+            found = self._narrowed(self._placed(Locator(self.bench).locate()))
+            self.refuting = None
+            mended = self._mended(found, more)
+            if mended is not None or self.refuting is None:
+                break
+            trials = [*trials, self.refuting]
+        return found, mended
 
     def _placed(self, found: list[Located]) -> list[Located]:
         """With a statement that is put in at another place, where the first one breaks the order."""
@@ -552,6 +575,7 @@ class _Judging:
                 return False
             for name in self.task.judged:
                 if differing(array(trial.tensors[name]), array(made[name])).any():
+                    self.refuting = trial
                     return False
         return True
 

@@ -8,7 +8,8 @@ the forward does not know has no right value of its own: there edits are tried o
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from copy import copy
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,13 +18,23 @@ from loopgrad.checking.bench import Bench, size
 from loopgrad.checking.edits import Edit
 from loopgrad.checking.factors import Factor, factor
 from loopgrad.checking.matching import Balance, Entry, balance
-from loopgrad.checking.pieces import Fault, Piece, Place, Vector, contribution, whole
+from loopgrad.checking.pieces import ADDITIVE, Fault, Piece, Place, Vector, contribution, whole
 from loopgrad.checking.searching import Search
+from loopgrad.checking.solving import Solver
 from loopgrad.checking.trials import differing
-from loopgrad.simplify.floats import array
+from loopgrad.simplify.floats import array, numbers
 
 MOST_TRIED = 6_000  # edits of small statements tried on one claim
+SOLVED_FOR = 2  # trials in which values of temporaries are solved for
 LIKELY = 4  # the cost of edits that are likelier than that a factor is missing
+
+
+@dataclass(frozen=True)
+class Solved:
+    """A fault of a temporary whose right value was solved for, and what its edit costs."""
+
+    cost: int
+    fault: Located
 
 
 class Locator:
@@ -37,6 +48,9 @@ class Locator:
     def locate(self) -> list[Located]:
         """The faults, each tensor's in turn."""
         found, unexplained = self._by_tensor()
+        solved = self._solved() if found or unexplained else None
+        if solved is not None and (unexplained or self._cheaper(solved, found)):
+            return [solved.fault]
         if unexplained and self.bench.own:
             searched = self._searched()
             if searched is not None:
@@ -48,6 +62,39 @@ class Locator:
         lent = [self.answers.lent(name) for name in self.task.claim.lent if name not in unread]
         found = self.answers.in_one_block(found)
         return [*found, *(fault for fault in lent if fault is not None)]
+
+    def _solved(self) -> Solved | None:
+        """The one small change of a temporary of the claim's own that makes its value right."""
+        best: Solved | None = None
+        smallest = sorted(self.bench.places, key=lambda p: np.prod(list(p.extents.values())))
+        for name in self.bench.own:
+            claimed = [p for p in self.bench.claimed if p.target == name]
+            if not all(p.statement.reduction in ADDITIVE for p in claimed):
+                continue
+            solver = Solver(self.task, name, self.bench.lines)
+            places: list[Place] = []
+            for place in smallest[:SOLVED_FOR]:
+                solution = solver.solution(place.trial)
+                if solution is not None:
+                    value = numbers(solution.value)
+                    places.append(place.with_tensor(name, value, solution.image))
+            if not places:
+                continue
+            bench = copy(self.bench)
+            bench.places = places
+            locator = Locator(bench)
+            found = locator.single(balance(name, claimed, (), bench.places, ()))
+            if found is not None and (best is None or found[0].cost < best.cost):
+                best = Solved(found[0].cost, self.answers.of_edit(found[1].piece, found[0]))
+        return best
+
+    def _cheaper(self, solved: Solved, found: Sequence[Located]) -> bool:
+        """Is it the likelier one, where a statement that reads the temporary would also do?"""
+        if len(found) != 1 or found[0].old is None:
+            return all(f.kind == "missing term" for f in found)
+        old = next(p for p in self.bench.claimed if p.statement is found[0].old)
+        edits = (e for e in self.bench.edits(old) if e.statement == found[0].new)
+        return self.bench.reads_own(old) and all(solved.cost < e.cost for e in edits)
 
     def _by_tensor(self) -> tuple[list[Located], list[Balance]]:
         found: list[Located] = []
@@ -128,7 +175,13 @@ class Locator:
         return found
 
     def _single(self, b: Balance) -> Located | None:
+        found = self.single(b)
+        return None if found is None else self.answers.of_edit(found[1].piece, found[0])
+
+    def single(self, b: Balance | None) -> tuple[Edit, Entry] | None:
         """One statement, one edit, and the tensor is right."""
+        if b is None:
+            return None
         best: tuple[Edit, Entry] | None = None
         for one in b.left:
             residual = b.residual(one)
@@ -138,7 +191,7 @@ class Locator:
                 match = self.edited(b, twin, [(residual, b.missing)])
                 if match is not None and (best is None or match[0].cost < best[0].cost):
                     best = (match[0], twin)
-        return None if best is None else self.answers.of_edit(best[1].piece, best[0])
+        return best
 
     def edited(
         self, b: Balance, one: Entry, wanted: Sequence[tuple[Vector, tuple[Entry, ...]]]

@@ -67,7 +67,7 @@ def balance(
     right_places: Sequence[Place],
 ) -> Balance | None:
     """The tensor's balance; None where the claim's statements add up to what they ought to."""
-    values = [array(place.tensors[tensor]) for place in places]
+    values = [place.seen(tensor, array(place.tensors[tensor])) for place in places]
     total = joined(values)
     # The largest integer stands for infinity.
     finite = np.isfinite(total) & (np.abs(total) < float(GREATEST))

@@ -81,7 +81,8 @@ class Place:
     """Where pieces are run: a trial's tensors, with the claim's own temporaries, and the extents and
     constants by the names that the pieces use.
 
-    firm: the tensors whose extents bare ranges take: inputs, results, locals.
+    firm: the tensors whose extents bare ranges take: inputs, results, locals. images: for a tensor of
+    which only an image counts, the matrix that gives it.
     """
 
     def __init__(
@@ -92,7 +93,9 @@ class Place:
         tensors: Mapping[str, Tensor],
         firm: frozenset[str],
         lines: Floats,
+        images: Mapping[str, Vector] | None = None,
     ):
+        self.images = images or {}
         self.trial, self.extents, self.constants = trial, extents, constants
         self.tensors, self.firm, self.lines = tensors, firm, lines
         given = {name: _in_one_world(tensor) for name, tensor in tensors.items()}
@@ -112,9 +115,17 @@ class Place:
             raise Fault(f"`{name}` is not known")
         return array(self.tensors[name]).shape
 
-    def with_tensor(self, name: str, tensor: Tensor) -> Place:
+    def with_tensor(self, name: str, tensor: Tensor, image: Vector | None = None) -> Place:
         tensors = {**self.tensors, name: tensor}
-        return Place(self.trial, self.extents, self.constants, tensors, self.firm, self.lines)
+        images = self.images if image is None else {**self.images, name: image}
+        return Place(
+            self.trial, self.extents, self.constants, tensors, self.firm, self.lines, images
+        )
+
+    def seen(self, name: str, value: NDArray[Any]) -> NDArray[Any]:
+        """What counts of a value of the tensor."""
+        image = self.images.get(name)
+        return value if image is None else np.asarray(image @ value.ravel())
 
 
 def _in_one_world(tensor: Tensor) -> Tensor:
@@ -124,14 +135,14 @@ def _in_one_world(tensor: Tensor) -> Tensor:
 
 
 def contribution(piece: Piece, place: Place) -> NDArray[Any]:
-    """What the piece adds to its target, an array of the target's shape. Raises Fault."""
+    """What the piece adds to its target, an array of the target's shape, or its image. Raises Fault."""
     sign = ADDITIVE.get(piece.statement.reduction)
     if sign is None:
         raise Fault("not a sum")
     total = np.zeros(place.shape(piece.target))
     cells, values = _updates(piece, place)
     np.add.at(total.reshape(-1), cells, sign * values)
-    return total
+    return place.seen(piece.target, total)
 
 
 def whole(group: Sequence[Piece], place: Place) -> NDArray[Any]:

@@ -10,13 +10,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from loopgrad.analysis.facts import Equality, Facts
-from loopgrad.ir.nodes import Expression, Extent, Index, Read
+from loopgrad.ir.nodes import Apply, Compare, Constant, Expression, Extent, Index, Number, Read
 from loopgrad.ir.walk import all_statements, reads, statement_expressions, subexpressions
 from loopgrad.simplify.decimals import Reals, decimal
 from loopgrad.simplify.evaluate import Known, Tensor, integer, shape_of
@@ -295,11 +296,13 @@ class Inputs:
     def __init__(self, among: Sequence[Facts]):
         self.among = among
         self.limits: dict[str, list[Axis]] = {}
+        self.compared: dict[str, dict[Expression, None]] = {}  # with what numbers and constants
         for number, facts in enumerate(among):
             for statement in all_statements(facts.program.statements):
                 for expression in statement_expressions(statement):
                     for read in reads(expression):
                         self._note(number, read)
+                    self._note_compared(expression)
                 target = getattr(statement, "target", None)
                 if target is not None:
                     self._note(number, target)
@@ -310,6 +313,15 @@ class Inputs:
         for subscript, extent in zip(read.subscripts, axes, strict=True):
             for inner in reads(subscript):
                 self.limits.setdefault(inner.tensor, []).append(Axis(number, extent))
+
+    def _note_compared(self, expression: Expression) -> None:
+        """`label[b] != ignore`: the label may be that number, though it subscripts no axis then."""
+        for node in subexpressions(expression):
+            if isinstance(node, Compare):
+                for one, other in pairwise(node.operands):
+                    for read, value in ((one, other), (other, one)):
+                        if isinstance(read, Read) and _is_fixed(value):
+                            self.compared.setdefault(read.tensor, {})[value] = None
 
     def _note_bounds(self, number: int, statement: object) -> None:
         """`t < length[b]` where t subscripts an axis: its extent is the largest length."""
@@ -369,8 +381,18 @@ class Inputs:
             near = [int(v) for v in worlds[0].near if v.denominator == 1]
             if near and name not in self.limits and "<= " + name not in self.limits:
                 values = np.where(rng.random(shape) < 0.5, rng.choice(near, shape), values)
+            fixed = [] if attempt % 2 else self._fixed(name, constants)
+            if fixed:
+                values = np.where(rng.random(shape) < 0.5, rng.choice(fixed, shape), values)
             return _repeated(values, len(worlds))
         return random_numbers(lines, name, shape, rng, worlds)
+
+    def _fixed(self, name: str, constants: Known) -> list[int]:
+        """The numbers that the integers are compared with."""
+        try:
+            return [integer(value, constants) for value in self.compared.get(name, ())]
+        except (Undefined, KeyError):
+            return []
 
     def limit(self, name: str, extents: Sequence[Mapping[str, int]], constants: Known) -> int:
         """The end of the values that an integer input can have: it subscripts these axes."""
@@ -380,6 +402,13 @@ class Inputs:
             for axis in self.limits.get(key, ())
         ]
         return max(1, min(found, default=4))
+
+
+def _is_fixed(e: Expression) -> bool:
+    """Is it a number or a constant of the header?"""
+    if isinstance(e, Apply) and e.operation == "neg":
+        return _is_fixed(e.operands[0])
+    return isinstance(e, Number | Constant)
 
 
 def _repeated(values: Integers, worlds: int) -> Integers:
