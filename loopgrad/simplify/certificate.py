@@ -26,7 +26,7 @@ from loopgrad.simplify.evaluate import Tensor, TooLarge, prepared
 from loopgrad.simplify.fields import LONGEST
 from loopgrad.simplify.integer_arithmetic import Undefined
 from loopgrad.simplify.lines import NeedsReals, Numbers
-from loopgrad.simplify.rounding import keeps_digits
+from loopgrad.simplify.rounding import SATURATED, keeps_digits
 from loopgrad.simplify.sampling import KINDS, World, turn
 from loopgrad.simplify.trials import AFTER, Draw, Memory, Pairing, Trial, elements
 
@@ -157,11 +157,16 @@ class Certifier:
         return _Comparison(pairing, symmetric, kinks, ties, rounding).verdict(trials)
 
     def keeps_digits(self, after: Program) -> bool:
-        """Is `after`, in float64, about as accurate, on the inputs of the first trial?"""
+        """Is `after`, in float64, about as accurate, on the inputs of the first trial, and on others where
+        functions saturate?"""
         pairing = self._pairing(after)
         comparison = _Comparison(pairing, symmetric=False, kinks=True, ties=True)
         with localcontext(CONTEXT), np.errstate(all="ignore"):
-            return all(keeps_digits(pairing, t) for t in pairing.trials(comparison.first()))
+            return all(
+                keeps_digits(pairing, trial)
+                for draw in (comparison.first(), SATURATED)
+                for trial in pairing.trials(draw)
+            )
 
     def counterexample(
         self,

@@ -17,6 +17,7 @@ def movable_tensors(own: Reading) -> set[str]:
     """What may be put into its readers: whole sums that all readers read at the same turn of the
     blocks, and of which neither subscripts, conditions nor opaque statements read an element."""
     movable = {k for k, d in own.definitions.items() if d.whole and d.poly is not None}
+    movable -= own.apart
     for key, definition in own.definitions.items():
         movable -= subscript_tensors(definition)
         if definition.poly is None:

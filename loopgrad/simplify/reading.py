@@ -252,6 +252,7 @@ class Reading:
         self.facts: Facts = infer(program)
         self.names = names or Unification(self.facts.extents, self.facts.equalities)
         self.naming = naming
+        self.apart: frozenset[str] = frozenset()  # tensors that are put into nothing (apart.py)
         self.taken = frozenset({*self.facts.tensors, *self.facts.extents, *self.facts.constants})
         self.elements = {n: t.element for n, t in self.facts.tensors.items()}
         for fact in self.facts.tensors.values():

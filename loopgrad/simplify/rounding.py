@@ -5,7 +5,8 @@ The certificate's arithmetic has 50 digits: a form in which all digits of a floa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,24 +14,56 @@ from numpy.typing import NDArray
 from loopgrad.simplify.evaluate import Prepared, Setting, Tensor, TooLarge, computed
 from loopgrad.simplify.floats import Floats, array, numbers
 from loopgrad.simplify.integer_arithmetic import Undefined
-from loopgrad.simplify.lines import Numbers
-from loopgrad.simplify.trials import AFTER, BEFORE, Pairing, Trial
+from loopgrad.simplify.lines import Lines, Numbers
+from loopgrad.simplify.sampling import World
+from loopgrad.simplify.trials import AFTER, BEFORE, Draw, Pairing, Trial
 
 ACCURATE = 1e-8  # relative to the largest element of the result, or to 1
 WORSE = 100.0  # times the error of the first program
+# Inputs at which tanh, sigmoid and softmax are all that they can be: what is left of a result there is what
+# a form keeps in place of 0, and its own size is what errors are relative to.
+SATURATED = Draw(8000, (World("far"), World("far apart")), "reals")
+NOTHING = 1e-60  # of no size at all
 
 
 def keeps_digits(pairing: Pairing, trial: Trial) -> bool:
-    """Is the second program, on the inputs of a trial, about as accurate as the first?"""
+    """Is the second program, on the inputs of a trial, about as accurate as the first?
+
+    At saturating inputs, also if exact arithmetic is as far off on tensors of the forward that are rounded
+    to a float, as they are when they are stored: `1 - y` where y is nearly 1.
+    """
+    saturated = trial.draw == SATURATED
+    least = NOTHING if saturated else 1.0
+
+    def close(others: Sequence[Mapping[str, Tensor]]) -> bool:
+        return all(
+            _close(
+                array(trial.results[name]),
+                [array(other[name]) for other in others],
+                array(after[name]),
+                least,
+                saturated,
+            )
+            for name in pairing.results
+        )
+
     with np.errstate(all="ignore"):
         try:
             before, after = (_in_floats(pairing, trial, n) for n in (BEFORE, AFTER))
+            return close([before]) or (saturated and close([before, _of_rounded(pairing, trial)]))
         except (Undefined, TooLarge):
             return False
-        return all(
-            _close(array(trial.results[name]), array(before[name]), array(after[name]))
-            for name in pairing.results
-        )
+
+
+def _of_rounded(pairing: Pairing, trial: Trial) -> Mapping[str, Tensor]:
+    """What the second program makes in decimals of inputs that are rounded to floats."""
+    program: Prepared = pairing.programs[AFTER]
+    given = {}
+    for i in program.facts.program.inputs:
+        rounded = _rounded(trial.inputs[i.name])
+        given[i.name] = as_decimals(rounded) if isinstance(rounded, Numbers) else rounded
+    setting = Setting(trial.extents[AFTER], trial.constants, given)
+    return computed(program, setting, Lines(None), trial.space)
 
 
 def _in_floats(pairing: Pairing, trial: Trial, number: int) -> Mapping[str, Tensor]:
@@ -40,18 +73,35 @@ def _in_floats(pairing: Pairing, trial: Trial, number: int) -> Mapping[str, Tens
     return computed(program, setting, Floats(), trial.space)
 
 
+def as_decimals(tensor: Numbers) -> Numbers:
+    floats = array(tensor)
+    reals = np.empty(floats.shape, object)
+    reals.reshape(-1)[:] = [Decimal(float(v)) for v in floats.flat]
+    return numbers(reals)
+
+
 def _rounded(tensor: Tensor) -> Tensor:
     return numbers(array(tensor)) if isinstance(tensor, Numbers) else tensor
 
 
 def _close(
-    exact: NDArray[np.float64], before: NDArray[np.float64], after: NDArray[np.float64]
+    exact: NDArray[np.float64],
+    others: Sequence[NDArray[np.float64]],
+    after: NDArray[np.float64],
+    least: float,
+    whole: bool,
 ) -> bool:
-    """Of the elements that are numbers for the first program, in each world."""
-    known = np.isfinite(exact) & np.isfinite(before)
+    """Of the elements that are numbers for the first of the others, in each world.
+
+    others: of which the worst is taken. least: what the largest element is taken for where it is less.
+    whole: only worlds in which all elements are numbers.
+    """
+    known = np.isfinite(exact) & np.isfinite(others[0])
+    worlds = len(exact)
+    if whole:
+        known &= known.reshape(worlds, -1).all(axis=1).reshape(-1, *[1] * (known.ndim - 1))
     if not known.any():
         return True
-    worlds = len(exact)
 
     def largest(values: NDArray[np.float64]) -> NDArray[np.float64]:
         found: NDArray[np.float64] = np.max(
@@ -59,8 +109,7 @@ def _close(
         )
         return found
 
-    scale = np.maximum(largest(exact), 1)
+    scale = np.maximum(largest(exact), least)
     wrong = np.where(np.isfinite(after), after, np.inf) - exact
-    return bool(
-        np.all(largest(wrong) <= np.maximum(ACCURATE * scale, WORSE * largest(before - exact)))
-    )
+    allowed = np.max([largest(other - exact) for other in others], axis=0)
+    return bool(np.all(largest(wrong) <= np.maximum(ACCURATE * scale, WORSE * allowed)))

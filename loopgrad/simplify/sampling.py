@@ -28,9 +28,17 @@ from loopgrad.simplify.spaces import Integers
 
 # How floating inputs are drawn: of both signs, between 0 and 1, above 1; with `zeros`, zeros and small
 # integers in places, for kinks and ties.
-Kind: TypeAlias = Literal["signed", "unit", "large", "zeros"]
+Kind: TypeAlias = Literal["signed", "unit", "large", "zeros", "far", "far apart"]
 KINDS: tuple[Kind, ...] = ("signed", "unit", "zeros", "large")
-RANGES = {"signed": (-2.0, 2.0), "unit": (0.05, 0.95), "large": (1.1, 4.0), "zeros": (-2.0, 2.0)}
+RANGES = {
+    "signed": (-2.0, 2.0),
+    "unit": (0.05, 0.95),
+    "large": (1.1, 4.0),
+    "zeros": (-2.0, 2.0),
+    # For questions of rounding: tanh is 1 to more digits than a float has. Some below 0 if "apart".
+    "far": (50.0, 200.0),
+    "far apart": (50.0, 200.0),
+}
 
 ZEROS = 0.3  # the least share of zeros where there are some
 ATTEMPTS = 60
@@ -457,6 +465,9 @@ def random_numbers(
         digits = [Decimal(int(v)).scaleb(-12) for v in drawn.flat]
         reals = np.empty(whole, object)
         reals.reshape(-1)[:] = digits
+        for world, how in enumerate(worlds):
+            if how.kind == "far apart":
+                reals[world] *= np.where(rng.random(shape) < 0.5, 1, -1)
         if not lines.exact and any(how.zero is not None for how in worlds):
             reals[:] = reals[:1]
     if lines.exact:

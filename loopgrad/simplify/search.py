@@ -8,8 +8,9 @@ from itertools import product
 
 from loopgrad.analysis.infer import infer
 from loopgrad.ir.nodes import Program
-from loopgrad.ir.walk import computed_tensors
+from loopgrad.ir.walk import accumulates, computed_tensors
 from loopgrad.simplify import normal_form as nf
+from loopgrad.simplify.apart import put_back
 from loopgrad.simplify.cost import cost_of
 from loopgrad.simplify.equations import equations
 from loopgrad.simplify.invariant import before_blocks
@@ -57,6 +58,12 @@ def cheaper(
 
 def _sharing(found: Candidate) -> Candidate:
     """The candidate with what its statements compute several times, or at each turn, computed once."""
+    if found.work.own.apart:
+        statements, own = put_back(found.statements, found.locals, found.work.own.apart)
+        value = cost_of(statements, {x.name for x in own}, lengths=found.work.lengths).value
+        there = {s.target.tensor for _, s in accumulates(statements)}
+        made = {k: m for k, m in found.made.items() if all(s.target.tensor in there for s in m)}
+        found = replace(found, statements=statements, locals=own, value=value, made=made)
     inner = {x.name for x in found.locals}
     taken = {*found.extraction.taken, *found.extraction.reserved}
     shared = share(found.statements, inner, taken, found.work.lengths)

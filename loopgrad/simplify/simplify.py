@@ -26,6 +26,7 @@ from loopgrad.ir.walk import (
     subexpressions,
 )
 from loopgrad.simplify import normal_form as nf
+from loopgrad.simplify.apart import factors_apart
 from loopgrad.simplify.certificate import Certifier
 from loopgrad.simplify.contributions import Unsupported
 from loopgrad.simplify.derivation import Derivation
@@ -65,9 +66,11 @@ def _simplified(program: Program, forward: Program | None) -> Program | None:
     # Differences stay factors here too: multiplied out, `(x - mu)**2` would cancel digits.
     own = Reading(whole or program, naming="reads", names=known.names if known else None)
     certifier, refused = Certifier(program, forward), set[Program]()
-    for candidate in cheaper(program, own, known, joint=whole is not None):
+    candidates, apart = cheaper(program, own, known, joint=whole is not None), False
+    while candidates:
+        candidate = candidates.pop(0)
         try:
-            result = assemble(program, own, known, candidate)
+            result = assemble(program, candidate.work.own, known, candidate)
             result = within_limits(with_real_results(result, infer(program)))
         except ProgramError:
             continue
@@ -78,7 +81,23 @@ def _simplified(program: Program, forward: Program | None) -> Program | None:
             object.__setattr__(result, "_derivation", story)
             return result
         refused.add(result)
+        if not apart and not certifier.keeps_digits(result):
+            apart = True
+            more = _with_factors_apart(program, own, known, whole)
+            candidates = sorted([*candidates, *more], key=lambda c: c.rank)
     return None
+
+
+def _with_factors_apart(
+    program: Program, own: Reading, known: Reading | None, whole: Program | None
+) -> list[Candidate]:
+    """Candidates in which differences that may vanish are not multiplied out."""
+    changed, names = factors_apart(whole or program, known.computed if known else ())
+    if not names:
+        return []
+    reading = Reading(changed, naming="reads", names=own.names)
+    reading.apart = names
+    return cheaper(program, reading, known, joint=whole is not None)
 
 
 def certified(certifier: Certifier, result: Program) -> bool:

@@ -18,15 +18,16 @@ from loopgrad.ir.nodes import (
     Reduce,
     Reduction,
 )
-from loopgrad.ir.walk import ZERO, conjunction
+from loopgrad.ir.walk import ZERO, accumulates, conjunction
 from loopgrad.ir.walk import reads as expression_reads
 from loopgrad.simplify import normal_form as nf
+from loopgrad.simplify.apart import with_value
 from loopgrad.simplify.bits import Stored, same_bits, stored
 from loopgrad.simplify.conditions import at_least, written
 from loopgrad.simplify.derivation import Chain, Derivation, Step, Words
 from loopgrad.simplify.integers import Linear, combined, linear, shifted
 from loopgrad.simplify.normal_form import Atom, Poly
-from loopgrad.simplify.reading import Definition
+from loopgrad.simplify.reading import Definition, Reading
 from loopgrad.simplify.relations import AtomRelation, FoldRelation, SumRelation
 from loopgrad.simplify.rewrite import CANCEL, COUNT, SUPPORT, Algebra
 from loopgrad.simplify.rewrite import Rule as Relation
@@ -53,7 +54,7 @@ class Story:
         """The chains, their lines certified; a line that is not certified is left out."""
         with nf.WORKING:
             nf.resume_names(self.naming)
-            derivation = derive(self.winner)
+            derivation = _with_factors(derive(self.winner), self.winner.work.own)
         return certified(derivation, self.program, self.result, self.forward)
 
 
@@ -70,6 +71,27 @@ def derive(winner: Candidate) -> Derivation:
         elif teller.made.get(key) and key in winner.work.reduced:
             chains.append(teller.chain(key))
     return Derivation(tuple(chains))
+
+
+def _with_factors(derivation: Derivation, own: Reading) -> Derivation:
+    """The lines with factors that were kept apart as the programs have them."""
+    makers = [
+        s for _, s in accumulates(own.facts.program.statements) if s.target.tensor in own.apart
+    ]
+    if not makers:
+        return derivation
+
+    def value(expression: Expression) -> Expression:
+        for maker in makers:
+            expression = with_value(expression, maker)
+        return expression
+
+    chains = []
+    for chain in derivation.chains:
+        steps = [replace(s, before=value(s.before), after=value(s.after)) for s in chain.steps]
+        told = tuple(s for s in steps if s.before != s.after)
+        chains.append(replace(chain, start=value(chain.start), steps=told))
+    return replace(derivation, chains=tuple(chains))
 
 
 class Lines:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import pytest
 
 import loopgrad as lg
-from loopgrad.simplify.certificate import Certifier
+from loopgrad.simplify.certificate import Certifier, certify
+from loopgrad.simplify.cost import cost
 
 PLAIN = lg.program("f(x[N]) -> y[N]:\n    for n:  y[n] = x[n]")
 VARIANCE = lg.program(
@@ -40,3 +43,66 @@ def test_digits_are_kept(name: str) -> None:
     certifier = Certifier(before)
     assert certifier.compare(after).kind == "agree"
     assert certifier.keeps_digits(after) == keeps
+
+
+HEADER = "f(x[B,I], z[C,I], s[B,C]) -> y[B,I]:\n"
+KEPT = HEADER + "    for b, c, i:  y[b,i] += s[b,c] * (1 - tanh(x[b,i] + z[c,i])**2)"
+# The sum of s in another order than that of the products: what is left is a rounding.
+APART = (
+    HEADER + "    for b, c < C, i:  y[b,i] += s[b,C-1-c]\n"
+    "    for b, c, i:  y[b,i] -= s[b,c] * tanh(x[b,i] + z[c,i])**2"
+)
+
+
+def test_what_saturates_is_not_taken_apart() -> None:
+    certifier = Certifier(lg.program(KEPT))
+    assert certifier.compare(lg.program(APART)).kind == "agree"
+    assert not certifier.keeps_digits(lg.program(APART))
+
+
+# Some of these read a stored y, where 1 - y is as exact as y is; a loss on top of it still cancels.
+SATURATING = {
+    "tanh, and a softmax of its sum": (
+        """
+        f(x[B,I], z[C,I], w[I], int l[B]) -> L[B]:
+            for b, c, i:  s[b,c] += w[i] * tanh(x[b,i] + z[c,i])
+            for b, c:     Z[b]   += exp(s[b,c])
+            for b, c:     p[b,c] += exp(s[b,c]) / Z[b]
+            for b:        L[b]   -= log(p[b,l[b]])
+        """,
+        "for b, c, i:  x.grad[b,i]    += w[i] * s.grad[b,c] * (1 - e[b,c,i]**2)",
+    ),
+    "a stored tanh": (
+        """
+        f(x[B,I], z[C,I], w[I]) -> s[B,C]:
+            for b, c, i:  y[b,c,i] = tanh(x[b,i] + z[c,i])
+            for b, c, i:  s[b,c] += w[i] * y[b,c,i]
+        """,
+        "for b, c, i:  x.grad[b,i] += w[i] * s.grad[b,c] * (1 - y[b,c,i]**2)",
+    ),
+    "a sigmoid": (
+        """
+        f(x[B,I], z[C,I], w[I]) -> s[B,C]:
+            for b, c, i:  s[b,c] += w[i] * sigmoid(x[b,i] + z[c,i])
+        """,
+        "for b, c, i:  x.grad[b,i] += w[i] * s.grad[b,c] * e[b,c,i] * (1 - e[b,c,i])",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SATURATING)
+def test_simplify_keeps_factors_that_vanish(name: str) -> None:
+    text, line = SATURATING[name]
+    forward = lg.program(textwrap.dedent(text))
+    literal = forward.backward()
+    result = literal.simplify()
+    assert line in [shown.strip() for shown in str(result).splitlines()]
+    assert certify(literal, result, forward).kind == "agree"
+    assert cost(result).value < cost(literal).value
+    assert all(step.certified for step in result.derivation.steps)
+
+
+def test_additive_attention_keeps_its_factor() -> None:
+    result = lg.lib.additive_attention.backward().simplify()
+    assert "w[d] * s.grad[b,t,u] * (1 - e3[b,u,t,d]**2)" in str(result)
+    assert all(step.certified for step in result.derivation.steps)
