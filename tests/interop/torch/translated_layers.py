@@ -70,6 +70,7 @@ def adaptive(name: str, rank: int) -> Callable[..., Any]:
 
 
 def local_response_norm(x: Any, size: int, **constants: Any) -> Any:
+    needs(x.numel())
     rows = x.reshape(*x.shape[:2], -1)
     return of("local_response_norm")(rows, width=size, **constants).reshape(x.shape)
 

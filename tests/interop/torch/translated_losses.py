@@ -32,6 +32,8 @@ def binary(name: str) -> Callable[..., Any]:
 def gaussian_nll(μ: Any, x: Any, v: Any, full: bool = False, **others: Any) -> Any:
     reduction = others.pop("reduction", "mean")
     needs(not full)
+    if v.shape != μ.shape and v.shape == μ.shape[:-1]:
+        v = v[..., None]  # one for each row
     return reduced(single("gaussian_nll", x, μ, v, **others), reduction)
 
 
