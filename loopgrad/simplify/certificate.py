@@ -310,6 +310,10 @@ class _Comparison:
                 return
             except NeedsReals:
                 self.infinite = True
+        if attempt == 1 and self.has_constants:
+            # Beside their defaults in every world at once: a power of them is no number in some.
+            self._compare(Draw(attempt, every, "both", levels, FEW))
+            return
         world = every[turn(attempt - 1, len(every))]
         self._compare(Draw(attempt, (world,), "both", levels, COPIES))
 

@@ -403,3 +403,16 @@ def test_a_fault_that_shows_beside_the_defaults_and_on_one_side_alone_is_caught(
 def test_constants_are_moved_in_worlds_of_every_kind() -> None:
     for kinds in 3, 4:
         assert len({(turn(n, kinds), Draw(n, ()).with_defaults) for n in range(16)}) == 2 * kinds
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [("* p * x", "* 2 * x"), ("(p - 1)", "1"), ("(1 / p - 1)", "(-0.5)"), ("/ p ", "/ 2 ")],
+)
+def test_constants_are_moved_where_a_power_of_them_is_a_number(right: str, wrong: str) -> None:
+    pool = lg.lib.global_power_pool
+    text = str(pool.backward())
+    assert right in text
+    claimed = text.replace(right, wrong, 1)
+    assert certify(pool.backward(), lg.program(claimed)).kind == "differ"
+    assert not lg.check(pool, claimed)
