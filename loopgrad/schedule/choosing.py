@@ -154,7 +154,8 @@ def _gain(line: Line, index: str, around: Collection[str]) -> float:
     elif is_scattered(line, index):
         total -= SCATTER * iterations(line, line.indices)
     elif index in line.written.indices and not _is_sparse(line, index):
-        total -= 4 * stored
+        # Lanes that write apart do so in each turn of the loops around; `T[k,d,d]` has d in two axes.
+        total -= 4 * iterations(line, {*line.kept, *around}.intersection(line.indices))
     return total
 
 

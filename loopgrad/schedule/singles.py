@@ -18,6 +18,23 @@ def runs_singly(nodes: Iterable[Node]) -> bool:
     return any(_singly(node) for node in nodes)
 
 
+def has_no_lanes(nodes: Iterable[Node]) -> bool:
+    """Do loops run singly, and nothing several at once? Then LLVM may find vectors there."""
+    nodes = tuple(nodes)
+    return runs_singly(nodes) and not any(map(_has_lanes, nodes))
+
+
+def _has_lanes(node: Node) -> bool:
+    match node:
+        case Step():
+            return False
+        case Over(mark=mark, body=body):
+            return mark in (Mark.VECTOR, Mark.SCAN) or any(map(_has_lanes, body))
+        case Blocks(body=body):
+            return any(map(_has_lanes, body))
+    return True
+
+
 def _singly(node: Node) -> bool:
     match node:
         case Over(mark=mark, body=body):

@@ -7,9 +7,11 @@ import pytest
 import loopgrad as lg
 from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
+from loopgrad.backends.kernel import Task
+from loopgrad.backends.llvm import prepare
 from loopgrad.schedule.default import optimized
 from loopgrad.schedule.show import show
-from loopgrad.schedule.singles import runs_singly
+from loopgrad.schedule.singles import has_no_lanes, runs_singly
 from loopgrad.schedule.tree import Fused
 
 VECTORS = "f(x[B,J]) -> m[B]:\n    for b, j:  m[b] max= exp(x[b,j])"
@@ -26,20 +28,38 @@ WINDOWS = "f(x[B,X]) -> y[B,X//2]:\n    for b, n, p < 2:  y[b,n] += x[b,2*n+p]"
 
 
 @pytest.mark.parametrize(
-    ("text", "singly"),
+    ("text", "singly", "no_lanes"),
     [
-        (VECTORS, False),
-        (WINDOWS, False),
-        (SCATTER, True),
-        (HISTOGRAM, True),
-        (PARTS, True),
-        (PAIRS, True),
+        (VECTORS, False, False),
+        (WINDOWS, False, False),
+        (SCATTER, True, False),
+        (HISTOGRAM, True, True),
+        (PARTS, True, False),
+        (PAIRS, True, True),
     ],
 )
-def test_loops_over_single_values(text: str, singly: bool) -> None:
+def test_loops_over_single_values(text: str, singly: bool, no_lanes: bool) -> None:
     program = lg.program(text)
     phases = optimized(infer(program), validate(program)).phases
-    assert any(runs_singly(p.body) for p in phases if isinstance(p, Fused)) is singly
+    bodies = [p.body for p in phases if isinstance(p, Fused)]
+    assert any(map(runs_singly, bodies)) is singly
+    assert any(map(has_no_lanes, bodies)) is no_lanes
+
+
+def test_llvm_finds_vectors_where_the_schedule_has_none() -> None:
+    program = lg.program(PAIRS)
+    runner = prepare(Task(infer(program), validate(program), True))
+    assert "x float>" in runner.text("float", optimized=True)
+
+
+SQUARES = "f(g[B,K,D], h[K,D]) -> y[K,D,D]:\n    for b, k, d:  y[k,d,d] += g[b,k,d] * h[k,d]"
+
+
+def test_no_lanes_write_apart_in_each_turn_of_a_loop_around() -> None:
+    """They would read what the turn before has just written apart."""
+    program = lg.program(SQUARES)
+    lines = show(optimized(infer(program), validate(program))).splitlines()
+    assert not any("vector" in line and "y[k,d,d]" in line for line in lines), lines
 
 
 def test_a_scatter_is_in_no_lanes_and_takes_nobody_out_of_theirs() -> None:

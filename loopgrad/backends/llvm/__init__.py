@@ -218,7 +218,7 @@ def _emit(task: Task, layout: Layout) -> tuple[str, Passes]:
     from loopgrad.backends.llvm import emit, engine, passes
     from loopgrad.schedule import default
     from loopgrad.schedule.choices import choices_of
-    from loopgrad.schedule.singles import runs_singly
+    from loopgrad.schedule.singles import has_no_lanes, runs_singly
     from loopgrad.schedule.tree import Fused
 
     variant = layout.variant
@@ -239,6 +239,8 @@ def _emit(task: Task, layout: Layout) -> tuple[str, Passes]:
     text = emit.emit(scheduled, layout, engine.new_module(variant.real))
     trees = [phase.body for phase in scheduled.phases if isinstance(phase, Fused)]
     if len(trees) < len(scheduled.phases):
+        return text, passes.LITERAL
+    if any(map(has_no_lanes, trees)):
         return text, passes.LITERAL
     return text, passes.SINGLY if any(map(runs_singly, trees)) else passes.EXPLICIT
 

@@ -23,11 +23,12 @@ from loopgrad.backends.llvm.partials import combine
 from loopgrad.backends.llvm.products.lowering import prepared
 from loopgrad.backends.llvm.repeat import where
 from loopgrad.backends.llvm.scratch import BYTES, Placed, offsets
-from loopgrad.backends.llvm.text import I64, ONCE, Body, Module
+from loopgrad.backends.llvm.text import FREE, I64, ONCE, Body, Module
 from loopgrad.backends.llvm.trees import Trees
 from loopgrad.backends.llvm.vectors import Vectors
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Accumulate, Expression, Extent, Number, Read, Reduction
+from loopgrad.schedule.singles import has_no_lanes
 from loopgrad.schedule.tree import (
     Blocks,
     Buffer,
@@ -101,6 +102,8 @@ def lower(
     frame = Frame(module, layout, tensors, buffers)
     nodes, workspaces = prepared(phase.body, frame)
     lanes = module.vector_bytes // BYTES[module.real]
+    if has_no_lanes(nodes):
+        frame.body.loops = FREE
     Trees(frame, lanes, workspaces).phase(nodes)
     inner = _finish(frame)
     name = _runner(phase, frame, inner)

@@ -20,7 +20,8 @@ class Passes:
     only: tuple[str, ...] | None = None
 
 
-# Scalar loops, of which LLVM makes vectors. Level 3 takes up to twice as long, for code no faster.
+# Scalar loops, of which LLVM makes vectors: literal ones, and those of trees without lanes.
+# Level 3 takes up to twice as long, for code no faster.
 LITERAL = Passes(level=2, vectorize=True)
 # Vectors are written out, loops are in their final form. All of level 1 take five times as long, and the
 # code is no faster; with none at all it is slower by a quarter.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from loopgrad.backends.llvm.text import AS_WRITTEN, I64, Body
+from loopgrad.backends.llvm.text import I64, Body
 
 
 def where(body: Body, condition: str, write: Callable[[], None]) -> None:
@@ -42,5 +42,5 @@ def counted(
     order, limit = ("sge", lower) if descending else ("slt", upper)
     more = body.value(f"icmp {order} i64 {following}, {limit}")
     complete((first, preheader), (following, body.block))
-    body.branch(more, mark, f"{mark}.leave", AS_WRITTEN)
+    body.branch(more, mark, f"{mark}.leave", body.loops)
     body.start(f"{mark}.leave")

@@ -18,6 +18,7 @@ I64 = "i64"
 SINGLE = "!0"  # an iteration is long: several at once would make much code for no gain
 RARE = "!1"  # seldom runs: it is not worth a copy
 AS_WRITTEN = "!1"  # several at once already, where that is of use
+FREE = ""  # nothing: LLVM may make vectors of it, or unroll it
 PAST_CACHES = "!5"  # of a store
 # Of a function that runs once a call, without loops: to improve it would take longer than it ever runs.
 ONCE = "nounwind noinline optnone"
@@ -112,6 +113,7 @@ class Body:
         self.name = name
         self.block = "entry"
         self.long_calls = 0  # so far, of functions of ours that are inlined
+        self.loops = AS_WRITTEN  # what LLVM is told about those that `repeat.py` writes
         self.head = head
         self._early: list[str] = []
         self._lines: list[str] = []
