@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
 
@@ -17,13 +19,37 @@ from loopgrad.checking.pieces import Fault, Piece, Place, numeric, pieces, whole
 from loopgrad.checking.trials import Trial, bound, constants_of
 from loopgrad.frontend.unfold import unfold
 from loopgrad.ir.limits import count_nodes
-from loopgrad.ir.nodes import Accumulate, Block, Number, Statement
+from loopgrad.ir.nodes import (
+    Accumulate,
+    Apply,
+    Block,
+    Compare,
+    Conditional,
+    Constant,
+    Expression,
+    Extent,
+    Index,
+    Number,
+    Read,
+    Statement,
+)
 from loopgrad.ir.operations import ElementType
-from loopgrad.ir.walk import indices_of, statement_expressions, statement_reads
+from loopgrad.ir.walk import (
+    children,
+    indices_of,
+    statement_expressions,
+    statement_reads,
+    subexpressions,
+)
 from loopgrad.simplify.evaluate import TooLarge, Undefined, shape_of
 from loopgrad.simplify.floats import Floats, array, numbers
 
+MOST_CLOSED = 8  # numbers, and factors, that a change may bring in
 LARGEST_ORDERED = 80  # names, numbers and operations of a statement
+
+
+def _names(e: Expression) -> set[str]:
+    return {x.name for x in subexpressions(e) if isinstance(x, Extent | Constant)}
 
 
 def size(piece: Piece) -> int:
@@ -132,14 +158,45 @@ class Bench:
             for read in statement_reads(s)
             if read.tensor in floating and indices_of(read) <= set(lengths)
         ]
-        return Vocabulary(
+        words = Vocabulary(
             lengths,
             {n: array(place.tensors[n]).shape for n in floating},
             tuple(self.places[0].extents),
             tuple(c.name for c in self.task.program.constants),
             tuple(dict.fromkeys(s.guard for s in right if s.guard is not None)),
             tuple(dict.fromkeys(reads)),
+            (),
+            *self.closed,
         )
+        idle = {n: words.shapes[n] for n in computed if n in words.shapes and n not in self.read}
+        unread = tuple(replace(words, shapes=idle, reads=()).elements())
+        return replace(words, unread=unread)
+
+    @cached_property
+    def read(self) -> frozenset[str]:
+        """The tensors that some statement of the claim reads."""
+        return frozenset(r.tensor for p in self.every for r in statement_reads(p.statement))
+
+    @cached_property
+    def closed(self) -> tuple[tuple[int | float, ...], tuple[Expression, ...]]:
+        """Numbers of right statements, and what is made of numbers, extents and constants alone."""
+        numbers: dict[int | float, None] = {}
+        factors: dict[Expression, None] = {}
+        stack = [self.inner(p, p).value for p in self.translation.right if not p.blocks]  # type: ignore[union-attr]
+        stack += [p.statement.value for p in self.translation.right if p.blocks]
+        while stack:
+            e = stack.pop()
+            parts = list(subexpressions(e))
+            if isinstance(e, Apply) and not any(
+                isinstance(x, Read | Index | Compare | Conditional) for x in parts
+            ):
+                factors.setdefault(e)
+            if isinstance(e, Number) and isinstance(e.value, float):
+                numbers.setdefault(e.value)
+            stack.extend(children(e))
+        names = {*self.places[0].extents, *(c.name for c in self.task.program.constants)}
+        known = [e for e in factors if _names(e) <= names]
+        return tuple(numbers)[:MOST_CLOSED], tuple(known[:MOST_CLOSED])
 
     def _length(self, index: str, piece: Piece, place: Place) -> int:
         """How many values the index takes; -1 where that hangs on others."""

@@ -40,7 +40,8 @@ class Vocabulary:
     """What a changed statement may name.
 
     lengths: the extents, in some trial, of the indices in force; shapes: those of the tensors that
-    may be read, the claim's own first.
+    may be read, the claim's own first. unread: elements that the claim computes and does not read;
+    numbers, factors: those that right statements have, such as `0.044715` and `sqrt(D)`.
     """
 
     lengths: Mapping[str, int]
@@ -49,6 +50,9 @@ class Vocabulary:
     constants: Sequence[str]
     conditions: Sequence[Expression] = ()
     reads: Sequence[Read] = ()
+    unread: Sequence[Read] = ()
+    numbers: Sequence[int | float] = ()
+    factors: Sequence[Expression] = ()
 
     def elements(self) -> Iterator[Read]:
         """What right statements read; then elements of tensors that the indices reach, in any order of
@@ -107,7 +111,7 @@ def _here(node: Expression, words: Vocabulary) -> Iterator[Change]:
         case Read():
             yield from of_read(node, words)
         case Number(value):
-            yield from _number(node, value)
+            yield from _number(node, value, words.numbers)
         case Apply():
             yield from _apply(node)
         case Compare(operators, operands):
@@ -151,10 +155,11 @@ def _change(
     return Change(cost, kind, said, new, old.span)
 
 
-def _number(node: Number, value: int | float) -> Iterator[Change]:
+def _number(node: Number, value: int | float, known: Sequence[int | float]) -> Iterator[Change]:
     if value in (float("inf"),):
         return
-    others: list[int | float] = [value + 1, value - 1, 2 * value, value / 2]
+    others: list[int | float] = [value + 1, value - 1, 2 * value, value / 2, 3 * value, value / 3]
+    others += [v for v in known if v != value]
     for other in others:
         whole = int(other) if isinstance(value, int) and other == int(other) else other
         new: Expression = Number(whole) if whole >= 0 else apply("neg", Number(-whole))
@@ -263,20 +268,30 @@ def _insertions(
     for name in () if top else FUNCTIONS:
         yield _change(5, "wrong function", node, apply(name, node))
     factors: list[Expression] = [*map(Extent, words.extents), *map(Constant, words.constants)]
-    for factor in factors:
+    for factor in (*factors, *words.factors):
         for operation in "/*":
             yield _missing_factor(4 + extra, node, operation, factor)
+    for read in words.unread:
+        yield _missing_factor(3, node, "*", read)
+        yield from _missing_term(3, node, read)
+        for extent in map(Extent, words.extents):
+            yield from _missing_term(3, node, apply("/", read, extent))
+    for constant in map(Constant, words.constants):
+        yield from _missing_term(5 + extra, node, constant)
     for element in elements:
         yield _missing_factor(4 + extra, node, "*", element)
         yield _missing_factor(5 + extra, node, "/", element)
-        for operation in "+-":
-            said = f"the term `{operation} {show_expression(element)}` is missing"
-            new = apply(operation, node, element)
-            yield Change(5 + extra, "missing term", said, new, node.span)
+        yield from _missing_term(5 + extra, node, element)
         if top:
             yield _missing_factor(6, node, "*", apply("-", ONE, element))
             yield _missing_factor(6, node, "*", apply("exp", element))
             yield _missing_factor(6, node, "*", apply("**", element, TWO))
+
+
+def _missing_term(cost: int, node: Expression, term: Expression) -> Iterator[Change]:
+    for operation in "+-":
+        said = f"the term `{operation} {show_expression(term)}` is missing"
+        yield Change(cost, "missing term", said, apply(operation, node, term), node.span)
 
 
 def _missing_factor(cost: int, node: Expression, operation: str, factor: Expression) -> Change:
@@ -323,6 +338,8 @@ def _subscripts(subscript: Expression, words: Vocabulary) -> Iterator[tuple[int,
     for name in words.lengths:
         if subscript != Index(name):
             yield 2, Index(name)
+            yield 4, apply("+", subscript, Index(name))
+            yield 4, apply("-", subscript, Index(name))
     yield 2, apply("+", subscript, ONE)
     yield 2, apply("-", subscript, ONE)
     match subscript:

@@ -15,13 +15,15 @@ import numpy as np
 
 from loopgrad.checking.answers import Answers, Located
 from loopgrad.checking.bench import Bench, size
-from loopgrad.checking.edits import Edit
+from loopgrad.checking.edits import Edit, operator_span
 from loopgrad.checking.factors import Factor, factor
 from loopgrad.checking.matching import Balance, Entry, balance
 from loopgrad.checking.pieces import ADDITIVE, Fault, Piece, Place, Vector, contribution, whole
 from loopgrad.checking.searching import Search
 from loopgrad.checking.solving import Solver
 from loopgrad.checking.trials import differing
+from loopgrad.ir.nodes import Reduction
+from loopgrad.ir.walk import indices_of
 from loopgrad.simplify.floats import array, numbers
 
 MOST_TRIED = 6_000  # edits of small statements tried on one claim
@@ -48,6 +50,8 @@ class Locator:
     def locate(self) -> list[Located]:
         """The faults, each tensor's in turn."""
         found, unexplained = self._by_tensor()
+        if not found and not unexplained:
+            found = self._overwritten()
         solved = self._solved() if found or unexplained else None
         if solved is not None and (unexplained or self._cheaper(solved, found)):
             return [solved.fault]
@@ -62,6 +66,32 @@ class Locator:
         lent = [self.answers.lent(name) for name in self.task.claim.lent if name not in unread]
         found = self.answers.in_one_block(found)
         return [*found, *(fault for fault in lent if fault is not None)]
+
+    def _overwritten(self) -> list[Located]:
+        """Statements that set what they ought to add to: each turn writes over the one before."""
+        added = {p.target for p in self.bench.right if p.statement.reduction is not Reduction.SET}
+        pieces = [
+            p
+            for p in self.bench.claimed
+            if p.statement.reduction is Reduction.SET
+            and p.target in added
+            and {n for e in p.statement.target.subscripts for n in indices_of(e)}
+            != {r.index for r in p.ranges()}
+        ]
+        said = "`=` keeps the last of what it writes there, and right is `+=`"
+        return [
+            self.answers.of_edit(
+                p,
+                Edit(
+                    1,
+                    "wrong operation",
+                    said,
+                    replace(p.statement, reduction=Reduction.ADD),
+                    operator_span(p.statement),
+                ),
+            )
+            for p in pieces
+        ]
 
     def _solved(self) -> Solved | None:
         """The one small change of a temporary of the claim's own that makes its value right."""
