@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice, permutations, product
@@ -156,10 +157,10 @@ def _change(
 
 
 def _number(node: Number, value: int | float, known: Sequence[int | float]) -> Iterator[Change]:
-    if value in (float("inf"),):
+    if not math.isfinite(value):
         return
     others: list[int | float] = [value + 1, value - 1, 2 * value, value / 2, 3 * value, value / 3]
-    others += [v for v in known if v != value]
+    others += [v for v in known if v != value and math.isfinite(v)]
     for other in others:
         whole = int(other) if isinstance(value, int) and other == int(other) else other
         new: Expression = Number(whole) if whole >= 0 else apply("neg", Number(-whole))
