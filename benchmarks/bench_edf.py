@@ -17,7 +17,7 @@ import numpy as np
 
 import loopgrad as lg
 from loopgrad import edf
-from loopgrad.functions import reverse_of
+from loopgrad.functions.reverse import reverse_of
 
 Paths = dict[str, Callable[[], Any]]
 ERROR = "error(h[T,B,J]) -> L[B]:\n    for t, b, j:  L[b] += h[t,b,j]**2"

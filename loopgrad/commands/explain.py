@@ -96,7 +96,7 @@ def _stable(program: Program) -> Program:
 
 
 def _backward(program: Program) -> Program:
-    from loopgrad.functions import Reverse
+    from loopgrad.functions.reverse import Reverse
 
     backward = Reverse(program, None, None).backward
     if backward is None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from loopgrad.diagnostics import ProgramError, listing
 from loopgrad.edf.documentation import Documentation
 from loopgrad.edf.graph import Array, Component, Pullback
-from loopgrad.functions import reverse_of
+from loopgrad.functions.reverse import reverse_of
 from loopgrad.ir.nodes import Program
 from loopgrad.pipeline import compile, compile_returning, infer
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from loopgrad.analysis.infer import infer
-from loopgrad.functions import derived_pair
+from loopgrad.functions.derived import derived_pair
 from loopgrad.ir.nodes import Program
 from loopgrad.ir.operations import ElementType
 from loopgrad.pipeline import stable, verify

@@ -23,7 +23,9 @@ from functools import cached_property
 from loopgrad.analysis.facts import Facts
 from loopgrad.backends.kernel import Kernel
 from loopgrad.cache.answers import kept
-from loopgrad.functions import Batch, derived_name, derived_pair, outgrows
+from loopgrad.functions.derived import derived_name, derived_pair
+from loopgrad.functions.reverse import outgrows
+from loopgrad.functions.shared import Batch
 from loopgrad.ir.nodes import Default, Input, Program, Size
 from loopgrad.ir.operations import ElementType
 from loopgrad.ir.walk import names_in

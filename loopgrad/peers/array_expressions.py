@@ -21,11 +21,7 @@ from loopgrad.ir.nodes import (
     Reduction,
 )
 from loopgrad.ir.operations import OPERATIONS, ElementType, Typing
-from loopgrad.ir.walk import (
-    all_statements,
-    indices_of,
-    reads,
-)
+from loopgrad.ir.walk import all_statements, indices_of, reads
 from loopgrad.peers.literal import starting_reductions
 from loopgrad.peers.pieces import (
     Loops,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 import loopgrad as lg
-from loopgrad.functions import Joint
+from loopgrad.functions.losses import Joint
 from loopgrad.grad.seeding import loss_and_gradients
 
 LOSS = """loss(x[B,J], param w[J], y[B]) -> L:

@@ -17,7 +17,7 @@ from typing import Any
 import jax
 from jax.interpreters import ad
 
-from loopgrad.functions import is_much
+from loopgrad.functions.reverse import is_much
 from loopgrad.grad.assembly import tensors_read
 from loopgrad.interop.jax import sites
 from loopgrad.interop.jax.primitive import Linear, Parameters, bind, primitive

@@ -19,7 +19,7 @@ from torch._functorch.autograd_function import (  # type: ignore[attr-defined]
 from torch._functorch.pyfunctorch import retrieve_current_functorch_interpreter
 from torch.autograd import forward_ad
 
-from loopgrad.functions import is_much
+from loopgrad.functions.reverse import is_much
 from loopgrad.interop.operators import Operator, Reversal, may_outgrow, reversal, tangent
 from loopgrad.interop.torch import registry
 from loopgrad.interop.torch.shapes import elements, extents_of, shape_of

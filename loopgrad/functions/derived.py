@@ -1,0 +1,62 @@
+"""The programs that run as derivatives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from loopgrad.cache.answers import kept
+from loopgrad.functions.shared import Batch
+from loopgrad.ir.nodes import Program
+from loopgrad.pipeline import validate
+
+
+def derived_pair(
+    program: Program, wrt: tuple[str, ...] | None, batch: Batch
+) -> tuple[Program, Program]:
+    """What runs as forward and as backward; from an earlier process, where one has derived them."""
+    first, second = kept("pair", (program, wrt, batch), lambda: _derived_pair(program, wrt, batch))
+    if first is None:
+        object.__setattr__(
+            second, "primal", program
+        )  # ours alone so far, and all known of it stays
+    return first or program, second
+
+
+def loss_with_gradients(program: Program, names: tuple[str, ...], batch: Batch) -> Program | None:
+    """The loss and its gradients, in the order of the names; None where some are always zero."""
+    from loopgrad.grad.seeding import loss_and_gradients  # loaded by those who differentiate
+
+    backward = program.returning(program.results[0].name).backward(names, batch)
+    gradients = [derived_name(name, "grad", [r.name for r in backward.results]) for name in names]
+    if None in gradients or len(gradients) != len(backward.results):
+        return None
+    both = loss_and_gradients(program.unfold(), backward)
+    ordered = {r.name: r for r in both.results}
+    wanted = (*(r.name for r in program.results), *(name for name in gradients if name))
+    both = replace(both, results=tuple(ordered[name] for name in wanted))
+    validate(both)  # kept with it
+    return both
+
+
+def _derived_pair(
+    program: Program, wrt: tuple[str, ...] | None, batch: Batch
+) -> tuple[Program | None, Program]:
+    """No first program where it is the one given, which its backward then does not name."""
+    from loopgrad.stable.joint import stable_pair  # loaded by those who differentiate
+
+    backward = program.backward(wrt, batch)
+    # Stable together: the backward reads what the forward may hold, such as `Z'` for `Z`.
+    pair = stable_pair(program, backward)
+    first, second = pair or (None, replace(backward, primal=None))
+    for each in (first, second):
+        if each is not None:
+            validate(each)  # kept with it
+    return first, second
+
+
+def derived_name(name: str, suffix: str, among: Sequence[str]) -> str | None:
+    """`x.grad`, or `x.grad2`, ... where that was taken, of the names; None without one."""
+    stem = f"{name}.{suffix}"
+    found = (n for n in among if (n.startswith(stem) and n[len(stem) :].isdecimal()) or n == stem)
+    return next(found, None)

@@ -1,0 +1,226 @@
+"""A program and its backward, compiled."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from loopgrad.analysis.facts import Facts
+from loopgrad.backends import recycling
+from loopgrad.backends.binding import Arguments
+from loopgrad.diagnostics import listing
+from loopgrad.functions.derived import derived_name, derived_pair
+from loopgrad.functions.shared import Array, Batch, cast_to, integer_tensors, kept_with, picker
+from loopgrad.ir.nodes import Program
+from loopgrad.ir.operations import ElementType
+from loopgrad.ir.walk import fresh_name
+from loopgrad.pipeline import compile, compile_returning, infer, stable
+
+# Elements that a pullback may keep, whatever else there is.
+MUCH = 2**22
+
+ZERO = -1  # in place of a gradient's number: nothing depends on the input
+
+
+class Reverse:
+    """A program and its backward, compiled: the first returns what the second reads.
+
+    A call is as quick as its two kernels: where each array comes from and goes to is known before.
+    keeps: whether the backward may run later, when the caller has changed inputs and results. Then
+        the forward stores what it reads of those a second time, which is cheaper in its loops than
+        after them.
+    """
+
+    def __init__(
+        self, program: Program, wrt: tuple[str, ...] | None, batch: Batch, keeps: bool = True
+    ):
+        self.program = program
+        self.inputs = tuple(i.name for i in program.inputs)
+        self.differentiable = {i.name for i in program.inputs if i.differentiable}
+        self.results = tuple(r.name for r in program.results)
+        self.integer = integer_tensors(infer(program))
+        backward: Program | None = None
+        if self._has_gradients():
+            program, backward = self._differentiated(wrt, batch)
+        facts = infer(program)
+        read = [i.name for i in backward.inputs] if backward else []
+        residuals = [name for name in read if name in facts.tensors]
+        extra = [n for n in residuals if n not in self.inputs and n not in self.results]
+        self._extra = extra
+        self.outgrows = any(outgrows(facts, name, self.results) for name in extra)
+        held = [
+            n for n in residuals if n not in extra and facts.tensors[n].element is ElementType.FLOAT
+        ]
+        copies: dict[str, str] = {}
+        if keeps and held:
+            program = program if extra else stable(program)
+            copies = _copies(infer(program), held)
+            residuals = [copies.get(name, name) for name in residuals]
+            read = [copies.get(name, name) for name in read]
+        self.forward = compile_returning(program, self.results, extra, copies)
+        extra = [*extra, *copies.values()]
+        self.backward = compile(backward) if backward else None
+        seeds = [n for n in read if n not in residuals]
+        given = [*residuals, *(derived_name(result, "grad", seeds) for result in self.results)]
+        self._ordered = picker([given.index(name) for name in read])
+        self._seeded = [(i, n) for i, n in enumerate(self.results) if n not in self.integer]
+        arrays = ["", *self.inputs, *self.results, *extra]  # what a call of the forward comes to
+        self.shared = picker([arrays.index(name) for name in residuals])
+        self._frozen = [i for i, name in enumerate(residuals) if name not in extra]
+        self._first = 1 + len(self.inputs)
+        self._single = len(self.results) == 1
+        written = [r.name for r in backward.results] if backward else []
+        self._several = len(written) > 1
+        self._places = [self._place(name, written) for name in self.inputs]
+        self._whole = self._places == list(range(len(written)))
+        self._numbered = backward is not None and bool(backward.sizes or backward.constants)
+        self._key = object()
+
+    def _differentiated(self, wrt: tuple[str, ...] | None, batch: Batch) -> tuple[Program, Program]:
+        return derived_pair(self.program, wrt, batch)
+
+    def keeps_much(self, inputs: Sequence[Any], named: Mapping[str, Any]) -> bool:
+        """Are the tensors that a call keeps for its pullback large, and most of what there is?"""
+        shapes = self.forward.shapes(inputs, named)
+        kept = sum(math.prod(shapes[name]) for name in self._extra)
+        rest = sum(math.prod(shapes[name]) for name in (*self.inputs, *self.results))
+        return is_much(kept, rest)
+
+    def _has_gradients(self) -> bool:
+        return bool(self.differentiable) and not self.integer.issuperset(self.results)
+
+    def _place(self, name: str, written: Sequence[str]) -> int | None:
+        """An input's gradient among the results of the backward; ZERO, or None for no gradient."""
+        if name not in self.differentiable:
+            return None
+        gradient = derived_name(name, "grad", written)
+        return ZERO if gradient is None else written.index(gradient)
+
+    def results_of(self, found: tuple[Any, ...]) -> Any:
+        """What the program returns, of what its forward's `execute` did."""
+        if self._single:
+            return found[self._first]
+        return found[self._first : self._first + len(self.results)]
+
+    def saved(self, found: tuple[Any, ...]) -> Sequence[Array]:
+        """What the backward reads of the forward's tensors, for later.
+
+        As copies of those that the caller holds too and may change before the pullback; of floating
+        ones the forward has made them.
+        """
+        arrays = [*self.shared(found)]
+        for i in self._frozen:
+            arrays[i] = recycling.copy(arrays[i], arrays[i].dtype)
+        return arrays
+
+    def gradients(
+        self, bound: Arguments, saved: Sequence[Array], seeds: Sequence[Any]
+    ) -> tuple[Array | None, ...]:
+        """An array for each input, None for those that are not differentiable."""
+        given = self._ordered([*saved, *self._seeds(bound, seeds)])
+        arrays: tuple[Array, ...] = ()
+        backward = self.backward
+        if backward is not None:
+            found = None if self._numbered else backward.call_known(*given)
+            if found is None:
+                found = backward(*given, **self._kept(bound).numbers)
+            arrays = found if self._several else (found,)
+        if self._whole:
+            return arrays
+        return tuple(
+            place if place is None else arrays[place] if place >= 0 else self._zeros(i, bound)
+            for i, place in enumerate(self._places)
+        )
+
+    def of_loss(self, bound: Arguments) -> Sequence[Array]:
+        """The seeds of a loss: 1, and 0 of what comes with it."""
+        return self._kept(bound).of_loss
+
+    def _zeros(self, place: int, bound: Arguments) -> Array:
+        return np.zeros(bound.shapes[self.inputs[place]], bound.dtype)
+
+    def _kept(self, bound: Arguments) -> _Kept:
+        kept: _Kept | None = bound.kept.get(self._key)
+        if kept is None:
+            numbers: dict[str, int | float] = {}
+            if self.backward is not None:
+                program = self.backward.program
+                numbers = {size.name: bound.extents[size.name] for size in program.sizes}
+                numbers.update((c.name, bound.constants[c.name]) for c in program.constants)
+            of_loss = tuple(
+                np.full(bound.shapes[name], float(not place), bound.dtype)
+                for place, name in enumerate(self.results)
+            )
+            kept = bound.kept[self._key] = _Kept(numbers, of_loss)
+        return kept
+
+    def _seeds(self, bound: Arguments, seeds: Sequence[Any]) -> Sequence[Any]:
+        """An array for each floating result."""
+        if len(seeds) != len(self.results):
+            raise TypeError(
+                f"{self.program.name}: the pullback takes one seed for each result "
+                f"({listing(self.results)}), got {len(seeds)}"
+            )
+        cast = [*seeds]
+        shapes, dtype = bound.shapes, bound.dtype
+        for i, name in self._seeded:
+            seed = seeds[i]
+            if (
+                type(seed) is not np.ndarray
+                or seed.dtype is not dtype
+                or seed.shape != shapes[name]
+            ):
+                cast[i] = cast_to("seed", name, seed, bound)
+        return cast
+
+
+def reverse_of(
+    program: Program,
+    inputs: Sequence[Any],
+    named: Mapping[str, Any],
+    batch: Batch = None,
+    keeps: bool = True,
+) -> Reverse:
+    """What runs a call of the program and its backward, and keeps little in between; see `Reverse`."""
+    reverse = kept_with(program, Reverse, None, batch, keeps)
+    if reverse.outgrows and reverse.keeps_much(inputs, named):
+        return kept_with(program, Again, None, batch, keeps)
+    return reverse
+
+
+class Again(Reverse):
+    """The same, with a backward that computes again what it reads, but for inputs."""
+
+    def _differentiated(self, wrt: tuple[str, ...] | None, batch: Batch) -> tuple[Program, Program]:
+        return self.program, self.program.backward(wrt, batch, recompute=True)
+
+
+def is_much(kept: int, rest: int) -> bool:
+    """Is it too much to keep, beside what there is in any case? Both in elements."""
+    return kept > MUCH and kept > 4 * rest
+
+
+def outgrows(facts: Facts, tensor: str, results: Sequence[str]) -> bool:
+    """Has the tensor axes that no input and no result has together?"""
+    axes = Counter(facts.tensors[tensor].extents)
+    known = (t for t in facts.tensors.values() if t.role == "input" or t.name in results)
+    return not any(axes <= Counter(t.extents) for t in known)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What calls that differ in the contents of their arrays alone have in common."""
+
+    numbers: Mapping[str, int | float]  # the sizes and constants of the backward
+    of_loss: tuple[Array, ...]
+
+
+def _copies(facts: Facts, names: Sequence[str]) -> dict[str, str]:
+    """Names for copies of the tensors."""
+    taken = {*facts.tensors, *facts.extents, *facts.constants}
+    return {name: fresh_name(f"{name}.kept", taken) for name in names}
