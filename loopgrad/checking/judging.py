@@ -11,42 +11,20 @@ from typing import Literal
 import numpy as np
 
 from loopgrad.analysis.infer import infer
-from loopgrad.checking.aligning import Alignment
 from loopgrad.checking.answers import Located
-from loopgrad.checking.bench import Bench
 from loopgrad.checking.claims import Claim, read_claim
-from loopgrad.checking.counterexamples import Examples
-from loopgrad.checking.findings import Counterexample, Finding, How, Judgement, Kind
-from loopgrad.checking.headers import Task, certifiable, hoisted, lendable, understand
-from loopgrad.checking.likeness import in_order
-from loopgrad.checking.locating import Locator
-from loopgrad.checking.mending import Patch, Translation, patched
+from loopgrad.checking.faults import Faults
+from loopgrad.checking.findings import Counterexample, Finding, Judgement, Kind
+from loopgrad.checking.headers import lendable, understand
+from loopgrad.checking.mending import Patch, patched
 from loopgrad.checking.ordering import Reordered, reordered
-from loopgrad.checking.trials import KINDS, LEAST, Trial, Trials, differing, run
 from loopgrad.diagnostics import ProgramError, ProgramWarning, Span
 from loopgrad.ir.nodes import Program
-from loopgrad.ir.printer import show_statements
 from loopgrad.pipeline import as_program, verify
-from loopgrad.simplify.canonical import canonical
-from loopgrad.simplify.certificate import Certifier, Verdict
-from loopgrad.simplify.certificate import Counterexample as Example
-from loopgrad.simplify.edges import beyond, empty_axes
-from loopgrad.simplify.evaluate import TooLarge, Undefined
-from loopgrad.simplify.floats import Floats, array
-from loopgrad.simplify.forms import equal_forms
-from loopgrad.simplify.induction import equal_by_induction
-from loopgrad.simplify.sampling import turn
+from loopgrad.simplify.certificate import Verdict
 
-SHOWING = 3  # trials on which faults are looked for
-DRAWN = 48  # trials, until some show a fault
-ROUNDING = 1e-12  # of a gradient's largest number: what a constant of 16 digits may be off
-WORK = 3_000  # terms made for a proof
-HOWS: tuple[How, ...] = ("insert after", "insert before")
 INFERRED: tuple[Kind, ...] = ("out of range", "wrong range")  # of what statements write
-REFUTED = 3  # mends tried, each on the trials that refuted those before
-PATIENCE = 2  # runs that take too long
 MENDS = 4  # of a header, one after the other
-SMALL = 12  # sizes, where larger ones show none
 
 
 def check(
@@ -181,20 +159,8 @@ def _mended_header(
     return text if answer else answer.mended
 
 
-class _Judging:
-    """The state of judging one task."""
-
-    def __init__(self, task: Task):
-        self.task = task
-        self.trials = Trials(task.forward, task.right)
-        self.examples = Examples(task.forward, task.right)  # apart from what was drawn before
-        self.refuting: Trial | None = None  # on which the last mend is wrong
-        self.bench: Bench | None = None  # with the trials that show faults
-        self.empty: Example | None = None  # that shows a difference with empty axes
-        self.ties = False  # whether ties count
-        self.too_large = 0  # runs given up
-        self.certifier = Certifier(task.right, task.forward if task.is_backward else None)
-        self.lines = Floats()
+class _Judging(Faults):
+    """Puts into words what was found."""
 
     def judgement(self) -> Judgement:
         task = self.task
@@ -233,69 +199,6 @@ class _Judging:
             mended=mended,
         )
 
-    @property
-    def _breaking(self) -> dict[int, int]:
-        """Statements that break a rule or could not be read, with the numbers of the findings."""
-        claim = self.task.claim
-        unread = {start: r.finding for start, r in claim.repaired.items() if not r.text}
-        return {**claim.faulty, **unread}
-
-    def _idle(self, found: Sequence[Located]) -> list[int]:
-        """Those of them that no mend changes."""
-        at = {fault.patch.at for fault in found if fault.patch is not None}
-        return [start for start in self._breaking if start not in at]
-
-    def _aligned(self, found: list[Located]) -> tuple[list[Located], str | None]:
-        """The faults as the derived program shows them beside the claim, if their mends make all right."""
-        bench = self.bench or Bench(self.task, ())
-        for by_value in (True, False) if self.bench else (False,):
-            others = Alignment(bench, by_value).faults()
-            mended = self._mended(others, [], whole=True) if others else None
-            if mended is not None:
-                return others, mended
-        return found, None
-
-    def _is_derived(self) -> bool:
-        """Is the claim the derived program itself, statement for statement?"""
-        return replace(certifiable(self.task), name=self.task.right.name) == self.task.right
-
-    # ------------------------------------------------------------------------------- the verdict
-
-    def _verdict(self, program: Program | None = None) -> Verdict:
-        """What running the claim, or a mended one, beside the right program shows."""
-        claimed = certifiable(self.task) if program is None else program
-        verdict = self.certifier.compare(claimed, ties=False)
-        if verdict.kind == "undecided" and not verdict.trials:
-            # Numbers that are compared with themselves are always tied.
-            self.ties = True
-            verdict = self.certifier.compare(claimed, kinks=False)
-        rounding = 0.0
-        if verdict.counterexample is not None and _near(verdict.counterexample):
-            # A constant may be rounded, in the claim or in the forward.
-            rounding = ROUNDING
-            again = self.certifier.compare(
-                claimed, kinks=not self.ties, ties=self.ties, rounding=rounding
-            )
-            verdict = verdict if again.kind == "differ" else again
-        if verdict.kind == "agree" and canonical(self.task.right) != canonical(claimed):
-            draws = beyond(self.task.right, claimed)
-            example = self.certifier.counterexample(claimed, draws, ties=False, rounding=rounding)
-            if example is not None:
-                return replace(verdict, kind="differ", counterexample=example)
-        return verdict
-
-    def _with_empty_axes(self, verdict: Verdict) -> Verdict:
-        """The verdict when axes may be empty too: a difference that needs one is no fault."""
-        claimed = certifiable(self.task)
-        if verdict.kind != "agree" or canonical(self.task.right) == canonical(claimed):
-            return verdict
-        self.empty = self.certifier.counterexample(
-            claimed, empty_axes(), ties=False, rounding=ROUNDING
-        )
-        if self.empty is None or 0 in self.empty.sizes.values():
-            return verdict
-        return replace(verdict, kind="differ", counterexample=self.empty)
-
     def _agreed(self, verdict: Verdict, missing: list[Finding]) -> Judgement:
         task = self.task
         findings = [*task.claim.findings, *missing]
@@ -306,157 +209,6 @@ class _Judging:
         mended = self._mended([], [p for _, p in self._gradient_patches()]) if missing else None
         method: Literal["proved", "tested"] = "proved" if proved else "tested"
         return Judgement(_sorted(findings), method, task.judged, task.not_given, reason, mended)
-
-    def _proved(self, verdict: Verdict) -> tuple[bool, str]:
-        """Whether the two are equal for all sizes and inputs; if it is not known, why."""
-        task, claimed = self.task, certifiable(self.task)
-        if verdict.kind == "agree" and canonical(task.right) == canonical(claimed):
-            return True, ""
-        if self.empty is not None:
-            sizes = ", ".join(f"{name} = {n}" for name, n in self.empty.sizes.items() if not n)
-            return False, f"with empty axes, {sizes}, the two differ"
-        if task.is_backward:
-            claimed = self._hoisted(claimed)
-            if verdict.kind == "agree" and canonical(task.right) == canonical(claimed):
-                return True, ""
-        primal = task.forward if task.is_backward else None
-        if verdict.lines == "both" and equal_forms(task.right, claimed, primal, work=WORK):
-            return True, ""
-        if verdict.kind == "agree" and equal_by_induction(task.right, claimed, primal, work=WORK):
-            return True, ""
-        residues = sum(verdict.known.values())
-        runs = f"{verdict.trials} random inputs and {residues} residues in finite fields agree"
-        return False, verdict.reason or runs
-
-    def _hoisted(self, claimed: Program) -> Program:
-        try:
-            return hoisted(claimed, self.task.forward)
-        except ProgramError:
-            return claimed
-
-    # -------------------------------------------------------------------------------- the faults
-
-    def _located(
-        self, trials: Sequence[Trial], more: Sequence[Patch]
-    ) -> tuple[list[Located], str | None]:
-        """The faults that the trials show, and the text mended. A trial that refutes the mend is one more
-        to look at."""
-        found: list[Located] = []
-        mended: str | None = None
-        for _ in range(REFUTED if trials else 0):
-            self.bench = Bench(self.task, trials)
-            found = self._narrowed(self._placed(Locator(self.bench).locate()))
-            self.refuting = None
-            mended = self._mended(found, more)
-            if mended is not None or self.refuting is None:
-                break
-            trials = [*trials, self.refuting]
-        return found, mended
-
-    def _placed(self, found: list[Located]) -> list[Located]:
-        """With a statement that is put in at another place, where the first one breaks the order."""
-        put_in = [f for f in found if f.patch is not None and f.patch.how == "insert after"]
-        if len(put_in) != 1 or self._mended(found, [], whole=True) is not None:
-            return found
-        fault, claim = put_in[0], self.task.claim
-        assert fault.patch is not None
-        depth = claim.depth(fault.patch.at)
-        for start in claim.stretches:
-            if claim.depth(start) != depth:
-                continue
-            for how in HOWS:
-                moved = replace(
-                    fault,
-                    patch=replace(fault.patch, at=start, how=how),
-                    statement=start,
-                    span=claim.stretch_span(start),
-                )
-                others = [moved if f is fault else f for f in found]
-                if self._mended(others, [], whole=True) is not None:
-                    return others
-        return found
-
-    def _narrowed(self, found: list[Located]) -> list[Located]:
-        """With one of the statements that are missing, where a line that was left out for its sake is
-        the other."""
-        repaired = self.task.claim.repaired
-        for fault in found:
-            patch = fault.patch
-            if patch is None or patch.how != "replace":
-                continue
-            unread = [
-                start for start, r in repaired.items() if (r.text, r.target) == (None, fault.tensor)
-            ]
-            if unread in ([], [patch.at]):
-                continue
-            for line in (patch.text or "").split("\n"):
-                one = replace(fault, patch=replace(patch, text=line))
-                others = [one if f is fault else f for f in found]
-                if self._mended(others, [], whole=True) is not None:
-                    return others
-        return found
-
-    def _showing(self) -> list[Trial]:
-        """Trials on which the claim is wrong, of different kinds, one of them at least."""
-        for small in (False, True):
-            showing: list[Trial] = []
-            others: list[Trial] = []
-            for trial in self._drawn(small):
-                if self.too_large > PATIENCE:
-                    return []
-                (showing if self._is_wrong(trial) else others).append(trial)
-                if len(showing) >= 2 * SHOWING or len(showing) + len(others) > DRAWN // 2:
-                    break
-            # Those that say the most, first: where gradients vanish, faults do not show.
-            showing.sort(key=self._silent)
-            if showing:
-                return [*showing[:SHOWING], *others[:1]]
-            if others and self.task.claim.findings:
-                return sorted(others, key=self._silent)[:SHOWING]
-        if not self.ties:
-            self.ties = True
-            return self._showing()
-        return []
-
-    def _silent(self, trial: Trial) -> int:
-        """How many tensors vanish that a backward computes."""
-        names = infer(self.task.right).tensors
-        sizes = (np.abs(np.nan_to_num(array(trial.tensors[n]))).max(initial=0.0) for n in names)
-        return sum(bool(size < LEAST) for size in sizes)
-
-    def _drawn(self, small: bool) -> Iterator[Trial]:
-        """Trials of distinct sizes, or of the smallest ones, that say something of every result."""
-        sizes = list(self.trials.smallest())[:SMALL] if small else [None]
-        for attempt in range(DRAWN):
-            kind = KINDS[turn(attempt, len(KINDS))]
-            if self.ties and kind == "zeros":  # only what is compared with itself may be tied
-                continue
-            extents = sizes[attempt % len(sizes)] if sizes else None
-            dominant = kind == "unit" and attempt % 2 == 0
-            trial = self.trials.draw(kind, attempt, extents=extents, dominant=dominant)
-            if trial is not None and (self.ties or not trial.tied) and self._speaks(trial):
-                yield trial
-
-    def _speaks(self, trial: Trial) -> bool:
-        return all(
-            np.isfinite(array(trial.tensors[n])).any() or not array(trial.tensors[n]).size
-            for n in self.task.judged
-        )
-
-    def _is_wrong(self, trial: Trial) -> bool:
-        try:
-            made = run(self.task.facts, trial, self.lines)
-        except TooLarge:
-            self.too_large += 1
-            return False
-        except (Undefined, KeyError):
-            return True
-        return any(
-            differing(array(trial.tensors[n]), array(made[n])).any()
-            if array(made[n]).shape == array(trial.tensors[n]).shape
-            else True
-            for n in self.task.judged
-        )
 
     def _finding(self, fault: Located, found: Sequence[Located]) -> Finding:
         patch = fault.patch
@@ -523,89 +275,6 @@ class _Judging:
             self.task.program.span,
         )
 
-    # -------------------------------------------------------------------------------- the mends
-
-    def _mended(
-        self, found: Sequence[Located], more: Sequence[Patch], whole: bool | None = None
-    ) -> str | None:
-        """The text with all mends made; None where that is not right.
-
-        whole: whether it has to be right, by default unless gradients are added that were not judged.
-        """
-        if any(f.patch is None for f in found):
-            return None
-        # Several faults may have one mend.
-        patches = list(dict.fromkeys(f.patch for f in found if f.patch is not None))
-        mended = {p.at for p in patches if p.how == "replace"}
-        for start, repair in self.task.claim.repaired.items():
-            if start not in mended and repair.text is not None:
-                patches.append(Patch(start, "replace", repair.text))
-        text = patched(self.task.claim, self.task.program, [*patches, *more])
-        whole = not more if whole is None else whole
-        return text if self._read(text, whole=whole) is not None else None
-
-    def _read(self, text: str, whole: bool = False) -> Program | None:
-        """The program of a mended text, if it is one, and if it is right where `whole`."""
-        claim = read_claim(text, name=self.task.program.name)
-        if claim.program is None or claim.findings:
-            return None
-        task, faults = understand(self.task.forward, claim, None)
-        if task is None or faults:
-            return None
-        if whole and not (self._right(task) and self._certified(task)):
-            return None
-        return task.program if set(task.judged) >= set(self.task.judged) else None
-
-    def _certified(self, task: Task) -> bool:
-        mended = certifiable(task)
-        if canonical(in_order(mended)) == canonical(in_order(self.task.right)):
-            return True  # it is the derived program
-        return self._verdict(mended).kind == "agree"
-
-    def _right(self, task: Task) -> bool:
-        """Is a mended claim right, as far as floats tell?"""
-        for attempt in range(8):
-            kind = KINDS[turn(attempt, len(KINDS))]
-            trial = self.trials.draw(kind, attempt)
-            if trial is None or (trial.tied and not self.ties):
-                continue
-            try:
-                made = run(task.facts, trial, self.lines)
-            except (Undefined, TooLarge, KeyError):
-                return False
-            for name in self.task.judged:
-                if differing(array(trial.tensors[name]), array(made[name])).any():
-                    self.refuting = trial
-                    return False
-        return True
-
-    def _gradient_patches(self) -> list[tuple[str, Patch]]:
-        task = self.task
-        if not task.missing:
-            return []
-        full = task.forward.backward()
-        names = dict(zip((r.name for r in full.results), (r for r in full.results), strict=True))
-        found: list[tuple[str, Patch]] = []
-        inputs = [i.name for i in infer(task.forward).program.inputs if i.differentiable]
-        of = dict(zip(names, inputs, strict=True))
-        for name in task.missing:
-            right = task.forward.backward([of[name]])
-            translation = Translation(replace(task, right=right, judged=(name,)))
-            pieces = translation.closure([name])
-            statements = [translation.statement(p, None, ()) for p in pieces]
-            arguments, _ = translation.needs(statements)
-            anchor = max(task.claim.stretches)
-            patch = Patch(
-                anchor,
-                "insert after",
-                "\n".join(show_statements(statements)),
-                tuple(arguments),
-                (translation.result(name),),
-                translation.locals_for(statements),
-            )
-            found.append((name, patch))
-        return found
-
     def nothing_given(self) -> Judgement:
         """The judgement of a claim that returns none of the gradients asked for."""
         missing = tuple(map(self._missing_gradient, self.task.missing))
@@ -627,15 +296,6 @@ def _follows(finding: Finding) -> bool:
     """Is it there only for another fault's sake, whose mend mends it? An extent that comes from what
     is written lacks what is missing."""
     return finding.kind in INFERRED and finding.right is None and finding.how == "replace"
-
-
-def _near(example: Example) -> bool:
-    """May the difference be a rounding of some constant?"""
-    try:
-        before, after = float(example.before), float(example.after)
-    except ValueError:  # words
-        return False
-    return abs(before - after) <= 1e-9 * max(abs(before), abs(after), 1.0)
 
 
 def _note(patch: Patch | None) -> str | None:
