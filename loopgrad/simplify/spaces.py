@@ -116,7 +116,7 @@ class Space:
 
     def _parted(self, mask: Mask) -> tuple[tuple[int, ...], Mask]:
         """The axes along which the mask differs (all, where none), and the mask along these alone."""
-        along = tuple([a for a, n in enumerate(mask.shape) if n > 1])
+        along = tuple([a for a, n in enumerate(mask.shape) if n != 1])
         if not along:
             along, mask = tuple(range(self.axes)), spread(mask, self.shape)
         return along, mask.reshape([self.shape[a] for a in along])

@@ -52,3 +52,15 @@ def test_axes_that_a_mask_does_not_hang_on_stay() -> None:
     assert chosen.shape == (2, 3, 1, 3)
     assert chosen.world.shape == (2, 1, 1, 1) and chosen.indices["i"].shape == (1, 1, 1, 3)
     assert chosen.ranges == {WORLD, "j", "k"}
+
+
+@pytest.mark.parametrize(
+    "shape", [(2, 4, 0, 1), (1, 4, 0, 1), (1, 1, 0, 1), (1, 4, 1, 1), (1, 1, 1, 1)]
+)
+def test_a_loop_over_nothing_leaves_nothing(shape: tuple[int, ...]) -> None:
+    space = worlds(2).looped([("i", 0, 4), ("j", 3, 3), ("k", 0, 2)])
+    mask = np.ones(shape, bool)
+    chosen = space.where(mask)
+    assert chosen.count == 0
+    assert iterations(chosen) == []
+    space.put(np.zeros(space.shape, np.int64), mask, spread(chosen.world, chosen.shape))
