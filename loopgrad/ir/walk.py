@@ -27,6 +27,7 @@ from loopgrad.ir.nodes import (
     Range,
     Read,
     Reduce,
+    Reduction,
     Statement,
 )
 
@@ -369,6 +370,15 @@ def summands(expression: Expression) -> list[tuple[bool, Expression]]:
         case Apply("+" | "-" as operation, (left, right)):
             return [*summands(left), (operation == "-", right)]
     return [(False, expression)]
+
+
+def reductions_of(statements: Iterable[Statement]) -> dict[str, Reduction]:
+    """The operation of each computed tensor, beside `=`: what it starts from is its identity."""
+    found: dict[str, Reduction] = {}
+    for s in all_statements(statements):
+        if isinstance(s, Accumulate) and found.get(s.target.tensor, Reduction.SET) is Reduction.SET:
+            found[s.target.tensor] = s.reduction
+    return found
 
 
 def map_ranges(program: Program, change: Callable[[int, Range], Range]) -> Program:

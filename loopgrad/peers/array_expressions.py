@@ -21,8 +21,7 @@ from loopgrad.ir.nodes import (
     Reduction,
 )
 from loopgrad.ir.operations import OPERATIONS, ElementType, Typing
-from loopgrad.ir.walk import all_statements, indices_of, reads
-from loopgrad.peers.literal import starting_reductions
+from loopgrad.ir.walk import all_statements, indices_of, reads, reductions_of
 from loopgrad.peers.pieces import (
     Loops,
     Piece,
@@ -49,7 +48,7 @@ class ArrayExpressions:
         self.names = Identifiers()
         self.names.fresh("xp")
         self.elements = {t.name: t.element for t in facts.tensors.values()}
-        self.starts = starting_reductions(facts.program.statements)
+        self.starts = reductions_of(facts.program.statements)
         self.arguments = (
             [("tensor", i.name) for i in facts.program.inputs]
             + [("extent", name) for name in facts.extents]

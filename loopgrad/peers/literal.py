@@ -9,7 +9,7 @@ Nothing is checked: the source is for calls that are known to be right.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from loopgrad.analysis.facts import Facts
 from loopgrad.analysis.types import element_type
@@ -30,6 +30,7 @@ from loopgrad.ir.nodes import (
     Statement,
 )
 from loopgrad.ir.operations import OPERATIONS, ElementType, Typing
+from loopgrad.ir.walk import reductions_of
 from loopgrad.printers.identifiers import Identifiers
 
 INDENT = "    "
@@ -89,7 +90,7 @@ class Literal:
     # ---------------------------------------------------------------------------------- statements
 
     def _starts(self) -> Iterator[str]:
-        reductions = starting_reductions(self.facts.program.statements)
+        reductions = reductions_of(self.facts.program.statements)
         for tensor in self.facts.tensors.values():
             if tensor.role != "input":
                 whole = tensor.element is not ElementType.FLOAT
@@ -209,22 +210,3 @@ class Literal:
 
 def _infinity(value: float) -> str:
     return "math.inf" if value > 0 else "-math.inf"
-
-
-def starting_reductions(statements: tuple[Statement, ...]) -> Mapping[str, Reduction]:
-    """The operation of each computed tensor, beside `=`: what it starts from is its identity."""
-    found: dict[str, Reduction] = {}
-
-    def visit(statement: Statement) -> None:
-        match statement:
-            case Block():
-                for inner in statement.body:
-                    visit(inner)
-            case Accumulate():
-                name = statement.target.tensor
-                if found.get(name, Reduction.SET) is Reduction.SET:
-                    found[name] = statement.reduction
-
-    for statement in statements:
-        visit(statement)
-    return found

@@ -26,7 +26,13 @@ from loopgrad.ir.nodes import (
 )
 from loopgrad.ir.operations import ElementType
 from loopgrad.ir.printer import show_expression, show_one, show_statement
-from loopgrad.ir.walk import all_statements, reads, statement_expressions, subexpressions
+from loopgrad.ir.walk import (
+    all_statements,
+    reads,
+    reductions_of,
+    statement_expressions,
+    subexpressions,
+)
 from loopgrad.printers.c_expressions import (
     AND,
     ATOM,
@@ -116,7 +122,7 @@ class Function:
             real=real,
         )
         self.numbers = {id(s): i for i, s in enumerate(all_statements(self.program.statements))}
-        self.reductions = _reductions(self.program)
+        self.reductions = reductions_of(self.program.statements)
         self.filled: set[str] = set()
         self.freed: list[str] = []
         self.body = [*self._start(), *self._statements()]
@@ -453,15 +459,6 @@ def _is_long(r: Range) -> bool:
         if bound is not None
         for e in subexpressions(bound)
     )
-
-
-def _reductions(program: Program) -> dict[str, Reduction]:
-    """The operation of each computed tensor, beside `=`."""
-    found: dict[str, Reduction] = {}
-    for s in all_statements(program.statements):
-        if isinstance(s, Accumulate) and found.get(s.target.tensor, Reduction.SET) is Reduction.SET:
-            found[s.target.tensor] = s.reduction
-    return found
 
 
 def _default(constant: Default) -> str:

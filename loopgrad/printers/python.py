@@ -34,7 +34,7 @@ from loopgrad.ir.nodes import (
 )
 from loopgrad.ir.operations import ElementType
 from loopgrad.ir.printer import show_one, show_statement
-from loopgrad.ir.walk import all_statements, reads, statement_expressions
+from loopgrad.ir.walk import all_statements, reads, reductions_of, statement_expressions
 from loopgrad.printers.identifiers import Identifiers
 from loopgrad.printers.python_expressions import (
     HELPERS,
@@ -116,7 +116,7 @@ class _Function:
             tracked=self.safety.tracked,
         )
         self.numbers = {id(s): i for i, s in enumerate(all_statements(self.program.statements))}
-        self.reductions = _reductions(self.program)
+        self.reductions = reductions_of(self.program.statements)
         self.made: set[str] = set()
 
     def source(self) -> str:
@@ -342,15 +342,6 @@ class _Function:
                 yield f"{indent}{target} = int({target}) {s.reduction.value[0]} {value}"
             case _:
                 yield f"{indent}{target} {s.reduction.value} {value}"
-
-
-def _reductions(program: Program) -> dict[str, Reduction]:
-    """The operation of each computed tensor, beside `=`."""
-    found: dict[str, Reduction] = {}
-    for s in all_statements(program.statements):
-        if isinstance(s, Accumulate) and found.get(s.target.tensor, Reduction.SET) is Reduction.SET:
-            found[s.target.tensor] = s.reduction
-    return found
 
 
 def _default(constant: Default) -> str:
