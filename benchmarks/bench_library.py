@@ -43,6 +43,9 @@ class Row:
     """A program of the library at a size that takes milliseconds, and PyTorch's operator for it.
 
     below: the extent that integers are drawn below; the least of all where none is named.
+    between: by input, the least integer that is drawn, and what all are below.
+    scale: of what is drawn for parameters; states of a recurrence with large ones are nobody's.
+    positive: inputs of which the absolute values are taken.
     """
 
     program: str
@@ -50,6 +53,9 @@ class Row:
     torch: Operator | None = None
     keywords: Mapping[str, int | float] = field(default_factory=dict)
     below: str | None = None
+    between: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    scale: float = 1.0
+    positive: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -61,13 +67,22 @@ class Row:
         """Random inputs; integers below the extent that is named, as rows of a table are drawn from all."""
         program, values = lg.lib[self.program], {**self.sizes, **self.keywords}
         problem = draw(program, values)
-        if self.below is None:
-            return problem
-        rng, largest = np.random.default_rng(1), int(self.sizes[self.below])
-        whole = {n: a for n, a in problem.inputs.items() if a.dtype.kind == "i"}
-        return draw(
-            program, values, {n: rng.integers(0, largest, a.shape) for n, a in whole.items()}
-        )
+        rng = np.random.default_rng(1)
+        drawn = {**problem.inputs}
+        parameters = {i.name for i in program.inputs if i.kind == "param"}
+        for name, array in problem.inputs.items():
+            if array.dtype.kind == "i" and (self.below or self.between):
+                drawn[name] = rng.integers(*self._limits(name), array.shape)
+            elif name in self.positive:
+                drawn[name] = np.abs(array)
+            elif name in parameters and array.dtype.kind == "f":
+                drawn[name] = array * np.asarray(self.scale, array.dtype)
+        return draw(program, values, drawn)
+
+    def _limits(self, name: str) -> tuple[int, int]:
+        least = min(int(size) for size in self.sizes.values())
+        largest = least if self.below is None else int(self.sizes[self.below])
+        return self.between.get(name, (0, largest))
 
 
 def row(
@@ -75,11 +90,15 @@ def row(
     sizes: str,
     operator: Operator | None = None,
     below: str | None = None,
+    between: Mapping[str, tuple[int, int]] | None = None,
+    scale: float = 1.0,
+    positive: tuple[str, ...] = (),
     **keywords: int | float,
 ) -> Row:
     """`sizes` as in `B=8 C=64`."""
     pairs = (pair.split("=") for pair in sizes.split())
-    return Row(program, {name: int(size) for name, size in pairs}, operator, keywords, below)
+    named = {name: int(size) for name, size in pairs}
+    return Row(program, named, operator, keywords, below, between or {}, scale, positive)
 
 
 def _windows(t: Any, v: Any, **more: int) -> Any:
@@ -124,6 +143,126 @@ def _group_norm(t: Any, v: Any) -> Any:
 
 def _grid(t: Any, v: Any) -> Any:
     return t.nn.functional.grid_sample(v.v, v.grid, align_corners=False)
+
+
+def _gates(t: Any, v: Any, names: str) -> list[Any]:
+    """PyTorch's stacked weights and first bias."""
+    return [
+        *(t.cat([v[f"W{side}{gate}"] for gate in names]) for side in "xh"),
+        -t.cat([v[f"B{gate}"] for gate in names]),
+    ]
+
+
+LAYERS = (True, 1, 0.0, False, False, False)  # with biases, one layer, time first
+
+
+def _rnn(t: Any, v: Any) -> Any:
+    weights = [v.Wx, v.Wh, -v.c, t.zeros_like(v.c)]
+    return t.rnn_tanh(v.x, v.h0[None], weights, *LAYERS)[0]
+
+
+def _gru(t: Any, v: Any) -> Any:
+    none = t.zeros_like(v.CN)
+    weights = [*_gates(t, v, "RZN"), t.cat([none, none, -v.CN])]
+    return t.gru(v.x, v.h0[None], weights, *LAYERS)[0]
+
+
+def _lstm(t: Any, v: Any) -> Any:
+    weights = _gates(t, v, "IFGO")
+    h, _, memory = t.lstm(
+        v.x, [v.h0[None], v.c0[None]], [*weights, t.zeros_like(weights[-1])], *LAYERS
+    )
+    return h, memory[0]
+
+
+def _mingru(t: Any, v: Any) -> Any:
+    F, h, found = t.nn.functional, v.h0, []
+    Z = F.linear(v.x, v.WxZ, -v.BZ).sigmoid()
+    for kept, new in zip(1 - Z, Z * F.linear(v.x, v.WxN, -v.BN), strict=True):
+        h = kept * h + new
+        found.append(h)
+    return t.stack(found)
+
+
+def _selective_scan(t: Any, v: Any) -> Any:
+    step = t.nn.functional.softplus(v["δ"])
+    decay = (-step[..., None] * v.logA.exp()).exp()
+    moved = (step * v.x)[..., None] * v.U[:, :, None]
+    h, found = v.h0, []
+    for a, b, c in zip(decay, moved, v.C, strict=True):
+        h = a * h + b
+        found.append((h * c[:, None]).sum(-1))
+    return t.stack(found) + v.D * v.x
+
+
+def _crf(t: Any, v: Any) -> Any:
+    α, last = v.start + v.e[0], len(v.e) - 1
+    for e in v.e[1:]:
+        α = (α[:, :, None] + v.A).logsumexp(1) + e
+    label, some = v.label, v.e.gather(2, v.label[:, :, None])
+    score = v.start[label[0]] + some[..., 0].sum(0) + v.A[label[:-1], label[1:]].sum(0)
+    return (α + v.end).logsumexp(1) - score - v.end[label[last]]
+
+
+def _ctc(t: Any, v: Any) -> Any:
+    given = (v.target, v.length, v.target_length)
+    return t.nn.functional.ctc_loss(v.lp, *given, reduction="none")
+
+
+def _sinkhorn(t: Any, v: Any, steps: int) -> Any:
+    g, ε = t.zeros(v.C.shape[1]), 0.1
+    for _ in range(steps):
+        f = ε * (v.p.log() - ((g - v.C) / ε).logsumexp(1))
+        g = ε * (v.q.log() - ((f[:, None] - v.C) / ε).logsumexp(0))
+    P = ((f[:, None] + g - v.C) / ε).exp()
+    return P, (P * v.C).sum()
+
+
+def _adam(t: Any, v: Any) -> Any:
+    m, s = 0.9 * v.m + 0.1 * v.g, 0.999 * v.s + 0.001 * v.g**2
+    step = int(v.t)
+    return v["θ"] - 0.001 * (m / (1 - 0.9**step)) / ((s / (1 - 0.999**step)).sqrt() + 1e-8), m, s
+
+
+def _mixture(t: Any, v: Any) -> Any:
+    from math import log, pi
+
+    away = (v.x[:, None] - v["μ"]) * (-v["logσ"]).exp()
+    each = v.logit.log_softmax(0) - (away**2 / 2 + v["logσ"] + log(2 * pi) / 2).sum(2)
+    return each.logsumexp(1)
+
+
+def _smoothed(t: Any, v: Any) -> Any:
+    return t.nn.functional.cross_entropy(v.s, v.label, reduction="none", label_smoothing=0.1)
+
+
+def _mlp(t: Any, v: Any) -> Any:
+    F = t.nn.functional
+    return F.linear(F.linear(v.x, v.W1, v.c1).relu(), v.W2, v.c2)
+
+
+def _swiglu(t: Any, v: Any) -> Any:
+    F = t.nn.functional
+    return F.silu(F.linear(v.x, v.W)) * F.linear(v.x, v.V)
+
+
+def _triplet(t: Any, v: Any) -> Any:
+    return t.nn.functional.triplet_margin_loss(v.a, v.p, v.n, reduction="none")
+
+
+def _info_nce(t: Any, v: Any) -> Any:
+    s = v.u @ v.v.T / 0.07
+    return t.nn.functional.cross_entropy(s, t.arange(len(s)), reduction="none")
+
+
+def _low_rank(t: Any, v: Any) -> Any:
+    F = t.nn.functional
+    return F.linear(v.x, v.W) + F.linear(F.linear(v.x, v.V), v.U) / v.U.shape[1]
+
+
+def _bag(t: Any, v: Any) -> Any:
+    inside = (t.arange(v.w.shape[1]) < v.length[:, None]).to(v.E.dtype)
+    return t.nn.functional.embedding_bag(v.w, v.E, mode="sum", per_sample_weights=inside)
 
 
 IMAGE = "B=8 C=64 X=32 Y=32 O=64 DX=3 DY=3"
@@ -198,7 +337,8 @@ ROWS = (
         lambda t, v: t.nn.functional.affine_grid(v["θ"], [64, 1, 64, 64], align_corners=False)),
     row("embedding", "B=64 T=256 V=10000 K=128", lambda t, v: t.nn.functional.embedding(v.w, v.E),
         below="V"),
-    row("embedding_bag_sum", "B=512 T=64 V=10000 K=64", below="T"),
+    row("embedding_bag_sum", "B=512 T=64 V=10000 K=64", _bag,
+        between={"w": (0, 10000), "length": (0, 65)}),
     row("segment_sum", "N=20000 D=64 G=1000", lambda t, v: _scatter(t, v, 1000), below="G"),
     row("segment_mean", "N=20000 D=64 G=1000", below="G"),
     row("segment_max", "N=20000 D=64 G=1000",
@@ -218,7 +358,7 @@ ROWS = (
     row("padded_attention", "B=4 H=8 T=256 U=256 D=64 E=64",
         lambda t, v: _attention(t, v, attn_mask=v.seen[:, None, None])),
     row("grouped_query_attention", "B=2 G=2 R=4 T=256 U=256 D=64 E=64"),
-    row("causal_self_attention", "B=4 T=256 I=256 H=4 D=64 E=64 J=256"),
+    row("causal_self_attention", "B=4 T=256 I=256 H=4 D=64 E=64 O=256"),
     row("rotary_attention", "B=2 H=8 T=256 D=64 E=64"),
     row("alibi_attention", "B=2 H=8 T=256 D=64 E=64"),
     row("linear_attention", "B=4 H=8 T=512 U=512 D=32 E=32"),
@@ -244,41 +384,47 @@ ROWS = (
     row("softmax_of_lengths", "B=4096 J=512"),
     row("softmax_cross_entropy", "B=4096 J=512",
         lambda t, v: t.nn.functional.cross_entropy(v.s, v.label, reduction="none")),
+    row("softmax_cross_entropy_smoothed", "B=4096 J=512", _smoothed),
     row("focal", "B=4096 J=512"),
     row("hinge", "B=4096 J=512"),
     row("hinge_of_worst", "B=4096 J=512"),
-    row("triplet", "B=8192 D=128"),
-    row("info_nce", "B=512 D=128"),
+    row("triplet", "B=8192 D=128", _triplet),
+    row("info_nce", "B=512 D=128", _info_nce),
     row("huber", "B=4096 J=512",
         lambda t, v: t.nn.functional.huber_loss(v.x, v.y, reduction="none").sum(1)),
-    row("pairwise_squared_distance", "N=512 M=512 D=64"),
+    row("pairwise_squared_distance", "N=512 M=512 D=64",
+        lambda t, v: t.cdist(v.x, v.y, compute_mode="donot_use_mm_for_euclid_dist") ** 2),
     row("pairwise_absolute_distance", "N=512 M=512 D=64", lambda t, v: t.cdist(v.x, v.y, p=1.0)),
     row("gelu", "B=4096 J=512", lambda t, v: t.nn.functional.gelu(v.x)),
     row("maxout", "B=2048 J=256 K=4", lambda t, v: v.x.amax(-1)),
     row("glu", "B=2048 J=512", lambda t, v: t.nn.functional.glu(v.x.flatten(1, 2))),
-    row("swiglu", "B=512 I=256 J=512"),
+    row("swiglu", "B=512 I=256 J=512", _swiglu),
     row("bilinear", "B=128 I=64 J=64 K=64",
         lambda t, v: t.nn.functional.bilinear(v.u, v.v, v.A)),
-    row("low_rank_linear", "B=512 I=512 J=512 R=8"),
-    row("mlp", "B=512 I=256 H=512 J=256"),
-    row("gaussian_mixture", "B=4096 D=16 K=32"),
+    row("low_rank_linear", "B=512 I=512 J=512 R=8", _low_rank),
+    row("mlp", "B=512 I=256 H=512 J=256", _mlp),
+    row("gaussian_mixture", "B=4096 D=16 K=32", _mixture),
     row("gaussian_mixture_full", "B=512 D=8 K=16"),
     row("vector_quantize", "B=2048 D=32 K=256"),
     row("gumbel_softmax_hard", "B=4096 J=128"),
-    row("rnn", "T=64 B=32 K=64 J=128"),
-    row("gru", "T=64 B=32 K=64 J=128"),
-    row("lstm", "T=64 B=32 K=64 J=128"),
+    row("rnn", "T=64 B=32 K=64 J=128", _rnn, scale=0.05),
+    row("gru", "T=64 B=32 K=64 J=128", _gru, scale=0.05),
+    row("lstm", "T=64 B=32 K=64 J=128", _lstm, scale=0.05),
+    row("lstm", "T=32 B=8 K=64 J=64", _lstm, scale=0.05),
+    row("lstm", "T=64 B=64 K=256 J=256", _lstm, scale=0.05),
     row("lstm_packed", "T=64 B=32 K=64 J=128"),
     row("linear_recurrence", "T=1024 B=8 J=128"),
     row("linear_recurrence", "T=65536 B=1 J=4"),
-    row("mingru", "T=512 B=8 K=64 J=128"),
-    row("selective_scan", "T=256 B=4 J=64 N=16"),
+    row("mingru", "T=512 B=8 K=64 J=128", _mingru),
+    row("selective_scan", "T=256 B=4 J=64 N=16", _selective_scan),
     row("s4d", "T=256 B=4 J=32 N=16"),
-    row("crf_loss", "T=128 B=16 J=32 I=32"),
-    row("ctc_loss", "T=128 B=16 C=32 S=24"),
+    row("crf_loss", "T=128 B=16 J=32 I=32", _crf, below="J"),
+    row("ctc_loss", "T=128 B=16 C=32 S=24", _ctc,
+        between={"target": (1, 32), "length": (100, 129), "target_length": (12, 25)}),
     row("soft_dtw", "B=16 N=64 D=16 M=64"),
-    row("sinkhorn", "N=256 M=256 steps=20"),
-    row("adam", "N=1000000"),
+    row("sinkhorn", "N=256 M=256 steps=20", lambda t, v: _sinkhorn(t, v, 20),
+        positive=("p", "q", "C")),
+    row("adam", "N=1000000", _adam, between={"t": (5, 6)}, positive=("s",)),
 )  # fmt: skip
 
 
@@ -336,11 +482,12 @@ def torch_calls(operator: Operator, problem: Problem) -> tuple[Calls, Callable[[
 
     calls = {"forward": forward}
     if problem.seeds:
-        y = operator(torch, Inputs({**tensors, **leaves}))
-        seed = torch.from_numpy(problem.seeds[problem.results[0]])
+        found = operator(torch, Inputs({**tensors, **leaves}))
+        results = found if isinstance(found, tuple) else (found,)
+        seeds = tuple(torch.from_numpy(a) for a in problem.seeds.values())
         wrt = tuple(leaves.values())
         calls["backward"] = lambda: torch.autograd.grad(
-            y, wrt, seed, retain_graph=True, allow_unused=True
+            results, wrt, seeds, retain_graph=True, allow_unused=True
         )
     return calls, forward
 
@@ -391,7 +538,7 @@ def lines(row: Row, options: argparse.Namespace) -> list[Line]:
 
 def _difference(mine: Any, other: Any) -> str:
     first = mine[0] if isinstance(mine, tuple) else mine
-    theirs = other.numpy()
+    theirs = (other[0] if isinstance(other, tuple) else other).numpy()
     if first.shape != theirs.shape:
         return "differs"
     finite = np.isfinite(theirs)

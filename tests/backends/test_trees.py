@@ -553,3 +553,30 @@ def test_sums_of_rows_together_are_stored_once() -> None:
     assert (len(whole), len(loads)) == (2 + 2, 2 * 5 + 2 * 2)
     for rows in (3, 4, 9):
         tree.check(inputs(tree.program, {"B": rows, "J": 37}, "float64"), 2, 1e-12)
+
+
+def test_rows_that_are_looked_up_are_stored_once_and_checked_each() -> None:
+    bag = lg.program(
+        """bag(E[V,J], int w[B,T]) -> y[B,J]:
+            for b, t, j:  y[b,j] += E[w[b,t], j]"""
+    )
+    kernel, slow = lg.compile(bag), lg.compile(bag, backend="interpret")
+    rng = np.random.default_rng(0)
+    E = rng.normal(size=(5, 37))
+    for rows in range(10):
+        w = rng.integers(0, 5, (3, rows))
+        np.testing.assert_allclose(kernel(E, w), slow(E, w), rtol=0, atol=1e-14)
+        for place in range(rows):
+            w[1, place] = 5
+            with pytest.raises(IndexError) as wanted:
+                slow(E, w)
+            with pytest.raises(IndexError) as found:
+                kernel(E, w)
+            assert str(found.value) == str(wanted.value)
+            w[1, place] = 4
+    phase = kernel.runner.text("double").split("define internal void @phase0(")[1]
+    vector = f"<{this_machine().vector_bytes // 8} x double>"
+    lines = phase.split("\n}")[0].splitlines()
+    loads = [line for line in lines if f"= load {vector}" in line]
+    whole = [line for line in lines if f"store {vector} %" in line]
+    assert len(loads) > 2 * len(whole)  # one row at a time loads two vectors for each that it stores

@@ -64,7 +64,7 @@ def _adds(step: Step, row: str, column: str) -> bool:
     """Does it accumulate down columns?"""
     statement = step.statement
     kept = _indices(statement.target.subscripts)
-    plain = statement.guard is None and not step.first and not step.unproved
+    plain = statement.guard is None and not step.first and statement.target not in step.unproved
     return plain and column in kept and row not in kept
 
 
