@@ -128,10 +128,11 @@ def _sizes(program: Program, words: tuple[str, ...]) -> dict[str, int | float]:
 
 
 def _scheduled(program: Program, words: str, sizes: Mapping[str, int | float]) -> Scheduled:
-    """As the backend has it, for the constants' values."""
+    """As the backend has it, for the values of constants and windows."""
     from loopgrad.analysis.infer import infer
     from loopgrad.analysis.validity import validate
-    from loopgrad.backends.llvm.shaping import shaping
+    from loopgrad.backends.llvm import SMALL_WINDOW
+    from loopgrad.backends.llvm.shaping import shaping, windows
     from loopgrad.schedule.choices import choices_of
     from loopgrad.schedule.default import optimized
     from loopgrad.schedule.specializing import specialized
@@ -139,6 +140,8 @@ def _scheduled(program: Program, words: str, sizes: Mapping[str, int | float]) -
 
     facts, safety = infer(program), validate(program)
     constants = {name: int(sizes[name]) for name in shaping(facts)}
+    small = [name for name in windows(facts) if 0 < sizes.get(name, 0) <= SMALL_WINDOW]
+    constants |= {name: int(sizes[name]) for name in small}
     try:
         found = optimized(facts, safety, choices_of(words))
         if constants:

@@ -8,10 +8,13 @@ from math import prod
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Apply, Number, Reduction
 from loopgrad.schedule.costs import cost
-from loopgrad.schedule.lines import SMALL, Access, Line
+from loopgrad.schedule.lines import SMALL, Access, Line, few_values
 
 # How much longer an operation takes outside of lanes.
 LANES = 16
+
+# Sums that are added up at once, each in a register.
+FEW_SUMS = 12
 
 # What lanes lose where each writes on its own, and what has to be computed for them to gain nevertheless.
 SCATTER, DEAR = 16, 16
@@ -49,7 +52,7 @@ def parallel_index(lines: Sequence[Line], wanted: str | None = None) -> str | No
 
 def _shared_work(lines: Sequence[Line], index: str) -> float:
     """Of what the threads do, that which runs in lanes counts in full."""
-    vector = vector_index(lines, (index,))
+    vector = vector_index(_not_scattered(lines), (index,))
     lanes = (x.roles or vector in x.indices or set(x.indices) == {index} for x in lines)
     return sum(weight(x) * (1 if fast else 0.1) for x, fast in zip(lines, lanes, strict=True))
 
@@ -162,9 +165,17 @@ def _gain(line: Line, index: str, around: Collection[str]) -> float:
 def is_scattered(line: Line, index: str) -> bool:
     """Do data tell where each lane writes, one by one, and is little computed for it?"""
     one = line.written
-    if index not in one.indices or index in one.affine or _is_sparse(line, index):
+    data = frozenset(
+        i for s in line.target.subscripts for r in walk.reads(s) for i in walk.indices_of(r)
+    )
+    if index not in one.indices or index not in data or _is_sparse(line, index):
         return False
     return cost(line.statement.value) < DEAR
+
+
+def _not_scattered(lines: Iterable[Line]) -> list[Line]:
+    """Those that write where data tell have loops of their own."""
+    return [line for line in lines if not any(is_scattered(line, i) for i in line.indices)]
 
 
 def _is_sparse(line: Line, index: str) -> bool:
@@ -212,9 +223,10 @@ def loop_order(
     looping = dict.fromkeys(i for x in lines for i in _looping(x))
     indices = [i for i in looping if i not in around]
     vector = vector_index(lines, around, wanted)
+    vector = vector or vector_index(_not_scattered(lines), around, wanted)
     places = {i: (round(4 * depth(lines, i)), -_weight_with(lines, i)) for i in indices}
     rest = sorted((i for i in indices if i != vector), key=lambda i: places[i])
-    inner = [i for i in rest if vector is not None and _runs_inside(lines, i, vector)]
+    inner = [i for i in rest if vector is not None and _runs_inside(lines, i, vector, around)]
     ordered = [i for i in rest if i not in inner]
     return _after_bounds(lines, [*ordered, *([vector] if vector else []), *inner])
 
@@ -229,14 +241,26 @@ def _weight_with(lines: Sequence[Line], index: str) -> int:
     return sum(weight(line) for line in lines if index in line.indices)
 
 
-def _runs_inside(lines: Sequence[Line], index: str, vector: str) -> bool:
+def _runs_inside(lines: Sequence[Line], index: str, vector: str, around: Collection[str]) -> bool:
     """Is it reduced by every line that has it, into what the lanes hold, and is no step in memory?
     (An index in a gather of the target, as t in `E[w[t],k]`, is neither kept nor summed over.)
 
     Or does it take few values, beside those of the vector index: `x[2*n+d]`?
     """
     having = [line for line in lines if index in line.loops]
+
+    def lanes(line: Line) -> str:
+        """Its own: another line's lanes may be none of its indices."""
+        return vector if vector in line.indices else vector_index([line], around) or vector
+
     return all(
+        _is_one_of_few_sums(line, index, lanes(line)) or _is_in_lanes(line, index, lanes(line))
+        for line in having
+    )
+
+
+def _is_in_lanes(line: Line, index: str, vector: str) -> bool:
+    return (
         (
             index not in line.written.indices
             or (_is_short(line, index) and _is_window(line, index, vector))
@@ -244,8 +268,24 @@ def _runs_inside(lines: Sequence[Line], index: str, vector: str) -> bool:
         and vector in line.kept
         and index not in line.bounding
         and (_is_short(line, index) or not any(_steps(one, index, vector) for one in line.read))
-        for line in having
     )
+
+
+def _is_one_of_few_sums(line: Line, index: str, vector: str) -> bool:
+    """Does the line add up over the lanes, into a register each for the few places of a window?"""
+    kept = [i for i in line.kept if _is_in_window(line, i)]
+    counts = [few_values(line, i) for i in kept]
+    return (
+        index in kept
+        and vector in line.reduced
+        and index not in line.bounding
+        and 0 not in counts
+        and prod(counts) <= FEW_SUMS
+    )
+
+
+def _is_in_window(line: Line, index: str) -> bool:
+    return any(index in axis and len(axis) > 1 for one in line.read for axis in one.axes)
 
 
 def _is_window(line: Line, index: str, vector: str) -> bool:

@@ -10,8 +10,18 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 
 from loopgrad.ir import walk
-from loopgrad.ir.nodes import Constant, Expression, Number, Reduction
+from loopgrad.ir.nodes import (
+    Accumulate,
+    Constant,
+    Expression,
+    Index,
+    Number,
+    Range,
+    Read,
+    Reduction,
+)
 from loopgrad.schedule.context import Context
+from loopgrad.schedule.gathering import at_places
 from loopgrad.schedule.lines import Line, Roles, affine_indices, breadth, is_shifted
 from loopgrad.schedule.padding import Padding
 from loopgrad.schedule.sides import factors, multiplied
@@ -194,7 +204,9 @@ def _as_products(
     """The line, as lines of which one is a contraction if possible; and the constants that are 1."""
     simpler, used = with_units(line, units)
     for one, needed in {line: frozenset[str](), simpler: used}.items():
-        found = _spread_out(one, context) or _padded(one, padding)
+        found = (
+            _gathered(one, context, padding) or _spread_out(one, context) or _padded(one, padding)
+        )
         if found:
             return found, needed
     with_role, used = contraction(line, context, units)
@@ -213,6 +225,42 @@ def _spread_out(line: Line, context: Context) -> tuple[Line, ...]:
         return ()
     taken, _ = without_guard(outer, positions, context)
     return replace(inner, roles=whole), taken
+
+
+def _gathered(line: Line, context: Context, padding: Padding) -> tuple[Line, ...]:
+    """What is spread over its target as a sum at each place, if that is a contraction."""
+    names = set(context.taken)
+    moved = at_places(line, context)
+    found = () if moved is line else _padded(moved, padding)
+    if not found:
+        context.taken.intersection_update(names)  # somebody else may want them
+        return ()
+    *before, whole = found
+    turned, copying = _turned(whole, context)
+    return *before, *copying, turned
+
+
+def _turned(line: Line, context: Context) -> tuple[Line, tuple[Line, ...]]:
+    """The contraction with a left side whose sums run along its rows, and the line that copies it so."""
+    r = line.roles
+    if r is None or not isinstance(r.left, Read):
+        return line, ()
+    order = tuple(i for i in (*r.batch, *r.m, *r.k) if i in walk.indices_of(r.left))
+    indices = tuple(Index(i) for i in order)
+    if r.left.subscripts == indices or {*r.left.subscripts} != {*indices}:
+        return line, ()
+    if len(r.left.subscripts) != len(indices):
+        return line, ()
+    bounds = [line.bounds[i] for i in order]
+    if any(lower != Number(0) or walk.indices_of(upper) for lower, upper in bounds):
+        return line, ()
+    name = context.temporary(f"{r.left.tensor}.turned", tuple(upper for _, upper in bounds))
+    turned = Read(name, indices)
+    ranges = tuple(Range(i, *b) for i, b in zip(order, bounds, strict=True))
+    copying = Line(Accumulate(turned, Reduction.SET, r.left, ranges), first=True)
+    value = walk.apply("*", turned, r.right)
+    whole = replace(line, statement=replace(line.statement, value=value))
+    return replace(whole, roles=replace(r, left=turned)), (copying,)
 
 
 def _padded(line: Line, padding: Padding) -> tuple[Line, ...]:

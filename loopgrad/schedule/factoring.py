@@ -25,8 +25,8 @@ from loopgrad.ir.nodes import (
 from loopgrad.ir.operations import ElementType
 from loopgrad.schedule.context import Context
 from loopgrad.schedule.contractions import roles
+from loopgrad.schedule.identities import identity
 from loopgrad.schedule.lines import Line
-from loopgrad.schedule.nesting import identity
 from loopgrad.schedule.sides import multiplied
 
 

@@ -28,13 +28,15 @@ from loopgrad.schedule.context import Context
 from loopgrad.schedule.contractions import with_roles
 from loopgrad.schedule.factoring import factored
 from loopgrad.schedule.fission import fission
+from loopgrad.schedule.gathering import gathered
+from loopgrad.schedule.identities import identity
 from loopgrad.schedule.lines import Line, aligned, covers, maps_first, maps_together
 from loopgrad.schedule.moments import with_moments
 from loopgrad.schedule.narrowing import narrowed
-from loopgrad.schedule.nesting import identity
 from loopgrad.schedule.one_hot import with_one_hot
 from loopgrad.schedule.passing import earlier_sums
 from loopgrad.schedule.phases import Tree, trees
+from loopgrad.schedule.picking import with_picked
 from loopgrad.schedule.recurrences import recurrence
 from loopgrad.schedule.requirements import required
 from loopgrad.schedule.sharing import hoisted, out_of_block, with_reciprocals
@@ -130,7 +132,7 @@ class _Fusing:
     def _trees(self, segment: Segment) -> Iterator[Tree]:
         lines = segment.lines
         if not segment.loops:
-            lines = with_one_hot(lines, self.context)
+            lines = with_picked(with_one_hot(lines, self.context))
         if self.choices.share:
             lines = lines if segment.loops else with_moments(lines, self.context)
             lines = with_reciprocals(lines)
@@ -147,6 +149,7 @@ class _Fusing:
             units = {c.name for c in self.literal.facts.program.constants if c.value == 1}
             lines, conditions = with_roles(lines, self.context, units)
             self.requires.update(dict.fromkeys(conditions))
+        lines = gathered(lines, self.context)
         for group in [lines] if self.choices.fuse else [(line,) for line in lines]:
             yield from trees(group, self.context, self.whole)
 

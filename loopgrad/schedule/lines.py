@@ -158,6 +158,14 @@ class Line:
         return frozenset().union(*self.bound_by.values())
 
 
+def few_values(line: Line, index: str) -> int:
+    """How many values the index takes, where that is a number; else 0."""
+    match line.bounds[index]:
+        case Number(int(low)), Number(int(high)):
+            return max(high - low, 0)
+    return 0
+
+
 def _within_windows(line: Line) -> Iterator[str]:
     """The indices beside others with a wider range in a subscript: dx of `x[2*n+dx]`."""
     for read in (line.target, *line.reads()):

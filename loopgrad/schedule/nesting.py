@@ -8,11 +8,11 @@ from functools import reduce
 
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Accumulate, Expression, Number, Reduction
-from loopgrad.ir.operations import ElementType
 from loopgrad.schedule.blocking import packable, packed, split, triangle
 from loopgrad.schedule.choosing import gaining, is_scattered, loop_order, vector_index
 from loopgrad.schedule.context import Context
 from loopgrad.schedule.contractions import product
+from loopgrad.schedule.identities import identity
 from loopgrad.schedule.lines import Bounds, Line
 from loopgrad.schedule.staging import stage
 from loopgrad.schedule.tree import Blocks, Mark, Node, Over, Product, Step, block_from
@@ -20,21 +20,6 @@ from loopgrad.schedule.tree import Blocks, Mark, Node, Over, Product, Step, bloc
 # Rows of a product that are worked on while they are in a cache: a multiple of the tiles' heights.
 # FEWER where each stands for as many as other indices have values, and it is not known how many.
 ROWS, FEWER = 48, 4
-
-# What an accumulation starts from: a floating one, and one of integers.
-_IDENTITIES: dict[Reduction, tuple[float, int]] = {
-    Reduction.ADD: (0.0, 0),
-    Reduction.SUBTRACT: (0.0, 0),
-    Reduction.MULTIPLY: (1.0, 1),
-    Reduction.MAXIMUM: (float("-inf"), -(2**63)),
-    Reduction.MINIMUM: (float("inf"), 2**63 - 1),
-    Reduction.SET: (0.0, 0),
-}
-
-
-def identity(reduction: Reduction, element: ElementType) -> Expression:
-    real, integer = _IDENTITIES[reduction]
-    return walk.number(real if element is ElementType.FLOAT else integer)
 
 
 class Nesting:

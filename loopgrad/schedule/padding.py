@@ -13,12 +13,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from loopgrad.analysis.extents import Polynomial, polynomial, to_expression
-from loopgrad.analysis.polynomial import add, constant, constant_value, scale, subtract
+from loopgrad.analysis.polynomial import add, constant, subtract
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import (
     Accumulate,
     Apply,
-    Compare,
     Conditional,
     Expression,
     Index,
@@ -28,7 +27,8 @@ from loopgrad.ir.nodes import (
     Reduction,
 )
 from loopgrad.schedule.context import Context
-from loopgrad.schedule.lines import Bounds, Line, reads_whole_axes
+from loopgrad.schedule.limits import conditions, is_natural, limits
+from loopgrad.schedule.lines import Line, reads_whole_axes
 from loopgrad.schedule.sides import factors, multiplied
 
 _ONE = constant(1)
@@ -63,25 +63,25 @@ class Padding:
         sums = statement.reduction in (Reduction.ADD, Reduction.SUBTRACT)
         if statement.guard is None or not sums or not line.reduced or line.unproved:
             return None
-        conditions = _conditions(statement.guard)
-        if conditions is None:
+        formulas = conditions(statement.guard)
+        if formulas is None:
             return None
         parts = list(factors(statement.value))
         for read in parts:
             if not isinstance(read, Read):
                 continue
-            axes = self._axes(read, line, conditions)
+            axes = self._axes(read, line, formulas)
             if axes is not None:
                 others = [part for part in parts if part is not read]
                 return self._padded(line, read, axes, others)
         return None
 
     def _axes(
-        self, read: Read, line: Line, conditions: Sequence[Polynomial]
+        self, read: Read, line: Line, formulas: Sequence[Polynomial]
     ) -> dict[int, _Axis] | None:
         """The axes that the conditions speak of, none of anything else; without those that hold."""
         found: dict[int, _Axis] = {}
-        rest = list(conditions)
+        rest = list(formulas)
         for axis, (subscript, extent) in enumerate(
             zip(read.subscripts, self.context.tensors[read.tensor].extents, strict=True)
         ):
@@ -91,12 +91,12 @@ class Padding:
             if not any(guarded):
                 continue
             rest = [c for c in rest if c not in (low, high)]
-            limits = _limits(value, line.bounds)
-            if limits is None:
+            ends = limits(value, line.bounds)
+            if ends is None:
                 return None
-            least, greatest = limits
-            below = guarded[0] and not _is_natural(least)
-            above = guarded[1] and not _is_natural(subtract(subtract(end, greatest), _ONE))
+            least, greatest = ends
+            below = guarded[0] and not is_natural(least)
+            above = guarded[1] and not is_natural(subtract(subtract(end, greatest), _ONE))
             if below or above:
                 last = greatest if above else subtract(end, _ONE)
                 first = least if below else {}
@@ -197,60 +197,6 @@ class Padding:
         place = Read(seen, (Conditional(same, Number(0), Number(1)),))
         checking = Line(Accumulate(place, Reduction.SET, total, ()), (place,), first=True)
         return [adding, checking]
-
-
-def _conditions(guard: Expression) -> list[Polynomial] | None:
-    """Formulas that have to be 0 or more: `n + p < X` as X - n - p - 1."""
-    found: list[Polynomial] = []
-    for condition in walk.conjuncts(guard):
-        match condition:
-            case Compare(("<" | "<=" as operator,), (low, high)):
-                pass
-            case Compare((">" | ">=" as operator,), (high, low)):
-                pass
-            case _:
-                return None
-        if any(True for side in (low, high) for _ in walk.reads(side)):
-            return None
-        found.append(subtract(polynomial(high), polynomial(low)))
-        if operator in ("<", ">"):
-            found[-1] = subtract(found[-1], _ONE)
-    return found
-
-
-def _limits(
-    value: Polynomial, bounds: Mapping[str, Bounds]
-) -> tuple[Polynomial, Polynomial] | None:
-    """The least and the greatest value of a sum of multiples of indices."""
-    least: Polynomial = {}
-    greatest: Polynomial = {}
-    for monomial, coefficient in value.items():
-        match monomial:
-            case (Index(name),) if name in bounds:
-                if any(map(walk.indices_of, bounds[name])):
-                    return None
-                lower, upper = map(polynomial, bounds[name])
-                last = subtract(upper, _ONE)
-                low, high = (lower, last) if coefficient > 0 else (last, lower)
-            case _ if any(map(walk.indices_of, monomial)):
-                return None
-            case _:
-                low = high = {monomial: 1}
-        least, greatest = add(least, low, coefficient), add(greatest, high, coefficient)
-    return least, greatest
-
-
-def _is_natural(value: Polynomial) -> bool:
-    """Is it 0 or more, evidently? Of c*(e//c) no more is known than that it is no more than e."""
-    total = value
-    for monomial, coefficient in value.items():
-        match monomial:
-            case (Apply("//", (dividend, Number(int(divisor)))),):
-                if divisor > 0 > coefficient and coefficient % divisor == 0:
-                    total = add(subtract(total, {monomial: coefficient}), {}, 1)
-                    total = add(total, scale(polynomial(dividend), coefficient // divisor))
-    known = constant_value(total)
-    return known is not None and known >= 0
 
 
 def _extent(value: Polynomial) -> Expression:

@@ -1,8 +1,8 @@
-"""A program for the values that its integer constants have in a call.
+"""A program for the values that its integer constants, and extents of windows, have in a call.
 
 `x[b, stride*n+dx]` goes over memory with gaps of any width, and is a product's side only where it is
 packed; with `stride = 1` it is `x[b, n+dx]`, of which much more is known. Constants are few and
-seldom change, unlike extents, so code for their values pays.
+seldom change, unlike most extents, so code for their values pays; so do the extents of windows.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from loopgrad.ir.nodes import (
     Compare,
     Constant,
     Expression,
+    Extent,
     Number,
     Read,
     Statement,
@@ -32,7 +33,7 @@ EXACT = 2**31
 
 
 def specialized(facts: Facts, safety: Safety, constants: Mapping[str, int]) -> tuple[Facts, Safety]:
-    """What is known of the program where the constants have these values.
+    """What is known of the program where the constants, and extents, have these values.
 
     What was known before, where the values break a rule at every size that is tried: which sizes a
     call has is not known here, and the general code says what is wrong. Reals are computed from the
@@ -89,6 +90,6 @@ def _value(e: Expression, constants: Mapping[str, int]) -> Any:
 
 def _integer(e: Expression, constants: Mapping[str, int]) -> Expression:
     """With the constants' values, of integers: what adds 0 or multiplies by 1 is left out."""
-    if isinstance(e, Constant) and e.name in constants:
+    if isinstance(e, Constant | Extent) and e.name in constants:
         return walk.number(constants[e.name])
     return walk.without_neutral(walk.rebuild(e, lambda inner: _integer(inner, constants)))

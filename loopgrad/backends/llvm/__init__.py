@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 
 # Values of its constants for which a program is compiled; for further ones, once for all.
 MOST_SPECIAL = 4
+# The extent of a window up to which code is made for it.
+SMALL_WINDOW = 8
 
 
 class LLVMBackend:
@@ -87,7 +89,8 @@ class LLVMRunner:
     def __init__(self, task: Task):
         self.task = task
         self._compiled: dict[Variant, Compiled] = {}
-        self._shaping: tuple[str, ...] | None = None  # constants for whose values code is made
+        # Constants and extents for whose values code is made.
+        self._shaping: tuple[tuple[str, ...], tuple[str, ...]] | None = None
         self._known: list[tuple[tuple[str, int], ...]] = []  # those values
         self._scratch = Scratch()
 
@@ -141,14 +144,17 @@ class LLVMRunner:
         return self._variant(self._special(_variant_of(call), call)).prepared(call, threads)
 
     def _special(self, variant: Variant, call: BoundCall) -> Variant:
-        """The variant for the constants of the call; for any where others had their turn already."""
+        """The variant for the constants and windows of the call; for any where others had their turn."""
         if not self.task.optimize or variant.checked or variant.wide:
             return variant
         if self._shaping is None:
-            from loopgrad.backends.llvm.shaping import shaping
+            from loopgrad.backends.llvm.shaping import shaping, windows
 
-            self._shaping = shaping(self.task.facts)
-        values = tuple((name, int(call.constants[name])) for name in self._shaping)
+            self._shaping = shaping(self.task.facts), windows(self.task.facts)
+        constants, extents = self._shaping
+        values = tuple((name, int(call.constants[name])) for name in constants)
+        small = (name for name in extents if 0 < call.extents[name] <= SMALL_WINDOW)
+        values += tuple((name, call.extents[name]) for name in small)
         if values and values not in self._known:
             if len(self._known) >= MOST_SPECIAL:
                 return variant

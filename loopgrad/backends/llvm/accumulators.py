@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -14,9 +14,11 @@ from loopgrad.backends.llvm.vectors import Vectors
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Reduction
 from loopgrad.ir.operations import ElementType
-from loopgrad.schedule.tree import Over, Step, steps
+from loopgrad.schedule.tree import Mark, Node, Over, Step, steps
 
 BOOL, INT, FLOAT = ElementType.BOOL, ElementType.INT, ElementType.FLOAT
+
+MOST_AROUND = 16  # steps whose sums stay in registers around several loops
 
 _SUMS = (Reduction.ADD, Reduction.SUBTRACT)
 _ORDER = {Reduction.MAXIMUM: "ogt", Reduction.MINIMUM: "olt"}
@@ -56,7 +58,23 @@ class Accumulators:
     @contextmanager
     def within(self, loop: Over, lanes: int, copies: int) -> Iterator[list[Accumulator]]:
         """Those of a loop, with what they start from, while its body is emitted."""
-        found = [self._made(step, lanes, copies) for step in _accumulating(loop)]
+        new = (step for step in _accumulating(loop) if id(step) not in self._of_steps)
+        found = [self._made(step, lanes, copies) for step in new]
+        before = self._of_steps
+        self._of_steps = {**before, **{id(a.step): a for a in found}}
+        yield found
+        self._of_steps = before
+
+    @contextmanager
+    def around(
+        self, loop: Over, lanes: int, copies: Callable[[Over], int]
+    ) -> Iterator[list[Accumulator]]:
+        """Those of vector loops inside of the loop that add to the same element in all its iterations."""
+        found = [
+            self._made(step, lanes, copies(inner))
+            for inner, step in _throughout(loop)
+            if id(step) not in self._of_steps
+        ]
         before = self._of_steps
         self._of_steps = {**before, **{id(a.step): a for a in found}}
         yield found
@@ -149,6 +167,43 @@ class Accumulators:
             seen = Value(self.vectors.any_of(seen), BOOL)
         nan = Value(self.body.module.number(float("nan")), FLOAT)
         return self.vectors.select(seen, self.vectors.widened(nan, value.lanes), value)
+
+
+def _throughout(loop: Over) -> list[tuple[Over, Step]]:
+    """Steps of vector loops inside of the loop whose target is one element throughout; with their loops."""
+    found = [
+        (inner, step)
+        for inner, indices in _vector_loops(loop, frozenset({loop.index}))
+        for step in _accumulating(inner)
+        if not step.first and indices.isdisjoint(_indices(step))
+    ]
+    everything = list(_all_steps(loop.body))
+    if len(everything) != sum(1 for _ in steps(loop.body)):
+        return []  # among products
+    read = {r.tensor for s in everything for r in walk.statement_reads(s.statement)}
+    own = {id(step) for _, step in found}
+    others = {s.statement.target.tensor for s in everything if id(s) not in own}
+    kept = [(v, s) for v, s in found if s.statement.target.tensor not in read | others]
+    return kept if len(kept) <= MOST_AROUND else []
+
+
+def _indices(step: Step) -> frozenset[str]:
+    return frozenset().union(*map(walk.indices_of, step.statement.target.subscripts))
+
+
+def _vector_loops(loop: Over, indices: frozenset[str]) -> Iterator[tuple[Over, frozenset[str]]]:
+    """Those inside, through loops that run one by one; with the indices of all loops down to them."""
+    for node in loop.body:
+        if isinstance(node, Over):
+            inner = indices | {node.index}
+            if node.mark is Mark.VECTOR:
+                yield node, inner
+            elif node.mark is Mark.SEQUENTIAL:
+                yield from _vector_loops(node, inner)
+
+
+def _all_steps(nodes: tuple[Node, ...]) -> Iterator[Step]:
+    return (node for node in steps(nodes) if isinstance(node, Step))
 
 
 def _accumulating(loop: Over) -> Iterator[Step]:

@@ -10,6 +10,7 @@ from loopgrad.backends.llvm.accesses import Place, splat
 from loopgrad.backends.llvm.frame import Storage, Value
 from loopgrad.backends.llvm.identities import identity
 from loopgrad.backends.llvm.integers import GREATEST, LEAST
+from loopgrad.backends.llvm.lanes import Lanes
 from loopgrad.backends.llvm.repeat import counted, where
 from loopgrad.backends.llvm.surroundings import Around
 from loopgrad.backends.llvm.text import I64, vector
@@ -36,6 +37,8 @@ _START = {
     Reduction.MINIMUM: (float("inf"), GREATEST),
 }
 _NEUTRAL = {**_START, Reduction.ADD: (-0.0, 0)}
+
+_ORDER = {Reduction.MAXIMUM: "ogt", Reduction.MINIMUM: "olt"}
 
 COUNT_BITS = 20  # of an integer that is added up without checks: 2**40 of them fit
 
@@ -76,15 +79,26 @@ class Contributions:
             return ""
         kept = frozenset().union(*map(walk.indices_of, statement.target.subscripts))
         loops = {name for name in self.vectors.indices if not name.endswith((".from", ".to"))}
+        # One turn of a loop that is written out has an index of its own: `dx#2`.
+        loops -= {n for n in loops if "#" in n} - walk.indices_of(statement.value)
         # Rows that share a loop have indices of their own: `b+1`.
         return "contract" if _without_rows(loops) - _without_rows(kept) else ""
 
     def combined(self, reduction: Reduction, before: Value, value: Value, flags: str = "") -> Value:
         """The element's new value: `before += value` and its like."""
         operation = _OPERATION[reduction]
+        if reduction in _ORDER and value.element is FLOAT:
+            return self._extremum(_ORDER[reduction], before, value)
         if value.element is FLOAT:
             return self.vectors.operate(operation, before, value, flags=flags)
         return self.vectors.whole.apply(operation, [before, value])
+
+    def _extremum(self, order: str, before: Value, value: Value) -> Value:
+        """The greatest or least so far: NaN once there has been one. Of equal ones the later."""
+        lanes, (a, b) = self.vectors.even(before, value)
+        w = Lanes(self.body, lanes)
+        found = w.select(w.compare(order, a, b), a, b)  # the value, where one of them is NaN
+        return Value(w.select(w.compare("uno", a, a), a, found), FLOAT, lanes)
 
     def start(self, statement: Accumulate) -> Value:
         """What the target holds before anything is written to it."""
@@ -131,11 +145,17 @@ class Contributions:
     # ------------------------------------------------------------------------------------ writing
 
     def update(
-        self, statement: Accumulate, value: Value, first: bool = False, hold: bool = False
-    ) -> None:
-        """Takes the value in, in every lane that reaches the code.
+        self,
+        statement: Accumulate,
+        value: Value,
+        first: bool = False,
+        carries: bool = False,
+        hold: bool = False,
+    ) -> Value | None:
+        """Takes the value in, in every lane that reaches the code; the element where it is carried on.
 
-        hold: what comes of it is not stored, as soon more is added to it.
+        carries: a register holds the element, of every lane of the loop. hold: what comes of it is not
+            stored, as soon more is added to it.
         """
         vectors, target = self.vectors, statement.target
         vectors.check(target)
@@ -148,15 +168,21 @@ class Contributions:
             place = vectors.place(target)
             lanes = vectors.lanes_of(place)
         held: Value | None = None
+        carries = carries and not store.register
         collides = lanes > 1 and self._may_collide(store, place)
         if lanes < around.lanes:
             self._update_for_all(statement, place, value, first)
         elif collides and statement.reduction is not Reduction.SET:
             self._lane_by_lane(statement, place, value, first)
         else:
-            hold = hold and not collides  # what is added lane by lane is added in memory
-            held = self._update_at(statement, place, lanes, value, first, hold)
+            carries = carries and not collides
+            hold = hold and carries  # what is added lane by lane is added in memory
+            if carries and vectors.around.mask != vectors.around.tail:
+                held = self._kept_outside(statement, place, lanes, value, hold)
+            else:
+                held = self._update_at(statement, place, lanes, value, first, hold)
         vectors.wrote(target, None if store.register else held)
+        return held if carries else None
 
     def _update_at(
         self,
@@ -196,6 +222,19 @@ class Contributions:
             past = statement.target.tensor in vectors.past_caches
             accesses.store(self.body, place, text, lanes, mask, past and mask is None)
         return value
+
+    def _kept_outside(
+        self, statement: Accumulate, place: Place, lanes: int, value: Value, hold: bool
+    ) -> Value:
+        """The same where lanes outside of the mask keep what they hold: all are stored."""
+        around = self.vectors.around
+        mask = Value(around.mask or "", BOOL, lanes)
+        before = self._present(statement, place, lanes, around.tail)
+        after = self._taken_in(statement, before, value, False)
+        kept = self.vectors.select(mask, after, before)
+        if not hold:
+            accesses.store(self.body, place, kept.text, lanes, around.tail)
+        return kept
 
     def _present(self, statement: Accumulate, place: Place, lanes: int, mask: str | None) -> Value:
         """What the element holds."""

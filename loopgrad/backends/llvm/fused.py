@@ -25,6 +25,7 @@ from loopgrad.backends.llvm.repeat import where
 from loopgrad.backends.llvm.scratch import BYTES, Placed, offsets
 from loopgrad.backends.llvm.text import FREE, I64, ONCE, Body, Module
 from loopgrad.backends.llvm.trees import Trees
+from loopgrad.backends.llvm.unrolling import Unrolling
 from loopgrad.backends.llvm.vectors import Vectors
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Accumulate, Expression, Extent, Number, Read, Reduction
@@ -100,11 +101,12 @@ def lower(
     """Adds the functions of the phase to the module."""
     buffers = {buffer.tensor: buffer for buffer in phase.buffers}
     frame = Frame(module, layout, tensors, buffers)
-    nodes, workspaces = prepared(phase.body, frame)
+    unrolling = Unrolling()
+    nodes, workspaces = prepared(unrolling.nodes(phase.body, {}), frame)
     lanes = module.vector_bytes // BYTES[module.real]
     if has_no_lanes(nodes):
         frame.body.loops = FREE
-    Trees(frame, lanes, workspaces).phase(nodes)
+    Trees(frame, lanes, workspaces).phase(nodes, unrolling.turns)
     inner = _finish(frame)
     name = _runner(phase, frame, inner)
     placed = tuple(

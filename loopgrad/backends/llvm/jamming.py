@@ -8,10 +8,10 @@ four: the body is there for the indices `b`, `b+1`, `b+2`, `b+3`, and only the l
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import replace
 
-from loopgrad.backends.llvm.sizes import size
+from loopgrad.backends.llvm.sizes import computed, size
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Accumulate, Expression, Index, Read, Reduction
 from loopgrad.schedule.tree import Mark, Node, Over, Step
@@ -36,15 +36,9 @@ def rows(loop: Over) -> int:
     values = [step.statement.value for step in steps]
     if not any(sums) or any(slow for _, slow in map(size, values)):
         return 1
-    parts = sum(map(_parts, values))
+    parts = sum(map(computed, values))
     wanted = (ROWS, _FEWER) if all(sums) else (_FEWER,)
     return next((count for count in wanted if parts * count <= _LARGE), 1)
-
-
-def _parts(expression: Expression) -> int:
-    """What is computed and loaded: the addresses of all columns are one loop's."""
-    children = () if isinstance(expression, Read) else walk.children(expression)
-    return 1 + sum(map(_parts, children))
 
 
 def _may(loop: Over, steps: Collection[Step]) -> bool:
@@ -96,22 +90,3 @@ def _moved(node: Node, index: str, name: str) -> Step:
     assert isinstance(statement, Accumulate)
     unproved = tuple(r for r in map(change, node.unproved) if isinstance(r, Read))
     return replace(node, statement=statement, unproved=unproved)
-
-
-def held(nodes: Collection[Node]) -> Iterator[Step]:
-    """The steps whose target a later one adds to, so that they need not store it."""
-    following: set[Read] = set()
-    for node in reversed(tuple(nodes)):
-        if not isinstance(node, Step):
-            following.clear()
-            continue
-        statement = node.statement
-        target = statement.target
-        data = any(True for s in target.subscripts for _ in walk.reads(s))
-        plain = statement.guard is None and not data
-        if plain and target in following:
-            yield node
-        read = {r.tensor for r in walk.statement_reads(statement)} | {target.tensor}
-        following = {t for t in following if t.tensor not in read}
-        if plain and not node.first and statement.reduction is not Reduction.SET:
-            following.add(target)

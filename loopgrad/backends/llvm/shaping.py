@@ -1,4 +1,4 @@
-"""Integer constants for whose values code is made (`schedule/specializing.py`).
+"""Integer constants and extents for whose values code is made (`schedule/specializing.py`).
 
 Apart from what makes it: a call whose code is known already asks for no more than this.
 """
@@ -9,7 +9,16 @@ from collections.abc import Iterator
 
 from loopgrad.analysis.facts import Facts
 from loopgrad.ir import walk
-from loopgrad.ir.nodes import Apply, Compare, Constant, Expression, Read, Statement
+from loopgrad.ir.nodes import (
+    Accumulate,
+    Apply,
+    Compare,
+    Constant,
+    Expression,
+    Extent,
+    Read,
+    Statement,
+)
 from loopgrad.ir.operations import ElementType
 
 
@@ -24,6 +33,26 @@ def shaping(facts: Facts) -> tuple[str, ...]:
                     if isinstance(node, Constant) and node.name in whole:
                         found.setdefault(node.name)
     return tuple(found)
+
+
+def windows(facts: Facts) -> tuple[str, ...]:
+    """The extents of windows: DX of `y[n] += k[dx] * x[n+dx]`, n being below `X-DX+1`. They seldom change."""
+    found: dict[str, None] = {}
+    for statement in facts.program.statements:
+        if isinstance(statement, Accumulate):
+            ranges = {r.index: r for r in statement.ranges}
+            for subscript in _subscripts(statement):
+                inside = [ranges[i] for i in walk.indices_of(subscript) if i in ranges]
+                if any(isinstance(r.upper, Apply) for r in inside):
+                    extents = (r.upper for r in inside)
+                    found.update((e.name, None) for e in extents if isinstance(e, Extent))
+    given = {axis for t in facts.tensors.values() if t.role == "input" for axis in t.extents}
+    return tuple(name for name in sorted(found) if Extent(name) in given)
+
+
+def _subscripts(statement: Accumulate) -> Iterator[Expression]:
+    for read in (statement.target, *walk.statement_reads(statement)):
+        yield from (s for s in read.subscripts if not any(True for _ in walk.reads(s)))
 
 
 def _places(statement: Statement) -> Iterator[Expression]:

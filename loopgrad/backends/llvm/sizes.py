@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from loopgrad.ir import walk
-from loopgrad.ir.nodes import Apply, Expression, Number
+from loopgrad.ir.nodes import Apply, Expression, Number, Read
 from loopgrad.schedule.tree import Over, Step
 
 SLOW = frozenset("exp log log1p expm1 tanh sigmoid softplus erf sin cos **".split())
@@ -20,6 +20,12 @@ def size(expression: Expression | None) -> tuple[int, bool]:
         return 0, False
     nodes = list(walk.subexpressions(expression))
     return len(nodes), any(map(_is_slow, nodes))
+
+
+def computed(expression: Expression) -> int:
+    """How many parts are computed and loaded; addresses are often the same as others', but for a number."""
+    children = () if isinstance(expression, Read) else walk.children(expression)
+    return 1 + sum(map(computed, children))
 
 
 def _is_slow(expression: Expression) -> bool:

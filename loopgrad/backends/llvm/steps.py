@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from loopgrad.backends.llvm.accumulators import Accumulator, Accumulators
+from loopgrad.backends.llvm.carrying import Carried
 from loopgrad.backends.llvm.contributions import Contributions, joining
 from loopgrad.backends.llvm.frame import Frame, Value
 from loopgrad.backends.llvm.repeat import where
@@ -24,7 +25,7 @@ class Steps:
         self.vectors = Vectors(frame)
         self.contributions = Contributions(self.vectors)
         self.accumulators = Accumulators(self.vectors, self.contributions)
-        self._held: frozenset[int] = frozenset()  # steps that need not store, by identity
+        self._carried = Carried()  # of the body at hand
 
     def where(self, condition: str, write: Callable[[], None]) -> None:
         def scoped() -> None:
@@ -44,14 +45,20 @@ class Steps:
                 self._contribute(step)
                 return
             holds = vectors.condition(statement.guard)
+            if (
+                id(step) in self._carried.all
+            ):  # a branch would send what it changes by way of memory
+                holds = vectors.widened(holds, vectors.around.lanes)
             starts = step.first and self.accumulators.of(step) is None
             if holds.lanes > 1 and starts:
                 self._contribute_or_start(step, holds)
             elif holds.lanes > 1:
                 with vectors.masked(holds):
-                    self._contribute(step)
+                    held = self._contribute(step)
+                if held is not None:
+                    vectors.known[statement.target] = held
             else:
-                self.where(holds.text, lambda: self._contribute(step))
+                self.where(holds.text, lambda: _done(self._contribute(step)))
                 if starts:
                     start = self.contributions.start(statement)
                     missed = vectors.negated(holds).text
@@ -64,14 +71,15 @@ class Steps:
         yield
         self.vectors.unproved = before
 
-    def _contribute(self, step: Step) -> None:
+    def _contribute(self, step: Step) -> Value | None:
+        """What a register then holds of the target, if it is carried on."""
         value = self.contributions.value(step.statement)
         accumulator = self.accumulators.of(step)
         if accumulator is None:
-            hold = id(step) in self._held
-            self.contributions.update(step.statement, value, step.first, hold)
-        else:
-            self.accumulators.add(accumulator, value)
+            carries, hold = id(step) in self._carried.all, id(step) in self._carried.held
+            return self.contributions.update(step.statement, value, step.first, carries, hold)
+        self.accumulators.add(accumulator, value)
+        return None
 
     def _contribute_or_start(self, step: Step, holds: Value) -> None:
         """The first to write elements: where the guard does not hold they get what they start from."""
@@ -84,7 +92,7 @@ class Steps:
     def _set_inside(self, step: Step, value: Value) -> None:
         """Stores the value, if its place is there."""
         self.vectors.unproved -= {step.statement.target}
-        self._inside(step, lambda: self.contributions.update(step.statement, value, True))
+        self._inside(step, lambda: _done(self.contributions.update(step.statement, value, True)))
 
     def _inside(self, step: Step, write: Callable[[], None]) -> None:
         """Code for where the step's target exists."""
@@ -111,4 +119,8 @@ class Steps:
             with self.checking(accumulator.step):
                 self.contributions.update(total, value)
         else:  # which need not exist
-            self._inside(accumulator.step, lambda: self.contributions.update(total, value))
+            self._inside(accumulator.step, lambda: _done(self.contributions.update(total, value)))
+
+
+def _done(_: object) -> None:
+    """Nothing more."""

@@ -12,10 +12,11 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 
 from loopgrad.backends.llvm.accesses import positions, splat
+from loopgrad.backends.llvm.carrying import Carried, carried
 from loopgrad.backends.llvm.fetching import Fetching
 from loopgrad.backends.llvm.frame import Frame, Value
 from loopgrad.backends.llvm.invariants import hoisted, written_in
-from loopgrad.backends.llvm.jamming import held, jammed, names, rows
+from loopgrad.backends.llvm.jamming import jammed, names, rows
 from loopgrad.backends.llvm.products.lowering import Products
 from loopgrad.backends.llvm.products.workspace import Workspace
 from loopgrad.backends.llvm.repeat import counted
@@ -25,7 +26,7 @@ from loopgrad.backends.llvm.steps import Steps
 from loopgrad.backends.llvm.streaming import Streaming
 from loopgrad.backends.llvm.surroundings import INDEX_BITS, Around, Position
 from loopgrad.backends.llvm.text import I64, vector
-from loopgrad.ir.nodes import Expression
+from loopgrad.ir.nodes import Expression, Read
 from loopgrad.ir.operations import ElementType
 from loopgrad.schedule.tree import (
     Blocks,
@@ -52,8 +53,9 @@ class Trees(Steps):
         self.products = Products(self, workspaces)
         self._rows: Over | None = None  # the loop whose iterations begin here, one by one
 
-    def phase(self, nodes: tuple[Node, ...]) -> None:
-        """All of a phase."""
+    def phase(self, nodes: tuple[Node, ...], turns: Mapping[str, int]) -> None:
+        """All of a phase. `turns`: indices that are numbers (`unrolling.py`)."""
+        self.vectors.indices = {name: Position(str(value)) for name, value in turns.items()}
         self.streaming = Streaming(self.vectors, nodes, self.lanes)
         self.nodes(nodes)
         self.streaming.finish()
@@ -218,7 +220,16 @@ class Trees(Steps):
             self._while_any(lower.text, middle, count, together)
             self._while_any(middle, upper.text, 1, once)
 
-        self._run(loop, lower, upper, self.vectors.around.lanes, 1, write)
+        def run() -> None:
+            self._run(loop, lower, upper, self.vectors.around.lanes, 1, write)
+
+        if self.vectors.around.lanes > 1 or count > 1:
+            run()
+            return
+        with self.accumulators.around(loop, self.lanes, copies) as accumulators:
+            run()
+        for accumulator in accumulators:
+            self._finish(accumulator, False)
 
     def _ragged(self, loop: Over, lower: Value, upper: Value) -> None:
         """A loop inside a vector loop, with bounds of its own in each lane."""
@@ -318,10 +329,15 @@ class Trees(Steps):
 
     def _lanes(self, loop: Over, around: Around) -> None:
         """A copy of the body of a vector loop."""
-        self._held = frozenset(map(id, held(loop.body)))
         with self.in_lanes(loop, around):
+            self._carried = carried(loop.body, self._is_there)
             self.nodes(loop.body)
-        self._held = frozenset()
+        self._carried = Carried()
+
+    def _is_there(self, target: Read) -> bool:
+        """In every lane of the loop, whatever a guard says, and with no other place for another lane?"""
+        storage = self.frame.storage(target.tensor)
+        return not storage.register and self.vectors.is_safe(target)
 
     @contextmanager
     def in_lanes(self, loop: Over, around: Around) -> Iterator[None]:

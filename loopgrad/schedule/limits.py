@@ -1,0 +1,74 @@
+"""What is evident of guards and subscripts, as formulas in extents: least and greatest values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from loopgrad.analysis.extents import Polynomial, polynomial
+from loopgrad.analysis.polynomial import add, constant, constant_value, scale, subtract
+from loopgrad.ir import walk
+from loopgrad.ir.nodes import Apply, Compare, Expression, Index, Number
+from loopgrad.schedule.lines import Bounds
+
+_ONE = constant(1)
+
+
+def conditions(guard: Expression) -> list[Polynomial] | None:
+    """Formulas that have to be 0 or more: `n + p < X` as X - n - p - 1."""
+    found: list[Polynomial] = []
+    for condition in walk.conjuncts(guard):
+        match condition:
+            case Compare(("<" | "<=" as operator,), (low, high)):
+                pass
+            case Compare((">" | ">=" as operator,), (high, low)):
+                pass
+            case _:
+                return None
+        if any(True for side in (low, high) for _ in walk.reads(side)):
+            return None
+        found.append(subtract(polynomial(high), polynomial(low)))
+        if operator in ("<", ">"):
+            found[-1] = subtract(found[-1], _ONE)
+    return found
+
+
+def limits(value: Polynomial, bounds: Mapping[str, Bounds]) -> tuple[Polynomial, Polynomial] | None:
+    """The least and the greatest value of a sum of multiples of indices."""
+    least: Polynomial = {}
+    greatest: Polynomial = {}
+    for monomial, coefficient in value.items():
+        match monomial:
+            case (Index(name),) if name in bounds:
+                if any(map(walk.indices_of, bounds[name])):
+                    return None
+                lower, upper = map(polynomial, bounds[name])
+                last = subtract(upper, _ONE)
+                low, high = (lower, last) if coefficient > 0 else (last, lower)
+            case _ if any(map(walk.indices_of, monomial)):
+                return None
+            case _:
+                low = high = {monomial: 1}
+        least, greatest = add(least, low, coefficient), add(greatest, high, coefficient)
+    return least, greatest
+
+
+def holds(condition: Expression, bounds: Mapping[str, Bounds]) -> bool:
+    """Is it evident that it holds, whatever the indices are?"""
+    for formula in conditions(condition) or [{}]:
+        found = limits(formula, bounds) if formula else None
+        if found is None or not is_natural(found[0]):
+            return False
+    return True
+
+
+def is_natural(value: Polynomial) -> bool:
+    """Is it 0 or more, evidently? Of c*(e//c) no more is known than that it is no more than e."""
+    total = value
+    for monomial, coefficient in value.items():
+        match monomial:
+            case (Apply("//", (dividend, Number(int(divisor)))),):
+                if divisor > 0 > coefficient and coefficient % divisor == 0:
+                    total = add(subtract(total, {monomial: coefficient}), {}, 1)
+                    total = add(total, scale(polynomial(dividend), coefficient // divisor))
+    known = constant_value(total)
+    return known is not None and known >= 0

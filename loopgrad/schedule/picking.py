@@ -1,0 +1,134 @@
+"""Places of a window that data pick: no loop is needed to find them.
+
+    for dx < 3:  x[2*n+dx] += g[n]   if dx == w[n]      ->      x[2*n+w[n]] += g[n]   if 0 <= w[n] < 3
+
+So each window writes where it has something to write, and nowhere else. An index that stands alone in
+its axis keeps its loop: it goes over memory in order, in lanes, and writes all of the axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from loopgrad.ir import walk
+from loopgrad.ir.nodes import Accumulate, Compare, Expression, Index, Number, Read, Reduction
+from loopgrad.schedule.lines import Line
+
+
+def with_picked(lines: Sequence[Line]) -> tuple[Line, ...]:
+    """The lines, with values that data give in place of indices that a guard says are equal to them."""
+    return tuple(_without_picked(line, lines) for line in lines)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pick:
+    """The condition that an index of a line has a value that data give."""
+
+    condition: Expression
+    index: str
+    place: Read
+
+
+def _without_picked(line: Line, lines: Sequence[Line]) -> Line:
+    picks = list(_picked(line))
+    if not picks:
+        return line
+    line = _without_known(line, picks, lines)
+    while (pick := next(_picked(line), None)) is not None:
+        line = _at_place(line, pick, lines)
+    return line
+
+
+def _picked(line: Line) -> Iterator[_Pick]:
+    statement = line.statement
+    if line.first or statement.reduction is Reduction.SET or statement.guard is None:
+        return
+    for condition in walk.conjuncts(statement.guard):
+        match condition:
+            case Compare(("==",), (Index(index), Read() as place)):
+                pass
+            case Compare(("==",), (Read() as place, Index(index))):
+                pass
+            case _:
+                continue
+        if _is_of_window(line, index) and index not in walk.indices_of(place):
+            yield _Pick(condition, index, place)
+
+
+def _is_of_window(line: Line, index: str) -> bool:
+    """Does it stand beside others in an axis of the target, and bound no other index?"""
+    beside = any(index in axis and len(axis) > 1 for axis in line.written.axes)
+    lower, upper = line.bounds.get(index, (None, None))
+    return (
+        beside
+        and index not in line.bounding
+        and lower is not None
+        and upper is not None
+        and not (walk.indices_of(lower) or walk.indices_of(upper))
+        and index in line.kept
+    )
+
+
+def _at_place(line: Line, pick: _Pick, lines: Sequence[Line]) -> Line:
+    statement, index, place = line.statement, pick.index, pick.place
+    assert statement.guard is not None
+    lower, upper = line.bounds[index]
+    inside = [walk.compare("<", place, upper)]
+    if not _is_at_least(place, lower, lines):
+        inside.append(walk.compare(">=", place, lower))
+    rest = [part for part in walk.conjuncts(statement.guard) if part != pick.condition]
+    at = {index: place}
+
+    def change(expression: Expression) -> Expression:
+        return walk.substitute(expression, at)
+
+    guard = walk.conjunction([*inside, *rest])
+    ranges = tuple(r for r in statement.ranges if r.index != index)
+    changed = walk.map_statement(replace(statement, ranges=ranges, guard=guard), change)
+    assert isinstance(changed, Accumulate)
+    unproved = tuple(r for r in map(change, line.unproved) if isinstance(r, Read))
+    return replace(line, statement=changed, unproved=unproved)
+
+
+def _without_known(line: Line, picks: Sequence[_Pick], lines: Sequence[Line]) -> Line:
+    """The line without conditions under which alone the values were found."""
+    statement = line.statement
+    assert statement.guard is not None
+    conditions = list(walk.conjuncts(statement.guard))
+    for pick in picks:
+        searching = _search(pick, lines)
+        if searching is None or searching.statement.guard is None:
+            continue
+        known = list(walk.conjuncts(searching.statement.guard))
+        pinned = {p.index for p in picks if p.condition in known} | {pick.index}
+        own = searching.reduced - pinned  # of each of them another value may have held
+        held = [c for c in known if walk.indices_of(c).isdisjoint(own)]
+        kept = {p.condition for p in picks}
+        conditions = [c for c in conditions if c not in held or c in kept]
+    return replace(line, statement=replace(statement, guard=walk.conjunction(conditions)))
+
+
+def _search(pick: _Pick, lines: Sequence[Line]) -> Line | None:
+    """The line that alone has found the value, as the least or greatest of the index, at the same place."""
+    writers = [line for line in lines if line.written.tensor == pick.place.tensor]
+    if len(writers) != 1 or not writers[0].first:
+        return None
+    (line,) = writers
+    statement = line.statement
+    extreme = statement.reduction in (Reduction.MINIMUM, Reduction.MAXIMUM)
+    same = line.target.subscripts == pick.place.subscripts and statement.value == Index(pick.index)
+    return line if extreme and same else None
+
+
+def _is_at_least(place: Read, lower: Expression, lines: Sequence[Line]) -> bool:
+    """Is the tensor the least of indices that start from there? Where it has none it is large."""
+    if lower != Number(0):
+        return False
+    writers = [line.statement for line in lines if line.written.tensor == place.tensor]
+    return all(
+        writer.reduction is Reduction.MINIMUM
+        and isinstance(writer.value, Index)
+        and any(r.index == writer.value.name and r.lower == lower for r in writer.ranges)
+        for writer in writers
+    ) and bool(writers)
