@@ -76,8 +76,25 @@ def roles(line: Line, around: frozenset[str] = frozenset()) -> Roles | None:
     left = [f for f in parts if last not in walk.indices_of(f) and walk.indices_of(f)]
     if not _are_sides(left, right):
         return None
+    left, right = _with_scales_moved(line, left, right)
     right += [f for f in parts if not walk.indices_of(f)]
     return _assigned(line, left, right, over, around)
+
+
+def _with_scales_moved(
+    line: Line, left: list[Expression], right: list[Expression]
+) -> tuple[list[Expression], list[Expression]]:
+    """What hangs on the sum's indices alone goes to the right, where the left is a transposed matrix then.
+
+    That is packed as it stands, while a computed side is written, across memory, before it is.
+    """
+    scales = [f for f in left if walk.indices_of(f) <= line.reduced]
+    match [f for f in left if f not in scales]:
+        case [Read(subscripts=(*_, last)) as matrix] if scales:
+            inside = walk.indices_of(matrix)
+            if line.reduced <= inside and walk.indices_of(last).isdisjoint(line.reduced):
+                return [matrix], right + scales
+    return left, right
 
 
 def _are_plain_bounds(line: Line, selecting: frozenset[str]) -> bool:

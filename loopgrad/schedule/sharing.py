@@ -93,12 +93,19 @@ def _named(
             result.append(line)
             continue
         if definition not in result:
-            result.append(definition)
+            result.insert(_early(definition, result) if wanted == "h" else len(result), definition)
         sides = line.roles
         if sides is not None:
             sides = replace(sides, left=changed(sides.left), right=changed(sides.right))
         result.append(replace(line, statement=statement, roles=sides))
     return result
+
+
+def _early(definition: Line, lines: Sequence[Line]) -> int:
+    """The first place behind all that it reads: there its loop parts no others that could share one."""
+    needed = {one.tensor for one in definition.read}
+    behind = [i for i, line in enumerate(lines) if line.written.tensor in needed]
+    return behind[-1] + 1 if behind else 0
 
 
 def parts(statement: Accumulate) -> Iterator[tuple[Expression, bool]]:
@@ -166,7 +173,10 @@ def hoisted(lines: Iterable[Line], context: Context) -> tuple[Line, ...]:
         if expression is None:
             place += 1
             continue
-        current = _named(current, expression, line, "h", context)
+        before, current = current, _named(current, expression, line, "h", context)
+        # What is new may have such parts as well.
+        pairs = zip(before, current, strict=False)
+        place = next(i for i, (old, new) in enumerate(pairs) if old is not new)
     return tuple(current)
 
 
@@ -217,7 +227,8 @@ def _is_whole(expression: Expression, line: Line, tensors: Tensors) -> bool:
 
 
 def with_reciprocals(lines: Sequence[Line]) -> tuple[Line, ...]:
-    """The lines with `a / c` as `a * (1 / c)` where c has fewer indices than a.
+    """The lines with `a / c` as `a * (1 / c)` where c has fewer indices than a, or than the product
+    `a / c * d` that it stands in.
 
     Not where a quotient is compared by `==`: an expression must give the same bits wherever it stands.
     """
@@ -237,20 +248,31 @@ def _compares_quotients(statement: Accumulate) -> bool:
 
 
 def _with_reciprocals(line: Line) -> Line:
-    def changed(expression: Expression) -> Expression:
-        if isinstance(expression, Read):
-            return expression
-        expression = walk.rebuild(expression, changed)
-        match expression:
-            case Apply("/", (dividend, divisor)) if dividend != Number(1):
-                if walk.indices_of(divisor) < walk.indices_of(dividend):
-                    return walk.apply("*", dividend, walk.apply("/", Number(1), divisor))
-        return expression
-
     statement = line.statement
-    value = changed(statement.value)
+    value = _by_reciprocals(statement.value, frozenset())
     return (
         line
         if value is statement.value
         else replace(line, statement=replace(statement, value=value))
     )
+
+
+def _by_reciprocals(expression: Expression, beside: frozenset[str]) -> Expression:
+    """`beside`: the indices of what the expression is multiplied with."""
+    match expression:
+        case Read():
+            return expression
+        case Apply("*", (left, right)):
+            on_left, on_right = walk.indices_of(left), walk.indices_of(right)
+            found = (
+                _by_reciprocals(left, beside | on_right),
+                _by_reciprocals(right, beside | on_left),
+            )
+            return expression if found == (left, right) else walk.apply("*", *found)
+        case Apply("/", (dividend, divisor)):
+            around = beside | walk.indices_of(dividend)
+            found = _by_reciprocals(dividend, beside), _by_reciprocals(divisor, frozenset())
+            if dividend != Number(1) and walk.indices_of(divisor) < around:
+                return walk.apply("*", found[0], walk.apply("/", Number(1), found[1]))
+            return expression if found == (dividend, divisor) else walk.apply("/", *found)
+    return walk.rebuild(expression, lambda inner: _by_reciprocals(inner, frozenset()))
