@@ -79,9 +79,8 @@ class Deciding:
         claimed = certifiable(self.task)
         if verdict.kind != "agree" or canonical(self.task.right) == canonical(claimed):
             return verdict
-        self.empty = self.certifier.counterexample(
-            claimed, empty_axes(), ties=False, rounding=ROUNDING
-        )
+        draws = empty_axes(self.certifier.extents)
+        self.empty = self.certifier.counterexample(claimed, draws, ties=False, rounding=ROUNDING)
         if self.empty is None or 0 in self.empty.sizes.values():
             return verdict
         return replace(verdict, kind="differ", counterexample=self.empty)

@@ -135,6 +135,11 @@ class Certifier:
         self.memory = Memory()
         self.last: tuple[Program, Pairing] | None = None
 
+    @property
+    def extents(self) -> tuple[str, ...]:
+        """The names of the first program's."""
+        return tuple(self.before.facts.extents)
+
     def _pairing(self, after: Program) -> Pairing:
         """Of the program that was asked for last, most often the same."""
         if self.last is None or self.last[0] is not after:

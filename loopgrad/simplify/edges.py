@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
 from loopgrad.analysis.infer import infer
@@ -15,14 +15,20 @@ LARGER = (6, 9)
 MOST_SIZE = 40  # of an axis
 MOST_NEAR = 64
 EMPTY = 4  # trials with empty axes
+MOST_EXTENTS = 8
 NEAR, WORLDS = 6, 6  # trials near the programs' numbers, and runs of each
 
 
-def empty_axes(count: int = EMPTY) -> list[Draw]:
-    """Trials in which some axes have no element."""
+def empty_axes(extents: Sequence[str], count: int = EMPTY) -> list[Draw]:
+    """Trials in which some axes have no element: those over each extent in turn, then any."""
+    world = (World("unit"),)
+    found = [
+        Draw(4100 + 2 * k, world, "reals", among=(2, 3), empty=True, none=name)
+        for k, name in enumerate(extents[:MOST_EXTENTS])
+    ]
     sizes = [(0, 2), (0, 2, 3), (0, 1, 2), (0,)]
-    return [
-        Draw(4000 + 2 * k, (World("unit"),), "reals", among=sizes[k % len(sizes)], empty=True)
+    return found + [
+        Draw(4000 + 2 * k, world, "reals", among=sizes[k % len(sizes)], empty=True)
         for k in range(count)
     ]
 

@@ -80,7 +80,7 @@ def equal(p: Program | str, q: Program | str) -> Equality:
         return Equality("tested", None, verdict.reason, verdict)
     if same:
         return Equality("proved", None, "", verdict)
-    empty = certifier.counterexample(second, empty_axes(), symmetric=True)
+    empty = certifier.counterexample(second, empty_axes(certifier.extents), symmetric=True)
     if empty is not None:
         return Equality("tested", None, _but_for_empty_axes(empty), verdict)
     by_forms = verdict.lines == "both" and equal_forms(first, second)

@@ -220,10 +220,13 @@ class Extraction:
                 break
             carried = self._carried(step.atoms, outside, step.free)
             own = {**step.atoms, **dict.fromkeys(carried, 1)}
-            read, factor = self._temporary(ranges, own, nf.ONE, step.free, every)
+            # Outside of the sum, one would divide by 0 where the axis is empty.
+            sizes = _divisors(powers, extents[step.index])
+            read, factor = self._temporary(ranges, own, nf.product((), sizes), step.free, every)
             ((inside, number),) = factor.terms
             bound = tuple((i, e) for i, e in bound if i != step.index)
-            powers = joined({a: p for a, p in powers.items() if a not in step.atoms}, inside.atoms)
+            inner = {*step.atoms, *sizes}
+            powers = joined({a: p for a, p in powers.items() if a not in inner}, inside.atoms)
             powers = {a: p for a, p in joined(powers, [(read, 1)]).items() if p}
             coefficient = nf.exact(coefficient * number)
             step = first_step(bound, powers, over, self.around)
@@ -425,3 +428,8 @@ def _needs(own: Powers, free: frozenset[str], around: Iterable[Atom]) -> bool:
     """Could it be out of range where a condition does not hold that it cannot be computed under?"""
     others = [a for a in around if a.free & free and not a.free <= free]
     return any("integer<" in a.key and a.free & c.free for a in own for c in others)
+
+
+def _divisors(powers: Powers, extent: str) -> dict[Atom, nf.Number]:
+    """The size of the axis, where the product is divided by it."""
+    return {a: p for a, p in powers.items() if a.kind == "name" and p < 0 and a.key == extent}

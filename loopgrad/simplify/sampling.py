@@ -176,12 +176,13 @@ class Sizes:
         every: int | None = None,
         among: Sequence[int] = (),
         empty: bool = False,
+        none: str = "",
     ) -> list[dict[str, int]] | None:
         """The extents of each program, most of them distinct; None where none are found.
 
-        every: one value for all of them. among: the values to choose from. empty: axes may be. What
-        the common extents get does not hang on the second program, unless that asks something of
-        them.
+        every: one value for all of them. among: the values to choose from. empty: axes may be; none:
+        the name of an extent that is 0. What the common extents get does not hang on the second
+        program, unless that asks something of them.
         """
         # What the first program and the forward call alike is alike, even where nothing says so.
         names = list(dict.fromkeys(name for _, name in self.common))
@@ -199,6 +200,7 @@ class Sizes:
             distinct = len(pool) >= len(names) and rng.random() < 0.8
             values = rng.choice(pool, len(names), replace=not distinct).tolist()
             by_name = dict(zip(names, values, strict=True))
+            by_name |= {none: 0} if none else {}
             chosen = {v: by_name[v[1]] for v in self.common}
             if self.own:
                 more = np.random.default_rng(attempt).choice(pool, len(self.own))

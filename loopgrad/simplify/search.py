@@ -11,7 +11,9 @@ from loopgrad.ir.nodes import Program
 from loopgrad.ir.walk import accumulates, computed_tensors
 from loopgrad.simplify import normal_form as nf
 from loopgrad.simplify.apart import put_back
+from loopgrad.simplify.common_sums import share_sums
 from loopgrad.simplify.cost import cost_of
+from loopgrad.simplify.empty_sums import EmptySums
 from loopgrad.simplify.equations import equations
 from loopgrad.simplify.invariant import before_blocks
 from loopgrad.simplify.loop_names import lengths
@@ -47,25 +49,32 @@ def cheaper(
             continue
         seen.add(described)
         try:
-            found.append(_sharing(climb(Work(program, own, known, algebras, joint, made))))
+            best = climb(Work(program, own, known, algebras, joint, made))
         except nf.TooLarge:
             continue
+        found += _with_sharing(best)
     facts = infer(program)
     temporaries = {t.name for t in facts.tensors.values() if t.role == "temporary"}
     literal = cost_of(facts.program.statements, temporaries, lengths=lengths(own, known)).value
     return [c for c in sorted(found, key=lambda c: c.rank) if c.value < literal]
 
 
-def _sharing(found: Candidate) -> Candidate:
-    """The candidate with what its statements compute several times, or at each turn, computed once."""
+def _with_sharing(found: Candidate) -> list[Candidate]:
+    """The candidate with what its statements compute several times, or at each turn, computed once;
+    and again with sums that several contain left in each."""
     if found.work.own.apart:
         statements, own = put_back(found.statements, found.locals, found.work.own.apart)
         value = cost_of(statements, {x.name for x in own}, lengths=found.work.lengths).value
         there = {s.target.tensor for _, s in accumulates(statements)}
         made = {k: m for k, m in found.made.items() if all(s.target.tensor in there for s in m)}
         found = replace(found, statements=statements, locals=own, value=value, made=made)
+    summed = _summed(found)
+    return [_shared(c) for c in ([found] if summed is found else [summed, found])]
+
+
+def _shared(found: Candidate) -> Candidate:
     inner = {x.name for x in found.locals}
-    taken = {*found.extraction.taken, *found.extraction.reserved}
+    taken = {*found.extraction.taken, *found.extraction.reserved, *inner}
     shared = share(found.statements, inner, taken, found.work.lengths)
     lifted = before_blocks(shared.statements, [*found.locals, *shared.locals], taken)
     locals = list(lifted.locals)
@@ -74,6 +83,30 @@ def _sharing(found: Candidate) -> Candidate:
     if value >= found.value:
         return found
     return replace(found, statements=list(lifted.statements), locals=locals, value=value)
+
+
+def _summed(found: Candidate) -> Candidate:
+    """The candidate with the sums that several statements contain computed once."""
+    inner = {x.name for x in found.locals}
+    taken = {*found.extraction.taken, *found.extraction.reserved}
+    known = found.work.known.facts.program.statements if found.work.known is not None else ()
+    given = (*known, *found.work.own.facts.program.statements)
+    statements, own, changes = share_sums(
+        found.statements, inner, taken, EmptySums((*given, *found.statements)), found.work.lengths
+    )
+    if not changes:
+        return found
+    made = {key: list(each) for key, each in found.made.items()}
+    for old, new in changes:
+        for each in made.values():
+            for at, statement in enumerate(each):
+                if statement is old:
+                    each[at : at + 1] = [] if new is None else [new]
+                    break
+    locals = [*found.locals, *own]
+    names = {x.name for x in locals}
+    value = cost_of(statements, names, lengths=found.work.lengths).value
+    return replace(found, statements=statements, locals=locals, value=value, made=made)
 
 
 def _algebras(

@@ -106,7 +106,10 @@ def certified(certifier: Certifier, result: Program) -> bool:
     try:
         validate(result)
         verdict = certifier.compare(result)
-        if verdict and certifier.counterexample(result, empty_axes(2)) is not None:
+        if (
+            verdict
+            and certifier.counterexample(result, empty_axes(certifier.extents, 2)) is not None
+        ):
             return False
     except (ValueError, ProgramError):
         return False

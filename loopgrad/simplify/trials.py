@@ -38,7 +38,8 @@ On: TypeAlias = Literal["both", "residues", "reals"]
 class Draw:
     """What a trial is to be: everything random in it follows from this.
 
-    among: the sizes to choose from; where empty, the usual ones. empty: axes may have no element.
+    among: the sizes to choose from; where empty, the usual ones. empty: axes may have no element;
+    those over the extent `none` have none.
     """
 
     number: int
@@ -49,6 +50,7 @@ class Draw:
     small: bool = False
     among: tuple[int, ...] = ()
     empty: bool = False
+    none: str = ""
 
     @property
     def with_defaults(self) -> bool:
@@ -188,8 +190,9 @@ class Pairing:
         for again in range(AGAIN):
             rng = np.random.default_rng([SEED, draw.number, again])
             constants = draw_constants(self.facts, rng, given=draw.with_defaults)
+            small_ones = small or again > 2
             extents = self.sizes.draw(
-                rng, constants, small or again > 2, among=draw.among, empty=draw.empty
+                rng, constants, small_ones, among=draw.among, empty=draw.empty, none=draw.none
             )
             if extents is None:
                 return None

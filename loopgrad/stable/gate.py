@@ -155,7 +155,10 @@ class Gate:
             self.certifier = Certifier(self.literal.program)
         if not self.certifier.compare(new):
             return False
-        draws = [*empty_axes(2), *(EVEN if remainders(self.literal) else ())]
+        draws = [
+            *empty_axes(self.certifier.extents, 2),
+            *(EVEN if remainders(self.literal) else ()),
+        ]
         return self.certifier.counterexample(new, draws) is None
 
     def _is_better(self, case: Case, new: Facts, old: Facts) -> bool:

@@ -215,14 +215,14 @@ GOLDEN = {
     "a product of factors, opaque": """
         for b, k:     e[b]        -= p[b,k] * p.grad[b,k]
         for b, k:     a.grad[b,k] += p[b,k] * (p.grad[b,k] + e[b])
-        for b, k, j:  x.grad[b,j] += W[j,k] * y[b] * a.grad[b,k]
+        for b, k, j:  e3[b,j]     += W[j,k] * a.grad[b,k]
         for b, k, j:  W.grad[j,k] += x[b,j] * y[b] * a.grad[b,k]
         for j < J:
             for b:  y.before[b,j] = y.before[b,j-1] * (1 - x[b,j-1]**2) if j > 0 else 1
         for j < J descending:
             for b:  y.after[b,j] = y.after[b,j+1] * (1 - x[b,j+1]**2) if j < J - 1 else 1
-        for b, k, j:  e2[b]       -= 2 * x[b,j] * W[j,k] * a.grad[b,k]
-        for b, j:     x.grad[b,j] += x[b,j] * y.before[b,j] * y.after[b,j] * (e2[b] - 2 * y.grad[b])
+        for b, j:  e2[b]       -= 2 * x[b,j] * e3[b,j]
+        for b, j:  x.grad[b,j] += y[b] * e3[b,j] + x[b,j] * y.before[b,j] * y.after[b,j] * (e2[b] - 2 * y.grad[b])
         """,
     "sequences of several lengths": """
         for b, j:  h.grad[T-1,b,j] += y.grad[b,j]
@@ -298,17 +298,18 @@ GOLDEN = {
                 a.grad          += c[n,m] * r[n-1,m-1] * u.grad[n,m] / e   if m > 0 and n > 0
         """,
     "a selective scan": """
-        for k, n:  e2[k,n] += exp(A[k,n])
+        for k, n:  e3[k,n] += exp(A[k,n])
         for t descending:
             for b, k, n:  E.grad[b,t,n]     += h[b,t,k,n] * y.grad[b,t,k]
             for b, k, n:  h.grad[b,t,k,n]   += E[b,t,n] * y.grad[b,t,k]
             for b, k, n:  C.grad[b,t,n]     += x[b,t,k] * d[b,t,k] * h.grad[b,t,k,n]
-            for b, k, n:  x.grad[b,t,k]     += d[b,t,k] * C[b,t,n] * h.grad[b,t,k,n]
-            for b, k, n:  d.grad[b,t,k]     += x[b,t,k] * C[b,t,n] * h.grad[b,t,k,n]
-            for b, k, n:  e[t,b,k,n]        += exp(-(d[b,t,k] * e2[k,n]))   if t > 0
-            for b, k, n:  d.grad[b,t,k]     -= h[b,t-1,k,n] * h.grad[b,t,k,n] * e[t,b,k,n] * e2[k,n]   if t > 0
-            for b, k, n:  A.grad[k,n]       -= d[b,t,k] * h[b,t-1,k,n] * h.grad[b,t,k,n] * e[t,b,k,n] * e2[k,n]   if t > 0
-            for b, k, n:  h.grad[b,t-1,k,n] += h.grad[b,t,k,n] * e[t,b,k,n]   if t > 0
+            for b, k, n:  e[t,b,k]          += C[b,t,n] * h.grad[b,t,k,n]
+            for b, k:     x.grad[b,t,k]     += d[b,t,k] * e[t,b,k]
+            for b, k:     d.grad[b,t,k]     += x[b,t,k] * e[t,b,k]
+            for b, k, n:  e2[t,b,k,n]       += exp(-(d[b,t,k] * e3[k,n]))   if t > 0
+            for b, k, n:  d.grad[b,t,k]     -= h[b,t-1,k,n] * h.grad[b,t,k,n] * e2[t,b,k,n] * e3[k,n]   if t > 0
+            for b, k, n:  A.grad[k,n]       -= d[b,t,k] * h[b,t-1,k,n] * h.grad[b,t,k,n] * e2[t,b,k,n] * e3[k,n]   if t > 0
+            for b, k, n:  h.grad[b,t-1,k,n] += h.grad[b,t,k,n] * e2[t,b,k,n]   if t > 0
         """,
     "ugrnn": """
         local hp.grad[T,B,J]

@@ -245,6 +245,79 @@ GOLDEN = {
         for b, j:  x.grad[b,j] += g[j] / sqrt(v[j] + eps) * (y.grad[b,j] - (n[b,j] * g.grad[j] + h.grad[j]) / B)
         """,
     ),
+    # The product of o and y.grad is formed once; what is in one statement alone stays there.
+    "a gated linear unit": (
+        """
+        glu(a[B,J], c[B,J], o[J,K]) -> y[B,K]:
+            for b, j, k:  y[b,k] += a[b,j] * c[b,j] * o[j,k]
+        """,
+        """
+        for b, j, k:  e[b,j]      += o[j,k] * y.grad[b,k]
+        for b, j:     a.grad[b,j] += c[b,j] * e[b,j]
+        for b, j:     c.grad[b,j] += a[b,j] * e[b,j]
+        for b, j, k:  o.grad[j,k] += a[b,j] * c[b,j] * y.grad[b,k]
+        """,
+    ),
+    # Of three gradients by x and y.grad one product is left. The sum of v * e2 stays where it is: without
+    # an i, n is 0, and so is g.grad.
+    "weight norm": (
+        """
+        weight_norm(v[O,I], g[O], x[B,I]) -> y[B,O]:
+            for o, i:     n[o]   += v[o,i]**2
+            for b, o, i:  y[b,o] += g[o] * v[o,i] / sqrt(n[o]) * x[b,i]
+        """,
+        """
+        for o, i, b:  e2[o,i]     += x[b,i] * y.grad[b,o]
+        for o, i:     g.grad[o]   += v[o,i] * e2[o,i] / sqrt(n[o])
+        for o, i, b:  x.grad[b,i] += v[o,i] * g[o] * y.grad[b,o] / sqrt(n[o])
+        for o, i:     e[o]        -= v[o,i] * e2[o,i]
+        for o, i:     v.grad[o,i] += g[o] * e[o] / n[o]**1.5 * v[o,i] + g[o] * e2[o,i] / sqrt(n[o])
+        """,
+    ),
+    "a sum that is shared at each turn": (
+        """
+        f(a[T,N], c[T,N], o[N,M]) -> h[T,M]:
+            for t:
+                for n, m:  h[t,m] += a[t,n] * c[t,n] * o[n,m]
+                for m:     h[t,m] += h[t-1,m]**2 if t > 0
+        """,
+        """
+        for t, m:  h.grad'[t,m] = h.grad[t,m]
+        for t descending:
+            for m:     h.grad'[t-1,m] += 2 * h[t-1,m] * h.grad'[t,m]   if t > 0
+            for n, m:  e[t,n]         += o[n,m] * h.grad'[t,m]
+            for n:     a.grad[t,n]    += c[t,n] * e[t,n]
+            for n:     c.grad[t,n]    += a[t,n] * e[t,n]
+            for n, m:  o.grad[n,m]    += a[t,n] * c[t,n] * h.grad'[t,m]
+        """,
+    ),
+    # Read where a table says, and at sums of indices, in the same iterations as before.
+    "a sum over what is gathered": (
+        """
+        f(W[V,D], a[B,D], c[B], k[B], int t[B]) -> y[B]:
+            for b, d:  y[b] += W[t[b],d] * a[b,d] * c[b] * k[b]
+        """,
+        """
+        for b, d:  W.grad[t[b],d] += a[b,d] * c[b] * k[b] * y.grad[b]
+        for b, d:  a.grad[b,d]    += W[t[b],d] * c[b] * k[b] * y.grad[b]
+        for b, d:  e[b]           += W[t[b],d] * a[b,d]
+        for b:     c.grad[b]      += k[b] * y.grad[b] * e[b]
+        for b:     k.grad[b]      += c[b] * y.grad[b] * e[b]
+        """,
+    ),
+    "a scaled convolution": (
+        """
+        f(x[B,N], w[C,K], g[C]) -> y[B,C,N-K+1]:
+            for b, c, i < N-K+1, k:  y[b,c,i] += g[c] * w[c,k] * x[b,i+k]
+        """,
+        """
+        for b, c, i, k < K:  e2[c,k]        += x[b, i+k] * y.grad[b,c,i]
+        for c, k:            g.grad[c]      += w[c,k] * e2[c,k]
+        for c, k:            w.grad[c,k]    += g[c] * e2[c,k]
+        for b, c, i, k:      e[k,b,i]       += w[c,k] * g[c] * y.grad[b,c,i]
+        for b, i, k:         x.grad[b, i+k] += e[k,b,i]
+        """,
+    ),
 }
 
 
