@@ -68,8 +68,10 @@ def test_what_may_go_out_of_a_sum() -> None:
     assert empty.divided == {"r", "W"}
 
     def defined(value: str, *extents: str) -> bool:
-        read = "f(q[J], r[J], g[J], W[J], eps = 1e-5) -> y[J]:\n    for j:  y[j] = "
-        (statement,) = lg.program(read + value).statements
+        read = [f"{name}[J]" for name in "qrgW" if f"{name}[j]" in value]
+        read += ["eps = 1e-5"] if "eps" in value else []
+        text = f"f({', '.join(read)}) -> y[J]:\n    for j:  y[j] = {value}"
+        (statement,) = lg.program(text).statements
         return empty.defined(statement.value, extents)  # type: ignore[union-attr]
 
     assert defined("g[j] / sqrt(q[j] + eps)", "I")
