@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from itertools import combinations
-from operator import and_
+from operator import or_
 
 from loopgrad.ir.nodes import (
     Accumulate,
@@ -111,6 +111,7 @@ class Place:
     rest: Product
     inner: frozenset[str]
     free: tuple[str, ...]  # the indices of its value, in the order of its canonical text
+    whole: bool  # is the statement the sum, times what does not change in it?
 
 
 @dataclass
@@ -225,21 +226,31 @@ def _best(
 
 
 def _movable(places: list[Place], statements: Sequence[Statement], empty: EmptySums) -> list[Place]:
-    """Those whose other factors may go out of the sum; sizes that all divide by stay inside."""
-    ranges = _at(statements, places[0]).ranges
-    extents = {extent_of(r) for r in ranges if r.index in places[0].inner}
-    below = [Counter(f for f in p.rest.below if isinstance(f, Extent)) for p in places]
-    inside = [f for f in reduce(and_, below).elements() if show_expression(f, True) in extents]
+    """Those whose other factors may go out of the sum, if one of them is nothing but the sum of its
+    loops: the tensor that is made is no larger than one that is written anyway.
+
+    Sizes that some divide by stay inside, and the others are multiplied by them.
+    """
+    ranges = {r.index: r for r in _at(statements, places[0]).ranges}
+    extents = {extent_of(ranges[i]) for i in places[0].inner}
+    below = [_sizes(p.rest, extents) for p in places]
+    inside = list(reduce(or_, below).elements())
     found = []
-    for place in places:
-        left = list(place.rest.below)
-        for factor in inside:
-            left.remove(factor)
-        rest = replace(place.rest, below=tuple(left))
+    for place, own in zip(places, below, strict=True):
+        missing = (Counter(inside) - own).elements()
+        others = tuple(f for f in place.rest.below if f not in own)
+        rest = replace(place.rest, above=(*missing, *place.rest.above), below=others)
         moving = replace(place.moving, below=(*place.moving.below, *inside))
         if empty.defined(rest.expression, extents):
             found.append(replace(place, moving=moving, rest=rest))
-    return found
+    return found if any(p.whole for p in found) else []
+
+
+def _sizes(product: Product, extents: Collection[str]) -> Counter[Expression]:
+    """The sizes of these extents that the product is divided by."""
+    return Counter(
+        f for f in product.below if isinstance(f, Extent) and show_expression(f, True) in extents
+    )
 
 
 def _sharing(
@@ -388,7 +399,9 @@ def _place(
     if any(not indices_of(b).isdisjoint(inner) for b in bounds(left)):
         return None
     key, order = _canonical(moving, own, inner, ranges)
-    return Place(at, key, moving, rest, inner, tuple(i for i in order if i not in inner))
+    free = tuple(i for i in order if i not in inner)
+    summed = ranges.keys() - indices_of(statement.target)
+    return Place(at, key, moving, rest, inner, free, inner >= summed)
 
 
 def _plain(factor: Expression) -> bool:
