@@ -579,6 +579,5 @@ def test_rows_that_are_looked_up_are_stored_once_and_checked_each() -> None:
     lines = phase.split("\n}")[0].splitlines()
     loads = [line for line in lines if f"= load {vector}" in line]
     whole = [line for line in lines if f"store {vector} %" in line]
-    assert len(loads) > 2 * len(
-        whole
-    )  # one row at a time loads two vectors for each that it stores
+    # One row at a time loads two vectors for each that it stores.
+    assert len(loads) > 2 * len(whole)
