@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -88,7 +88,7 @@ def bind(
 ) -> list[Any]:
     """The results of an operator, then what it keeps."""
     parameters = {"operator": operator, "numbers": numbers, "real": real, "linear": linear}
-    return list(primitive.bind(*_varying_alike(operands), **parameters))
+    return list(primitive.bind(*_varying_alike([*map(_whole, operands)]), **parameters))
 
 
 # ------------------------------------------------------------------------------------------- shapes
@@ -111,6 +111,18 @@ def _result(shape: Shape, dtype: Any, operands: Sequence[Any]) -> Any:
     mesh = operands[0].sharding.mesh
     whole = NamedSharding(mesh, PartitionSpec(*(None for _ in shape)))
     return operands[0].update(shape=shape, dtype=dtype, weak_type=False, sharding=whole)
+
+
+def _whole(x: Any) -> Any:
+    """A value that is whole on each device: gathered, where its type says that it is spread over some.
+
+    Types do under axes of a mesh that are `Explicit`; elsewhere XLA gathers by itself.
+    """
+    sharding = jax.typeof(x).sharding
+    if all(axes is None for axes in sharding.spec):
+        return x
+    whole = NamedSharding(sharding.mesh, PartitionSpec(*(None for _ in sharding.spec)))
+    return jax.sharding.reshard(x, whole)
 
 
 def _varying_alike(operands: Sequence[Any]) -> Sequence[Any]:
@@ -199,10 +211,24 @@ def _converted(value: Any, has: Any, wanted: Any) -> Any:
 
 @lru_cache(maxsize=4096)
 def _jitted(**parameters: Any) -> Any:
-    return jax.jit(partial(primitive.bind, **parameters))
+    def run(*operands: Any) -> Any:
+        return primitive.bind(*operands, **parameters)
+
+    run.__name__ = run.__qualname__ = parameters["operator"].name
+    # As JAX has it for its own: what `jax_debug_nans` finds is said, and not looked for in pieces.
+    run._apply_primitive = True  # type: ignore[attr-defined]
+    return jax.jit(run)
 
 
-primitive.def_impl(lambda *operands, **parameters: _jitted(**parameters)(*operands))
+def _run(*operands: Any, **parameters: Any) -> Any:
+    """A call outside of all transformations. It is compiled under `jax.disable_jit` too, as is JAX's own."""
+    if jax.config.jax_disable_jit:
+        with jax.disable_jit(False):
+            return _jitted(**parameters)(*operands)
+    return _jitted(**parameters)(*operands)
+
+
+primitive.def_impl(_run)
 primitive.def_abstract_eval(_abstract)
 batching.primitive_batchers[primitive] = _batch
 mlir.register_lowering(primitive, _lower, platform="cpu")

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 import torch
+from torch.overrides import is_tensor_like
 
 from loopgrad.backends.shapes import count, label
 from loopgrad.diagnostics import ProgramError, listing, suggestion
@@ -108,7 +109,7 @@ class Function:
             self._fail(f"needs {listing(missing)}, which it did not get")
         values = [given[i.name] for i in self._inputs]
         tensors = [
-            value if isinstance(value, torch.Tensor) else self._tensor(i, value, values)
+            value if is_tensor_like(value) else self._tensor(i, value, values)
             for i, value in zip(self._inputs, values, strict=True)
         ]
         numbers = tuple(
@@ -163,6 +164,13 @@ class Function:
 
     def _refuse_elsewhere(self, i: Input, tensor: torch.Tensor) -> None:
         """Raises for a tensor that is not in this processor's memory, element by element."""
+        if not isinstance(tensor, torch.Tensor):  # it stands for one, as in `torch.fx`
+            return
+        if tensor.is_nested:
+            self._fail(
+                f"argument `{label(i)}` is a nested tensor; give it as `.to_padded_tensor(0.0)`, or its "
+                "tensors one by one"
+            )
         if tensor.layout is not torch.strided:
             self._fail(
                 f"argument `{label(i)}` is of layout {tensor.layout}; give it as `.to_dense()`"

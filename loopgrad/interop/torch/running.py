@@ -18,6 +18,7 @@ from loopgrad.backends.llvm import addresses
 from loopgrad.backends.shapes import label
 from loopgrad.interop.operators import Operator, names_of_numbers
 from loopgrad.interop.torch.storages import empty
+from loopgrad.ir.nodes import Input
 
 HALVES = (torch.float16, torch.bfloat16)
 MOST_PLANS = 256
@@ -105,11 +106,7 @@ class Runner:
         program = kernel.program
         named = {n: given[n] for n in names_of_numbers(program)}
         for place, i in self._inputs:
-            if tensors[place].dtype is torch.uint64:
-                raise TypeError(
-                    f"{operator.name}: argument `{label(i)}` is uint64, which may not fit int64; give "
-                    "it as `.long()`"
-                )
+            _refuse(operator, i, tensors[place].dtype)
         # Types and shapes are looked at by those who look at NumPy's.
         arrays = [_seen(tensors[place]) for place, _ in self._inputs]
         call = kernel.bind(arrays, named, [None] * len(operator.delivers))
@@ -183,13 +180,33 @@ def floating_type(operator: Operator, tensors: Sequence[torch.Tensor]) -> torch.
     for i, tensor in zip(operator.inputs, tensors, strict=True):
         if i.differentiable and (tensor.dtype.is_floating_point or tensor.dtype.is_complex):
             found = tensor.dtype if found is None else torch.promote_types(found, tensor.dtype)
-            if found in HALVES or found not in (torch.float32, torch.float64):
+            if found not in (torch.float32, torch.float64):
                 raise TypeError(
                     f"{operator.name}: argument `{label(i)}` is {_named(tensor.dtype)}; float32 and "
-                    "float64 can be computed with: give it as `.float()`, or call under "
-                    "torch.autocast, which does that"
+                    f"float64 can be computed with{_mend(tensor.dtype)}"
                 )
     return torch.float64 if found is None else found
+
+
+def _refuse(operator: Operator, i: Input, dtype: torch.dtype) -> None:
+    """Raises TypeError for elements that NumPy has not, or names otherwise."""
+    name, what = _named(dtype), f"{operator.name}: argument `{label(i)}`"
+    if dtype is torch.uint64:
+        raise TypeError(f"{what} is uint64, which may not fit int64; give it as `.long()`")
+    if name.startswith(("qint", "quint")):
+        raise TypeError(f"{what} is {name}; give it as `.dequantize()`")
+    if i.kind == "int" and (dtype.is_floating_point or dtype.is_complex):
+        mend = "" if dtype.is_complex else ": give it as `.long()` if its values are whole"
+        raise TypeError(f"{what} is an `int` tensor and needs integers, got {name}{mend}")
+    if i.kind == "bool" and dtype is not torch.bool:
+        raise TypeError(f"{what} is a `bool` tensor and needs booleans, got {name}")
+
+
+def _mend(dtype: torch.dtype) -> str:
+    if dtype.is_complex:
+        return ": give its real and imaginary parts"
+    autocast = ", or call under torch.autocast, which does that" if dtype in HALVES else ""
+    return f": give it as `.float()`{autocast}"
 
 
 def _named(dtype: torch.dtype) -> str:

@@ -24,10 +24,13 @@ def call({tensors}):
     if is_traced() is not None:
         return None
     {checks}
-    if grad_enabled():
-        key = (threads(), hooks(True) is not None, spelled, {known})
-    else:
-        key = (threads(), False, spelled, {unknown})
+    try:
+        if grad_enabled():
+            key = (threads(), hooks(True) is not None, spelled, {known})
+        else:
+            key = (threads(), False, spelled, {unknown})
+    except RuntimeError:  # a nested tensor has no shape
+        return None
     try:
         run = runs.get(key) or enter(key, [{tensors}], numbers)
         return None if run is None else run({tensors})

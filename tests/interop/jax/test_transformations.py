@@ -174,3 +174,40 @@ def test_arrays_that_are_spread_over_devices() -> None:
     x = jax.device_put(X, NamedSharding(mesh, P("i")))
     of = lambda f: jax.jit(jax.grad(loss(f), ALL))
     same(of(OURS), of(theirs), (x, G, B))
+
+
+EXPLICIT: dict[str, Callable[[Callable[..., Any]], Callable[..., Any]]] = {
+    "values": lambda f: f,
+    "jitted": jax.jit,
+    "grad": lambda f: jax.jit(jax.grad(loss(f), ALL)),
+    "hessian": lambda f: jax.jit(jax.hessian(loss(f), 1)),
+    "vmap": lambda f: jax.vmap(lambda row, γ, β: f(row[None], γ, β)[0], (0, None, None)),
+    "shard_map": lambda f: jax.jit(jax.shard_map(f, in_specs=(P("i"), P(), P()), out_specs=P("i"))),
+}
+
+
+@pytest.mark.parametrize("case", EXPLICIT)
+def test_arrays_whose_types_say_how_they_are_spread(case: str) -> None:
+    """A program takes the whole; its gradients are spread as what they are gradients of."""
+    mesh = jax.make_mesh((devices(),), ("i",), axis_types=(AxisType.Explicit,))
+    with jax.set_mesh(mesh):
+        given = (jax.device_put(X, P("i")), jnp.asarray(G), jnp.asarray(B))
+        got = EXPLICIT[case](OURS)(*given)
+        same(lambda: got, lambda: EXPLICIT[case](theirs)(*given), ())
+        if case == "grad":
+            assert jax.typeof(got[0]).sharding == jax.typeof(given[0]).sharding
+
+
+# ---------------------------------------------------------------------------- JAX's aids for mistakes
+
+
+def test_without_jit() -> None:
+    with jax.disable_jit():
+        same(jax.grad(loss(OURS), ALL), jax.grad(loss(theirs), ALL), (X, G, B))
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_where_a_nan_comes_from(jit: bool) -> None:
+    logs = lg.jax.function("logs(x[N]) -> y[N]:\n    y[n] = log(x[n])")
+    with jax.debug_nans(True), pytest.raises(FloatingPointError, match="in logs"):
+        (jax.jit(logs) if jit else logs)(jnp.array([1.0, -1.0]))

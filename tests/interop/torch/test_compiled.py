@@ -150,6 +150,23 @@ def test_function_modes_see_the_operator() -> None:
     assert any(name.startswith("loopgrad.softmax_") for name in seen)
 
 
+def test_symbolic_traces() -> None:
+    """`torch.fx` gives what stands for a tensor, and gets the operator."""
+
+    class Network(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = lg.torch.Module(lg.lib.affine, I=4, J=3)
+
+        def forward(self, x: Any) -> Any:
+            return SOFTMAX(s=self.layer(x))
+
+    network, x = Network(), torch.randn(2, 4)
+    traced = torch.fx.symbolic_trace(network)
+    assert "torch.ops.loopgrad.affine" in traced.code
+    torch.testing.assert_close(traced(x), network(x))
+
+
 def test_a_trace_of_the_older_kind_does_not_take_a_result_for_a_constant() -> None:
     traced = torch.jit.trace(model, (seeded(3, 4),))
     s = seeded(3, 4, seed=1)

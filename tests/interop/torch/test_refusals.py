@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,13 @@ SCALE = lg.torch.function(
 )
 MASKED = lg.torch.function("masked(x[N], bool m) -> y[N]:\n    y[n] = x[n] if m else 0.0")
 x, s, γ = torch.ones(3), torch.ones(2, 3), torch.ones(4)
+
+
+def quantised() -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch means to do without them
+        return torch.quantize_per_tensor(s, 0.1, 0, torch.qint8)
+
 
 CASES: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "an axis less": (lambda: SOFTMAX(x), ValueError, "argument `s[B,J]` needs 2 axes"),
@@ -55,7 +63,31 @@ CASES: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
         "argument `s[B,J]` is float16; float32 and float64",
     ),
     "bfloat16": (lambda: SOFTMAX(s.bfloat16()), TypeError, "give it as `.float()`"),
-    "complex": (lambda: SOFTMAX(s + 1j), TypeError, "argument `s[B,J]` is complex64"),
+    "complex": (
+        lambda: SOFTMAX(s + 1j),
+        TypeError,
+        "argument `s[B,J]` is complex64; float32 and float64 can be computed with: give its real",
+    ),
+    "8 bits": (
+        lambda: SOFTMAX(s.to(torch.float8_e4m3fn)),
+        TypeError,
+        "argument `s[B,J]` is float8_e4m3fn; float32 and float64 can be computed with: give it as `.float()`",
+    ),
+    "quantised": (
+        lambda: SOFTMAX(quantised()),
+        TypeError,
+        "argument `s[B,J]` is qint8; give it as `.dequantize()`",
+    ),
+    "nested": (
+        lambda: SOFTMAX(torch.nested.nested_tensor([s, s])),
+        TypeError,
+        "argument `s[B,J]` is a nested tensor; give it as `.to_padded_tensor(0.0)`",
+    ),
+    "nested and jagged": (
+        lambda: SOFTMAX(torch.nested.nested_tensor([s, s], layout=torch.jagged)),
+        TypeError,
+        "argument `s[B,J]` is a nested tensor",
+    ),
     "sparse": (lambda: SOFTMAX(s.to_sparse()), TypeError, "give it as `.to_dense()`"),
     "out of range": (
         lambda: EMBEDDING(torch.tensor([[4]]), torch.ones(4, 2)),
@@ -65,7 +97,17 @@ CASES: dict[str, tuple[Callable[[], Any], type[Exception], str]] = {
     "labels that are floats": (
         lambda: EMBEDDING(s, torch.ones(4, 2)),
         TypeError,
-        "`int` tensor and needs integers",
+        "`int` tensor and needs integers, got float32: give it as `.long()` if its values are whole",
+    ),
+    "labels of a type that NumPy has not": (
+        lambda: EMBEDDING(s.to(torch.float8_e5m2), torch.ones(4, 2)),
+        TypeError,
+        "argument `w[B,T]` is an `int` tensor and needs integers, got float8_e5m2",
+    ),
+    "labels that are complex": (
+        lambda: EMBEDDING(s + 1j, torch.ones(4, 2)),
+        TypeError,
+        "argument `w[B,T]` is an `int` tensor and needs integers, got complex64",
     ),
     "uint64": (
         lambda: EMBEDDING(torch.ones(1, 1, dtype=torch.uint64), torch.ones(4, 2)),
