@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +11,14 @@ import llvmlite.binding as llvm
 import pytest
 
 from loopgrad.backends.llvm import engine, symbols
-from loopgrad.backends.llvm.passes import EXPLICIT, FINAL, LITERAL, Passes
+from loopgrad.backends.llvm.passes import (
+    EXPLICIT,
+    FINAL,
+    LITERAL,
+    TAKES_OPTIONS,
+    Passes,
+    generating,
+)
 
 THRICE = "define i64 @loopgrad_test_thrice(i64 %n) { %m = mul i64 %n, 3\n ret i64 %m }"
 CALLER = """declare i64 @loopgrad_test_thrice(i64)
@@ -94,6 +102,38 @@ def test_where_llvmlite_has_not_these_passes_all_of_the_level_run(
     owner = type(llvm.create_new_module_pass_manager())
     monkeypatch.setattr(owner, "add_sroa_pass", None)
     assert "own_twice" not in str(engine.optimized(INLINED, EXPLICIT))
+
+
+# Two rows with a stride between them: strength reduction counts a pointer on, where else a product is taken.
+STRIDED = """define void @f(ptr %x, i64 %n, i64 %s) {
+entry:
+  br label %loop
+loop:
+  %i = phi i64 [ 0, %entry ], [ %i1, %loop ]
+  %o = mul i64 %i, %s
+  %p = getelementptr float, ptr %x, i64 %o
+  store float 0.0, ptr %p
+  %i1 = add i64 %i, 1
+  %more = icmp slt i64 %i1, %n
+  br i1 %more, label %loop, label %end
+end:
+  ret void
+}"""
+
+
+@pytest.mark.skipif(not TAKES_OPTIONS, reason="LLVM takes an option once")
+@pytest.mark.skipif("x86" not in llvm.get_default_triple(), reason="looks for x86's instructions")
+def test_what_is_set_for_explicit_code_is_set_for_it_alone() -> None:
+    text = STRIDED.replace("ptr", engine.new_module("float").pointer("float"))
+
+    def multiplies(passes: Passes) -> bool:
+        return "imul" in engine.assembly(text, passes)
+
+    with pytest.raises(KeyError), generating(EXPLICIT):
+        raise KeyError
+    reduced = replace(FINAL, addresses=True)
+    found = [multiplies(p) for p in (reduced, EXPLICIT, reduced, FINAL, reduced)]
+    assert found == [False, True, False, True, False]
 
 
 def test_final_code_stays_as_it_is_written() -> None:

@@ -8,11 +8,22 @@ from itertools import product
 import numpy as np
 import pytest
 
-from loopgrad.backends.llvm import engine
+from loopgrad.backends.llvm import engine, symbols
 from loopgrad.backends.llvm.machine import this_machine
 from loopgrad.backends.llvm.passes import FINAL
-from loopgrad.backends.llvm.products import emit, packed_size
-from loopgrad.backends.llvm.products.library import NAMES, Functions, callable_from, functions
+from loopgrad.backends.llvm.products import (
+    emit,
+    emit_product_and_pack,
+    emit_scattered,
+    packed_size,
+)
+from loopgrad.backends.llvm.products.library import (
+    NAMES,
+    Functions,
+    callable_from,
+    functions,
+    provide,
+)
 from loopgrad.backends.llvm.products.tiling import DEPTH, SUFFIX, Tiling, tiling
 
 DTYPES = {"float": np.float32, "double": np.float64}
@@ -203,3 +214,9 @@ def test_modules_that_declare_it_get_it():
     text = text.replace("ret void }", "\n ret void\n}")
     loaded = engine.load(text)
     ctypes.CFUNCTYPE(None)(loaded.address("packs_nothing"))()
+
+
+def test_packing_what_lies_anywhere_is_compiled_where_it_is_called() -> None:
+    parts = {name: symbols.PROVIDERS[f"loopgrad_{name}_f32"] for name in NAMES}
+    assert parts["pack"] == parts["product"] != parts["pack_at"]
+    assert set(provide("float", emit_product_and_pack)).isdisjoint(provide("float", emit_scattered))

@@ -15,7 +15,7 @@ from loopgrad import forks
 from loopgrad.backends.llvm import objects, symbols
 from loopgrad.backends.llvm.layout import ENTRY
 from loopgrad.backends.llvm.machine import this_machine
-from loopgrad.backends.llvm.passes import LITERAL, Passes
+from loopgrad.backends.llvm.passes import LITERAL, Passes, generating
 from loopgrad.backends.llvm.scratch import SIZE
 from loopgrad.backends.llvm.text import Module
 
@@ -162,15 +162,21 @@ def assembly(text: str, passes: Passes = LITERAL) -> str:
     """The instructions that a module becomes."""
     with _lock:
         machine = this_machine().create(passes.level)
-        return str(machine.emit_assembly(objects.optimized(text, passes, machine)))
+        module = objects.optimized(text, passes, machine)
+        with generating(passes):
+            return str(machine.emit_assembly(module))
 
 
 def in_memory(found: objects.Object) -> Loaded:
-    """Object code, linked to what it calls. Nothing is compiled: the engine's module is empty."""
+    """Object code, linked to what it calls.
+
+    Nothing is compiled: to the engine it is what its module, which is empty, was compiled to before.
+    """
     symbols.require(found.calls)
     with _lock:
         machine = this_machine().loader()
         engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
-        engine.add_object_file(llvm.ObjectFileRef.from_data(found.code))
+        code = [found.code]  # which the engine asks for once
+        engine.set_object_cache(None, lambda _: code.pop())
         engine.finalize_object()
     return Loaded(engine)

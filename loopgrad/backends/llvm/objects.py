@@ -18,7 +18,7 @@ import llvmlite.binding as llvm
 
 from loopgrad.backends.llvm import symbols
 from loopgrad.backends.llvm.machine import Machine, this_machine
-from loopgrad.backends.llvm.passes import Passes, optimize
+from loopgrad.backends.llvm.passes import Passes, generating, optimize
 from loopgrad.cache import files, keys
 
 KIND = "object"
@@ -76,7 +76,9 @@ def read(key: str) -> Object | None:
 def generated(text: str, passes: Passes) -> bytes:
     """The module optimised and compiled, now."""
     machine = this_machine().create(passes.level)
-    code: bytes = machine.emit_object(optimized(text, passes, machine))
+    module = optimized(text, passes, machine)
+    with generating(passes):
+        code: bytes = machine.emit_object(module)
     return code
 
 

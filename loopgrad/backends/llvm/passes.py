@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import llvmlite
 import llvmlite.binding as llvm
+
+# Up to llvmlite 0.44 LLVM takes an option once in a process, and what is set stays.
+TAKES_OPTIONS = tuple(map(int, llvmlite.__version__.split(".")[:2])) >= (0, 45)
 
 
 @dataclass(frozen=True)
@@ -13,22 +19,27 @@ class Passes:
     """level: of optimisation and of code generation, 0 to 3.
     vectorize: whether LLVM looks for vectors itself.
     only: these passes, in order, in place of all those of the level.
+    addresses: whether code generation looks for cheaper addresses in loops (LLVM's strength reduction).
     """
 
     level: int
     vectorize: bool
     only: tuple[str, ...] | None = None
+    addresses: bool = True
 
 
 # Scalar loops, of which LLVM makes vectors: literal ones, and those of trees without lanes.
 # Level 3 takes up to twice as long, for code no faster.
 LITERAL = Passes(level=2, vectorize=True)
 # Vectors are written out, loops are in their final form. All of level 1 take five times as long, and the
-# code is no faster; with none at all it is slower by a quarter.
+# code is no faster; with none at all it is slower by a quarter. Addresses are a row and an index, as the
+# processor takes them: to look for others is a quarter to two fifths of the time to generate the code. It
+# would give each loop a block before it, where constants are loaded; so that is asked for.
 EXPLICIT = Passes(
     level=1,
     vectorize=False,
-    only=("always_inliner", "sroa", "instruction_combine", "simplify_cfg"),
+    only=("always_inliner", "sroa", "instruction_combine", "simplify_cfg", "loop_simplify"),
+    addresses=False,
 )
 # The same with loops over single values, or with bounds that take long: to take out of them what is the
 # same each time pays.
@@ -36,7 +47,22 @@ SINGLY = Passes(level=1, vectorize=False)
 # Short and in its final form: passes would take some 40 ms to save a few nanoseconds.
 AS_WRITTEN = Passes(level=0, vectorize=False)
 # Every instruction is the one that is wanted.
-FINAL = Passes(level=2, vectorize=False, only=())
+FINAL = Passes(level=2, vectorize=False, only=(), addresses=False)
+
+
+@contextmanager
+def generating(passes: Passes) -> Iterator[None]:
+    """Around the generation of code. What is set for it is set for the process: nobody else calls LLVM
+    through llvmlite meanwhile."""
+    if passes.addresses or not TAKES_OPTIONS:
+        yield
+        return
+    with llvm.ffi.lib._lock:
+        llvm.set_option("", "-disable-lsr=true")
+        try:
+            yield
+        finally:
+            llvm.set_option("", "-disable-lsr=false")
 
 
 def optimize(module: Any, machine: Any, passes: Passes) -> None:

@@ -18,10 +18,10 @@ from loopgrad.backends.llvm.c_functions import C_PREFIX
 PROVIDERS = {
     C_PREFIX: "loopgrad.backends.llvm.c_library",
     "loopgrad_pack_f32": "loopgrad.backends.llvm.products.single",
-    "loopgrad_pack_at_f32": "loopgrad.backends.llvm.products.single",
+    "loopgrad_pack_at_f32": "loopgrad.backends.llvm.products.single_scattered",
     "loopgrad_product_f32": "loopgrad.backends.llvm.products.single",
     "loopgrad_pack_f64": "loopgrad.backends.llvm.products.double",
-    "loopgrad_pack_at_f64": "loopgrad.backends.llvm.products.double",
+    "loopgrad_pack_at_f64": "loopgrad.backends.llvm.products.double_scattered",
     "loopgrad_product_f64": "loopgrad.backends.llvm.products.double",
     "loopgrad_system_": "loopgrad.backends.llvm.system",
     "loopgrad_pool": "loopgrad.backends.llvm.pool",

@@ -23,17 +23,28 @@ from loopgrad.backends.llvm.products.product import emit_product
 from loopgrad.backends.llvm.products.tiling import KERNEL_ROWS, Tiling, packed_size, tiling
 from loopgrad.backends.llvm.text import Module
 
-__all__ = ["Tiling", "emit", "packed_size", "tiling"]
+__all__ = ["Tiling", "emit", "emit_product_and_pack", "emit_scattered", "packed_size", "tiling"]
 
 
 def emit(module: Module, tile: Tiling) -> str:
-    """The text of a module with `pack` and `product` for one element type."""
+    """The text of a module with all of them for one element type."""
+    emit_scattered(module, tile)
+    return emit_product_and_pack(module, tile)
+
+
+def emit_product_and_pack(module: Module, tile: Tiling) -> str:
+    """With `pack` and `product`, which all contractions call."""
     for vectors in kernel_vectors(tile):
         for rows in KERNEL_ROWS:
             emit_kernel(module, tile, rows, vectors)
     emit_part(module, tile)
     emit_pack_rows(module, tile)
     emit_pack(module, tile)
-    emit_pack_at(module, tile)
     emit_product(module, tile)
+    return module.text()
+
+
+def emit_scattered(module: Module, tile: Tiling) -> str:
+    """With `pack_at`, which convolutions and the like call: to generate it takes as long as many kernels."""
+    emit_pack_at(module, tile)
     return module.text()

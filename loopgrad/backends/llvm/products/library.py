@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, TypeAlias
 
 from loopgrad.backends.llvm import engine
 from loopgrad.backends.llvm.machine import this_machine
 from loopgrad.backends.llvm.passes import FINAL
-from loopgrad.backends.llvm.products import emit
+from loopgrad.backends.llvm.products import emit_product_and_pack, emit_scattered
 from loopgrad.backends.llvm.products.tiling import SUFFIX, Tiling, tiling
+from loopgrad.backends.llvm.text import Module
 
 _INTEGER, _ADDRESS = ctypes.c_int64, ctypes.c_void_p
 _PACK = ctypes.CFUNCTYPE(
@@ -27,7 +28,14 @@ def _product(real: str) -> Any:
     return ctypes.CFUNCTYPE(None, *matrices, _INTEGER, scale, ctypes.c_bool)
 
 
-NAMES = ("pack", "pack_at", "product")  # after `loopgrad_`
+Part: TypeAlias = Callable[[Module, Tiling], str]
+
+# After `loopgrad_`, by the module that they are compiled in, when first one of them is called.
+PARTS: Mapping[Part, tuple[str, ...]] = {
+    emit_product_and_pack: ("pack", "product"),
+    emit_scattered: ("pack_at",),
+}
+NAMES = ("pack", "pack_at", "product")
 
 
 @dataclass(frozen=True)
@@ -46,15 +54,20 @@ def tiling_here(real: str) -> Tiling:
     return tiling(real, machine.vector_bytes, machine.vector_registers)
 
 
+def provide(real: str, emit: Part) -> Mapping[str, int]:
+    """Compiles a part for "float" or "double" and makes it known to LLVM; its functions' addresses."""
+    tile, module = tiling_here(real), engine.new_module(real)
+    names = [f"loopgrad_{name}_{SUFFIX[real]}" for name in PARTS[emit]]
+    what = repr(("products", emit.__name__, module, tile))
+    return engine.library(lambda: emit(module, tile), names, FINAL, what)
+
+
 @cache
-def functions(real: str, tile: Tiling | None = None) -> Functions:
-    """Compiles them for "float" or "double" and makes them known to LLVM."""
-    tile = tile or tiling_here(real)
-    names = [f"loopgrad_{name}_{SUFFIX[real]}" for name in NAMES]
-    module = engine.new_module(real)
-    what = repr(("products", module, tile))
-    found = engine.library(lambda: emit(module, tile), names, FINAL, what)
-    return callable_from(real, tile, *found.values())
+def functions(real: str) -> Functions:
+    """All of them."""
+    found = {name: address for part in PARTS for name, address in provide(real, part).items()}
+    addresses = [found[f"loopgrad_{name}_{SUFFIX[real]}"] for name in NAMES]
+    return callable_from(real, tiling_here(real), *addresses)
 
 
 def callable_from(real: str, tile: Tiling, pack: int, pack_at: int, product: int) -> Functions:
