@@ -65,7 +65,9 @@ def folder() -> Path | None:
 def read(kind: str, key: str) -> bytes | None:
     """The contents kept under the key, None where there are none that can be trusted."""
     where = folder()
-    contents = None if where is None or not _is_ours(where) else _read(where / _name(kind, key))
+    contents = None
+    if where is not None and _is_ours(where):
+        contents = _read(os.fspath(where), _name(kind, key))
     counts[f"{'miss' if contents is None else 'hit'} {kind}"] += 1
     return contents
 
@@ -93,21 +95,21 @@ def _name(kind: str, key: str) -> str:
     return f"{kind}-{key}{SUFFIX}"
 
 
-def _read(path: Path) -> bytes | None:
+def _read(where: str, name: str) -> bytes | None:
     try:
-        data = _private_bytes(path)
+        data = _private_bytes(os.path.join(where, name))
     except OSError:
         return None
     if data is None:
         return None
     start = len(FORMAT) + DIGEST_BYTES
     digest, contents = data[len(FORMAT) : start], data[start:]
-    if data[: len(FORMAT)] != FORMAT or digest != _digest(path.name, contents):
+    if data[: len(FORMAT)] != FORMAT or digest != _digest(name, contents):
         return None
     return contents
 
 
-def _private_bytes(path: Path) -> bytes | None:
+def _private_bytes(path: str) -> bytes | None:
     """A file's bytes; None if anybody else may have written them. Marks it as used."""
     # A link would lead out of the folder; a pipe would make us wait.
     flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)

@@ -18,7 +18,7 @@ DIGEST_BYTES = 32
 WITHOUT_ANSWERS = frozenset(
     "checking commands cost edf examples exporting peers printers problems".split()
 )
-_PASSED_OVER = WITHOUT_ANSWERS | {"__pycache__"}
+_PASSED_OVER = WITHOUT_ANSWERS | {"__pycache__", "jax", "torch"}  # the last two are in `interop`
 _SOURCES = (".py", ".loops", ".ll")
 
 _Mark: TypeAlias = tuple[str, int, int, int]  # of a file: its path, size, and two times
@@ -59,14 +59,15 @@ def _installed(root: str) -> list[_Mark]:
 
 def _files(root: str) -> list[_Mark]:
     """Those of the source that answers come from, by name; nothing where the package is no folder."""
-    found, folders = [], [root] if os.path.isdir(root) else []
+    found: list[_Mark] = []
+    folders = [root] if os.path.isdir(root) else []
     for folder in folders:
         with os.scandir(folder) as entries:
             for entry in entries:
                 name = entry.name
                 if name.endswith(_SOURCES):
                     found.append(_mark(entry.path, entry.stat()))
-                elif "." not in name and entry.is_dir() and name not in _PASSED_OVER:
+                elif "." not in name and name not in _PASSED_OVER and entry.is_dir():
                     folders.append(entry.path)
     return sorted(found)
 
