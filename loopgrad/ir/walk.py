@@ -191,6 +191,12 @@ def indices_of(expression: Expression) -> frozenset[str]:
     return frozenset(n.name for n in subexpressions(expression) if isinstance(n, Index))
 
 
+@by_identity
+def tensors_in(expression: Expression) -> frozenset[str]:
+    """The tensors that are read in the expression."""
+    return frozenset(read.tensor for read in reads(expression))
+
+
 def statement_expressions(statement: Statement) -> Iterator[Expression]:
     """The expressions that stand in the statement itself, a block's body not included.
 

@@ -30,5 +30,5 @@ class Context:
         return name
 
     def is_floating(self, expression: Expression) -> bool:
-        elements = {name: tensor.element for name, tensor in self.tensors.items()}
+        elements = {name: self.tensors[name].element for name in walk.tensors_in(expression)}
         return element_type(expression, elements, self.constants) is ElementType.FLOAT

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from loopgrad.ir import walk
+from loopgrad.ir.memo import by_identity
 from loopgrad.ir.nodes import (
     Accumulate,
     Apply,
@@ -50,12 +51,8 @@ def _repeated(
     """The dearest expression that several lines compute, and one that computes it always."""
     owners: dict[Expression, list[tuple[int, bool]]] = {}
     for i, line in enumerate(lines):
-        for expression, always in parts(line.statement):
-            if (
-                isinstance(expression, Apply)
-                and operation_cost(expression.operation) >= WORTH_A_ROW
-            ):
-                owners.setdefault(expression, []).append((i, always))
+        for expression, always in _worth_a_row(line.statement):
+            owners.setdefault(expression, []).append((i, always))
     best: tuple[int, Expression, Line] | None = None
     for expression, places in owners.items():
         sure = [i for i, always in places if always]
@@ -68,6 +65,22 @@ def _repeated(
         if best is None or cost(expression) > best[0]:
             best = cost(expression), expression, line
     return (None, None) if best is None else best[1:]
+
+
+@by_identity
+def _worth_a_row(statement: Accumulate) -> list[tuple[Expression, bool]]:
+    return [
+        (expression, always)
+        for expression, always in parts(statement)
+        if isinstance(expression, Apply) and operation_cost(expression.operation) >= WORTH_A_ROW
+    ]
+
+
+@by_identity
+def _contained(statement: Accumulate) -> frozenset[Expression]:
+    return frozenset(
+        node for e in walk.statement_expressions(statement) for node in walk.subexpressions(e)
+    )
 
 
 def _named(
@@ -87,11 +100,11 @@ def _named(
 
     result: list[Line] = []
     for line in lines:
-        statement = walk.map_statement(line.statement, changed)
-        assert isinstance(statement, Accumulate)
-        if statement == line.statement:
+        if expression not in _contained(line.statement):
             result.append(line)
             continue
+        statement = walk.map_statement(line.statement, changed)
+        assert isinstance(statement, Accumulate)
         if definition not in result:
             result.insert(_early(definition, result) if wanted == "h" else len(result), definition)
         sides = line.roles

@@ -24,12 +24,13 @@ def stage(
     reasons than dependences.
     """
     positions: list[int] = []
-    for line in lines:
+    writing: dict[str, list[int]] = {}  # the lines so far, by the tensor that they write
+    for number, line in enumerate(lines):
         loops = inside(line)
         position = 0 if loops else -1
-        for earlier, before in zip(lines, positions, strict=False):
-            if not _depends(line, earlier):
-                continue
+        needed = {line.written.tensor, *(one.tensor for one in line.read)}
+        for place in (p for tensor in needed for p in writing.get(tensor, ())):
+            earlier, before = lines[place], positions[place]
             if loops and inside(earlier):
                 together = _aligned(line, earlier, index) and _alike(line, earlier, index)
                 position = max(position, before if together else before + 2)
@@ -46,18 +47,13 @@ def stage(
             while position in shunned:
                 position += 2
         positions.append(position)
+        writing.setdefault(line.written.tensor, []).append(number)
     return positions
 
 
 def _alike(line: Line, other: Line, index: str) -> bool:
     """Does the index take the same values in both?"""
     return line.bounds[index] == other.bounds[index]
-
-
-def _depends(line: Line, earlier: Line) -> bool:
-    """Does it read what the earlier line writes, or write the same tensor?"""
-    written = earlier.written.tensor
-    return written == line.written.tensor or any(one.tensor == written for one in line.read)
 
 
 def _aligned(line: Line, earlier: Line, index: str) -> bool:

@@ -34,7 +34,7 @@ def test_a_long_program_has_no_deep_formula(length: int) -> None:
             assert depth(phase.work) < 10
 
 
-@pytest.mark.skipif(not os.environ.get("LOOPGRAD_FULL"), reason="takes half a minute")
+@pytest.mark.skipif(not os.environ.get("LOOPGRAD_FULL"), reason="takes some seconds")
 def test_gradients_of_a_long_program() -> None:
     """200 statements, in one loop: a call of their formula took more of Python's stack than there is."""
     length = 200

@@ -184,4 +184,4 @@ def _not_reading(
     """What is known that does not read any of the tensors."""
     if not tensors:
         return dict(known)
-    return {e: v for e, v in known.items() if all(r.tensor not in tensors for r in walk.reads(e))}
+    return {e: v for e, v in known.items() if walk.tensors_in(e).isdisjoint(tensors)}
