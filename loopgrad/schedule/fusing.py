@@ -37,6 +37,7 @@ from loopgrad.schedule.one_hot import with_one_hot
 from loopgrad.schedule.passing import earlier_sums
 from loopgrad.schedule.phases import Tree, trees
 from loopgrad.schedule.picking import with_picked
+from loopgrad.schedule.pulling import pulled
 from loopgrad.schedule.recurrences import recurrence
 from loopgrad.schedule.requirements import required
 from loopgrad.schedule.sharing import hoisted, out_of_block, with_reciprocals
@@ -121,8 +122,10 @@ class _Fusing:
     def _fused(self, phases: Iterable[Phase], seen: frozenset[str]) -> Iterator[Phase]:
         """The phases as trees. `seen`: the tensors of all others."""
         self.seen = seen
+        found = pulled(tuple(phases), self.writers, self.in_range)
+        self.in_range |= found.in_range
         made: list[Tree] = []
-        for segment in self._with_starts(self._segments(phases)):
+        for segment in self._with_starts(self._segments(found.phases)):
             made += self._trees(segment)
         buffers = buffers_of(made, self.tensors, seen | self.results)
         for tree, own in zip(made, buffers, strict=True):
@@ -217,7 +220,8 @@ class _Fusing:
                     line = self._unguarded(line)
                     whole = covers(line, extents) or self._is_enough(line, everything)
                     # Another iteration of a block may have added to the element already.
-                    whole = whole and (not segment.loops or _is_written_alike(line, ordered))
+                    count = len(segment.loops)
+                    whole = whole and (not count or _is_written_alike(line, ordered, count))
                     if not whole:
                         starts.append(self._start(line, everything))
                     line = replace(line, first=whole)
@@ -273,10 +277,13 @@ class _Fusing:
         return Line(Accumulate(whole, Reduction.SET, value, ranges), first=True)
 
 
-def _is_written_alike(line: Line, lines: Iterable[Line]) -> bool:
-    """Does each iteration write elements of the line's target that no other one writes?"""
-    return all(
-        other.target.subscripts == line.target.subscripts
-        for other in lines
-        if other.written.tensor == line.written.tensor
-    )
+def _is_written_alike(line: Line, lines: Iterable[Line], loops: int) -> bool:
+    """Does each iteration of a block's loops, as many as said, write elements that no other one writes?"""
+    writers = [other for other in lines if other.written.tensor == line.written.tensor]
+    if all(other.target.subscripts == line.target.subscripts for other in writers):
+        return True
+    places = {
+        tuple(other.written.axis_of(r.index) for r in other.statement.ranges[:loops])
+        for other in writers
+    }
+    return len(places) == 1 and None not in next(iter(places))

@@ -18,6 +18,7 @@ from loopgrad.backends.llvm.frame import Frame, Value
 from loopgrad.backends.llvm.invariants import hoisted, written_in
 from loopgrad.backends.llvm.jamming import jammed, names, rows
 from loopgrad.backends.llvm.products.lowering import Products
+from loopgrad.backends.llvm.products.together import together
 from loopgrad.backends.llvm.products.workspace import Workspace
 from loopgrad.backends.llvm.repeat import counted
 from loopgrad.backends.llvm.scans import Scan
@@ -61,8 +62,10 @@ class Trees(Steps):
         self.streaming.finish()
 
     def nodes(self, nodes: tuple[Node, ...]) -> None:
-        for node in nodes:
+        for node in together(nodes):
             match node:
+                case tuple():
+                    self.products.together(node)
                 case Step():
                     self._step(node)
                 case Over():

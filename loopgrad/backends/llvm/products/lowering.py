@@ -7,7 +7,6 @@ several indices for m, n or k, those count as one whose strides allow it; the ot
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -15,8 +14,10 @@ from loopgrad.backends.llvm.frame import Frame
 from loopgrad.backends.llvm.products.evaluated import Evaluated
 from loopgrad.backends.llvm.products.groups import Along, Group, Groups
 from loopgrad.backends.llvm.products.library import tiling_here
+from loopgrad.backends.llvm.products.operands import LEFT, RIGHT, TARGET, Operands, Packed
 from loopgrad.backends.llvm.products.sides import Side, coefficients, ordered, side
 from loopgrad.backends.llvm.products.tiling import SUFFIX
+from loopgrad.backends.llvm.products.together import Together
 from loopgrad.backends.llvm.products.workspace import (
     DEPTH,
     PANEL,
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
 # Values of k that are worth being packed by themselves.
 PART_DEPTH = 256
 
-LEFT, RIGHT, TARGET = "left", "right", "target"
-
 
 def prepared(
     nodes: tuple[Node, ...], frame: Frame
@@ -45,32 +44,9 @@ def prepared(
     """The trees with loops that compute what products read, and the memory that products need."""
     nodes = Evaluated(frame).nodes(nodes, {})
     spaces = workspaces(nodes)
-    for space in chain.from_iterable(spaces.values()):
+    for space in dict.fromkeys(chain.from_iterable(spaces.values())):
         frame.add(space.facts, space.buffer)
     return nodes, spaces
-
-
-@dataclass(frozen=True, slots=True)
-class Operands:
-    """The matrices of a product at the first values of its indices, and the indices."""
-
-    places: Mapping[str, str]
-    m: tuple[Along, ...]
-    n: tuple[Along, ...]
-    k: tuple[Along, ...]
-    scale: str
-
-
-@dataclass(frozen=True, slots=True)
-class Packed:
-    """`depth` values of k times `columns`, packed. Of a `Pack` also: how many elements each matrix
-    takes, and from where on its indices of k run."""
-
-    memory: str
-    depth: str
-    columns: str
-    size: str = ""
-    starts: Mapping[str, str] = field(default_factory=dict)
 
 
 class Products:
@@ -125,7 +101,7 @@ class Products:
         def part(places: Mapping[str, str], number: str) -> None:
             first = self._multiply(number, group.inner.count)
             bk, bn = group.inner.strides[RIGHT], n.strides[RIGHT]
-            self._call_pack(group.inner.count, n.count, places[RIGHT], bk, bn, packed, first, depth)
+            self.call_pack(group.inner.count, n.count, places[RIGHT], bk, bn, packed, first, depth)
 
         self.groups.over(group.outer, {RIGHT: right}, part)
 
@@ -140,9 +116,18 @@ class Products:
             self._in_parts(node)
         self.vectors.wrote(node.target, None)
 
-    def _operands(self, node: Product) -> Operands:
+    def together(self, group: Sequence[Product]) -> None:
+        """Products that may run together."""
+        Together(self, group).write()
+        for node in group:
+            self.vectors.wrote(node.target, None)
+
+    def operands(self, node: Product, like: Product | None = None) -> Operands:
+        """`like`: the product in whose order the indices of k stand."""
         left, right = self._sides(node)
         order = right if node.packed is not None else left
+        if like is not None:
+            order = self._sides(like)[0]
         k = ordered(node.k, order.matrix)
         m, n = ordered(node.m, node.target), ordered(node.n, node.target)
         reads = {LEFT: left.matrix, TARGET: node.target}
@@ -168,7 +153,7 @@ class Products:
 
     def _with_packed(self, node: Product) -> None:
         """The right side has been packed; each value of the outer indices of n has its matrix."""
-        o = self._operands(node)
+        o = self.operands(node)
         whole = self.packed[node.packed or ""]
         first = "0"
         if len(node.k) == 1:  # it may be a part of what is packed
@@ -180,11 +165,11 @@ class Products:
         def matrix(places: Mapping[str, str], number: str) -> None:
             packed = self.groups.at(whole.memory, self._multiply(number, whole.size))
             part = Packed(packed, whole.depth, whole.columns)
-            self._multiply_all(places, m, o.n[-1].count, k, part, o.scale, not node.first, first)
+            self.multiply_all(places, m, o.n[-1].count, k, part, o.scale, not node.first, first)
 
         self.groups.over(o.n[:-1], o.places, matrix)
 
-    def _multiply_all(
+    def multiply_all(
         self,
         places: Mapping[str, str],
         m: Group,
@@ -214,22 +199,22 @@ class Products:
 
     def _in_parts(self, node: Product) -> None:
         """k and n are cut, so that what is packed stays in a cache."""
-        o = self._operands(node)
+        o = self.operands(node)
         m = self.groups.merged(o.m, [LEFT, TARGET])
         k = self.groups.at_least_once(self.groups.merged(o.k, [LEFT, RIGHT]))
         n = self.groups.merged(o.n, [RIGHT, TARGET], contiguous=TARGET)
         packed = self.frame.pointer(self.workspaces[id(node)][0].name)
-        depth = self._least(k.inner.count, str(DEPTH))
-        width = self._columns_at_a_time(depth)
+        depth = self.least(k.inner.count, str(DEPTH))
+        width = self.columns_at_a_time(depth)
 
         def columns(places: Mapping[str, str], count: str) -> None:
             def some(at_k: Mapping[str, str], number: str) -> None:
                 def part(first: str) -> None:
-                    moved = self._moved(at_k, k.inner, first)
+                    moved = self.moved(at_k, k.inner, first)
                     rest = self.body.value(f"sub i64 {k.inner.count}, {first}")
-                    here = Along(self._least(rest, depth), k.inner.strides)
+                    here = Along(self.least(rest, depth), k.inner.strides)
                     bn = n.inner.strides[RIGHT]
-                    self._call_pack(
+                    self.call_pack(
                         here.count,
                         count,
                         moved[RIGHT],
@@ -243,7 +228,7 @@ class Products:
                     adds = self.body.value(f"icmp ne i64 {before}, 0")
                     if not node.first:
                         adds = "true"
-                    self._multiply_all(
+                    self.multiply_all(
                         moved,
                         m,
                         count,
@@ -255,12 +240,12 @@ class Products:
 
                 more = self.body.value(f"icmp sgt i64 {k.inner.count}, 1")
                 end = self.body.select(more, "i64", k.inner.count, "1")  # zeros are stored, too
-                self._repeat(end, depth, part)
+                self.repeat(end, depth, part)
 
             self.groups.over(k.outer, places, some)
 
         self.groups.over(
-            n.outer, o.places, lambda at, _: self._by_columns(at, n.inner, width, columns)
+            n.outer, o.places, lambda at, _: self.by_columns(at, n.inner, width, columns)
         )
 
     def _scattered(self, node: Product) -> None:
@@ -269,7 +254,7 @@ class Products:
         So all of n counts as one that does so in the target, and all of k. Parts of k that count as
         one on the left and are large enough are packed one by one, others together.
         """
-        o = self._operands(node)
+        o = self.operands(node)
         packed, at_k, at_n = (self.frame.pointer(w.name) for w in self.workspaces[id(node)])
         m = self.groups.merged(o.m, [LEFT, TARGET])
         k = self.groups.at_least_once(self.groups.merged(o.k, [LEFT]))
@@ -278,7 +263,7 @@ class Products:
         parts, inner = self.groups.total(k.outer), k.inner.count
         alone = self.body.value(f"icmp sge i64 {inner}, {PART_DEPTH}")
         together = self.body.select(alone, "i64", "1", parts)
-        width = self._least(self._columns_at_a_time(self._multiply(together, inner)), str(TABLE))
+        width = self.least(self.columns_at_a_time(self._multiply(together, inner)), str(TABLE))
 
         def columns(first: str, places: Mapping[str, str], count: str) -> None:
             self.groups.tabulate(at_n, first, count, within, RIGHT)
@@ -286,7 +271,7 @@ class Products:
 
             def some(part: str) -> None:
                 left = self.body.value(f"sub i64 {parts}, {part}")
-                here = self._least(left, together)
+                here = self.least(left, together)
                 depth, begin = self._multiply(here, inner), self._multiply(part, inner)
                 self.groups.tabulate(at_k, begin, depth, o.k, RIGHT)
                 self._call_pack_at(depth, count, places[RIGHT], at_k, at_n, packed)
@@ -294,14 +279,14 @@ class Products:
                 given = {LEFT: places[LEFT], TARGET: target}
                 self._multiply_parts(given, m, count, k, (part, here), whole, o.scale, node.first)
 
-            self._repeat(parts, together, some)
+            self.repeat(parts, together, some)
 
         def matrix(places: Mapping[str, str], _: str) -> None:
             def some(first: str) -> None:
                 rest = self.body.value(f"sub i64 {n.inner.count}, {first}")
-                columns(first, places, self._least(rest, width))
+                columns(first, places, self.least(rest, width))
 
-            self._repeat(n.inner.count, width, some)
+            self.repeat(n.inner.count, width, some)
 
         self.groups.over(n.outer, o.places, matrix)
 
@@ -338,11 +323,11 @@ class Products:
                     adds,
                 )
 
-            self._repeat(count, "1", part)
+            self.repeat(count, "1", part)
 
         self.groups.over(m.outer, places, rows)
 
-    def _by_columns(
+    def by_columns(
         self,
         places: Mapping[str, str],
         n: Along,
@@ -353,18 +338,18 @@ class Products:
 
         def some(first: str) -> None:
             rest = self.body.value(f"sub i64 {n.count}, {first}")
-            write(self._moved(places, n, first), self._least(rest, width))
+            write(self.moved(places, n, first), self.least(rest, width))
 
-        self._repeat(n.count, width, some)
+        self.repeat(n.count, width, some)
 
-    def _repeat(self, end: str, step: str, write: Callable[[str], None]) -> None:
+    def repeat(self, end: str, step: str, write: Callable[[str], None]) -> None:
         """`write(i)` for i = 0, step, 2 step, ... below `end`."""
         runs = self.body.value(f"icmp sgt i64 {end}, 0")
         some = self.body.value(f"icmp sgt i64 {step}, 1")
         step = self.body.select(some, "i64", step, "1")
         where(self.body, runs, lambda: counted(self.body, "0", end, step, write))
 
-    def _columns_at_a_time(self, depth: str) -> str:
+    def columns_at_a_time(self, depth: str) -> str:
         """As many as make up a part, in whole panels."""
         some = self.body.value(f"icmp sgt i64 {depth}, 1")
         divisor = self.body.select(some, "i64", depth, "1")
@@ -402,7 +387,7 @@ class Products:
         known = [c for c in found if c is not None]
         return str(self.vectors.stride(self.frame.storage(read.tensor), known))
 
-    def _moved(self, places: Mapping[str, str], along: Along, by: str) -> dict[str, str]:
+    def moved(self, places: Mapping[str, str], along: Along, by: str) -> dict[str, str]:
         moved = dict(places)
         for operand, stride in along.strides.items():
             moved[operand] = self.groups.at(places[operand], self._multiply(by, stride))
@@ -410,7 +395,7 @@ class Products:
 
     # -------------------------------------------------------------------------------------- calls
 
-    def _call_pack(
+    def call_pack(
         self, k: str, n: str, right: str, bk: str, bn: str, packed: str, first: str, depth: str
     ) -> None:
         p, name = self.pointer, f"loopgrad_pack_{SUFFIX[self.real]}"
@@ -458,6 +443,6 @@ class Products:
     def _multiply(self, a: str, b: str) -> str:
         return self.body.value(f"mul i64 {a}, {b}")
 
-    def _least(self, a: str, b: str) -> str:
+    def least(self, a: str, b: str) -> str:
         first = self.body.value(f"icmp slt i64 {a}, {b}")
         return self.body.select(first, "i64", a, b)

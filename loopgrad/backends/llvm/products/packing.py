@@ -13,6 +13,7 @@ from loopgrad.backends.llvm.products.writer import Writer
 from loopgrad.backends.llvm.text import I64, Module
 
 WORTH_TURNING = 4  # rows, of columns that lie anywhere
+AHEAD = 8  # columns of A: memory is asked for so much earlier than it is read
 
 
 def emit_pack(module: Module, tiling: Tiling) -> None:
@@ -310,26 +311,21 @@ def emit_pack_rows(module: Module, tiling: Tiling) -> None:
     parameters = f"i64 %M, i64 %K, {pointer} %A, i64 %am, i64 %ak, {pointer} %packed"
     w = Writer(module, tiling, pack_rows_name(tiling), parameters, inner=True)
     contiguous = w.compare("eq", "%am", 1)
+    full = w.body.value(f"select i1 {contiguous}, i64 {_full_tiles(w)}, i64 0")
+    w.where(w.compare("sgt", full, 0), lambda: _full_rows(w, full))
+    done = w.integer("mul", full, ROWS)
+    rows = ""
 
-    def tile(m: str) -> str:
+    def tile(m: str) -> None:
+        nonlocal rows
         rows = rows_of_tile(w, w.integer("sub", "%M", m))
         source = w.at("%A", w.integer("mul", m, "%am"))
         to = w.at("%packed", w.integer("mul", m, "%K"))
-        full = w.compare("eq", rows, ROWS)
-        w.where(
-            w.body.value(f"and i1 {full}, {contiguous}"),
-            lambda: _six_rows(w, source, to),
-            lambda: _few_rows(w, rows, source, to),
-        )
-        return rows
+        four = w.body.value(f"and i1 {w.compare('eq', rows, 4)}, {contiguous}")
+        w.where(four, lambda: _four_rows(w, source, to), lambda: _few_rows(w, rows, source, to))
 
-    rows = ""
-
-    def body(m: str) -> None:
-        nonlocal rows
-        rows = tile(m)
-
-    w.loop("%M", body, step=lambda _: rows)
+    left = w.integer("sub", "%M", done)
+    w.loop(left, lambda m: tile(w.integer("add", m, done)), step=lambda _: rows)
     w.finish()
 
 
@@ -348,15 +344,41 @@ def rows_of_tile(w: Writer, rest: str) -> str:
     return w.body.value(f"select i1 {is_awkward}, i64 4, i64 {usual}")
 
 
-def _six_rows(w: Writer, source: str, to: str) -> None:
-    """Elements of a column that stand side by side, four and two at a time."""
+def _full_tiles(w: Writer) -> str:
+    """How many tiles of `ROWS` rows `rows_of_tile` cuts M into, before smaller ones."""
+    whole = w.compare("eq", w.integer("srem", "%M", ROWS), 0)
+    one = w.body.value(f"zext i1 {whole} to i64")
+    return w.integer("add", w.integer("sdiv", w.integer("sub", "%M", 3), ROWS), one)
+
+
+def _full_rows(w: Writer, tiles: str) -> None:
+    """Elements of a column that stand side by side, of all full tiles: memory is read in its order."""
     four, two = f"<4 x {w.real}>", f"<2 x {w.real}>"
+    depth = w.integer("mul", "%K", ROWS)
+    ahead = w.integer("mul", "%ak", AHEAD)
+
+    def column(k: str) -> None:
+        source = w.at("%A", w.integer("mul", k, "%ak"))
+        to = w.at("%packed", w.integer("mul", k, ROWS))
+
+        def tile(t: str) -> None:
+            place = w.at(source, w.integer("mul", t, ROWS))
+            there = w.at(to, w.integer("mul", t, depth))
+            w.prefetch(w.at(place, ahead))
+            w.store(w.load(place, four), there, four)
+            w.store(w.load(w.at(place, 4), two), w.at(there, 4), two)
+
+        w.loop(tiles, tile, once=True)
+
+    w.loop("%K", column)
+
+
+def _four_rows(w: Writer, source: str, to: str) -> None:
+    four = f"<4 x {w.real}>"
 
     def column(k: str) -> None:
         place = w.at(source, w.integer("mul", k, "%ak"))
-        there = w.at(to, w.integer("mul", k, ROWS))
-        w.store(w.load(place, four), there, four)
-        w.store(w.load(w.at(place, 4), two), w.at(there, 4), two)
+        w.store(w.load(place, four), w.at(to, w.integer("mul", k, 4)), four)
 
     w.loop("%K", column)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
+from typing import TypeGuard
 
 from loopgrad.analysis.facts import TensorFacts
 from loopgrad.backends.llvm.products.ranges import Known, count_at_most, inside
@@ -13,9 +15,10 @@ from loopgrad.ir.operations import ElementType
 from loopgrad.schedule.tree import Axis, Blocks, Buffer, Dimension, Node, Over, Pack, Product, Scope
 
 PANEL = 64  # columns that are packed at a time at least: no fewer than any panel has
-PART = 1 << 18  # elements that are packed at a time, where that suffices: they stay in a cache
-DEPTH = 512  # values of k that are packed at a time, where k may be cut
+PART = 1 << 17  # elements that are packed at a time, where that suffices: they stay in a cache
+DEPTH = 256  # values of k that are packed at a time, where k may be cut
 TABLE = 1024  # columns whose places are known at a time, at most
+INT = ElementType.INT
 _VECTOR = 16  # no vector has more lanes
 
 
@@ -39,24 +42,34 @@ class Workspace:
 def workspaces(nodes: Sequence[Node]) -> dict[int, tuple[Workspace, ...]]:
     """Of every pack, and of every product that packs for itself, by the `id` of the node.
 
-    The first is for what is packed; the two others for tables of where k and n lie.
+    The first is for what is packed; the two others for tables of where k and n lie. Products that pack
+    for themselves do so one after the other, into the same memory.
     """
+    every = list(_inside(nodes, {}))
+    alone = [(node, known) for node, known in every if _packs_for_itself(node)]
+    part = Workspace("product", _greatest(_part(node, known) for node, known in alone))
+    scattered = [(node, known) for node, known in alone if is_scattered(node)]
+    tables = (
+        Workspace("product.k", _greatest(_count(n.k, known) for n, known in scattered), INT),
+        Workspace("product.n", Number(TABLE), INT),
+    )
     found: dict[int, tuple[Workspace, ...]] = {}
-    for node, known in _inside(nodes, {}):
+    for node, known in every:
         match node:
             case Pack(name, _, n, k):
                 found[id(node)] = (Workspace(name, _packed(n, k, known)),)
             case Product(packed=None):
-                name = f"product.{len(found)}"
-                own = [Workspace(name, _part(node, known))]
-                if is_scattered(node):
-                    sizes = _count(node.k, known), Number(TABLE)
-                    own += [
-                        Workspace(f"{name}.{of}", size, ElementType.INT)
-                        for of, size in zip("kn", sizes, strict=True)
-                    ]
-                found[id(node)] = tuple(own)
+                found[id(node)] = (part, *tables) if is_scattered(node) else (part,)
     return found
+
+
+def _packs_for_itself(node: Node) -> TypeGuard[Product]:
+    return isinstance(node, Product) and node.packed is None
+
+
+def _greatest(sizes: Iterable[Expression]) -> Expression:
+    distinct = list(dict.fromkeys(sizes))
+    return reduce(lambda a, b: walk.apply("max", a, b), distinct) if distinct else Number(0)
 
 
 def is_scattered(product: Product) -> bool:

@@ -1,0 +1,33 @@
+"""What a product works on: where its matrices are, and what is packed of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from loopgrad.backends.llvm.products.groups import Along
+
+LEFT, RIGHT, TARGET = "left", "right", "target"
+
+
+@dataclass(frozen=True, slots=True)
+class Operands:
+    """The matrices of a product at the first values of its indices, and the indices."""
+
+    places: Mapping[str, str]
+    m: tuple[Along, ...]
+    n: tuple[Along, ...]
+    k: tuple[Along, ...]
+    scale: str
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """`depth` values of k times `columns`, packed. Of a `Pack` also: how many elements each matrix
+    takes, and from where on its indices of k run."""
+
+    memory: str
+    depth: str
+    columns: str
+    size: str = ""
+    starts: Mapping[str, str] = field(default_factory=dict)
