@@ -6,8 +6,9 @@
 
 One extent varies, the others stay. For each size the least of the rounds, in which all sizes of a group of
 neighbours have their turn, divided by the number of elements (of operations, for products). A size is a
-cliff where that is more than 1.5 times the least of its neighbours (sizes within an eighth of it). Then the
-same at the powers of two: where it stays, time grows linearly.
+cliff where that is more than 1.5 times the least of its neighbours (sizes within an eighth of it), and is so
+again when they are measured once more, for longer. Then the same at the powers of two: where it stays, time
+grows linearly.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import math
 import sys
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +27,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 import machine
 from workloads import Workload
 
-from loopgrad.peers.ours import ours
+import loopgrad as lg
+from loopgrad.peers.ours import WAYS, ours
 from loopgrad.peers.timing import interleaved
 
 CLIFF = 1.5
@@ -46,23 +49,42 @@ class Sweep:
     also: tuple[str, ...] = ()  # extents that are always equal to it
 
 
+def _each(name: str, source: str, others: str, most: str) -> list[Sweep]:
+    """One for each extent of `most`, the others at what `others` has."""
+    usual, largest = (dict(word.split("=") for word in text.split()) for text in (others, most))
+    return [
+        Sweep(f"{name} {e}", source, e, int(m), {n: int(v) for n, v in usual.items() if n != e})
+        for e, m in largest.items()
+    ]
+
+
 SWEEPS = [
-    Sweep("softmax J", "lib:softmax", "J", 16384, {"B": 64}),
-    Sweep("softmax B", "lib:softmax", "B", 8192, {"J": 100}),
-    Sweep("batch norm J", "lib:batchnorm", "J", 4096, {"B": 64}),
-    Sweep("batch norm B", "lib:batchnorm", "B", 8192, {"J": 64}),
-    Sweep("cross entropy J", "lib:softmax_cross_entropy", "J", 8192, {"B": 64}),
-    Sweep("layer norm J", "lib:layer_norm", "J", 8192, {"B": 64}),
-    Sweep("chain J", f"{LOOPS}:chain", "J", 16384, {"B": 64}),
-    Sweep("linear tanh B", f"{LOOPS}:linear_tanh", "B", 2048, {"I": 128, "J": 128}),
-    Sweep("linear tanh I", f"{LOOPS}:linear_tanh", "I", 2048, {"B": 96, "J": 128}),
-    Sweep("linear tanh J", f"{LOOPS}:linear_tanh", "J", 2048, {"B": 96, "I": 128}),
-    Sweep("causal attention T", "lib:causal_attention", "T", 2048, {"B": 2, "H": 2, "D": 64, "E": 64}),
-    Sweep("UGRNN T", "lib:ugrnn", "T", 512, {"B": 8, "J": 32, "K": 32}),
-    Sweep("UGRNN B", "lib:ugrnn", "B", 512, {"T": 16, "J": 64, "K": 32}),
-    Sweep("UGRNN J", "lib:ugrnn", "J", 512, {"T": 16, "B": 16, "K": 32}),
-    Sweep("embedding K", "lib:embedding", "K", 2048, {"B": 16, "T": 32, "V": 1000}),
-    Sweep("conv1d X", "lib:conv1d", "X", 4096, {"B": 4, "C": 16, "O": 16, "DX": 3}),
+    *_each("softmax", "lib:softmax", "B=64 J=100", "B=8192 J=16384"),
+    *_each("layer norm", "lib:layer_norm", "B=64 J=100", "B=8192 J=8192"),
+    *_each("batch norm", "lib:batchnorm", "B=64 J=64", "B=8192 J=4096"),
+    *_each("cross entropy", "lib:softmax_cross_entropy", "B=64 J=100", "B=8192 J=8192"),
+    *_each("chain", f"{LOOPS}:chain", "B=64 J=100", "B=4096 J=16384"),
+    *_each("linear tanh", f"{LOOPS}:linear_tanh", "B=96 I=128 J=128", "B=2048 I=2048 J=2048"),
+    *_each("gelu MLP", f"{LOOPS}:gelu_mlp", "B=64 I=64 H=128 J=64", "B=2048 I=2048 H=2048 J=2048"),
+    *_each("product", f"{LOOPS}:product", "B=128 I=128 J=128", "B=2048 I=2048 J=2048"),
+    *_each("causal attention", "lib:causal_attention", "B=2 H=2 T=128 D=64 E=64", "T=2048 H=64 D=512"),
+    *_each("attention", "lib:attention", "B=2 H=2 T=128 U=128 D=64 E=64", "T=2048 U=2048 D=512"),
+    *_each("UGRNN", "lib:ugrnn", "T=16 B=16 J=32 K=32", "T=512 B=512 J=512 K=512"),
+    *_each("LSTM", "lib:lstm", "T=16 B=16 J=32 K=32", "T=512 B=512 J=512 K=512"),
+    *_each("conv1d", "lib:conv1d", "B=4 C=16 X=128 O=16 DX=3", "B=512 C=512 X=4096 O=512 DX=64"),
+    *_each("conv2d", "lib:conv2d", "B=4 C=16 X=32 Y=32 O=16 DX=3 DY=3", "B=256 C=256 X=512 Y=512 O=256"),
+    *_each("max pool", "lib:max_pool2d", "B=4 C=8 X=64 Y=64", "B=1024 X=512 Y=512"),
+    *_each("row sums", f"{LOOPS}:row_sums", "B=64 J=100", "B=16384 J=65536"),
+    *_each("column sums", f"{LOOPS}:column_sums", "B=100 J=100", "B=65536 J=16384"),
+    *_each("maximum", f"{LOOPS}:maximum", "B=100 J=100", "B=16384 J=16384"),
+    *_each("total", f"{LOOPS}:total", "B=64 J=100", "B=16384 J=65536"),
+    *_each("transpose", f"{LOOPS}:transpose", "B=1000 J=1000", "B=8192 J=8192"),
+    *_each("swapped", f"{LOOPS}:swapped", "B=8 T=100 J=100", "B=512 T=4096 J=4096"),
+    *_each("moved", f"{LOOPS}:moved", "B=8 T=100 J=100", "B=512 T=4096 J=4096"),
+    *_each("cumulative sum", f"{LOOPS}:cumulative_sum", "B=64 T=100", "B=4096 T=16384"),
+    *_each("moving mean", f"{LOOPS}:moving_mean", "B=64 T=100", "B=4096 T=16384"),
+    *_each("embedding", "lib:embedding", "B=16 T=32 V=1000 K=64", "B=1024 T=1024 V=65536 K=2048"),
+    *_each("scatter", f"{LOOPS}:scatter", "N=1000 V=1000 K=64", "N=65536 V=65536 K=2048"),
 ]  # fmt: skip
 
 
@@ -89,41 +111,70 @@ def groups(found: list[int]) -> Iterable[list[int]]:
         yield group
 
 
-def calls(sweep: Sweep, size: int, dtype: str) -> tuple[dict[str, Callable[[], Any]], float]:
+def calls(
+    sweep: Sweep, size: int, options: argparse.Namespace
+) -> tuple[dict[str, Callable[[], Any]], float]:
     """The calls of a size, and how much work one is."""
     extents = {**sweep.others, sweep.vary: size, **dict.fromkeys(sweep.also, size)}
-    problem = Workload(sweep.name, "", sweep.source, extents).problem(dtype)
+    problem = Workload(sweep.name, "", sweep.source, extents).problem(options.dtype)
     operations = machine.multiplications(problem)["both"]
     work = operations or sum(math.prod(s) for s in problem.shapes.values())
-    return dict(ours(problem).calls), work
+    return dict(ours(problem, options.way).calls), work
+
+
+Made = Mapping[int, tuple[Mapping[str, Callable[[], Any]], float]]
+
+
+def each(made: Made, phase: str, options: argparse.Namespace, rounds: int) -> dict[int, float]:
+    """Nanoseconds an element, by size."""
+    taken = interleaved(
+        {str(size): of[phase] for size, (of, _) in made.items()},
+        rounds,
+        options.seconds,
+        math.inf,
+        time.process_time if options.cpu else time.perf_counter,
+    )
+    return {size: taken[str(size)].least / work * 1e9 for size, (_, work) in made.items()}
+
+
+def times(size: int, found: Mapping[int, float]) -> float:
+    """How much slower it is than the quickest of its neighbours."""
+    return found[size] / min(found[s] for s in near(size, found))
+
+
+def near(size: int, found: Iterable[int]) -> list[int]:
+    return [s for s in found if abs(s - size) <= max(1, NEAR * size)]
+
+
+def confirmed(
+    sweep: Sweep, phase: str, found: Mapping[int, float], options: argparse.Namespace
+) -> dict[int, float]:
+    """The cliffs that are there again: by size, how much slower it is."""
+    cliffs = {}
+    for size in [s for s in found if times(s, found) > CLIFF]:
+        quickest = min(near(size, found), key=found.__getitem__)
+        made = {s: calls(sweep, s, options) for s in {size, quickest}}
+        again = each(made, phase, options, 3 * options.rounds)
+        if times(size, again | {quickest: again[quickest]}) > CLIFF:
+            cliffs[size] = again[size] / again[quickest]
+    return cliffs
 
 
 def run(sweep: Sweep, options: argparse.Namespace) -> int:
-    per: dict[str, dict[int, float]] = {"forward": {}, "both": {}}
+    phases = options.phases.split(",")
+    per: dict[str, dict[int, float]] = {phase: {} for phase in phases}
     for group in groups([s for s in sizes(sweep.most) if s >= options.least]):
-        made = {size: calls(sweep, size, options.dtype) for size in group}
+        made = {size: calls(sweep, size, options) for size in group}
         for phase, found in per.items():
-            taken = interleaved(
-                {str(size): of[phase] for size, (of, _) in made.items()},
-                options.rounds,
-                options.seconds,
-                hopeless=math.inf,
-            )
-            for size, (_, work) in made.items():
-                found[size] = taken[str(size)].least / work * 1e9
+            found |= each(made, phase, options, options.rounds)
     cliffs = 0
     for phase, found in per.items():
-        picked = [s for s in found if s & (s - 1) == 0]
+        picked = [s for s in found if s & (s - 1) == 0 or options.all]
         line = "  ".join(f"{s}: {found[s]:.3g}" for s in picked)
         print(f"{sweep.name:20} {phase:8} ns an element at  {line}")
-        for size, time in found.items():
-            near = [t for s, t in found.items() if s != size and abs(s - size) <= NEAR * size]
-            if near and time > CLIFF * min(near):
-                cliffs += 1
-                times = time / min(near)
-                print(
-                    f"{'':20} {phase:8} cliff at {size}: {time:.3g}, {times:.2f} times neighbours"
-                )
+        for size, slower in confirmed(sweep, phase, found, options).items():
+            cliffs += 1
+            print(f"{'':20} {phase:8} cliff at {size}: {slower:.2f} times a neighbour")
     sys.stdout.flush()
     return cliffs
 
@@ -138,11 +189,22 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=4096)
     parser.add_argument("--least", type=int, default=1)
     parser.add_argument("--dtype", choices=["float32", "float64"], default="float32")
+    parser.add_argument(
+        "--way", choices=WAYS, default="kernels", help="what forward and backward is"
+    )
+    parser.add_argument("--phases", default="forward,both", help="forward, backward, both")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument(
+        "--cpu", action="store_true", help="one thread, processor time: busy machines"
+    )
+    parser.add_argument("--all", action="store_true", help="show all sizes, not powers of two only")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument(
         "--seconds", type=float, default=4.0, help="at most, for each group and phase"
     )
     options = parser.parse_args()
+    if options.cpu or options.threads:
+        lg.set_num_threads(1 if options.cpu else options.threads)
     if options.program:
         others = {n: int(v) for n, v in (word.split("=") for word in options.words)}
         name = f"{options.program.rpartition(':')[2]} {options.vary}"

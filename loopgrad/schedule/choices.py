@@ -12,6 +12,7 @@ SWITCHES = {
     "products": "contractions run as loops, without the micro-kernel",
     "sharing": "nothing is computed once for several statements",
     "scan": "recurrences run step by step",
+    "turning": "what is read across the lanes is read where it lies",
 }
 INDICES = {
     "parallel": "the index whose values threads share, where it can be",
@@ -29,6 +30,7 @@ class Choices:
     products: bool = True
     share: bool = True
     scan: bool = True
+    turn: bool = True
     parallel: str | None = None
     vector: str | None = None
     rows: int | None = None
@@ -38,7 +40,7 @@ def choices_of(words: str) -> Choices:
     """The choices that a text makes; ValueError, with what there is, for what is none.
 
     >>> choices_of("parallel t, rows 96, no products")
-    Choices(fuse=True, products=False, share=True, scan=True, parallel='t', vector=None, rows=96)
+    Choices(fuse=True, products=False, share=True, scan=True, turn=True, parallel='t', vector=None, rows=96)
     """
     found = Choices()
     for phrase in filter(None, (part.strip() for part in words.split(","))):
@@ -56,6 +58,8 @@ def _chosen(found: Choices, phrase: str) -> Choices:
             return replace(found, share=False)
         case ["no", "scan"]:
             return replace(found, scan=False)
+        case ["no", "turning"]:
+            return replace(found, turn=False)
         case ["parallel", index]:
             return replace(found, parallel=index)
         case ["vector", index]:

@@ -14,14 +14,8 @@ from loopgrad.schedule.moments import moments_of
 from loopgrad.schedule.nesting import Nesting, wants_blocks
 from loopgrad.schedule.sharing import common
 from loopgrad.schedule.staging import stage
-from loopgrad.schedule.tree import (
-    Blocks,
-    Mark,
-    Node,
-    Over,
-    block_from,
-    block_to,
-)
+from loopgrad.schedule.tree import Blocks, Mark, Node, Over, block_from, block_to
+from loopgrad.schedule.turning import turned
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +61,9 @@ def trees(lines: Sequence[Line], context: Context, whole: Collection[str]) -> It
         if joined is not here:
             yield from trees(joined, context, whole)
         else:
-            yield _shared(common(here, index, context), index, context, whole)
+            here = list(common(here, index, context))
+            across = turned(here, context)
+            yield Tree(across) if across else _shared(here, index, context, whole)
 
 
 def _connected(lines: Sequence[Line]) -> tuple[list[Line], list[Line]]:

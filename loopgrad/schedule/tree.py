@@ -215,11 +215,11 @@ def steps(nodes: tuple[Node, ...]) -> Iterator[Step | Product]:
                 yield from steps(node.body)
 
 
-def collapsed(loop: Over) -> Over | None:
-    """The second of two parallel loops of which threads take pairs."""
+def collapsed(loop: Over) -> Over | Blocks | None:
+    """The second of two parallel loops of which threads take pairs; of blocks, which are of a size."""
     match loop:
-        case Over(_, _, _, (Over(mark=Mark.PARALLEL) as inner,), Mark.PARALLEL):
-            return inner
+        case Over(_, _, _, (Over() | Blocks() as inner,), Mark.PARALLEL):
+            return inner if inner.mark is Mark.PARALLEL else None
     return None
 
 

@@ -30,7 +30,8 @@ pytestmark = pytest.mark.skipif(not guarded.POSSIBLE, reason="no mprotect")
 
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 SIZES = [1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 47, 48, 49, 63, 64, 65]
-CHOICES = ["", "", "no fusion", "no products", "no sharing", "no scan", "rows 1", "rows 3"]
+CHOICES = ["", "", "no fusion", "no products", "no sharing", "no scan", "no turning"]
+CHOICES += ["rows 1", "rows 3"]
 CHOICES += [f"{word} {index}" for word in ("parallel", "vector") for index in "bjk"]
 
 

@@ -58,6 +58,7 @@ def test_without_fusion() -> None:
         "no fusion",
         "no sharing",
         "no scan",
+        "no turning",
     ],
 )
 def test_values_are_the_same(words: str) -> None:

@@ -32,6 +32,7 @@ FORCED = st.sampled_from(
         Choices(products=False),
         Choices(share=False),
         Choices(scan=False),
+        Choices(turn=False),
         Choices(rows=2),
     )
 )

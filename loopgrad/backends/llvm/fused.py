@@ -313,20 +313,25 @@ def _threads(phase: Fused, values: EntryFrame) -> str:
     threads = body.select(small, I64, "1", "%threads")
     if any(True for bound in (loop.lower, loop.upper) for _ in walk.reads(bound)):
         return threads
-    lower, upper = values.value(loop.lower), values.value(loop.upper)
-    count = body.value(f"sub i64 {upper}, {lower}")
+    count = _count(loop, values)
     inner = collapsed(loop) if isinstance(loop, Over) else None
     if inner is not None:
-        width = body.value(f"sub i64 {values.value(inner.upper)}, {values.value(inner.lower)}")
-        count = body.value(f"mul i64 {count}, {width}")
-    if isinstance(loop, Blocks) and loop.size is not None:
-        size = str(loop.size) if isinstance(loop.size, int) else values.value(loop.size)
-        count = body.value(f"add i64 {count}, {size}")
-        count = body.value(f"sdiv i64 {body.value(f'sub i64 {count}, 1')}, {size}")
+        count = body.value(f"mul i64 {count}, {_count(inner, values)}")
     fewer = body.value(f"icmp slt i64 {count}, {threads}")
     threads = body.select(fewer, I64, count, threads)
     none = body.value(f"icmp slt i64 {threads}, 1")
     return body.select(none, I64, "1", threads)
+
+
+def _count(loop: Over | Blocks, values: EntryFrame) -> str:
+    """How many values threads may share, or blocks of them."""
+    body = values.body
+    count = body.value(f"sub i64 {values.value(loop.upper)}, {values.value(loop.lower)}")
+    if isinstance(loop, Blocks) and loop.size is not None:
+        size = str(loop.size) if isinstance(loop.size, int) else values.value(loop.size)
+        more = body.value(f"add i64 {count}, {size}")
+        count = body.value(f"sdiv i64 {body.value(f'sub i64 {more}, 1')}, {size}")
+    return count
 
 
 def _guessed(work: Expression) -> Expression:

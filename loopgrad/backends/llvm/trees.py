@@ -103,31 +103,45 @@ class Trees(Steps):
         else:
             self._ragged(loop, lower, upper)
 
-    def _pairs(self, outer: Over, inner: Over) -> None:
-        """The thread's part of the pairs of two indices."""
-        (above, height), (left, width) = map(self._begin_and_count, (outer, inner))
+    def _pairs(self, outer: Over, inner: Over | Blocks) -> None:
+        """The thread's part of the pairs of two indices, or of one and the blocks of another."""
+        above, height = self._begin_and_count(outer)
+        left, width = self._begin_and_count(inner)
         count = Value(self.body.value(f"mul i64 {height}, {width}"), INT)
         first, last = self._part(self.vectors.whole.literal(0), count)
 
         def once(number: str) -> None:
             row = self.body.value(f"udiv i64 {number}, {width}")
             column = self.body.value(f"urem i64 {number}, {width}")
-            places = {
-                outer.index: self._position(outer, self._sum(above, row)),
-                inner.index: self._position(inner, self._sum(left, column)),
-            }
-            with self._with(**places), self._repeated(outer), self._row_of(inner):
-                self.nodes(inner.body)
+            place = {outer.index: self._position(outer, self._sum(above, row))}
+            with self._with(**place), self._repeated(outer):
+                if isinstance(inner, Blocks):
+                    self._numbered(inner, self.bound(inner.lower), self.bound(inner.upper))(column)
+                    return
+                place = {inner.index: self._position(inner, self._sum(left, column))}
+                with self._with(**place), self._row_of(inner):
+                    self.nodes(inner.body)
 
         runs = self.body.value(f"icmp slt i64 {first.text}, {last.text}")
         self.where(runs, lambda: counted(self.body, first.text, last.text, 1, once))
 
-    def _begin_and_count(self, loop: Over) -> tuple[str, str]:
-        """The first value of the index, and how many there are."""
+    def _begin_and_count(self, loop: Over | Blocks) -> tuple[str, str]:
+        """The first value of the index, and how many there are, or how many blocks of them."""
         lower, upper = self.bound(loop.lower), self.bound(loop.upper)
         count = self.body.value(f"sub nsw i64 {upper.text}, {lower.text}")
         some = self.body.value(f"icmp sgt i64 {count}, 0")
-        return lower.text, self.body.select(some, I64, count, "0")
+        count = self.body.select(some, I64, count, "0")
+        if isinstance(loop, Blocks):
+            count = self._block_count(count, self._block_size(loop))
+        return lower.text, count
+
+    def _block_size(self, blocks: Blocks) -> str:
+        assert blocks.size is not None
+        return str(blocks.size) if isinstance(blocks.size, int) else self.bound(blocks.size).text
+
+    def _block_count(self, count: str, size: str) -> str:
+        more = self.body.value(f"add nsw i64 {count}, {size}")
+        return self.body.value(f"sdiv i64 {self.body.value(f'sub nsw i64 {more}, 1')}, {size}")
 
     def _sum(self, one: str, other: str) -> str:
         return self.body.value(f"add nsw i64 {one}, {other}")
@@ -392,16 +406,18 @@ class Trees(Steps):
             runs = self.body.value(f"icmp slt i64 {lower.text}, {upper.text}")
             self.where(runs, lambda: self._block(blocks, lower.text, upper.text))
             return
-        size = str(blocks.size) if isinstance(blocks.size, int) else self.bound(blocks.size).text
-        count = self.body.value(f"sub nsw i64 {upper.text}, {lower.text}")
-        count = self.body.value(f"add nsw i64 {count}, {size}")
-        count = self.body.value(f"sub nsw i64 {count}, 1")
-        first, last = (
-            vectors.whole.literal(0),
-            Value(self.body.value(f"sdiv i64 {count}, {size}"), INT),
-        )
+        length = self.body.value(f"sub nsw i64 {upper.text}, {lower.text}")
+        count = self._block_count(length, self._block_size(blocks))
+        first, last = vectors.whole.literal(0), Value(count, INT)
         if parallel:
             first, last = self._part(first, last)
+        once = self._numbered(blocks, lower, upper)
+        runs = self.body.value(f"icmp slt i64 {first.text}, {last.text}")
+        self.where(runs, lambda: counted(self.body, first.text, last.text, 1, once))
+
+    def _numbered(self, blocks: Blocks, lower: Value, upper: Value) -> Callable[[str], None]:
+        """What runs the block of a number."""
+        size = self._block_size(blocks)
 
         def once(number: str) -> None:
             offset = self.body.value(f"mul nsw i64 {number}, {size}")
@@ -410,8 +426,7 @@ class Trees(Steps):
             over = self.body.value(f"icmp sgt i64 {end}, {upper.text}")
             self._block(blocks, begin, self.body.select(over, I64, upper.text, end))
 
-        runs = self.body.value(f"icmp slt i64 {first.text}, {last.text}")
-        self.where(runs, lambda: counted(self.body, first.text, last.text, 1, once))
+        return once
 
     def _block(self, blocks: Blocks, begin: str, end: str) -> None:
         bounds = self._whole(blocks)
