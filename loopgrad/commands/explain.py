@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from loopgrad.backends.thread_count import get_num_threads
 from loopgrad.commands.mistakes import Mistake
 from loopgrad.commands.output import print_program, print_source
 from loopgrad.commands.sources import ProgramCommand, load_program
 from loopgrad.diagnostics import ProgramError, listing, suggestion
 from loopgrad.ir.nodes import Expression, Program
 from loopgrad.ir.printer import show_expression
-from loopgrad.schedule.account import Account, Bytes, Held, PhaseAccount, account
+from loopgrad.schedule.account import Account, Bytes, Held, Kept, Memory, PhaseAccount, account
 from loopgrad.schedule.tree import Scope
-
-if TYPE_CHECKING:
-    from loopgrad.schedule import Scheduled
 
 INDENT = "    "
 UNITS = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("bytes", 1.0))
@@ -83,7 +81,10 @@ def command(
     elif backward:
         print_program(runs)
         click.echo()
-    found = account(_scheduled(runs, schedule, sizes), 4 if dtype == "float32" else 8)
+    try:
+        found = accounted(runs, schedule, dtype, sizes)
+    except ValueError as error:
+        raise Mistake(str(error)) from None
     show = _Shower(sizes, dtype, None if backward else program)
     print_source("\n".join(show.phases(found)))
     click.echo("\n" + "\n".join(show.whole(found, runs)))
@@ -127,29 +128,23 @@ def _sizes(program: Program, words: tuple[str, ...]) -> dict[str, int | float]:
     return sizes
 
 
-def _scheduled(program: Program, words: str, sizes: Mapping[str, int | float]) -> Scheduled:
-    """As the backend has it, for the values of constants and windows."""
-    from loopgrad.analysis.infer import infer
-    from loopgrad.analysis.validity import validate
-    from loopgrad.backends.llvm import SMALL_WINDOW
-    from loopgrad.backends.llvm.shaping import shaping, windows
-    from loopgrad.schedule.choices import choices_of
-    from loopgrad.schedule.default import optimized
-    from loopgrad.schedule.specializing import specialized
-    from loopgrad.schedule.tree import Fused
+def accounted(
+    program: Program, words: str, dtype: str, sizes: Mapping[str, int | float]
+) -> Account:
+    """What the backend makes of it, for the values of constants and windows.
 
-    facts, safety = infer(program), validate(program)
-    constants = {name: int(sizes[name]) for name in shaping(facts)}
-    small = [name for name in windows(facts) if 0 < sizes.get(name, 0) <= SMALL_WINDOW]
-    constants |= {name: int(sizes[name]) for name in small}
-    try:
-        found = optimized(facts, safety, choices_of(words))
-        if constants:
-            special = optimized(*specialized(facts, safety, constants), choices_of(words))
-            found = special if all(isinstance(p, Fused) for p in special.phases) else found
-        return found
-    except ValueError as error:
-        raise Mistake(str(error)) from None
+    Raises ValueError for choices that cannot be made.
+    """
+    from loopgrad.backends.llvm.scratch import BYTES
+    from loopgrad.pipeline import compile
+
+    runner: Any = compile(program, schedule=words).runner
+    real = "float" if dtype == "float32" else "double"
+    scheduled, placed = runner.explained(real, sizes)
+    between, *phases = (
+        tuple(Kept(p.tensor, BYTES[p.kind], p.extents) for p in part) for part in placed
+    )
+    return account(scheduled, BYTES[real], Memory(between, tuple(phases)))
 
 
 class _Shower:
@@ -185,6 +180,8 @@ class _Shower:
         yield f"{statements}; {sharing}" + (f"; about {time} of one thread" if time else "")
 
     def _held(self, held: Held) -> str:
+        if not held.name:
+            return f"what products read, packed by each thread: {self._bytes(held.bytes)}"
         axes = ",".join(show_expression(e, compact=True) for e in held.extents)
         where = {
             Scope.ROW: "in a row of each thread",
@@ -198,8 +195,7 @@ class _Shower:
         from loopgrad.simplify.cost import cost, show_formula
 
         yield f"inputs {self._bytes(found.inputs)}; results {self._bytes(found.results)}"
-        own = f"; each thread {self._bytes(found.thread)}" if found.thread.terms else ""
-        yield f"beside those, memory {self._bytes(found.between)}{own}"
+        yield from self._memory(found)
         counted = cost(program)
         yield (
             f"operations as written: {show_formula(counted.operations)}; exp and the like: "
@@ -208,6 +204,17 @@ class _Shower:
         yield from self._price(program)
         for condition in found.requires:
             yield f"the loops run as written in a call where this does not hold: {show_expression(condition)}"
+
+    def _memory(self, found: Account) -> Iterator[str]:
+        own = " or ".join(str(one) for one in found.threads)
+        each = f"; each thread {own} bytes" if own else ""
+        if len(found.threads) > 1:
+            each += ", whichever is most"
+        yield f"beside those, memory {self._bytes(found.between)}{each}"
+        threads = get_num_threads()
+        value = self._number(lambda evaluated: found.memory.at(evaluated, threads))
+        if value:
+            yield f"in all {_in_units(value, UNITS)} with {threads} thread{'s' * (threads > 1)}"
 
     def _price(self, program: Program) -> Iterator[str]:
         """Work, span and what they come to: the program's own, whatever the schedule."""

@@ -23,7 +23,6 @@ from loopgrad.schedule.supported import Support
 from loopgrad.schedule.tree import (
     ZERO,
     Blocks,
-    Buffer,
     Fused,
     Mark,
     Node,
@@ -35,6 +34,7 @@ from loopgrad.schedule.tree import (
 )
 
 INTEGER_BYTES = 8
+ALIGNMENT = 64  # each tensor on the way begins at a multiple of that
 
 
 @dataclass(frozen=True)
@@ -59,6 +59,51 @@ class Bytes:
         return sum(count * prod(max(0, value(e)) for e in extents) for extents, count in self.terms)
 
 
+@dataclass(frozen=True)
+class Kept:
+    """Memory that code takes for a tensor, or to pack a side of a product: `size` bytes an element."""
+
+    name: str
+    size: int
+    extents: tuple[Expression, ...]
+
+    @property
+    def bytes(self) -> Bytes:
+        return bytes_of(self.extents, self.size)
+
+    def at(self, value: Callable[[Expression], int]) -> int:
+        """What it takes, its alignment included."""
+        return -(-self.bytes.at(value) // ALIGNMENT) * ALIGNMENT
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What a call takes beside its inputs and results.
+
+    `between`: for all phases. `phases`: of each thread in each phase, which use the same memory one after
+    the other.
+    """
+
+    between: tuple[Kept, ...]
+    phases: tuple[tuple[Kept, ...], ...]
+
+    def at(self, value: Callable[[Expression], int], threads: int) -> int:
+        """Bytes, given what each extent's formula comes to."""
+        own = max((sum(k.at(value) for k in phase) for phase in self.phases), default=0)
+        return sum(k.at(value) for k in self.between) + threads * own
+
+
+def bytes_of(extents: Iterable[Expression], size: int) -> Bytes:
+    """Of a tensor with elements of `size` bytes: numbers among the extents are multiplied out."""
+    named = []
+    for extent in extents:
+        if isinstance(extent, Number) and isinstance(extent.value, int):
+            size *= extent.value
+        else:
+            named.append(extent)
+    return Bytes(((tuple(named), size),))
+
+
 def _factor(extent: Expression) -> str:
     text = show_expression(extent, compact=True)
     return f"({text})" if isinstance(extent, Apply | Conditional) else text
@@ -68,7 +113,8 @@ def _factor(extent: Expression) -> str:
 class Held:
     """What a phase keeps for itself: its name, where, and how many bytes of each thread it takes.
 
-    `scope` None: the right side of products, packed for them.
+    `scope` None: the right side of products, packed for them; without a name, what products make ready
+    for themselves.
     """
 
     name: str
@@ -99,19 +145,40 @@ class Account:
     phases: tuple[PhaseAccount, ...]
     inputs: Bytes
     results: Bytes
-    between: Bytes
-    thread: Bytes  # at most, of each thread's own
+    memory: Memory
     requires: tuple[Expression, ...]
 
+    @property
+    def between(self) -> Bytes:
+        """What phases share, beside inputs and results."""
+        return _sum(kept.bytes for kept in self.memory.between)
 
-def account(scheduled: Scheduled, size: int = 4) -> Account:
-    """What the program comes to with `size` bytes for a real element."""
-    return _Accounting(scheduled, size).whole()
+    @property
+    def threads(self) -> tuple[Bytes, ...]:
+        """What each thread takes for itself, in one phase or another."""
+        own = (_sum(kept.bytes for kept in phase) for phase in self.memory.phases)
+        return tuple(dict.fromkeys(one for one in own if one.terms))
+
+
+def account(scheduled: Scheduled, size: int = 4, memory: Memory | None = None) -> Account:
+    """What the program comes to with `size` bytes for a real element.
+
+    memory: what code for it takes; without it, what the schedule says of that. Products that pack what
+    they read for themselves take more.
+    """
+    return _Accounting(scheduled, size, memory).whole()
+
+
+def _sum(parts: Iterable[Bytes]) -> Bytes:
+    total = Bytes()
+    for part in parts:
+        total += part
+    return total
 
 
 class _Accounting:
-    def __init__(self, scheduled: Scheduled, size: int):
-        self.scheduled, self.size = scheduled, size
+    def __init__(self, scheduled: Scheduled, size: int, memory: Memory | None):
+        self.scheduled, self.size, self.memory = scheduled, size, memory
         self.tensors = {**scheduled.facts.tensors, **scheduled.tensors}
         self.support = Support(scheduled.facts, scheduled.safety)
         # A computed tensor with a buffer in every phase that uses it is in no memory of its own.
@@ -123,37 +190,67 @@ class _Accounting:
         ]
 
     def whole(self) -> Account:
-        phases = tuple(map(self._phase, self.scheduled.phases, self.own))
+        memory = self.memory or self._memory()
+        phases = tuple(map(self._phase, self.scheduled.phases, self.own, memory.phases))
+        facts = self.scheduled.facts.tensors.values()
+        return Account(
+            phases,
+            _sum(self._bytes(t) for t in facts if t.role == "input"),
+            _sum(self._bytes(t) for t in facts if t.role == "result"),
+            memory,
+            self.scheduled.requires,
+        )
+
+    def _memory(self) -> Memory:
+        """As far as the schedule says."""
         used: set[str] = set()
         for phase, own in zip(self.scheduled.phases, self.own, strict=True):
             used |= tensors_of(phase) - own
         between = [t for t in self.tensors.values() if t.role == "temporary" and t.name in used]
-        facts = self.scheduled.facts.tensors.values()
-        threads = [
-            self._sum(h.bytes for h in p.held if h.scope is not Scope.REGISTER) for p in phases
-        ]
-        return Account(
-            phases,
-            self._sum(self._bytes(t) for t in facts if t.role == "input"),
-            self._sum(self._bytes(t) for t in facts if t.role == "result"),
-            self._sum(map(self._bytes, between)),
-            max(threads, key=lambda b: len(b.terms), default=Bytes()),
-            self.scheduled.requires,
+        phases = (
+            tuple(self._kept(p)) if isinstance(p, Fused) else () for p in self.scheduled.phases
+        )
+        return Memory(
+            tuple(Kept(t.name, self._size(t.element), t.extents) for t in between), tuple(phases)
         )
 
-    def _phase(self, phase: Phase, own: set[str]) -> PhaseAccount:
+    def _kept(self, phase: Fused) -> Iterator[Kept]:
+        for b in phase.buffers:
+            if b.scope in (Scope.ROW, Scope.PARTIAL):
+                yield Kept(b.tensor, self._size(b.element), tuple(axis.extent for axis in b.axes))
+        for pack in _nodes(phase.body, Pack):
+            dimensions = (*pack.n, *pack.k)
+            extents = (
+                d.upper if d.lower == ZERO else apply("-", d.upper, d.lower) for d in dimensions
+            )
+            yield Kept(pack.name, self.size, tuple(extents))
+
+    def _phase(self, phase: Phase, own: set[str], kept: tuple[Kept, ...]) -> PhaseAccount:
         lines = tuple(show_phase(phase, buffers=False))
+        reads, writes, moved = self._moved(phase, own)
         if not isinstance(phase, Fused):
             found = list(nests((phase,)))
-            reads, writes, moved = self._moved(phase, own)
             reason = self._reason(found)
             return PhaseAccount(lines, len(found), (), reads, writes, moved, reason=reason)
-        held = [self._held(b) for b in phase.buffers if b.scope is not Scope.PROGRAM]
-        held += map(self._packed, _nodes(phase.body, Pack))
         count = sum(1 for _ in _nodes(phase.body, Step | Product))
-        reads, writes, moved = self._moved(phase, own)
-        shared = _shared(phase)
-        return PhaseAccount(lines, count, tuple(held), reads, writes, moved, shared, phase.work)
+        held = tuple(self._held(phase, kept))
+        return PhaseAccount(lines, count, held, reads, writes, moved, _shared(phase), phase.work)
+
+    def _held(self, phase: Fused, kept: tuple[Kept, ...]) -> Iterator[Held]:
+        """What the phase keeps for itself; what its products pack for themselves last, in one."""
+        buffers = {b.tensor: b for b in phase.buffers}
+        yield from (Held(b.tensor, b.scope) for b in buffers.values() if b.scope is Scope.REGISTER)
+        packs = {pack.name: show_expression(pack.right) for pack in _nodes(phase.body, Pack)}
+        others = []
+        for one in kept:
+            if one.name in buffers:
+                yield Held(one.name, buffers[one.name].scope, one.extents, one.bytes)
+            elif one.name in packs:
+                yield Held(packs[one.name], None, one.extents, one.bytes)
+            else:
+                others.append(one.bytes)
+        if others:
+            yield Held("", None, (), _sum(others))
 
     def _moved(self, phase: Phase, own: set[str]) -> tuple[tuple[str, ...], tuple[str, ...], Bytes]:
         """What is read and what is written of the memory that phases share, and the bytes of both."""
@@ -161,38 +258,13 @@ class _Accounting:
         names = [n for n in self.tensors if n in tensors_of(phase) - own]
         reads = tuple(n for n in names if n not in written)
         writes = tuple(n for n in names if n in written)
-        return reads, writes, self._sum(self._bytes(self.tensors[n]) for n in names)
-
-    def _held(self, buffer: Buffer) -> Held:
-        extents = tuple(axis.extent for axis in buffer.axes)
-        return Held(buffer.tensor, buffer.scope, extents, self._product(extents, buffer.element))
-
-    def _packed(self, pack: Pack) -> Held:
-        extents = tuple(
-            d.upper if d.lower == ZERO else apply("-", d.upper, d.lower) for d in (*pack.n, *pack.k)
-        )
-        return Held(
-            show_expression(pack.right), None, extents, self._product(extents, ElementType.FLOAT)
-        )
+        return reads, writes, _sum(self._bytes(self.tensors[n]) for n in names)
 
     def _bytes(self, tensor: TensorFacts) -> Bytes:
-        return self._product(tensor.extents, tensor.element)
+        return bytes_of(tensor.extents, self._size(tensor.element))
 
-    def _product(self, extents: tuple[Expression, ...], element: ElementType) -> Bytes:
-        size = {ElementType.FLOAT: self.size, ElementType.BOOL: 1}.get(element, INTEGER_BYTES)
-        named = []
-        for extent in extents:
-            if isinstance(extent, Number) and isinstance(extent.value, int):
-                size *= extent.value
-            else:
-                named.append(extent)
-        return Bytes(((tuple(named), size),))
-
-    def _sum(self, parts: Iterable[Bytes]) -> Bytes:
-        total = Bytes()
-        for part in parts:
-            total += part
-        return total
+    def _size(self, element: ElementType) -> int:
+        return {ElementType.FLOAT: self.size, ElementType.BOOL: 1}.get(element, INTEGER_BYTES)
 
     def _reason(self, found: Iterable[Nest]) -> str | None:
         reasons = (self.support.reason_against(nest.statement) for nest in found)

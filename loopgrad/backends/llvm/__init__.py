@@ -8,9 +8,10 @@ Sizes and constants are arguments of the code: one compilation serves them all.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from struct import Struct
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -35,6 +36,8 @@ from loopgrad.backends.thread_count import get_num_threads
 if TYPE_CHECKING:
     from loopgrad.backends.llvm.engine import Code
     from loopgrad.backends.llvm.passes import Passes
+    from loopgrad.backends.llvm.scratch import Placed
+    from loopgrad.schedule import Scheduled
 
 
 # Values of its constants for which a program is compiled; for further ones, once for all.
@@ -147,19 +150,22 @@ class LLVMRunner:
         """The variant for the constants and windows of the call; for any where others had their turn."""
         if not self.task.optimize or variant.checked or variant.wide:
             return variant
-        if self._shaping is None:
-            from loopgrad.backends.llvm.shaping import shaping, windows
-
-            self._shaping = shaping(self.task.facts), windows(self.task.facts)
-        constants, extents = self._shaping
-        values = tuple((name, int(call.constants[name])) for name in constants)
-        small = (name for name in extents if 0 < call.extents[name] <= SMALL_WINDOW)
-        values += tuple((name, call.extents[name]) for name in small)
+        values = self._shaped({**call.constants, **call.extents})
         if values and values not in self._known:
             if len(self._known) >= MOST_SPECIAL:
                 return variant
             self._known.append(values)
         return replace(variant, constants=values)
+
+    def _shaped(self, sizes: Mapping[str, Any]) -> tuple[tuple[str, int], ...]:
+        """The values for which code is made: of constants, and of windows that are known and small."""
+        if self._shaping is None:
+            from loopgrad.backends.llvm.shaping import shaping, windows
+
+            self._shaping = shaping(self.task.facts), windows(self.task.facts)
+        constants, extents = self._shaping
+        small = [name for name in extents if 0 < sizes.get(name, 0) <= SMALL_WINDOW]
+        return tuple((name, int(sizes[name])) for name in (*constants, *small))
 
     def _variant(self, variant: Variant) -> Compiled:
         found = self._compiled.get(variant)
@@ -183,6 +189,16 @@ class LLVMRunner:
 
         text, passes = self.written(real)
         return str(engine.optimized(text, passes)) if optimized else text
+
+    def explained(
+        self, real: str, sizes: Mapping[str, Any]
+    ) -> tuple[Scheduled, tuple[tuple[Placed, ...], ...]]:
+        """The program as scheduled; and what is in scratch memory: for all phases, then each phase's own.
+
+        sizes: of extents, as far as they are known, and the values of constants.
+        """
+        variant = Variant(real, False, False, constants=self._shaped(sizes))
+        return _scheduled(self.task, variant), self.emitted(variant)[2].placed
 
     def assembly(self, real: str = "double") -> str:
         """The machine's instructions for the program."""
@@ -219,15 +235,12 @@ def _compile(task: Task, variant: Variant) -> Compiled:
     return Compiled(layout, known.code(task, variant, lambda: _emit(task, layout)))
 
 
-def _emit(task: Task, layout: Layout) -> tuple[str, Passes]:
-    """The text, and the passes for it; `layout` is filled with the places that may fail."""
-    from loopgrad.backends.llvm import emit, engine, passes
+def _scheduled(task: Task, variant: Variant) -> Scheduled:
+    """What code of a variant is generated from."""
     from loopgrad.schedule import default
     from loopgrad.schedule.choices import choices_of
-    from loopgrad.schedule.singles import has_no_lanes, runs_singly
     from loopgrad.schedule.tree import Fused
 
-    variant = layout.variant
     plain = variant.checked or variant.wide or variant.literal or not task.optimize
     facts, safety = task.facts, task.safety
     if plain:
@@ -242,7 +255,17 @@ def _emit(task: Task, layout: Layout) -> tuple[str, Passes]:
             # Loops as written name places that may fail: those have to be the program's own.
             if all(isinstance(phase, Fused) for phase in special.phases):
                 scheduled = special
-    text = emit.emit(scheduled, layout, engine.new_module(variant.real))
+    return scheduled
+
+
+def _emit(task: Task, layout: Layout) -> tuple[str, Passes]:
+    """The text, and the passes for it; `layout` is filled with the places that may fail."""
+    from loopgrad.backends.llvm import emit, engine, passes
+    from loopgrad.schedule.singles import has_no_lanes, runs_singly
+    from loopgrad.schedule.tree import Fused
+
+    scheduled = _scheduled(task, layout.variant)
+    text = emit.emit(scheduled, layout, engine.new_module(layout.variant.real))
     trees = [phase.body for phase in scheduled.phases if isinstance(phase, Fused)]
     if len(trees) < len(scheduled.phases):
         return text, passes.LITERAL

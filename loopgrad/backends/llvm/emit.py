@@ -94,6 +94,7 @@ class _Entry:
             if t.name in self.used and t.name not in layout.passed
         ]
         wanted += [Placed("state", t, I64, self.tensors[t].extents) for t in layout.tracked]
+        layout.placed = (tuple(wanted), *map(tuple, phases))
         size_function(self.module, wanted, phases, self._extents)
         places, size = offsets(body, wanted, self._extent)
         for each, offset in zip(wanted, places, strict=True):

@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,9 @@ from loopgrad.backends.kernel import BoundCall, Task
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Expression, Extent, Number, Statement
 from loopgrad.ir.operations import ElementType
+
+if TYPE_CHECKING:
+    from loopgrad.backends.llvm.scratch import Placed
 
 # Where extents and integer constants are below these, sums and products in subscripts cannot
 # overflow and are not checked. A call with larger ones runs a variant that checks them all.
@@ -90,6 +93,7 @@ class Layout:
     integers: list[Integer] = field(default_factory=list)
     slots: dict[Any, int] = field(default_factory=dict)
     sites: list[ErrorSite] = field(default_factory=list)
+    placed: tuple[tuple[Placed, ...], ...] = ()  # in scratch: for all phases, then each phase's own
 
     def __post_init__(self) -> None:
         facts = self.task.facts

@@ -96,6 +96,7 @@ def count_at_most(dimensions: Sequence[Dimension], known: Known) -> Expression |
         count = _both("-", high, low)
         if count is None:
             return None
-        count = walk.apply("max", count, walk.ZERO)
+        if not isinstance(count, Extent):  # which is never negative
+            count = walk.apply("max", count, walk.ZERO)
         total = count if total == walk.ONE else walk.apply("*", total, count)
     return total
