@@ -131,7 +131,7 @@ def _sizes(program: Program, words: tuple[str, ...]) -> dict[str, int | float]:
 def accounted(
     program: Program, words: str, dtype: str, sizes: Mapping[str, int | float]
 ) -> Account:
-    """What the backend makes of it, for the values of constants and windows.
+    """What the backend makes of it, for the values of constants, windows and short rows.
 
     Raises ValueError for choices that cannot be made.
     """

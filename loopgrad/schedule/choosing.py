@@ -54,6 +54,8 @@ def _shared_work(lines: Sequence[Line], index: str) -> float:
     """Of what the threads do, that which runs in lanes counts in full."""
     vector = vector_index(_not_scattered(lines), (index,))
     lanes = (x.roles or vector in x.indices or set(x.indices) == {index} for x in lines)
+    if all(0 < few_values(x, index) <= SMALL for x in lines):
+        lanes = (False for _ in lines)  # few threads would have a part
     return sum(weight(x) * (1 if fast else 0.1) for x, fast in zip(lines, lanes, strict=True))
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from loopgrad.schedule.blocking import within_block
 from loopgrad.schedule.choosing import may_share, parallel_index, vector_index
 from loopgrad.schedule.context import Context
-from loopgrad.schedule.lines import Line
+from loopgrad.schedule.lines import SMALL, Line, few_values
 from loopgrad.schedule.merging import merged
 from loopgrad.schedule.moments import moments_of
 from loopgrad.schedule.nesting import Nesting, wants_blocks
@@ -112,9 +112,14 @@ def _shared(lines: Sequence[Line], index: str, context: Context, whole: Collecti
     return Tree((Over(index, lower, upper, body, Mark.PARALLEL),), copied)
 
 
+def _has_few(line: Line, index: str) -> bool:
+    """Does the index take few values, so that finding a pair would take longer than what is done for it?"""
+    return 0 < few_values(line, index) <= SMALL
+
+
 def _in_pairs(lines: Sequence[Line], inner: Over, copied: Container[str]) -> bool:
     """May threads take pairs of both indices: do these have elements of their own as well?"""
-    if any(line.bound_by.get(inner.index) for line in lines):
+    if any(line.bound_by.get(inner.index) or _has_few(line, inner.index) for line in lines):
         return False
     return all(
         line.written.tensor in copied or line.written.axis_of(inner.index) is not None

@@ -1,13 +1,14 @@
-"""A program for the values that its integer constants, and extents of windows, have in a call.
+"""A program for the values that its integer constants, and some of its extents, have in a call.
 
 `x[b, stride*n+dx]` goes over memory with gaps of any width, and is a product's side only where it is
 packed; with `stride = 1` it is `x[b, n+dx]`, of which much more is known. Constants are few and
-seldom change, unlike most extents, so code for their values pays; so do the extents of windows.
+seldom change, unlike most extents, so code for their values pays; so do the extents of windows, and
+those of rows of a few elements, which fill no register: lanes go over several rows then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -28,8 +29,41 @@ from loopgrad.ir.nodes import (
     Read,
     Statement,
 )
+from loopgrad.schedule import Phase, Scheduled
+from loopgrad.schedule.choices import Choices
+from loopgrad.schedule.default import optimized
+from loopgrad.schedule.singles import has_no_lanes
+from loopgrad.schedule.tree import Fused, Step, steps
 
 EXACT = 2**31
+
+
+def made_for(
+    facts: Facts,
+    safety: Safety,
+    values: Mapping[str, int],
+    rows: Collection[str],
+    choices: Choices,
+) -> Scheduled:
+    """The schedule for these values; the usual one where loops would have to run as they are written,
+    as those name places that may fail, which have to be the program's own.
+
+    rows: those of the values that are lengths of short rows. Without lanes along these it is LLVM that
+    finds vectors across them, and it finds none where subscripts are checked: then rows stay as they were.
+    """
+    for known in (values, {name: v for name, v in values.items() if name not in rows}):
+        if known:
+            special = optimized(*specialized(facts, safety, known), choices)
+            slow = len(known) == len(values) and rows and any(map(_checks_singly, special.phases))
+            if not slow and all(isinstance(phase, Fused) for phase in special.phases):
+                return special
+    return optimized(facts, safety, choices)
+
+
+def _checks_singly(phase: Phase) -> bool:
+    if not isinstance(phase, Fused) or not has_no_lanes(phase.body):
+        return False
+    return any(isinstance(node, Step) and node.unproved for node in steps(phase.body))
 
 
 def specialized(facts: Facts, safety: Safety, constants: Mapping[str, int]) -> tuple[Facts, Safety]:

@@ -14,8 +14,10 @@ import loopgrad as lg
 from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
 from loopgrad.backends.kernel import BoundCall
+from loopgrad.backends.llvm.shaping import short_rows
 from loopgrad.schedule.choices import Choices
 from loopgrad.schedule.default import optimized
+from loopgrad.schedule.specializing import made_for
 from tests.effort import EFFORT
 from tests.schedule import walking
 from tests.strategies import CARRIED, Drawn, programs
@@ -38,14 +40,19 @@ FORCED = st.sampled_from(
 )
 
 
-def check(program: lg.Program, inputs: dict[str, Any], threads: int, choices: Choices) -> None:
-    scheduled = optimized(infer(program), validate(program), choices)
+def check(
+    program: lg.Program, inputs: dict[str, Any], threads: int, choices: Choices, short: bool = False
+) -> None:
+    """short: by the schedule for the lengths of short rows."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             call = interpreted(program, inputs)
         except (IndexError, ValueError):
             return  # found while running: the literal loops say where
+    facts, safety = infer(program), validate(program)
+    rows = {n: call.extents[n] for n in short_rows(facts) if call.extents[n] > 0} if short else {}
+    scheduled = made_for(facts, safety, rows, rows.keys(), choices)
     try:
         results = walking.run(scheduled, call, threads)
     except walking.Broken:
@@ -75,34 +82,34 @@ def given_inputs(drawn: Drawn, program: lg.Program) -> dict[str, Any]:
     return values
 
 
-@given(programs(smallest=0, steps=5), st.integers(1, 3), FORCED)
+@given(programs(smallest=0, steps=5), st.integers(1, 3), FORCED, st.booleans())
 @usual
-def test_forward(drawn: Drawn, threads: int, choices: Choices) -> None:
+def test_forward(drawn: Drawn, threads: int, choices: Choices, short: bool) -> None:
     program = parsed(drawn)
-    check(program, given_inputs(drawn, program), threads, choices)
+    check(program, given_inputs(drawn, program), threads, choices, short)
 
 
-@given(programs(steps=4), st.integers(1, 3), FORCED)
+@given(programs(steps=4), st.integers(1, 3), FORCED, st.booleans())
 @usual
-def test_backward(drawn: Drawn, threads: int, choices: Choices) -> None:
+def test_backward(drawn: Drawn, threads: int, choices: Choices, short: bool) -> None:
     program = parsed(drawn)
     try:
         backward = program.backward(recompute=True)
     except lg.ProgramError:
         return
-    check(backward, given_inputs(drawn, backward), threads, choices)
+    check(backward, given_inputs(drawn, backward), threads, choices, short)
 
 
-@given(programs(steps=4, among=CARRIED), st.integers(1, 3), FORCED)
+@given(programs(steps=4, among=CARRIED), st.integers(1, 3), FORCED, st.booleans())
 @usual
-def test_blocks(drawn: Drawn, threads: int, choices: Choices) -> None:
+def test_blocks(drawn: Drawn, threads: int, choices: Choices, short: bool) -> None:
     program = parsed(drawn)
-    check(program, given_inputs(drawn, program), threads, choices)
+    check(program, given_inputs(drawn, program), threads, choices, short)
     try:
         backward = program.backward(recompute=True)
     except lg.ProgramError:
         return
-    check(backward, given_inputs(drawn, backward), threads, choices)
+    check(backward, given_inputs(drawn, backward), threads, choices, short)
 
 
 def parsed(drawn: Drawn) -> lg.Program:

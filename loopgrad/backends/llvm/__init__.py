@@ -8,7 +8,7 @@ Sizes and constants are arguments of the code: one compilation serves them all.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from struct import Struct
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ from loopgrad.backends.llvm.layout import (
     ErrorSite,
     Layout,
     Variant,
+    has_many_elements,
     is_large,
 )
 from loopgrad.backends.llvm.scratch import TOO_LARGE
@@ -37,13 +38,12 @@ if TYPE_CHECKING:
     from loopgrad.backends.llvm.engine import Code
     from loopgrad.backends.llvm.passes import Passes
     from loopgrad.backends.llvm.scratch import Placed
+    from loopgrad.backends.llvm.shaping import Shaping
     from loopgrad.schedule import Scheduled
 
 
 # Values of its constants for which a program is compiled; for further ones, once for all.
 MOST_SPECIAL = 4
-# The extent of a window up to which code is made for it.
-SMALL_WINDOW = 8
 
 
 class LLVMBackend:
@@ -93,7 +93,7 @@ class LLVMRunner:
         self.task = task
         self._compiled: dict[Variant, Compiled] = {}
         # Constants and extents for whose values code is made.
-        self._shaping: tuple[tuple[str, ...], tuple[str, ...]] | None = None
+        self._shaping: Shaping | None = None
         self._known: list[tuple[tuple[str, int], ...]] = []  # those values
         self._scratch = Scratch()
 
@@ -147,25 +147,28 @@ class LLVMRunner:
         return self._variant(self._special(_variant_of(call), call)).prepared(call, threads)
 
     def _special(self, variant: Variant, call: BoundCall) -> Variant:
-        """The variant for the constants and windows of the call; for any where others had their turn."""
+        """The variant for constants, windows and rows of the call; for any where others had their turn."""
         if not self.task.optimize or variant.checked or variant.wide:
             return variant
-        values = self._shaped({**call.constants, **call.extents})
+        values = self._shaped({**call.constants, **call.extents}, call.shapes.values())
         if values and values not in self._known:
             if len(self._known) >= MOST_SPECIAL:
                 return variant
             self._known.append(values)
         return replace(variant, constants=values)
 
-    def _shaped(self, sizes: Mapping[str, Any]) -> tuple[tuple[str, int], ...]:
-        """The values for which code is made: of constants, and of windows that are known and small."""
-        if self._shaping is None:
-            from loopgrad.backends.llvm.shaping import shaping, windows
+    def _shaped(
+        self, sizes: Mapping[str, Any], shapes: Iterable[Sequence[int]]
+    ) -> tuple[tuple[str, int], ...]:
+        """The values for which code is made, of constants and extents that are known.
 
-            self._shaping = shaping(self.task.facts), windows(self.task.facts)
-        constants, extents = self._shaping
-        small = [name for name in extents if 0 < sizes.get(name, 0) <= SMALL_WINDOW]
-        return tuple((name, int(sizes[name])) for name in (*constants, *small))
+        shapes: of the tensors, as far as they are.
+        """
+        if self._shaping is None:
+            from loopgrad.backends.llvm.shaping import shaping_of
+
+            self._shaping = shaping_of(self.task.facts)
+        return self._shaping.values(sizes, has_many_elements(shapes))
 
     def _variant(self, variant: Variant) -> Compiled:
         found = self._compiled.get(variant)
@@ -197,7 +200,10 @@ class LLVMRunner:
 
         sizes: of extents, as far as they are known, and the values of constants.
         """
-        variant = Variant(real, False, False, constants=self._shaped(sizes))
+        from loopgrad.backends.llvm.shaping import known_shapes
+
+        values = self._shaped(sizes, known_shapes(self.task.facts, sizes))
+        variant = Variant(real, False, False, constants=values)
         return _scheduled(self.task, variant), self.emitted(variant)[2].placed
 
     def assembly(self, real: str = "double") -> str:
@@ -239,23 +245,17 @@ def _scheduled(task: Task, variant: Variant) -> Scheduled:
     """What code of a variant is generated from."""
     from loopgrad.schedule import default
     from loopgrad.schedule.choices import choices_of
-    from loopgrad.schedule.tree import Fused
 
     plain = variant.checked or variant.wide or variant.literal or not task.optimize
     facts, safety = task.facts, task.safety
     if plain:
-        scheduled = default.literal(facts, safety)
-    else:
-        scheduled = default.optimized(facts, safety, choices_of(task.schedule))
-        if variant.constants:
-            from loopgrad.schedule.specializing import specialized
+        return default.literal(facts, safety)
+    from loopgrad.backends.llvm.shaping import short_rows
+    from loopgrad.schedule.specializing import made_for
 
-            known = specialized(facts, safety, dict(variant.constants))
-            special = default.optimized(*known, choices_of(task.schedule))
-            # Loops as written name places that may fail: those have to be the program's own.
-            if all(isinstance(phase, Fused) for phase in special.phases):
-                scheduled = special
-    return scheduled
+    values = dict(variant.constants)
+    rows = short_rows(facts) & values.keys()
+    return made_for(facts, safety, values, rows, choices_of(task.schedule))
 
 
 def _emit(task: Task, layout: Layout) -> tuple[str, Passes]:

@@ -12,7 +12,7 @@ threads   how many threads may run
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -34,6 +34,9 @@ EXTENT_BITS, CONSTANT_BITS = 40, 20
 
 # A call whose tensors take fewer bytes runs a variant without stores past the caches.
 LARGE = 32 << 20
+
+# Elements of a tensor from which on code is made for the length of rows, if that is short.
+MANY = 1 << 12
 
 # Where an array object holds the address of its elements: `PyArray_DATA`, which is compiled into
 # every extension module and so is fixed. To ask Python for the address takes microseconds.
@@ -67,6 +70,11 @@ class Variant:
 def is_large(call: BoundCall) -> bool:
     """Whether its tensors together take so much that one of its phases might."""
     return 8 * sum(math.prod(shape) for shape in call.shapes.values()) >= LARGE
+
+
+def has_many_elements(shapes: Iterable[Sequence[int]]) -> bool:
+    """Has a tensor so many that code for short rows would save more than a microsecond?"""
+    return max(map(math.prod, shapes), default=0) >= MANY
 
 
 # Makes an error of the details that the code has recorded.

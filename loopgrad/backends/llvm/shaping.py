@@ -5,7 +5,9 @@ Apart from what makes it: a call whose code is known already asks for no more th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 
 from loopgrad.analysis.facts import Facts
 from loopgrad.ir import walk
@@ -20,6 +22,38 @@ from loopgrad.ir.nodes import (
     Statement,
 )
 from loopgrad.ir.operations import ElementType
+
+# The extent of a window, and of the rows of many, up to which code is made for it.
+SMALL_WINDOW, SHORT_ROW = 8, 8
+
+
+@dataclass(frozen=True, slots=True)
+class Shaping:
+    """For whose values code is made: constants, and the extents of windows and of rows that are small."""
+
+    constants: tuple[str, ...]
+    windows: tuple[str, ...]
+    rows: frozenset[str]
+
+    def values(self, sizes: Mapping[str, int | float], many: bool) -> tuple[tuple[str, int], ...]:
+        """Those of them that are known. many: are there many elements, so that short rows count?"""
+        limits = [(name, SMALL_WINDOW) for name in self.windows]
+        limits += [(name, SHORT_ROW) for name in sorted(self.rows) if many]
+        small = (name for name, most in limits if 0 < sizes.get(name, 0) <= most)
+        return tuple((name, int(sizes[name])) for name in (*self.constants, *small))
+
+
+def shaping_of(facts: Facts) -> Shaping:
+    return Shaping(shaping(facts), windows(facts), short_rows(facts))
+
+
+def known_shapes(facts: Facts, sizes: Mapping[str, int | float]) -> Iterator[list[int]]:
+    """Of the tensors all of whose extents are told."""
+    from loopgrad.backends.formulas import evaluate
+
+    for tensor in facts.tensors.values():
+        with suppress(KeyError, ValueError):
+            yield [evaluate(extent, sizes) for extent in tensor.extents]
 
 
 def shaping(facts: Facts) -> tuple[str, ...]:
@@ -48,6 +82,28 @@ def windows(facts: Facts) -> tuple[str, ...]:
                     found.update((e.name, None) for e in extents if isinstance(e, Extent))
     given = {axis for t in facts.tensors.values() if t.role == "input" for axis in t.extents}
     return tuple(name for name in sorted(found) if Extent(name) in given)
+
+
+def short_rows(facts: Facts) -> frozenset[str]:
+    """The extents of axes along which memory is contiguous, of tensors with further ones.
+
+    Not those of windows, and not where a contraction runs over them: that has tiles of its own.
+    """
+    last = (t.extents[-1] for t in facts.tensors.values() if t.rank > 1)
+    found = {e.name for e in last if isinstance(e, Extent)}
+    for statement in walk.all_statements(facts.program.statements):
+        if isinstance(statement, Accumulate) and _contracts(statement):
+            bounds = (r.upper for r in statement.ranges)
+            found -= {e.name for e in bounds if isinstance(e, Extent)}
+    return frozenset(found - {*windows(facts)})
+
+
+def _contracts(statement: Accumulate) -> bool:
+    """Does it sum over an index, and hold no read that has all of its indices?"""
+    indices = {r.index for r in statement.ranges}
+    kept = frozenset().union(*map(walk.indices_of, statement.target.subscripts))
+    reads = (walk.indices_of(read) for read in walk.statement_reads(statement))
+    return not indices <= kept and not any(indices <= having for having in reads)
 
 
 def _subscripts(statement: Accumulate) -> Iterator[Expression]:
