@@ -11,6 +11,7 @@ from loopgrad.ir.nodes import Program
 from loopgrad.ir.walk import accumulates, computed_tensors
 from loopgrad.simplify import normal_form as nf
 from loopgrad.simplify.apart import put_back
+from loopgrad.simplify.association import best_order
 from loopgrad.simplify.common_sums import share_sums
 from loopgrad.simplify.cost import cost_of
 from loopgrad.simplify.empty_sums import EmptySums
@@ -56,7 +57,16 @@ def cheaper(
     facts = infer(program)
     temporaries = {t.name for t in facts.tensors.values() if t.role == "temporary"}
     literal = cost_of(facts.program.statements, temporaries, lengths=lengths(own, known)).value
+    found = [c if c.value < literal else _associated(c) for c in found]
     return [c for c in sorted(found, key=lambda c: c.rank) if c.value < literal]
+
+
+def _associated(found: Candidate) -> Candidate:
+    """The candidate with its products in another order: what is won may hang on that alone."""
+    statements = [best_order(s) for s in found.statements]
+    names = {x.name for x in found.locals}
+    value = cost_of(statements, names, lengths=found.work.lengths).value
+    return replace(found, statements=statements, value=value)
 
 
 def _with_sharing(found: Candidate) -> list[Candidate]:

@@ -291,6 +291,25 @@ GOLDEN = {
             for n, m:  o.grad[n,m]    += a[t,n] * c[t,n] * h.grad'[t,m]
         """,
     ),
+    # The parts over j and i dwarf what is won in the softmax, in whatever order their factors stand.
+    "a mixture of experts": (
+        """
+        f(x[B,I], G[E,I], W[E,J,I]) -> y[B,J]:
+            for b, e, i:     s[b,e] += G[e,i] * x[b,i]
+            for b, e:        Z[b]   += exp(s[b,e])
+            for b, e:        p[b,e] += exp(s[b,e]) / Z[b]
+            for b, e, j, i:  y[b,j] += p[b,e] * W[e,j,i] * x[b,i]
+        """,
+        """
+        for b, e, j, i:  p.grad[b,e]   += x[b,i] * y.grad[b,j] * W[e,j,i]
+        for b, e, j, i:  W.grad[e,j,i] += x[b,i] * p[b,e] * y.grad[b,j]
+        for b, j:        e2[b]         -= y[b,j] * y.grad[b,j]
+        for b, e:        s.grad[b,e]   += p[b,e] * (p.grad[b,e] + e2[b])
+        for b, e, i:     G.grad[e,i]   += x[b,i] * s.grad[b,e]
+        for b, e, i:     x.grad[b,i]   += G[e,i] * s.grad[b,e]
+        for b, e, j, i:  x.grad[b,i]   += p[b,e] * y.grad[b,j] * W[e,j,i]
+        """,
+    ),
     # Read where a table says, and at sums of indices, in the same iterations as before.
     "a sum over what is gathered": (
         """
