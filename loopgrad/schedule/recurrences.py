@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from loopgrad.ir import walk
-from loopgrad.ir.nodes import Accumulate, Index, Read
+from loopgrad.ir.nodes import Accumulate, Conditional, Index, Number, Read, Reduction
 from loopgrad.schedule import Loop
 from loopgrad.schedule.blocking import packed, within_block
 from loopgrad.schedule.context import Context
 from loopgrad.schedule.contractions import apart, roles
-from loopgrad.schedule.lines import Access, Line, access
+from loopgrad.schedule.lines import Access, Line, Roles, access
 from loopgrad.schedule.nesting import Nesting
 from loopgrad.schedule.phases import Tree
 from loopgrad.schedule.scans import scan
@@ -32,9 +32,7 @@ def recurrence(lines: Sequence[Line], loops: Sequence[Loop], context: Context) -
     if parallel is not None:
         return Tree((parallel,))
     if context.choices.products:
-        lines = [
-            part for line in lines for part in apart(line, lambda one: (_in_block(one, order),))
-        ]
+        lines = [part for line in lines for part in apart(line, lambda one: _in_block(one, order))]
     batch = _batch(lines, order)
     if batch is None:
         nodes = Nesting(context).nest(lines, order)
@@ -82,24 +80,52 @@ def _named(line: Line, loops: Sequence[Loop]) -> Line:
     return replace(line, statement=replace(statement, ranges=(*outer, *inner)), unproved=unproved)
 
 
-def _in_block(line: Line, order: tuple[str, ...]) -> Line:
+def _in_block(line: Line, order: tuple[str, ...]) -> tuple[Line, ...]:
     """The line with its roles within the block: the block's indices select a product.
 
-    A guard on them alone (`if t > 0`) says whether there is one.
+    A guard on them alone (`if t > 0`) says whether there is one; a line that writes first is then one that
+    stores zeros, and the product.
     """
-    statement = line.statement
+    guarded = _guarded(line, order)
+    statement = guarded.statement
     guard = statement.guard
-    if guard is not None:
-        if line.first or not walk.indices_of(guard) <= set(order) or list(walk.reads(guard)):
-            return line
-        found = roles(replace(line, statement=replace(statement, guard=None)))
-    else:
-        found = roles(line)
+    if guard is None:
+        return (_with_roles(line, roles(line), order),)
+    if not walk.indices_of(guard) <= set(order) or list(walk.reads(guard)):
+        return (line,)
+    found = roles(replace(guarded, statement=replace(statement, guard=None)))
+    product = _with_roles(guarded, found, order)
+    if product.roles is None:
+        return (replace(line, roles=None),)
+    if not line.first:
+        return (product,)
+    return (_zeros(line), replace(product, first=False)) if set(order) <= line.kept else (line,)
+
+
+def _guarded(line: Line, order: tuple[str, ...]) -> Line:
+    """`a += e   if t > 0` for `a += e if t > 0 else 0`."""
+    match line.statement:
+        case Accumulate(
+            _, Reduction.ADD | Reduction.SUBTRACT, Conditional(c, e, Number(0)), _, None
+        ):
+            if walk.indices_of(c) <= set(order) and not list(walk.reads(c)):
+                return replace(line, statement=replace(line.statement, value=e, guard=c))
+    return line
+
+
+def _with_roles(line: Line, found: Roles | None, order: tuple[str, ...]) -> Line:
     if found is None or set(order) & {*found.n, *found.k}:
         return replace(line, roles=None)
     m = tuple(i for i in found.m if i not in order)
     batch = tuple(i for i in line.indices if i in order or i in found.batch)
     return replace(line, roles=replace(found, m=m, batch=batch) if m else None)
+
+
+def _zeros(line: Line) -> Line:
+    """What a sum starts from, stored."""
+    ranges = tuple(r for r in line.statement.ranges if r.index in line.kept)
+    start = Accumulate(line.target, Reduction.SET, walk.number(0.0), ranges)
+    return Line(start, first=True)
 
 
 def _batch(lines: Sequence[Line], order: tuple[str, ...]) -> str | None:

@@ -1,7 +1,8 @@
 """What sizes have to satisfy for subscripts to be in range that nobody could prove to be.
 
-`hp[t,b,j']` with j' below J' and the axis of extent J needs `J' <= J`. A call whose sizes break a
-requirement runs the literal loops, which find the subscript to blame.
+`hp[t,b,j']` with j' below J' and the axis of extent J needs `J' <= J`; under `if t > 0` the least t of
+`h[t-1]` is 1. A call whose sizes break a requirement runs the literal loops, which find the subscript
+to blame.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import replace
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Apply, Constant, Expression, Extent, Index, Number, Read
 from loopgrad.schedule.lines import Bounds, Line, Tensors
+from loopgrad.schedule.narrowing import narrowed
 
 
 def required(line: Line, tensors: Tensors) -> tuple[Line, tuple[Expression, ...]]:
@@ -22,8 +24,12 @@ def required(line: Line, tensors: Tensors) -> tuple[Line, tuple[Expression, ...]
     """
     conditions: dict[Expression, None] = {}
     left = []
+    guard = line.statement.guard
+    always = set(walk.reads(guard)) if guard is not None else set()
+    where_it_holds = narrowed(line).bounds
     for read in line.unproved:
-        found = _conditions(read, line.bounds, tensors)
+        bounds = line.bounds if read in always else where_it_holds
+        found = _conditions(read, bounds, tensors)
         if found is None:
             left.append(read)
         else:
@@ -71,10 +77,17 @@ def _limits(
             one, other = _limits(left, bounds), _limits(right, bounds)
             if one and other:
                 least, greatest = other if sign == "+" else reversed(other)
-                return walk.apply(sign, one[0], least), walk.apply(sign, one[1], greatest)
+                return _apply(sign, one[0], least), _apply(sign, one[1], greatest)
         case Apply("*", (Number(int(factor)), right)) if factor >= 0:
             inner = _limits(right, bounds)
             if inner:
                 low, high = (walk.apply("*", Number(factor), limit) for limit in inner)
                 return low, high
     return None
+
+
+def _apply(sign: str, left: Expression, right: Expression) -> Expression:
+    match left, right:
+        case Number(int(a)), Number(int(b)):
+            return Number(a + b if sign == "+" else a - b)
+    return walk.apply(sign, left, right)

@@ -1,0 +1,84 @@
+"""Recurrences as people write them have products in their turns, whatever says where the first turn begins."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import loopgrad as lg
+from loopgrad.analysis.infer import infer
+from loopgrad.analysis.validity import validate
+from loopgrad.ir.printer import show_expression
+from loopgrad.schedule.choices import Choices
+from loopgrad.schedule.default import optimized
+from loopgrad.schedule.show import show
+from tests.schedule.test_walking import check
+
+HEAD = "f(W[J,I], x[T,B,J], g[B,J]) -> h[T,B,J]:\n    for t:\n"
+FORMS = {
+    "a guard": """
+        for b, j, i:  a[t,b,j] += W[j,i] * h[t-1,b,i]   if t > 0
+        for b, j:     h[t,b,j]  = tanh(a[t,b,j] + x[t,b,j] + g[b,j])
+""",
+    "taken away": """
+        for b, j, i:  a[t,b,j] -= W[j,i] * h[t-1,b,i]   if t > 0
+        for b, j:     h[t,b,j]  = tanh(a[t,b,j] + x[t,b,j] + g[b,j])
+""",
+    "a conditional": """
+        for b, j, i:  a[t,b,j] += W[j,i] * h[t-1,b,i] if t > 0 else 0
+        for b, j:     h[t,b,j]  = tanh(a[t,b,j] + x[t,b,j] + g[b,j])
+""",
+    "an equation": """
+        for b, j:  h[t,b,j] = tanh(sum[i](W[j,i] * h[t-1,b,i] if t > 0 else 0) + x[t,b,j] + g[b,j])
+""",
+    "two guards": """
+        for b, j, i:  a[t,b,j] += W[j,i] * g[b,i]       if t == 0
+        for b, j, i:  a[t,b,j] += W[j,i] * h[t-1,b,i]   if t > 0
+        for b, j:     h[t,b,j]  = tanh(a[t,b,j] + x[t,b,j])
+""",
+    "a state that is a sum": """
+        for b, j:     a[t,b,j] += x[t,b,j] + g[b,j]
+        for b, j, i:  a[t,b,j] += W[j,i] * tanh(a[t-1,b,i])   if t > 0
+        for b, j:     h[t,b,j]  = a[t,b,j]
+""",
+}
+
+
+def program_of(form: str) -> lg.Program:
+    return lg.program(HEAD + FORMS[form].strip("\n"))
+
+
+def test_the_first_turn_has_zeros_and_no_product() -> None:
+    program = program_of("a guard")
+    assert (
+        show(optimized(infer(program), validate(program)))
+        == """for b < B in blocks parallel:
+    pack:  packed = W[j,i]
+    for t < T:
+        for b.from <= b < b.to:  for j < J vector:  a[t,b,j] = 0.0
+        product:  a[t,b,j] += h[t-1,b,i] * W[j,i]   if t > 0
+        for b.from <= b < b.to:  for j < J vector:  h[t,b,j] = tanh(a[t,b,j] + x[t,b,j] + g[b,j])
+  # a[B,J] in a row of each thread"""
+    )
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_turns_are_products(form: str) -> None:
+    program = program_of(form)
+    assert "product:" in show(optimized(infer(program), validate(program)))
+    rng = np.random.default_rng(7)
+    for turns, rows, size in ((0, 2, 3), (1, 3, 2), (2, 1, 17), (4, 3, 18), (3, 0, 2), (3, 2, 0)):
+        shapes = {"W": (size, size), "x": (turns, rows, size), "g": (rows, size)}
+        given = {i.name: rng.normal(size=shapes[i.name]) / 2 for i in program.inputs}
+        check(program, given, 2, Choices())
+        wanted = lg.compile(program, backend="interpret")(**given)
+        np.testing.assert_allclose(lg.compile(program)(**given), wanted, rtol=1e-11, atol=1e-12)
+
+
+def test_what_is_required_of_a_read_under_a_guard() -> None:
+    program = program_of("a state that is a sum")
+    found = [show_expression(e) for e in optimized(infer(program), validate(program)).requires]
+    assert found == ["T - 1 - 1 < T", "I - 1 < J"]
+    W, x, g = np.ones((2, 3)), np.ones((2, 1, 2)), np.ones((1, 2))
+    with pytest.raises(IndexError, match="I"):
+        lg.compile(program)(W, x, g)
