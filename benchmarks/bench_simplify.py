@@ -18,13 +18,15 @@ from rich.console import Console
 from rich.table import Table
 
 import loopgrad as lg
-from loopgrad.simplify import simplify as stages
+from loopgrad.simplify import judging
+from loopgrad.simplify import simplify as simplifying
 
 NAMES = (
     "softmax stable_softmax batchnorm layer_norm gelu attention ugrnn_cell gru_cell lstm_cell ugrnn"
 )
 BARS = {"softmax": "30", "attention": "2000", "ugrnn": "500"}
-PARTS = {"cheaper": "search", "certified": "certificate"}
+PARTS = {"cheaper": "search", "certified": "certificate", "_moves": "digits"}
+MODULES = {"cheaper": simplifying, "certified": judging, "_moves": judging.Judge}
 LAYERS = (3, 6, 9, 15)
 
 
@@ -59,16 +61,16 @@ def timed(spent: dict[str, float]) -> Iterator[None]:
             finally:
                 spent[name] = spent.get(name, 0.0) + time.process_time() - start
 
-        setattr(stages, name, watched)
+        setattr(MODULES[name], name, watched)
 
-    kept = {name: getattr(stages, name) for name in PARTS}
+    kept = {name: getattr(MODULES[name], name) for name in PARTS}
     for name in PARTS:
         watch(name)
     try:
         yield
     finally:
         for name, function in kept.items():
-            setattr(stages, name, function)
+            setattr(MODULES[name], name, function)
 
 
 def milliseconds(text: str, repeat: int) -> dict[str, float]:

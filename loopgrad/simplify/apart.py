@@ -1,25 +1,21 @@
-"""Differences that vanish where a function saturates, such as `1 - tanh(x)**2`, kept as factors.
+"""Factors that may vanish (`factors.py`) as tensors of their own, before the algebra sees the program.
 
-Multiplied out, `s * (1 - y**2)` is `s - s * y**2`: hoisted out of different sums, the two no longer cancel
-where y is 1. So each such factor becomes a tensor before the algebra sees the program, and what reads it
-in the end has it back.
+It does not multiply out what it cannot see; what reads such a tensor in the end has its value back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+from loopgrad.analysis.facts import Facts
 from loopgrad.analysis.infer import infer
 from loopgrad.ir.nodes import (
     Accumulate,
-    Apply,
     Block,
     Expression,
-    Extent,
     Index,
     Local,
-    Number,
     Program,
     Range,
     Read,
@@ -36,20 +32,38 @@ from loopgrad.ir.walk import (
     reads,
     rebuild,
     statement_reads,
-    subexpressions,
-    substitute,
+)
+from loopgrad.simplify.complements import negated, with_complements
+from loopgrad.simplify.factors import (
+    Factor,
+    Wanted,
+    factors_of,
+    is_elementwise,
+    is_value,
+    makers_of,
+    sums_of,
+    with_value,
 )
 
-SATURATING = frozenset(("tanh", "sigmoid", "erf", "exp"))
 
+@dataclass(frozen=True)
+class Apart:
+    """A program in which factors are tensors.
 
-def factors_apart(program: Program, computed: Collection[str]) -> tuple[Program, frozenset[str]]:
-    """The program with its factors that may vanish as tensors of their own, and the names of these.
-
-    computed: tensors that the forward computes, which may be saturated where they are read.
+    made: the tensors made for them. kept: these, and tensors of the program that are such factors.
     """
-    own = infer(program).program
-    taken, locals, made = names_in(own), list[Local](), dict[str, Local]()
+
+    program: Program
+    made: frozenset[str]
+    kept: frozenset[str]
+
+
+def factors_apart(program: Program, forward: Program | None, wanted: Wanted) -> Apart:
+    """The program with its factors that are wanted as tensors of their own."""
+    facts = infer(program)
+    own = facts.program
+    makers = makers_of(own, forward)
+    taken, made = names_in(own), dict[str, Local]()
 
     def parted(body: Sequence[Statement], around: tuple[Range, ...]) -> list[Statement]:
         found: list[Statement] = []
@@ -62,57 +76,68 @@ def factors_apart(program: Program, computed: Collection[str]) -> tuple[Program,
             if not isinstance(statement, Accumulate):
                 found.append(statement)
                 continue
-            ranges = {r.index: r for r in (*around, *statement.ranges)}
-            turns = [r.index for r in around]
-            for factor in _factors(statement.value, computed):
-                indices = [i for i in ranges if i in turns or i in indices_of(factor)]
-                if factor in here or not _everywhere(factor, [ranges[i] for i in indices]):
+            for factor in factors_of(statement, around):
+                if factor.value in here or not wanted.admits(factor.value, makers):
                     continue
+                place = _place(facts, factor, statement, around)
+                if place is None or (is_value(statement) and statement.value == factor.value):
+                    continue
+                ranges, extents = place
                 name = fresh_name("d", taken)
                 taken.add(name)
-                uppers = [ranges[i].upper for i in indices]
-                made[name] = Local(name, tuple(u for u in uppers if u is not None))
-                here[factor] = Read(name, tuple(map(Index, indices)))
-                own_ranges = tuple(ranges[i] for i in indices if i not in turns)
-                found.append(Accumulate(here[factor], Reduction.ADD, factor, own_ranges))
+                made[name] = Local(name, extents)
+                here[factor.value] = Read(name, tuple(Index(r.index) for r in ranges))
+                turns = {r.index for r in around}
+                inner = tuple(r for r in ranges if r.index not in turns)
+                found.append(Accumulate(here[factor.value], Reduction.ADD, factor.value, inner))
             found.append(replace(statement, value=_with(statement.value, here)))
         return found
 
     statements = tuple(parted(own.statements, ()))
-    locals += [*own.locals, *made.values()]
-    changed = replace(own, statements=statements, locals=tuple(locals), primal=program.primal)
-    return changed, frozenset(made)
+    locals = (*own.locals, *made.values())
+    changed = replace(own, statements=statements, locals=locals, primal=program.primal)
+    names = frozenset(made)
+    sums = {name for name, value in sums_of(own).items() if wanted.admits(value, makers)}
+    return Apart(changed, names, names | sums)
 
 
-def _factors(value: Expression, computed: Collection[str]) -> list[Expression]:
-    """What the value multiplies by that may vanish."""
-    found: dict[Expression, None] = {}
-    for node in subexpressions(value):
-        match node:
-            case Apply("*", operands):
-                found.update((o, None) for o in operands if _may_vanish(o, computed))
-            case Apply("/", (above, _)) if _may_vanish(above, computed):
-                found[above] = None
-    return list(found)
+def _place(
+    facts: Facts, factor: Factor, statement: Accumulate, around: Sequence[Range]
+) -> tuple[list[Range], tuple[Expression, ...]] | None:
+    """The loops and the extents of a tensor for the factor; None where it cannot be computed for all values
+    of its indices, under no condition."""
+    ranges = {r.index: r for r in (*around, *statement.ranges)}
+    turns = [r.index for r in around]
+    needed = [i for i in ranges if i in turns or i in indices_of(factor.value)]
+    if not factor.conditional and statement.guard is None:
+        uppers = [_upper(ranges[i]) for i in needed]
+        if all(u is not None for u in uppers):
+            return [ranges[i] for i in needed], tuple(u for u in uppers if u is not None)
+    axes: dict[str, Expression] = {}
+    for read in reads(factor.value):
+        for subscript, extent in zip(
+            read.subscripts, facts.tensors[read.tensor].extents, strict=True
+        ):
+            if not isinstance(subscript, Index):
+                return None
+            axes[subscript.name] = extent
+    for i in needed:
+        upper = _upper(ranges[i])
+        if i in turns and upper is None:
+            return None
+        if upper is not None:
+            axes.setdefault(i, upper)
+    if not axes.keys() >= set(needed):
+        return None
+    whole = [ranges[i] if i in turns else Range(i, ZERO, axes[i]) for i in needed]
+    return whole, tuple(axes[i] for i in needed)
 
 
-def _may_vanish(factor: Expression, computed: Collection[str]) -> bool:
-    match factor:
-        case Apply("-", (Number(), taken)):
-            return any(
-                (isinstance(n, Apply) and n.operation in SATURATING)
-                or (isinstance(n, Read) and n.tensor in computed)
-                for n in subexpressions(taken)
-            )
-        case Apply("sigmoid", (Apply("neg"),)):  # 1 - sigmoid(x)
-            return True
-    return False
-
-
-def _everywhere(factor: Expression, ranges: Sequence[Range]) -> bool:
-    """Can it be computed for all values of the indices, under no condition?"""
-    plain = all(isinstance(s, Index) for r in reads(factor) for s in r.subscripts)
-    return plain and all(r.lower == ZERO and isinstance(r.upper, Extent) for r in ranges)
+def _upper(r: Range) -> Expression | None:
+    """Where the range starts at 0, and ends at what no index and no tensor says."""
+    assert r.upper is not None
+    plain = r.lower == ZERO and not indices_of(r.upper) and not any(reads(r.upper))
+    return r.upper if plain else None
 
 
 def _with(expression: Expression, replaced: Mapping[Expression, Read]) -> Expression:
@@ -129,25 +154,22 @@ def put_back(
     makes them."""
     for name in sorted(names):
         makers = [s for _, s in accumulates(statements) if s.target.tensor == name]
-        if len(makers) != 1 or not _is_value(makers[0]):
+        if len(makers) != 1 or not is_elementwise(makers[0]):
             continue
-        statements = _without(statements, makers[0])
+        value = with_complements(makers[0].value)
+        if makers[0].reduction is Reduction.SUBTRACT:
+            value = negated(value)
+        maker = replace(makers[0], value=value)
+        statements = _without(statements, maker)
         locals = [local for local in locals if local.name != name]
     return list(statements), list(locals)
-
-
-def _is_value(maker: Accumulate) -> bool:
-    subscripts = [s.name for s in maker.target.subscripts if isinstance(s, Index)]
-    plain = len(set(subscripts)) == len(maker.target.subscripts)
-    alone = maker.guard is None and maker.reduction in (Reduction.ADD, Reduction.SET)
-    return plain and alone and {r.index for r in maker.ranges} <= set(subscripts)
 
 
 def _without(statements: Sequence[Statement], maker: Accumulate) -> list[Statement]:
     name = maker.target.tensor
     found: list[Statement] = []
     for statement in statements:
-        if statement is maker:
+        if isinstance(statement, Accumulate) and statement.target.tensor == name:
             continue
         if isinstance(statement, Block):
             body = tuple(_without(statement.body, maker))
@@ -157,12 +179,3 @@ def _without(statements: Sequence[Statement], maker: Accumulate) -> list[Stateme
         else:
             found.append(statement)
     return found
-
-
-def with_value(expression: Expression, maker: Accumulate) -> Expression:
-    """The expression with the value that the statement makes in the place of reads of its target."""
-    new = rebuild(expression, lambda e: with_value(e, maker))
-    if isinstance(new, Read) and new.tensor == maker.target.tensor:
-        axes = [s.name for s in maker.target.subscripts if isinstance(s, Index)]
-        return substitute(maker.value, dict(zip(axes, new.subscripts, strict=True)))
-    return new

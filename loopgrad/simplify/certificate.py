@@ -140,7 +140,7 @@ class Certifier:
         """The names of the first program's."""
         return tuple(self.before.facts.extents)
 
-    def _pairing(self, after: Program) -> Pairing:
+    def pairing(self, after: Program) -> Pairing:
         """Of the program that was asked for last, most often the same."""
         if self.last is None or self.last[0] is not after:
             self.last = after, Pairing(self.before, prepared(after), self.forward, self.memory)
@@ -158,13 +158,13 @@ class Certifier:
     ) -> Verdict:
         """As `certify`. rounding: differences that are none, as a share of a result's largest number;
         then the programs need not be the same in exact arithmetic."""
-        pairing = self._pairing(after)
+        pairing = self.pairing(after)
         return _Comparison(pairing, symmetric, kinks, ties, rounding).verdict(trials)
 
     def keeps_digits(self, after: Program) -> bool:
         """Is `after`, in float64, about as accurate, on the inputs of the first trial, and on others where
         functions saturate?"""
-        pairing = self._pairing(after)
+        pairing = self.pairing(after)
         comparison = _Comparison(pairing, symmetric=False, kinks=True, ties=True)
         with localcontext(CONTEXT), np.errstate(all="ignore"):
             return all(

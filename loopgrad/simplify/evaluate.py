@@ -35,7 +35,6 @@ from loopgrad.ir.nodes import (
 )
 from loopgrad.ir.operations import ElementType
 from loopgrad.ir.walk import accumulates, all_statements, statement_reads
-from loopgrad.simplify.fields import UNKNOWN
 from loopgrad.simplify.integer_arithmetic import UPDATES
 from loopgrad.simplify.integer_arithmetic import Undefined as Undefined
 from loopgrad.simplify.levels import depth
@@ -361,13 +360,7 @@ def _summed(lines: Lines, cells: Integers, values: Numbers) -> tuple[Integers, N
     order, starts = _groups(cells)
     if len(starts) == len(cells):
         return cells, values
-    ordered = values[order]
-    sums: NDArray[np.int64] | None = None
-    if ordered.residues is not None:
-        sums = np.add.reduceat(ordered.residues, starts, axis=1) % lines.field.modulus
-        sums[np.minimum.reduceat(ordered.residues, starts, axis=1) < 0] = UNKNOWN
-    reals = None if ordered.reals is None else np.add.reduceat(ordered.reals, starts)
-    return cells[order][starts], Numbers(sums, reals)
+    return cells[order][starts], lines.grouped(values[order], starts)
 
 
 def _groups(cells: Integers) -> tuple[Integers, Integers]:

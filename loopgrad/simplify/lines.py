@@ -233,6 +233,14 @@ class Lines:
             None if a.reals is None else np.add.reduce(a.reals, axis=axes, keepdims=True),
         )
 
+    def grouped(self, a: Numbers, starts: Integers) -> Numbers:
+        """The sums of the elements from each of the starts to the next."""
+        sums: Residues | None = None
+        if a.residues is not None:
+            sums = np.add.reduceat(a.residues, starts, axis=1) % self.field.modulus
+            sums[np.minimum.reduceat(a.residues, starts, axis=1) < 0] = UNKNOWN
+        return Numbers(sums, None if a.reals is None else np.add.reduceat(a.reals, starts))
+
     def integer_power(self, a: Numbers, exponents: Integers) -> Numbers:
         def raised(residues: Residues) -> Residues:
             return self.field.integer_power(residues, exponents)

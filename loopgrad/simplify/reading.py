@@ -252,7 +252,8 @@ class Reading:
         self.facts: Facts = infer(program)
         self.names = names or Unification(self.facts.extents, self.facts.equalities)
         self.naming = naming
-        self.apart: frozenset[str] = frozenset()  # tensors that are put into nothing (apart.py)
+        # Tensors that are put into nothing, and those of them that were made for that (apart.py).
+        self.apart = self.made = frozenset[str]()
         self.taken = frozenset({*self.facts.tensors, *self.facts.extents, *self.facts.constants})
         self.elements = {n: t.element for n, t in self.facts.tensors.items()}
         for fact in self.facts.tensors.values():

@@ -8,11 +8,12 @@ from itertools import product
 
 from loopgrad.analysis.infer import infer
 from loopgrad.ir.nodes import Program
-from loopgrad.ir.walk import accumulates, computed_tensors
+from loopgrad.ir.walk import accumulates, computed_tensors, map_statement
 from loopgrad.simplify import normal_form as nf
 from loopgrad.simplify.apart import put_back
 from loopgrad.simplify.association import best_order
 from loopgrad.simplify.common_sums import share_sums
+from loopgrad.simplify.complements import with_complements
 from loopgrad.simplify.cost import cost_of
 from loopgrad.simplify.empty_sums import EmptySums
 from loopgrad.simplify.equations import equations
@@ -72,8 +73,8 @@ def _associated(found: Candidate) -> Candidate:
 def _with_sharing(found: Candidate) -> list[Candidate]:
     """The candidate with what its statements compute several times, or at each turn, computed once;
     and again with sums that several contain left in each."""
-    if found.work.own.apart:
-        statements, own = put_back(found.statements, found.locals, found.work.own.apart)
+    if found.work.own.made:
+        statements, own = put_back(found.statements, found.locals, found.work.own.made)
         value = cost_of(statements, {x.name for x in own}, lengths=found.work.lengths).value
         there = {s.target.tensor for _, s in accumulates(statements)}
         made = {k: m for k, m in found.made.items() if all(s.target.tensor in there for s in m)}
@@ -90,9 +91,10 @@ def _shared(found: Candidate) -> Candidate:
     locals = list(lifted.locals)
     names = {x.name for x in locals}
     value = cost_of(lifted.statements, names, lengths=found.work.lengths).value
-    if value >= found.value:
-        return found
-    return replace(found, statements=list(lifted.statements), locals=locals, value=value)
+    if value < found.value:
+        found = replace(found, statements=list(lifted.statements), locals=locals, value=value)
+    statements = [map_statement(s, with_complements) for s in found.statements]
+    return replace(found, statements=statements)
 
 
 def _summed(found: Candidate) -> Candidate:

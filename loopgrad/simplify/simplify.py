@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from loopgrad.analysis.infer import infer
 from loopgrad.analysis.real_results import with_real_results
 from loopgrad.analysis.tidy import tidy
-from loopgrad.analysis.validity import validate
-from loopgrad.diagnostics import ProgramError
 from loopgrad.ir.limits import within_limits
 from loopgrad.ir.nodes import (
     Accumulate,
@@ -26,12 +24,10 @@ from loopgrad.ir.walk import (
     subexpressions,
 )
 from loopgrad.simplify import normal_form as nf
-from loopgrad.simplify.apart import factors_apart
-from loopgrad.simplify.certificate import Certifier
 from loopgrad.simplify.contributions import Unsupported
 from loopgrad.simplify.derivation import Derivation
-from loopgrad.simplify.edges import empty_axes
 from loopgrad.simplify.joint import completed
+from loopgrad.simplify.judging import Judge, Option, best
 from loopgrad.simplify.reading import Reading
 from loopgrad.simplify.search import cheaper
 from loopgrad.simplify.telling import Story
@@ -65,55 +61,31 @@ def _simplified(program: Program, forward: Program | None) -> Program | None:
         whole = completed(program, forward)
     # Differences stay factors here too: multiplied out, `(x - mu)**2` would cancel digits.
     own = Reading(whole or program, naming="reads", names=known.names if known else None)
-    certifier, refused = Certifier(program, forward), set[Program]()
-    candidates, apart = cheaper(program, own, known, joint=whole is not None), False
-    while candidates:
-        candidate = candidates.pop(0)
-        try:
-            result = assemble(program, candidate.work.own, known, candidate)
-            result = within_limits(with_real_results(result, infer(program)))
-        except ProgramError:
-            continue
-        if result in refused:
-            continue
-        if certified(certifier, result):
-            story = Story(program, result, forward, candidate, nf.naming())
-            object.__setattr__(result, "_derivation", story)
-            return result
-        refused.add(result)
-        if not apart and not certifier.keeps_digits(result):
-            apart = True
-            more = _with_factors_apart(program, own, known, whole)
-            candidates = sorted([*candidates, *more], key=lambda c: c.rank)
-    return None
+    joint = whole is not None
+    judge = Judge(program, forward, whole or program)
 
+    def assembled(candidate: Candidate) -> Program:
+        result = assemble(program, candidate.work.own, known, candidate)
+        return within_limits(with_real_results(result, infer(program)))
 
-def _with_factors_apart(
-    program: Program, own: Reading, known: Reading | None, whole: Program | None
-) -> list[Candidate]:
-    """Candidates in which differences that may vanish are not multiplied out."""
-    changed, names = factors_apart(whole or program, known.computed if known else ())
-    if not names:
-        return []
-    reading = Reading(changed, naming="reads", names=own.names)
-    reading.apart = names
-    return cheaper(program, reading, known, joint=whole is not None)
-
-
-def certified(certifier: Certifier, result: Program) -> bool:
-    """Do both lines say that the two are equal, with empty axes too? Is the result a valid program, and
-    as accurate?"""
-    try:
-        validate(result)
-        verdict = certifier.compare(result)
-        if (
-            verdict
-            and certifier.counterexample(result, empty_axes(certifier.extents, 2)) is not None
-        ):
-            return False
-    except (ValueError, ProgramError):
-        return False
-    return verdict.kind == "agree" and certifier.keeps_digits(result)
+    found, lossy = judge.first(cheaper(program, own, known, joint), assembled)
+    if lossy or (found is not None and not found.accurate):
+        options = list[Option]()
+        for apart in judge.apart(found):
+            reading = Reading(apart.program, naming="reads", names=own.names)
+            reading.apart, reading.made = apart.kept, apart.made
+            other, _ = judge.first(cheaper(program, reading, known, joint), assembled)
+            if other is not None:
+                options.append(other)
+                same = found is not None and other.result == found.result
+                if other.accurate or same:  # if the same: these factors make no difference
+                    break
+        found = best(found, options)
+    if found is None:
+        return None
+    story = Story(program, found.result, forward, found.candidate, nf.naming())
+    object.__setattr__(found.result, "_derivation", story)
+    return found.result
 
 
 def derivation(program: Program) -> Derivation:

@@ -21,10 +21,10 @@ from loopgrad.ir.nodes import (
 from loopgrad.ir.walk import ZERO, accumulates, conjunction
 from loopgrad.ir.walk import reads as expression_reads
 from loopgrad.simplify import normal_form as nf
-from loopgrad.simplify.apart import with_value
 from loopgrad.simplify.bits import Stored, same_bits, stored
 from loopgrad.simplify.conditions import at_least, written
 from loopgrad.simplify.derivation import Chain, Derivation, Step, Words
+from loopgrad.simplify.factors import with_value
 from loopgrad.simplify.integers import Linear, combined, linear, shifted
 from loopgrad.simplify.normal_form import Atom, Poly
 from loopgrad.simplify.reading import Definition, Reading
@@ -76,7 +76,7 @@ def derive(winner: Candidate) -> Derivation:
 def _with_factors(derivation: Derivation, own: Reading) -> Derivation:
     """The lines with factors that were kept apart as the programs have them."""
     makers = [
-        s for _, s in accumulates(own.facts.program.statements) if s.target.tensor in own.apart
+        s for _, s in accumulates(own.facts.program.statements) if s.target.tensor in own.made
     ]
     if not makers:
         return derivation

@@ -9,11 +9,11 @@ import pytest
 
 import loopgrad as lg
 from loopgrad.diagnostics import ProgramError
-from loopgrad.simplify import simplify as simplifying
+from loopgrad.simplify import judging
 from loopgrad.simplify.certificate import Certifier, certify
 from loopgrad.simplify.cost import cost, show_formula
 from loopgrad.simplify.forms import equal_forms
-from loopgrad.simplify.simplify import certified
+from loopgrad.simplify.judging import certified
 from tests.effort import by_name
 
 NAMES = by_name(sorted(lg.lib), 6)
@@ -149,14 +149,14 @@ def test_what_is_not_certified_gives_way_to_the_next_candidate(
         return len(refused) > 1 and certified(certifier, result)
 
     first = lg.lib.log_softmax.backward().simplify()
-    monkeypatch.setattr(simplifying, "certified", refuse_the_first)
+    monkeypatch.setattr(judging, "certified", refuse_the_first)
     literal = lg.lib.log_softmax.backward()
     second = literal.simplify()
     assert refused == [first, second] and second not in (first, literal)
     assert cost(first).value <= cost(second).value < cost(literal).value
     assert second.derivation.certified
 
-    monkeypatch.setattr(simplifying, "certified", lambda *_: False)
+    monkeypatch.setattr(judging, "certified", lambda *_: False)
     assert lg.lib.log_softmax.backward().simplify() == literal
 
 
