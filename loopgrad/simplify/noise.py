@@ -30,7 +30,8 @@ class Noisy(Floats):
         """sizes: what the errors are relative to, if not the results."""
         values = self._floats(exact)
         errors = self.rng.uniform(0.5, 1.0, values.shape) * self.rng.choice((-1, 1), values.shape)
-        return self._of(values + NOISE * errors * (values if sizes is None else sizes))
+        off = values + NOISE * errors * (values if sizes is None else sizes)
+        return self._of(np.where(np.isfinite(values), off, values))
 
     def _sum(self, exact: Numbers, a: Numbers, b: Numbers) -> Numbers:
         if self.inexact != "sums":

@@ -25,15 +25,16 @@ NAMES = by_name(list(lg.lib), 4)
 MEASURED_WORLDS = slice(len(MODERATE), None)
 ENOUGH = 2e-6  # of the largest value: a few roundings of float32
 
-DRAWS = 7  # where the first says that digits are lost: rounding may be kind to one form; medians are compared
+# How many, where those before say that digits are lost: rounding may be kind to one form; medians are compared.
+# Covariances that are those of nothing (`kalman_step`) lose from none to five digits from draw to draw, in
+# either form: seven of them tell little.
+DRAWS = (7, 25)
 
 # What the inputs have to do with each other (a length is not 0, a label no blank) is not drawn.
 UNDRAWN = {"crf_loss_packed", "ctc_loss"}
 
 
-# Known to lose two bits on inputs of which some are 1e4: its covariances are then those of nothing.
-LOST = pytest.param("kalman_step", marks=pytest.mark.xfail(strict=True))
-TESTED = [LOST if name == "kalman_step" else name for name in NAMES if name not in UNDRAWN]
+TESTED = [name for name in NAMES if name not in UNDRAWN]
 
 
 @pytest.mark.parametrize("name", TESTED)
@@ -52,9 +53,11 @@ def test_simplified_loops_keep_their_digits(name: str) -> None:
     with localcontext(CONTEXT), np.errstate(all="ignore"):
         gate = Gate(infer(literal))
         errors = _errors(gate, found)
-        if not all(_kept(*errors)):
-            drawn = [errors, *(_errors(gate, found) for _ in range(1, DRAWS))]
-            errors = np.median(drawn, axis=0)
+        drawn = [errors]
+        for draws in DRAWS:
+            if not all(_kept(*errors)):
+                drawn += [_errors(gate, found) for _ in range(len(drawn), draws)]
+                errors = np.median(drawn, axis=0)
     assert all(_kept(*errors)), errors
 
 
