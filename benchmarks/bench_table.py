@@ -4,7 +4,10 @@
     python benchmarks/bench_table.py softmax "batch norm"     those whose names hold one of the words
     python benchmarks/bench_table.py --layers                 those outside the table too
     python benchmarks/bench_table.py --program mine.loops:layer B=4096 J=1024
-    python benchmarks/bench_table.py --rounds 5 --json out.json --against torch,jax --compile
+    python benchmarks/bench_table.py --rounds 5 --json out.json --against torch,jax
+
+Against are PyTorch (as the layer is spelled out, and its operator), torch.compile ("compile": 10 to 20
+seconds to start, some a row), jax.jit, and numba over the literal loops.
 
 Contenders are called in turn, in one process; the medians of the rounds are shown (`--least`: the least),
 in microseconds. "default": peers as a user runs them, our output arrays reused (`out=`). "fair": freed
@@ -52,7 +55,7 @@ from loopgrad.peers.timing import interleaved
 
 MODES = ("default", "fair")
 PHASES = ("forward", "backward", "both")
-AGAINST = ("torch", "jax", "numba")
+AGAINST = ("torch", "compile", "jax", "numba")
 OURS, JOINT = "loopgrad", "loopgrad joint"
 FARTHEST = 1e-3  # an error beyond which a contender computes something else
 
@@ -111,7 +114,7 @@ def contenders(
     }
     if problem.seeds:
         makers[JOINT] = lambda: _joint(problem, reuse)
-    for library in options.against:
+    for library in [a for a in options.against if a != "compile" or "torch" not in options.against]:
         makers.update(_peers_of(workload, problem, library, options, notes))
     found = []
     for name, make in makers.items():
@@ -142,25 +145,27 @@ def _peers_of(
 ) -> dict[str, Callable[[], Contender]]:
     if library == "numba":
         return {"numba": lambda: libraries.numba(problem)}
+    compiles = "compile" in options.against
+    own = "torch" if library == "compile" else library
     try:
-        libraries.need(library)
-        made = peers.functions(workload.family, problem, library)
+        libraries.need(own)
+        made = peers.functions(workload.family, problem, own)
     except NoContender as reason:
         notes.append(f"{library}: {reason}")
         return {}
     if not made:  # nobody has written this one by hand
         try:
-            made = {"spelled": libraries.translated(problem, library)}
+            made = {"spelled": libraries.translated(problem, own)}
         except NoContender as reason:
             notes.append(f"{library}: {reason}")
     if library == "jax":
         (function,) = made.values() or (None,)
         return {"jax": partial(libraries.jax, problem, function, "jax")} if function else {}
     found: dict[str, Callable[[], Contender]] = {}
-    for kind, function in made.items():
+    for kind, function in made.items() if library == "torch" else ():
         name = "torch" if kind == "spelled" else "torch op"
         found[name] = lambda f=function, n=name: libraries.torch(problem, f, n)
-    if options.compile and "spelled" in made:
+    if compiles and "spelled" in made:
         if workload.compiles:
             spelled = made["spelled"]
             found["torch.compile"] = lambda: libraries.torch(
@@ -296,6 +301,21 @@ def _micro(seconds: float | None) -> str:
     return f"{seconds * 1e6:12.1f}" if seconds is not None else " " * 12
 
 
+def quicker(row: Row) -> list[str]:
+    """A line for each peer that takes less time than we do, by phase."""
+    found = []
+    for phase in PHASES:
+        own = [t for name in (OURS, JOINT) if (t := row.own(phase, name))]
+        for line in row.lines:
+            time = line.seconds.get(phase)
+            if own and time and not line.name.startswith(OURS) and time < min(own):
+                ratio = time / min(own)
+                found.append(
+                    f"{row.workload.name}, {row.mode}, {phase}: {line.name} takes {ratio:.2f} of our time"
+                )
+    return found
+
+
 def summary(rows: list[Row]) -> None:
     """One line a workload: best peer's time over ours in both modes, what is asked for, the bound.
 
@@ -332,6 +352,9 @@ def summary(rows: list[Row]) -> None:
             f"{name:28}{best.name if best else '':>15}{cells}{asked:>14}{bound}"
             f"{'  missed' if missed else ''}"
         )
+    for row in rows:
+        for line in quicker(row):
+            print(line)
     for mode, found in ratios.items():
         if found:
             mean = math.exp(sum(map(math.log, found)) / len(found))
@@ -365,8 +388,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--program", metavar="FILE:NAME", help="measure this program")
     parser.add_argument("--mode", choices=[*MODES, "all"], default="all")
     parser.add_argument("--way", choices=WAYS, help="what forward and backward is for us")
-    parser.add_argument("--against", default=",".join(AGAINST), help="torch,jax,numba, or none")
-    parser.add_argument("--compile", action="store_true", help="torch.compile too: slow to start")
+    parser.add_argument(
+        "--against", default=",".join(AGAINST), help=f"of {','.join(AGAINST)}, or none"
+    )
     parser.add_argument("--dtype", choices=["float32", "float64"], default="float32")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--rounds", type=int, default=15)
@@ -388,6 +412,8 @@ def parsed() -> argparse.Namespace:
         options.threads = 1
         os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
     options.against = [a for a in options.against.split(",") if a and a != "none"]
+    if unknown := [a for a in options.against if a not in AGAINST]:
+        parser.error(f"--against: {', '.join(unknown)} is none of {', '.join(AGAINST)}")
     return options
 
 

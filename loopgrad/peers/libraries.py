@@ -108,11 +108,9 @@ def torch(
             _named(problem.results, results, _from_torch), _named(problem.wrt, filled, _from_torch)
         )
 
-    calls = {
-        "forward": forward,
-        "both": both,
-        "backward": lambda: pull(held, retain_graph=True),
-    }
+    calls = {"forward": forward, "both": both}
+    if not compiled:  # that gives up what it holds as it goes back: there is no second time
+        calls["backward"] = lambda: pull(held, retain_graph=True)
     return Contender(name, calls, outcome, first)
 
 
