@@ -176,6 +176,8 @@ class _Shower:
         yield f"{'; '.join(sides)}: {self._bytes(phase.moved)}"
         statements = f"{phase.statements} statement{'s' * (phase.statements > 1)}"
         sharing = f"threads share {phase.shared}" if phase.shared else "one thread"
+        if phase.shared and self._is_small(phase.work):
+            sharing = "one thread, too little for more"
         time = self._time(phase.work)
         yield f"{statements}; {sharing}" + (f"; about {time} of one thread" if time else "")
 
@@ -263,6 +265,13 @@ class _Shower:
             return None
         value = self._number(lambda evaluated: evaluated(work))
         return None if value is None else _in_units(value, TIMES)
+
+    def _is_small(self, work: Expression | None) -> bool:
+        """Does code that is given these sizes leave it to one thread?"""
+        from loopgrad.backends.llvm.fused import SMALL_WORK
+
+        value = None if work is None else self._number(lambda evaluated: evaluated(work))
+        return value is not None and value < SMALL_WORK
 
     def _number(self, at: Callable[[Callable[[Expression], int]], int]) -> int | None:
         """What a formula comes to; None where a size is missing."""

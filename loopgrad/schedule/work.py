@@ -9,8 +9,12 @@ from loopgrad.ir.nodes import Expression, Number
 from loopgrad.schedule.costs import cost
 from loopgrad.schedule.tree import Blocks, Mark, Node, Over, Pack, Product, Step
 
-# A read or a write, and how much longer all takes outside of lanes; sixteenths of a nanosecond.
-_MEMORY, _SINGLY, UNIT = 2, 8, 16
+# A read or a write, and how much longer all takes outside of lanes. In units of which a nanosecond has so
+# many: as measured with 16 lanes, of what a cache holds.
+_MEMORY, _SINGLY, UNIT = 2, 8, 64
+
+# To begin and end a loop over lanes, in the same; and what a scan takes for each step of its kind.
+_STARTING, _SCAN = 128, 3
 
 
 def work(nodes: Iterable[Node]) -> Expression:
@@ -35,14 +39,19 @@ def _work(node: Node, lanes: bool, largest: Mapping[str, Expression]) -> Express
                 [_work(n, lanes or mark in (Mark.VECTOR, Mark.SCAN), inside) for n in body]
             )
             length = high if low == Number(0) or walk.indices_of(low) else _less(high, low)
-            return within if blocks else walk.apply("*", length, within)
+            if blocks:
+                return within
+            if mark is Mark.SCAN:
+                within = walk.apply("*", Number(_SCAN), within)
+            whole = walk.apply("*", length, within)
+            return _sum([whole, Number(_STARTING)]) if mark in (Mark.VECTOR, Mark.SCAN) else whole
         case Pack():
             return Number(0)  # small beside the products
         case Product(_, _, _, m, n, k):
             count: Expression = Number(1)
             for dimension in (*m, *n, *k):
                 count = walk.apply("*", count, walk.substitute(dimension.upper, largest))
-            return walk.apply("//", count, Number(4))
+            return walk.apply("//", count, Number(2))
 
 
 def _less(high: Expression, low: Expression) -> Expression:

@@ -51,6 +51,12 @@ def test_numbers_at_sizes(run: Run) -> None:
     assert ": work / span\nintensity 0.5: operations a byte" in said.out
 
 
+def test_little_work_is_one_thread_s(run: Run) -> None:
+    asked = ("explain", "layers.loops:softmax", "J=100")
+    assert "; one thread, too little for more; about" in run(*asked, "B=2").out
+    assert "; threads share b; about" in run(*asked, "B=2000").out
+
+
 def test_products_are_packed(run: Run) -> None:
     said = run("explain", "layers.loops:affine", "J=10", "I=20", "B=30")
     assert "product:  y[b,j] += x[b,i] * W[j,i]" in said.out

@@ -43,7 +43,7 @@ from loopgrad.schedule.tree import (
 )
 
 # Nanoseconds of work below which other threads would take longer to wake than they would save.
-SMALL_WORK = 10_000
+SMALL_WORK = 1_750
 
 TYPICAL_LENGTH = 64  # of a loop whose bound is an element of a tensor
 
