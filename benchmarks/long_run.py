@@ -5,8 +5,8 @@
 
 Every program is another one, a chain of statements drawn at random; it, or its gradient, is called a few
 times at sizes that change. Prints the memory of the process as it goes, and what a program added to it since
-the first part, in which the tables of what is kept (`MOST_CODES`, `MOST_RECORDS`) fill up. Ends with 1 where
-that is more than --most bytes a program.
+the first two thirds, in which the tables of what is kept (`MOST_CODES`, `MOST_RECORDS`) fill up. Ends with 1
+where that is more than --most bytes a program.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def main() -> None:
         print(f"{run.done:7} programs  {seen[-1][1] / 1e6:8.1f} MB", flush=True)
     if run.failed is not None:
         raise run.failed
-    start = next((s for s in seen if 2 * s[0] >= run.done), seen[0])
+    start = next((s for s in seen if 3 * s[0] >= 2 * run.done), seen[0])
     programs, grown = run.done - start[0], resident() - start[1]
     each = grown / max(programs, 1)
     print(
