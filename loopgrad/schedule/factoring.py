@@ -83,7 +83,7 @@ def _parts(
         yield Line(replace(inner, target=total), first=True)
     # Of nothing the sum is 0, whatever the factors are.
     whole = multiplied([*free, total])
-    value = Conditional(_is_some(line), whole, Number(0.0))
+    value = Conditional(is_some(line), whole, Number(0.0))
     ranges = tuple(r for r in statement.ranges if r.index in line.kept)
     yield replace(line, statement=replace(statement, value=value, ranges=ranges))
 
@@ -103,7 +103,7 @@ def _without_term(line: Line, known: Mapping[Accumulate, Read], context: Context
     whole = walk.apply(sign, best, term)
     start = identity(statement.reduction, ElementType.FLOAT)
     ranges = tuple(r for r in statement.ranges if r.index in line.kept)
-    value = Conditional(_is_some(line), whole, start)
+    value = Conditional(is_some(line), whole, start)
     yield replace(line, statement=replace(statement, value=value, ranges=ranges))
 
 
@@ -151,7 +151,7 @@ def _axes(line: Line, context: Context) -> dict[str, Expression] | None:
     return {i: e for i, e in zip(line.written.bare, extents, strict=True) if i is not None}
 
 
-def _is_some(line: Line) -> Expression:
+def is_some(line: Line) -> Expression:
     """Has the sum any terms?"""
     bounds = (line.bounds[index] for index in line.indices if index in line.reduced)
     found = walk.conjunction(walk.compare("<", lower, upper) for lower, upper in bounds)

@@ -11,11 +11,13 @@ from loopgrad.schedule import Loop
 from loopgrad.schedule.blocking import packed, within_block
 from loopgrad.schedule.context import Context
 from loopgrad.schedule.contractions import apart, roles
+from loopgrad.schedule.factoring import factors, is_some
 from loopgrad.schedule.lines import Access, Line, Roles, access
 from loopgrad.schedule.nesting import Nesting
 from loopgrad.schedule.phases import Tree
 from loopgrad.schedule.scans import scan
 from loopgrad.schedule.sharing import common
+from loopgrad.schedule.sides import multiplied
 from loopgrad.schedule.tree import Blocks, Mark, Node, Over
 
 
@@ -32,7 +34,12 @@ def recurrence(lines: Sequence[Line], loops: Sequence[Loop], context: Context) -
     if parallel is not None:
         return Tree((parallel,))
     if context.choices.products:
-        lines = [part for line in lines for part in apart(line, lambda one: _in_block(one, order))]
+        lines = [
+            part
+            for line in lines
+            for whole in apart(line, lambda one: _in_block(one, order))
+            for part in _without_factors(whole, order, context)
+        ]
     batch = _batch(lines, order)
     if batch is None:
         nodes = Nesting(context).nest(lines, order)
@@ -119,6 +126,38 @@ def _with_roles(line: Line, found: Roles | None, order: tuple[str, ...]) -> Line
     m = tuple(i for i in found.m if i not in order)
     batch = tuple(i for i in line.indices if i in order or i in found.batch)
     return replace(line, roles=replace(found, m=m, batch=batch) if m else None)
+
+
+def _without_factors(line: Line, order: tuple[str, ...], context: Context) -> tuple[Line, ...]:
+    """A sum that is a product but for factors without its indices: the product, and what they make of it.
+
+    `d[t-1,b,i] += s[t,b,j] * W[j,i] * (1 - h[t-1,b,i]**2)` does not compute the last one for each j.
+    """
+    statement = line.statement
+    parts = list(factors(statement.value))
+    free = [f for f in parts if not walk.indices_of(f) & line.reduced]
+    bound = [f for f in parts if walk.indices_of(f) & line.reduced]
+    sums = statement.reduction in (Reduction.ADD, Reduction.SUBTRACT) and line.roles is None
+    ranges = tuple(r for r in statement.ranges if r.index in line.kept)
+    whole = all(line.bounds[r.index][0] == Number(0) for r in ranges) and set(order) <= line.kept
+    if not (sums and line.reduced and bound and any(map(walk.indices_of, free)) and whole):
+        return (line,)
+    if line.unproved or line.integral or line.bounding:
+        return (line,)
+    name = context.temporary("sum", tuple(line.bounds[r.index][1] for r in ranges))
+    total = Read(name, tuple(Index(r.index) for r in ranges))
+    inner = Accumulate(total, Reduction.ADD, multiplied(bound), statement.ranges, statement.guard)
+    product = _in_block(Line(inner, first=True), order)
+    if product[-1].roles is None:
+        del context.tensors[name]
+        return (line,)
+    # The first to write stores zeros where the guard does not hold.
+    guard = None if line.first else statement.guard
+    needed = walk.conjunction([is_some(line), statement.guard if line.first else None])
+    assert needed is not None
+    value = Conditional(needed, multiplied([*free, total]), walk.number(0.0))
+    outer = replace(statement, value=value, ranges=ranges, guard=guard)
+    return *product, replace(line, statement=outer)
 
 
 def _zeros(line: Line) -> Line:

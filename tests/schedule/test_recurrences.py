@@ -82,3 +82,54 @@ def test_what_is_required_of_a_read_under_a_guard() -> None:
     W, x, g = np.ones((2, 3)), np.ones((2, 1, 2)), np.ones((1, 2))
     with pytest.raises(IndexError, match="I"):
         lg.compile(program)(W, x, g)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_gradients(form: str) -> None:
+    program = program_of(form).backward(batch=False)
+    known = infer(program).tensors
+    rng = np.random.default_rng(11)
+    for turns, rows, size in ((0, 2, 3), (1, 3, 2), (2, 1, 17), (4, 3, 18), (3, 0, 2), (3, 2, 0)):
+        extents = {"T": turns, "B": rows, "J": size, "I": size}
+        given = {
+            i.name: rng.normal(size=[extents[show_expression(e)] for e in known[i.name].extents])
+            for i in program.inputs
+        }
+        sizes = {s.name: extents[s.name] for s in program.sizes}
+        check(program, {**given, **sizes}, 2, Choices())
+        wanted = lg.compile(program, backend="interpret")(**given, **sizes)
+        for one, other in zip(lg.compile(program)(**given, **sizes), wanted, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-11)
+
+
+def test_a_factor_that_the_sum_does_not_need_leaves_the_product() -> None:
+    program = program_of("a state that is a sum").backward(wrt="x", batch=False)
+    text = show(optimized(infer(program), validate(program)))
+    assert (
+        """        for b.from <= b < b.to:  for i < I vector:  sum[t,b,i] = 0.0
+        product:  sum[t,b,i] += a.grad[t,b,j] * W[j,i]   if t > 0
+        for b.from <= b < b.to:  for i < I vector:  a.grad[t-1,b,i] += ((1 - tanh(a[t-1,b,i])**2) * sum[t,b,i] if 0 < J else 0.0)   if t > 0
+  # sum[B,I] in a row of each thread"""
+        in text
+    )
+
+
+@pytest.mark.parametrize(
+    ("reduction", "guard"), [("+=", ""), ("-=", ""), ("+=", "   if t > 0 and t < T - 1")]
+)
+def test_factors_of_sums_in_turns(reduction: str, guard: str) -> None:
+    program = lg.program(
+        "f(W[J,I], x[T,B,J], g[B,J]) -> h[T,B,J]:\n    for t:\n"
+        "        for b, i:     p[t,b,i]  = h[t-1,b,i] if t > 0 else 1\n"
+        f"        for b, j, i:  a[t,b,j] {reduction} W[j,i] * g[b,j] * x[t,b,j] * p[t,b,i]{guard}\n"
+        "        for b, j:     h[t,b,j]  = tanh(a[t,b,j] + x[t,b,j])\n"
+    )
+    text = show(optimized(infer(program), validate(program)))
+    assert "product:  sum[" in text
+    rng = np.random.default_rng(13)
+    for turns, rows, size in ((0, 2, 3), (1, 3, 2), (4, 3, 18), (3, 2, 0)):
+        shapes = {"W": (size, size), "x": (turns, rows, size), "g": (rows, size)}
+        given = {i.name: rng.normal(size=shapes[i.name]) / 2 for i in program.inputs}
+        check(program, given, 2, Choices())
+        wanted = lg.compile(program, backend="interpret")(**given)
+        np.testing.assert_allclose(lg.compile(program)(**given), wanted, rtol=1e-11, atol=1e-12)
