@@ -21,6 +21,7 @@ from loopgrad.ir.nodes import (
 )
 from loopgrad.ir.operations import ElementType
 from loopgrad.schedule import Loop, Nest, Phase, Scheduled, Sequence, nests, tensors_of
+from loopgrad.schedule.again import computed_again
 from loopgrad.schedule.blocking import uses_alike
 from loopgrad.schedule.buffers import buffers_of
 from loopgrad.schedule.choices import Choices
@@ -181,6 +182,11 @@ class _Fusing:
                 unwinding = with_start(unwinding, self.writers, self.in_range)
                 self.in_range |= unwinding.in_range
                 parts = fission(unwinding.body)
+                if self.choices.share:
+                    parts, proved = computed_again(
+                        parts, loops, self.written_once, seen, self.in_range
+                    )
+                    self.in_range |= proved
                 yield [narrowed(self._line(nest, loops)) for nest in parts.before], ()
                 yield [self._line(nest, loops) for nest in parts.core], loops
                 yield [narrowed(self._line(nest, loops)) for nest in parts.after], ()
