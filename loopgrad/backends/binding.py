@@ -312,8 +312,6 @@ def signature(positional: Sequence[Any], named: Mapping[str, Any]) -> Any:
 
 def _as_array(value: Any) -> NDArray[Any]:
     """As NumPy has it: without a copy, where the value has memory that it shares in some way."""
-    if hasattr(value, "to_numpy_ndarray"):  # Arrow's arrays of tensors
-        return np.asarray(value.to_numpy_ndarray())
     if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
         return np.from_dlpack(value)
     if hasattr(value, "to_numpy") and not hasattr(value, "__array__"):
@@ -322,26 +320,9 @@ def _as_array(value: Any) -> NDArray[Any]:
 
 
 def _missing(value: Any) -> bool:
-    """Has it elements that are not there, as those of Arrow and pandas may? NumPy would make NaN of them."""
-    return any(map(_lacks, _columns(value)))
-
-
-def _columns(value: Any) -> list[Any]:
-    """Of a table, whose columns may be of several types; else the value itself."""
-    if hasattr(value, "itercolumns"):  # Arrow's
-        return list(value.itercolumns())
-    if hasattr(value, "isna") and getattr(value, "ndim", 1) == 2:  # pandas'
-        return [column for _, column in value.items()]
-    return [value]
-
-
-def _lacks(column: Any) -> bool:
-    count = getattr(column, "null_count", 0)
-    if np.any(np.asarray(count() if callable(count) else count)):
-        return True
-    # pandas: a type of NumPy's has no word for what is not there, and NaN in it is a number.
-    tells = hasattr(column, "isna") and hasattr(getattr(column, "dtype", None), "na_value")
-    return tells and bool(np.any(column.isna()))
+    """Has it elements that are not there, as arrays of Arrow may? NumPy would make NaN of them."""
+    count = getattr(value, "null_count", 0)
+    return bool(count() if callable(count) else count)
 
 
 def _described(value: Any) -> str:

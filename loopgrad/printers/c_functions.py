@@ -356,7 +356,7 @@ class Function:
         """How many iterations there are, about."""
         bounds = [r.upper for r in s.ranges if isinstance(r.upper, Extent | Number)]
         shown = [integer(bound, self.scope) for bound in bounds]
-        return " * ".join([f"(double){each}" for each in shown] or ["1e6"])
+        return " * ".join([f"(double){shown[0]}", *shown[1:]] if shown else ["1e6"])
 
     def _statement(self, s: Statement, depth: int) -> Iterator[str]:
         assert isinstance(s, Accumulate | Block)

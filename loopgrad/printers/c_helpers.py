@@ -182,9 +182,9 @@ static int64_t power(int64_t base, int64_t exponent, int *error)
 }
 """,
     "times": """
-static int64_t times(int64_t a, int64_t b) /* of what is not negative; what no memory has stays at 2^60 */
+static int64_t times(int64_t a, int64_t b) /* of what is not negative; what does not fit is large */
 {
-    return b != 0 && a > INT64_MAX / 8 / b ? INT64_MAX / 8 : a * b;
+    return b != 0 && a > INT64_MAX / b ? INT64_MAX : a * b;
 }
 """,
     "allocate": """

@@ -31,6 +31,7 @@ from loopgrad.ir.nodes import (
 )
 from loopgrad.schedule.context import Context
 from loopgrad.schedule.identities import identity
+from loopgrad.schedule.interleaving import interleaved
 from loopgrad.schedule.limits import holds
 from loopgrad.schedule.lines import Line, covers, few_values
 
@@ -39,7 +40,26 @@ MOST_TURNS = 64  # of the indices of a window
 
 def gathered(lines: Sequence[Line], context: Context) -> tuple[Line, ...]:
     """The lines, with sums at each place in place of what is spread; `first` has to be known."""
-    return without_starts([at_places(line, context) for line in lines], context)
+    current: list[Line] = []
+    for line in lines:
+        line = at_places(line, context)
+        start = _start_of(line, current, context)
+        stores = start is not None and not line.reduced and _takes_all_others(line, context)
+        parts = interleaved(line, context, stores)
+        if start is not None and stores and parts != (line,):
+            del current[start]
+        current += parts
+    return without_starts(current, context)
+
+
+def _start_of(line: Line, earlier: Sequence[Line], context: Context) -> int | None:
+    """Where among earlier lines the one is that just stores the identity; None if there is more."""
+    tensor = line.written.tensor
+    places = [i for i, each in enumerate(earlier) if _touches(each, tensor)]
+    nothing = identity(line.statement.reduction, context.tensors[tensor].element)
+    if len(places) == 1 and _only_starts(earlier[places[0]], tensor, nothing, context):
+        return places[0]
+    return None
 
 
 def at_places(line: Line, context: Context) -> Line:
@@ -151,6 +171,22 @@ def _plain_condition(condition: Expression, at: dict[str, Expression]) -> Expres
     return moved
 
 
+def _takes_all_others(line: Line, context: Context) -> bool:
+    """Does it go over all of each axis in which it spreads nothing, with an index of its own?"""
+    written = line.written
+    plain = [
+        (i, e)
+        for i, e, inside in zip(
+            written.bare, context.tensors[written.tensor].extents, written.axes, strict=True
+        )
+        if len(inside) < 2
+    ]
+    names = {index for index, _ in plain}
+    return len(names) == len(plain) and all(
+        index is not None and line.bounds[index] == (Number(0), extent) for index, extent in plain
+    )
+
+
 def without_starts(lines: Sequence[Line], context: Context) -> tuple[Line, ...]:
     """The lines, without those that store the identity just for a sum that writes all of it."""
     kept = list(lines)
@@ -159,13 +195,10 @@ def without_starts(lines: Sequence[Line], context: Context) -> tuple[Line, ...]:
             continue
         tensor = line.written.tensor
         place = next(i for i, each in enumerate(kept) if each is line)
-        earlier = [i for i in range(place) if _touches(kept[i], tensor)]
-        if len(earlier) != 1 or not covers(line, context.tensors[tensor].extents):
-            continue
-        nothing = identity(line.statement.reduction, context.tensors[tensor].element)
-        if _only_starts(kept[earlier[0]], tensor, nothing, context):
+        start = _start_of(line, kept[:place], context)
+        if start is not None and covers(line, context.tensors[tensor].extents):
             kept[place] = replace(line, first=True)
-            del kept[earlier[0]]
+            del kept[start]
     return tuple(kept)
 
 

@@ -14,7 +14,9 @@ from itertools import permutations
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Accumulate, Expression, Index, Number, Range, Read
 from loopgrad.schedule.context import Context
-from loopgrad.schedule.lines import Line
+from loopgrad.schedule.lines import Line, few_values
+
+SHORT = 16  # values that a vector holds, or more
 
 
 def merged(lines: Sequence[Line], context: Context) -> Sequence[Line]:
@@ -30,7 +32,9 @@ def merged(lines: Sequence[Line], context: Context) -> Sequence[Line]:
 
 def _may_merge(line: Line, outer: str, inner: str, context: Context) -> bool:
     """Are both always the subscripts of two axes next to each other, of which the inner is whole?"""
-    if line.unproved or line.reduced or line.statement.guard is not None:
+    if line.unproved or line.statement.guard is not None:
+        return False
+    if line.reduced and not _sums_over_short(line, outer, inner):
         return False
     if {outer, inner} & line.bounding or line.bound_by[outer] or line.bound_by[inner]:
         return False
@@ -41,6 +45,11 @@ def _may_merge(line: Line, outer: str, inner: str, context: Context) -> bool:
     if not all(_goes_together(read, outer, inner, extent, context) for read in reads):
         return False
     return not _stands_alone(line.statement.value, {outer, inner})
+
+
+def _sums_over_short(line: Line, outer: str, inner: str) -> bool:
+    """Does it sum over both, of which the inner one alone fills no vector?"""
+    return {outer, inner} <= line.reduced and 0 < few_values(line, inner) < SHORT
 
 
 def _goes_together(

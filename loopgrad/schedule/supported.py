@@ -31,7 +31,8 @@ class Support:
     def reason_against(self, statement: Accumulate) -> str | None:
         """Why the statement has to stay a nest as it is written; None where it need not."""
         target = statement.target.tensor
-        if self.elements[target] is not ElementType.FLOAT and not _is_choice(statement):
+        whole = self.elements[target] is not ElementType.FLOAT
+        if whole and not (_is_choice(statement) or self._rounds(statement)):
             return f"`{target}` adds up integers"
         if target in self.safety.tracked:
             return f"whether `{target}` is complete when it is read is watched"
@@ -43,6 +44,13 @@ class Support:
             if found is not None:
                 return found
         return None
+
+    def _rounds(self, statement: Accumulate) -> bool:
+        """Does it store reals, rounded down? Code gives up where one is no number, or too large."""
+        match statement:
+            case Accumulate(reduction=Reduction.SET, value=Apply("floor", (real,))):
+                return self._type(real) is ElementType.FLOAT
+        return False
 
     def _unknown(self, expression: Expression) -> str | None:
         for node in walk.subexpressions(expression):

@@ -23,7 +23,7 @@ from loopgrad.printers.c_names import legal
 from tests.derivatives import as_tuple
 from tests.effort import sample
 from tests.lib.test_library import ROWS, of
-from tests.printers.c_running import COMPILER, STRICT, Compiled
+from tests.printers.c_running import Compiled
 from tests.strategies import Drawn, programs
 from tests.test_properties import parse
 
@@ -273,22 +273,6 @@ def test_with_threads_and_with_vectors(options: tuple[str, ...], tmp_path: Path)
     np.testing.assert_array_equal(got, E[w])
     w[4711] = 9
     assert compiled.call("look", {"w": w, "E": E}, {})[0] == 16
-
-
-@pytest.mark.parametrize("real", ["double", "float"])
-def test_what_is_optimised_compiles_without_a_warning(real: str, tmp_path: Path) -> None:
-    """A compiler that looks for loops that fill memory asks how much of it: no more than there is."""
-    functions = [Exported("softmax", lg.lib.softmax), Exported("embedding", lg.lib.embedding)]
-    header, source = c_files("printed", functions, real)
-    Path(tmp_path / "printed.h").write_text(header, encoding="utf-8")
-    Path(tmp_path / "printed.c").write_text(source, encoding="utf-8")
-    if COMPILER is None:
-        pytest.skip("this system has no C compiler")
-    for options in (["-O2"], ["-O3", "-fopenmp", "-Wconversion"]):
-        strict = [*STRICT, "-Wshadow", *options]
-        command = [COMPILER, *strict, "-c", "printed.c"]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-        assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("by_llvm", [False, True])

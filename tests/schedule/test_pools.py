@@ -49,6 +49,53 @@ def test_what_windows_spread_is_a_sum_at_each_place() -> None:
     )
 
 
+STEPS = lg.program(
+    "steps(x[C,X], k[C,3]) -> y[C,2*X+1]:\n    for c, n, p:  y[c,2*n+p] += k[c,p] * x[c,n]\n"
+)
+
+
+def test_what_windows_spread_in_steps_is_a_sum_at_each_place_of_a_step() -> None:
+    assert scheduled(STEPS).splitlines()[1:] == [
+        "    for y.1 <= X vector:  y[c, 2*y.1] = "
+        "(k[c,0] * x[c,y.1] if y.1 - X < 0 else 0.0) + (k[c,2] * x[c,y.1-1] if y.1 - 1 >= 0 else 0.0)",
+        "    for y.1 <= X vector:  y[c, 2*y.1+1] = k[c,1] * x[c,y.1]   if y.1 - X < 0",
+    ]
+
+
+def test_places_that_no_window_reaches_are_stored_too() -> None:
+    gaps = lg.program("gaps(x[X]) -> y[3*X+1]:\n    for n, p < 2:  y[3*n+p] += x[n]\n")
+    x = np.random.default_rng(0).normal(size=20)
+    assert np.array_equal(gaps(x), np.append(np.stack([x, x, 0 * x], axis=1), 0))
+    some = lg.program(
+        "some(x[B,X]) -> y[B+1,2*X]:\n    for b < B, n, p < 2:  y[b,2*n+p] += x[b,n]\n"
+    )
+    y = some(np.ones((2, 20)))
+    assert np.array_equal(y, np.append(np.ones((2, 40)), np.zeros((1, 40)), axis=0))
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "for c < 5, n, p < 3:  y[2*n+p] += x[c] * z[n]",  # a sum beside
+        "for p < 3, n:  y[2*n+p] += x[p] * z[n]   if n < p + 7",
+        "for p < 3, n < X - p:  y[2*n+p] += x[p] * z[n]",  # bounds that hang on the window
+        "for p < 2, c <= p, n:  y[2*n+p] += x[c] * z[n]",
+        "for p < 2, n:  y[4*n+2*p+1] += x[p] * z[n]",  # not all places
+    ],
+)
+def test_windows_that_do_more(statement: str) -> None:
+    x, z = np.random.default_rng(1).normal(size=5), np.random.default_rng(2).normal(size=37)
+    program = lg.program(f"more(x[5], z[X]) -> y[4*X+3]:\n    {statement}\n")
+    expected = lg.compile(program, backend="interpret")(x, z)
+    np.testing.assert_allclose(program(x, z), expected, rtol=1e-12, atol=1e-12)
+
+
+def test_a_window_that_is_an_axis_too() -> None:
+    program = lg.program("own(z[X]) -> y[2,2*X+1]:\n    for p < 2, n:  y[p,2*n+p] += z[n]\n")
+    z = np.random.default_rng(2).normal(size=37)
+    assert np.array_equal(program(z), lg.compile(program, backend="interpret")(z))
+
+
 def test_gradients_of_a_kernel_are_added_up_in_lanes_for_all_its_places() -> None:
     assert "for n < X vector:  for p < 3:  k.grad[c,p] += " in scheduled(DEPTHWISE.backward())
 
@@ -91,7 +138,7 @@ def one_or_two_threads() -> Iterator[None]:
 
 @pytest.mark.usefixtures("one_or_two_threads")
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("program", [POOL, DEPTHWISE], ids=["pool", "depthwise"])
+@pytest.mark.parametrize("program", [POOL, DEPTHWISE, STEPS], ids=["pool", "depthwise", "steps"])
 def test_at_all_lengths(program: lg.Program, dtype: Any) -> None:
     backward = program.backward()
     slow = [lg.compile(p, backend="interpret") for p in (program, backward)]
@@ -99,7 +146,7 @@ def test_at_all_lengths(program: lg.Program, dtype: Any) -> None:
         for threads in (1, 2):
             lg.set_num_threads(threads)
             values = {"x": drawn((3, length), seed).astype(dtype)}
-            if program is DEPTHWISE:
+            if program is not POOL:
                 values["k"] = np.random.default_rng(seed).normal(size=(3, 3)).astype(dtype)
             forward = [values[i.name] for i in program.inputs]
             values["y"] = slow[0](*forward)

@@ -77,9 +77,9 @@ def windows(facts: Facts) -> tuple[str, ...]:
             ranges = {r.index: r for r in statement.ranges}
             for subscript in _subscripts(statement):
                 inside = [ranges[i] for i in walk.indices_of(subscript) if i in ranges]
-                if any(isinstance(r.upper, Apply) for r in inside):
-                    extents = (r.upper for r in inside)
-                    found.update((e.name, None) for e in extents if isinstance(e, Extent))
+                extents = [r.upper for r in inside if isinstance(r.upper, Extent)]
+                if len(extents) > 1 or any(isinstance(r.upper, Apply) for r in inside):
+                    found.update((e.name, None) for e in extents)
     given = {axis for t in facts.tensors.values() if t.role == "input" for axis in t.extents}
     return tuple(name for name in sorted(found) if Extent(name) in given)
 

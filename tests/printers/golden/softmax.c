@@ -62,9 +62,9 @@ int softmax(int64_t B, int64_t J, const double *s, double *p);
 #define PARALLEL_CHECKED(work)
 #endif
 
-static int64_t times(int64_t a, int64_t b) /* of what is not negative; what no memory has stays at 2^60 */
+static int64_t times(int64_t a, int64_t b) /* of what is not negative; what does not fit is large */
 {
-    return b != 0 && a > INT64_MAX / 8 / b ? INT64_MAX / 8 : a * b;
+    return b != 0 && a > INT64_MAX / b ? INT64_MAX : a * b;
 }
 
 static void *allocate(int64_t elements, size_t size)
@@ -104,7 +104,7 @@ int softmax(int64_t B, int64_t J, const double *restrict s, double *restrict p)
     /* for b, j:  Z[b] += exp(s[b,j]) */
     for (int64_t i = 0; i < B; i++)
         Z[i] = 0;
-    PARALLEL((double)B * (double)J)
+    PARALLEL((double)B * J)
     for (int64_t b = 0; b < B; b++)
         for (int64_t j = 0; j < J; j++)
             Z[b] += exp(s[b * J + j]);
@@ -113,7 +113,7 @@ int softmax(int64_t B, int64_t J, const double *restrict s, double *restrict p)
     const int64_t p_elements = times(B, J);
     for (int64_t i = 0; i < p_elements; i++)
         p[i] = 0;
-    PARALLEL((double)B * (double)J)
+    PARALLEL((double)B * J)
     for (int64_t b = 0; b < B; b++)
         for (int64_t j = 0; j < J; j++)
             p[b * J + j] += exp(s[b * J + j]) / Z[b];
