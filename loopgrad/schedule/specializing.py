@@ -31,7 +31,7 @@ from loopgrad.ir.nodes import (
 )
 from loopgrad.schedule import Phase, Scheduled
 from loopgrad.schedule.choices import Choices
-from loopgrad.schedule.default import optimized
+from loopgrad.schedule import default
 from loopgrad.schedule.singles import has_no_lanes
 from loopgrad.schedule.tree import Fused, Step, steps
 
@@ -53,11 +53,11 @@ def made_for(
     """
     for known in (values, {name: v for name, v in values.items() if name not in rows}):
         if known:
-            special = optimized(*specialized(facts, safety, known), choices)
+            special = default.optimized(*specialized(facts, safety, known), choices)
             slow = len(known) == len(values) and rows and any(map(_checks_singly, special.phases))
             if not slow and all(isinstance(phase, Fused) for phase in special.phases):
                 return special
-    return optimized(facts, safety, choices)
+    return default.optimized(facts, safety, choices)
 
 
 def _checks_singly(phase: Phase) -> bool:
