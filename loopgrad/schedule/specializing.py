@@ -29,9 +29,8 @@ from loopgrad.ir.nodes import (
     Read,
     Statement,
 )
-from loopgrad.schedule import Phase, Scheduled
+from loopgrad.schedule import Phase, Scheduled, default
 from loopgrad.schedule.choices import Choices
-from loopgrad.schedule import default
 from loopgrad.schedule.singles import has_no_lanes
 from loopgrad.schedule.tree import Fused, Step, steps
 
