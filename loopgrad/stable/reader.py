@@ -83,6 +83,7 @@ class Reader:
     # The loops of the statement, where a tensor is looked into only if that computes none of its elements
     # more than once.
     loops: frozenset[str] = frozenset()
+    kept_out: bool = False  # whether one was not looked into for that reason
     useful: set[str] = field(default_factory=set)  # rescaled tensors whose scale met its inverse
 
     # ------------------------------------------------------------------------------ rewriting
@@ -209,8 +210,10 @@ class Reader:
             return replace(
                 stored.map(lambda e: substitute(e, binding)), sources=scale.sources | {name}
             )
-        if name in self.products and not self.opaque and self.loops <= set(indices_of(read)):
-            return self.products[name].map(lambda e: substitute(e, binding))
+        if name in self.products and not self.opaque:
+            if self.loops <= set(indices_of(read)):
+                return self.products[name].map(lambda e: substitute(e, binding))
+            self.kept_out = True
         return factor(read)
 
     def multiplied(self, a: Product, b: Product) -> Product:

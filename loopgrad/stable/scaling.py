@@ -79,21 +79,26 @@ class Place:
         return (*(r for block in self.blocks for r in block.ranges), *self.statement.ranges)
 
 
-def scaled(facts: Facts, tops: Sequence[Top] = (), once: bool = False) -> Program | None:
-    """The program with its exponentials shifted and put together; None where nothing is gained.
+def scaled(
+    facts: Facts, tops: Sequence[Top] = (), once: bool = False
+) -> tuple[Program | None, bool]:
+    """The program with its exponentials shifted and put together, or None where nothing is gained; and
+    whether `once` made a difference.
 
     tops: maxima that are known beside those that `max=` statements make. once: a tensor is not put into
     loops that it does not hang on, which would compute its elements again and again.
     """
+    kept_out = False
     for _ in range(PARTINGS):
         scaling = _Scaling(facts, tuple(tops), once)
         found = scaling.program()
+        kept_out |= scaling.reader.kept_out
         apart = next(iter(scaling.mixed.items()), None)
         parts = None if apart is None else parted(facts, *apart)
         if parts is None:
-            return found
+            break
         facts = infer(parts)
-    return found
+    return found, kept_out
 
 
 @dataclass

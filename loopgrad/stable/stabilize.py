@@ -114,27 +114,33 @@ class _Search:
         found: Program | None = None
         tried = set[Program]()
         for once in (True, False):
-            new = self._form(base, tops, once)
+            new, differs = self._form(base, tops, once)
             if new is not None and new not in tried and self.gate.passes(new, found or old):
                 found = new
             tried |= {new} if new is not None else set()
+            if not differs:
+                break
         return found
 
-    def _form(self, base: Facts, tops: Sequence[Top], once: bool) -> Program | None:
-        """The base with its exponentials put together; None where that is nothing new, or far too dear.
+    def _form(self, base: Facts, tops: Sequence[Top], once: bool) -> tuple[Program | None, bool]:
+        """The base with its exponentials put together, or None where that is nothing new, or far too dear;
+        and whether `once` made a difference.
 
         once: without computing anything again for other loops.
         """
+        new: Program | None = None
+        differs = False
         try:
-            new = scaled(base, tops, once) if has_exponentials(base.program) else None
+            if has_exponentials(base.program):
+                new, differs = scaled(base, tops, once)
             if new is None and base is not self.facts:
                 new = base.program
             if new is None:
-                return None
+                return None, differs
             validate(within_limits(new))
         except ProgramError:
-            return None
-        return new if cost(new, hoisted=False).value <= DEARER * self.cost else None
+            return None, True
+        return (new if cost(new, hoisted=False).value <= DEARER * self.cost else None), differs
 
     def _shifted(self, base: Facts, shift: Shift) -> tuple[Facts, Top | None] | None:
         """The base with an input less a constant, if its results allow that."""
