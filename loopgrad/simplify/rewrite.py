@@ -386,10 +386,12 @@ def learn(
     aliases: bool,
     folds: bool,
     bounds: frozenset[str] = frozenset(),
+    theorems: bool = True,
 ) -> Algebra:
     """What the definitions of a forward say, each later tensor preferred to what it is made of.
 
-    bounds: the shapes of conditions that are bounds of ranges.
+    bounds: the shapes of conditions that are bounds of ranges. theorems: whether also what is not so
+    over an empty axis, `sum[j](p[b,j]) = 1`.
     """
     algebra = Algebra()
     algebra.bounds = bounds
@@ -411,7 +413,7 @@ def learn(
             _learn_atom(algebra, definition, conditions, piece, safe, aliases)
     for _ in range(2):
         for definition in floats:
-            _learn_sum(algebra, definition, safe, folds)
+            _learn_sum(algebra, definition, safe, folds, theorems)
     return algebra
 
 
@@ -470,7 +472,9 @@ def _learn_named(algebra: Algebra, atom: Atom) -> None:
         algebra.add_atom(AtomRelation(pattern, value, ""))
 
 
-def _learn_sum(algebra: Algebra, definition: Definition, safe: rel.Divisors, folds: bool) -> None:
+def _learn_sum(
+    algebra: Algebra, definition: Definition, safe: rel.Divisors, folds: bool, theorems: bool
+) -> None:
     assert definition.poly is not None
     if not any(t.bound for t, _ in definition.poly.terms):
         return
@@ -490,6 +494,8 @@ def _learn_sum(algebra: Algebra, definition: Definition, safe: rel.Divisors, fol
     if not folds and len(factors) > 1 and definition.tensor in value.tensors:
         return
     if not value.free <= variables | definition.fixed:
+        return
+    if not theorems and value.terms and definition.tensor not in value.tensors:
         return
     pattern = tuple(sorted(moving.items(), key=lambda t: (t[0].kind == "indicator", t[0].key)))
     algebra.add_sum(

@@ -30,11 +30,15 @@ CONFIGURATIONS = ((False, False), (True, False), (True, True), (False, True))
 
 
 def cheaper(
-    program: Program, own: Reading, known: Reading | None, joint: bool = False
+    program: Program,
+    own: Reading,
+    known: Reading | None,
+    joint: bool = False,
+    theorems: bool = True,
 ) -> list[Candidate]:
     """The best candidate of each set of relations that is cheaper than the program, cheapest first.
 
-    joint: whether `own` computes the forward, too.
+    joint: whether `own` computes the forward, too. theorems: as in `learn`.
     """
     found: list[Candidate] = []
     made = Made()
@@ -45,7 +49,7 @@ def cheaper(
     for source, (aliases, folds) in product(
         sources, CONFIGURATIONS if known else ((False, False),)
     ):
-        algebras = _algebras(own, known, source, aliases, folds)
+        algebras = _algebras(own, known, source, aliases, folds, theorems)
         described = "\n\n".join(dict.fromkeys(a.describe() for a in algebras.values()))
         if described in seen:
             continue
@@ -122,7 +126,12 @@ def _summed(found: Candidate) -> Candidate:
 
 
 def _algebras(
-    own: Reading, known: Reading | None, source: set[str], aliases: bool, folds: bool
+    own: Reading,
+    known: Reading | None,
+    source: set[str],
+    aliases: bool,
+    folds: bool,
+    theorems: bool,
 ) -> dict[int, Algebra]:
     """What the forward says of the tensors in `source` where each region stands; regions for which
     that is the same share it."""
@@ -136,7 +145,7 @@ def _algebras(
             (k, tuple(sorted(d.fixed)), d.indices if d.fixed else ()) for k, d in holding.items()
         )
         if key not in learnt:
-            learnt[key] = learn(holding, aliases, folds, bounds)
+            learnt[key] = learn(holding, aliases, folds, bounds, theorems)
         found[region.number] = learnt[key]
     return found
 

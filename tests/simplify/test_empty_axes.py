@@ -9,6 +9,7 @@ import pytest
 import loopgrad as lg
 from loopgrad.analysis.infer import infer
 from loopgrad.simplify.certificate import Certifier
+from loopgrad.simplify.cost import cost
 from loopgrad.simplify.edges import empty_axes
 from loopgrad.simplify.empty_sums import EmptySums
 
@@ -43,6 +44,25 @@ def test_the_simplified_backward_is_what_the_literal_one_is(text: str) -> None:
     draws = empty_axes(certifier.extents, 0)
     assert [d.none for d in draws] == list(certifier.extents)
     assert certifier.counterexample(literal.simplify(), draws) is None
+
+
+def test_it_is_simplified_without_what_needs_an_element() -> None:
+    """`sum[j](q) = 1` would leave log(Z), infinite without a j, in T.grad: the rest is simplified."""
+    forward = lg.program(
+        textwrap.dedent("""
+        distil(s[B,J], t[B,J], T) -> L:
+            for b, j:  Z[b]   += exp(s[b,j] / T)
+            for b, j:  Y[b]   += exp(t[b,j] / T)
+            for b, j:  q[b,j] += exp(t[b,j] / T) / Y[b]
+            for b, j:  L      += T**2 * q[b,j] * (log(q[b,j]) - s[b,j] / T + log(Z[b])) / B
+        """)
+    )
+    literal = forward.backward()
+    result = literal.simplify()
+    assert cost(result).value < cost(literal).value
+    assert "t.grad[b,j] += q[b,j] * (q.grad[b,j] + e[b]) / T" in str(result)
+    certifier = Certifier(literal, forward)
+    assert certifier.counterexample(result, empty_axes(certifier.extents)) is None
 
 
 def test_a_size_outside_of_its_sum_is_found() -> None:
