@@ -28,6 +28,7 @@ from loopgrad.simplify.contributions import Unsupported
 from loopgrad.simplify.derivation import Derivation
 from loopgrad.simplify.joint import completed
 from loopgrad.simplify.judging import Judge, Option, best
+from loopgrad.simplify.probe import MORE
 from loopgrad.simplify.reading import Reading
 from loopgrad.simplify.search import cheaper
 from loopgrad.simplify.telling import Story
@@ -81,9 +82,8 @@ def _simplified(program: Program, forward: Program | None) -> Program | None:
             other, _ = judge.first(cheaper(program, reading, known, joint), assembled)
             if other is not None:
                 options.append(other)
-                same = found is not None and other.result == found.result
-                if other.accurate or same:  # if the same: these factors make no difference
-                    break
+                if other.accurate or (found is not None and found.times(other) <= MORE):
+                    break  # in the second case these factors make no difference
         found = best(found, options)
     if found is None:
         return None
