@@ -42,7 +42,7 @@ Operator = Callable[[Any, Any], Any]
 class Row:
     """A program of the library at a size that takes milliseconds, and PyTorch's operator for it.
 
-    below: the extent that integers are drawn below; the least of all where none is named.
+    below: the extent that integers are drawn below; where none is named, they are in range.
     between: by input, the least integer that is drawn, and what all are below.
     scale: of what is drawn for parameters; states of a recurrence with large ones are nobody's.
     positive: inputs of which the absolute values are taken.

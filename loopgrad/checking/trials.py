@@ -150,7 +150,7 @@ class Trials:
             if i.name in tensors:
                 continue
             drawn = self.inputs.draw(
-                i.name, number, extents, constants, self.lines, self.rng, kind, attempt
+                i.name, number, extents, constants, self.lines, self.rng, kind, attempt, tensors
             )
             if isinstance(drawn, Numbers):
                 drawn = numbers(given(drawn))

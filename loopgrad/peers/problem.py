@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loopgrad.analysis.facts import Facts
+from loopgrad.analysis.fitting import ANY, Fitting, covered
 from loopgrad.analysis.infer import infer
 from loopgrad.backends.shapes import Shapes
 from loopgrad.ir.nodes import Program
@@ -92,7 +93,7 @@ def draw(
     dtype: str = "float32",
     seed: int = 0,
 ) -> Problem:
-    """A problem of random inputs: normal ones, indices below the least extent, fair coins.
+    """A problem of random inputs: normal ones, indices that are in range, fair coins.
 
     keywords: the value of every extent (`J'` is `J` where it is not told), and constants to set.
     given: inputs that are not drawn.
@@ -110,6 +111,7 @@ def draw(
     for name in facts.extents:
         values.setdefault(name, values[name.rstrip("'")])
     inputs: dict[str, Array] = {}
+    fitting = Fitting(facts)
     for i in program.inputs:
         if given and i.name in given:
             array = given[i.name]
@@ -118,8 +120,9 @@ def draw(
         shape = tuple(max(0, evaluate(e, values)) for e in i.extents)
         match i.kind:
             case "int":
-                named = [int(values[name]) for name in facts.extents if name in values]
-                inputs[i.name] = rng.integers(0, max(1, min(named, default=1)), shape)
+                asked = fitting.interval(i.name, values, covered(inputs)) or ANY
+                low, high = asked.ends()
+                inputs[i.name] = rng.integers(low, high + 1, shape)
             case "bool":
                 inputs[i.name] = rng.random(shape) < 0.5
             case _:

@@ -243,6 +243,8 @@ class _Tally:
     complete: dict[str, list[frozenset[int]]] = field(default_factory=dict)
     compared: dict[str, bool] = field(default_factory=dict)  # some element, on the reals
     residues_differ: bool = False
+    telling: list[int] = field(default_factory=list)  # the numbers of trials that show something
+    zeroed: set[str] = field(default_factory=set)  # inputs, zero where all results were numbers
     whole: int = 0  # trials on reals in which all that runs ran, and every element was a number
     counterexample: Counterexample | None = None
 
@@ -293,6 +295,10 @@ class _Comparison:
                     self._compare(replace(draw, among=()))
                 if tally.counterexample is not None:
                     return Verdict("differ", tally.counterexample, tally.trials)
+            for number in tally.telling[:OFTEN]:
+                self._zero_again(number)
+                if tally.counterexample is not None:
+                    return Verdict("differ", tally.counterexample, tally.trials)
             if tally.residues_differ and not self.rounding:
                 self.tolerance = STRICT
                 refuted = self._refuted()
@@ -331,13 +337,21 @@ class _Comparison:
         all extents alike: what divides by B - 2, say, is no number at one size alone."""
         signed = World("signed")
         zeroed = [World("signed", name) for name in self.pairing.zeroed() if self.kinks]
-        groups = [zeroed[k : k + MANY] for k in range(0, len(zeroed), MANY)]
-        ones, twos, *threes = [signed], [signed], [signed, *zeroed[:MANY]], *groups[1:]
+        groups = [zeroed[k : k + MANY] for k in range(0, len(zeroed), MANY)] or [[]]
+        ones, twos, *threes = [signed], [signed], *([signed, *group] for group in groups)
         sizes = [(1, ones), (2, twos), *((3, worlds) for worlds in threes)]
         return [
             Draw(1000 + 2 * k, tuple(worlds), "reals", among=(size,))
             for k, (size, worlds) in enumerate(sizes)
         ]
+
+    def _zero_again(self, number: int) -> None:
+        """The inputs that were zero only where that shows nothing, at the sizes and integers of a trial that
+        shows something."""
+        names = [n for n in self.pairing.zeroed() if self.kinks and n not in self.tally.zeroed]
+        if names:
+            worlds = (World("signed"), *(World("signed", name) for name in names[:MANY]))
+            self._compare(Draw(number, worlds, "reals"))
 
     def _enough(self, rounds: float) -> bool:
         """Statements that seldom run, and comparisons that seldom hold, need more trials.
@@ -455,15 +469,30 @@ class _Comparison:
             for name in self.results
             if tally.counterexample is None
         ]
+        self._note_zeroed(trial)
         # A trial on which some result is no number at all, or all zeros, shows little.
         if all(spoken):
             tally.trials += 1
+            tally.telling.append(trial.draw.number)
             tally.reached.update(ran)
             if not trial.draw.with_defaults:
                 tally.moved |= ran
         if trial.lines.real and ran >= tally.reached.keys():
             tally.whole += all(_whole(trial.results[name]) for name in self.results)
         tally.drawn += elements(trial)
+
+    def _note_zeroed(self, trial: Trial) -> None:
+        """Which inputs were zero where all results are numbers, that are not all zeros where it is not."""
+        worlds = trial.draw.worlds
+        results = [trial.results[name] for name in self.results]
+        plain = next((n for n, world in enumerate(worlds) if world.zero is None), None)
+        if all(world.zero is None for world in worlds):
+            return
+        if plain is not None and not any(_some(r, plain) for r in results):
+            return
+        for number, world in enumerate(worlds):
+            if world.zero is not None and all(_whole(r, number) for r in results):
+                self.tally.zeroed.add(world.zero)
 
     def _compare_result(
         self, trial: Trial, name: str, before: Tensor, after: Tensor, ran: frozenset[int]
@@ -533,12 +562,21 @@ def _given_up(tally: _Tally) -> Verdict:
     return Verdict("undecided", None, tally.trials, "reals", tally.known, reason)
 
 
-def _whole(tensor: Tensor) -> bool:
-    """Is every element a number or an infinity, in some world?"""
+def _whole(tensor: Tensor, world: int | None = None) -> bool:
+    """Is every element a number or an infinity, in this world or in some?"""
     if not isinstance(tensor, Numbers):
         return True
     numbers = finite(tensor) | infinite(tensor)
-    return bool(numbers.reshape(len(numbers), -1).all(axis=1).any())
+    whole = np.asarray(numbers.reshape(len(numbers), -1).all(axis=1))
+    return bool(whole.any() if world is None else whole[world])
+
+
+def _some(tensor: Tensor, world: int) -> bool:
+    """Is some element a number beside 0 in this world?"""
+    if not isinstance(tensor, Numbers):
+        return bool(np.any(tensor[world]))
+    assert tensor.reals is not None
+    return any(np.ravel(tensor.reals[world])[np.ravel(np.asarray(finite(tensor))[world])])
 
 
 def _as_array(tensor: Tensor, world: int) -> NDArray[Any]:

@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from loopgrad.analysis.facts import Equality, Facts
-from loopgrad.ir.nodes import Apply, Compare, Constant, Expression, Extent, Index, Number, Read
-from loopgrad.ir.walk import all_statements, reads, statement_expressions, subexpressions
+from loopgrad.analysis.fitting import ANY, Fitting, Interval, covered
+from loopgrad.ir.nodes import Apply, Compare, Constant, Expression, Extent, Number, Read
+from loopgrad.ir.walk import all_statements, statement_expressions, subexpressions
 from loopgrad.simplify.decimals import Reals, decimal
 from loopgrad.simplify.evaluate import Known, Tensor, integer, shape_of
 from loopgrad.simplify.fields import Residues
@@ -300,29 +301,20 @@ def draw_constants(
 class Inputs:
     """Draws the input tensors of a program.
 
-    among: all programs that use them; an integer is drawn so that it fits where it subscripts.
+    among: all programs that use them; an integer is drawn so that it fits where it subscripts. What the
+    second program asks counts (if `second` is its number) where the others ask nothing: what is out of
+    range in it alone is its fault.
     """
 
-    def __init__(self, among: Sequence[Facts]):
+    def __init__(self, among: Sequence[Facts], second: int | None = None):
         self.among = among
-        self.limits: dict[str, list[Axis]] = {}
+        self.second = second
+        self.fitting = [Fitting(facts) for facts in among]
         self.compared: dict[str, dict[Expression, None]] = {}  # with what numbers and constants
-        for number, facts in enumerate(among):
+        for facts in among:
             for statement in all_statements(facts.program.statements):
                 for expression in statement_expressions(statement):
-                    for read in reads(expression):
-                        self._note(number, read)
                     self._note_compared(expression)
-                target = getattr(statement, "target", None)
-                if target is not None:
-                    self._note(number, target)
-                self._note_bounds(number, statement)
-
-    def _note(self, number: int, read: Read) -> None:
-        axes = self.among[number].tensors[read.tensor].extents
-        for subscript, extent in zip(read.subscripts, axes, strict=True):
-            for inner in reads(subscript):
-                self.limits.setdefault(inner.tensor, []).append(Axis(number, extent))
 
     def _note_compared(self, expression: Expression) -> None:
         """`label[b] != ignore`: the label may be that number, though it subscripts no axis then."""
@@ -332,23 +324,6 @@ class Inputs:
                     for read, value in ((one, other), (other, one)):
                         if isinstance(read, Read) and _is_fixed(value):
                             self.compared.setdefault(read.tensor, {})[value] = None
-
-    def _note_bounds(self, number: int, statement: object) -> None:
-        """`t < length[b]` where t subscripts an axis: its extent is the largest length."""
-        for r in getattr(statement, "ranges", ()):
-            bounds = [*reads(r.lower), *reads(r.upper)]
-            inside = list(all_statements([statement])) if bounds else []  # type: ignore[list-item]
-            for bound in bounds:
-                for inner in inside:
-                    targets = [inner.target] if hasattr(inner, "target") else []
-                    for expression in statement_expressions(inner):
-                        targets.extend(reads(expression))
-                    for read in targets:
-                        axes = self.among[number].tensors[read.tensor].extents
-                        for subscript, extent in zip(read.subscripts, axes, strict=True):
-                            if subscript == Index(r.index):
-                                longer = Axis(number, extent)
-                                self.limits.setdefault("<= " + bound.tensor, []).append(longer)
 
     def draw(
         self,
@@ -360,10 +335,13 @@ class Inputs:
         rng: np.random.Generator,
         kind: Kind,
         attempt: int,
+        given: Mapping[str, Tensor],
     ) -> Tensor:
         """A value for the input `name` of program `of`; of an integer, with each attempt of another
-        pattern."""
-        drawn = self.in_worlds(name, of, extents, constants, lines, rng, (World(kind),), attempt)
+        pattern. given: those drawn before."""
+        drawn = self.in_worlds(
+            name, of, extents, constants, lines, rng, (World(kind),), attempt, given
+        )
         if isinstance(drawn, Numbers):
             return drawn.reshaped(drawn.shape[1:])
         return np.asarray(drawn[0])
@@ -378,22 +356,24 @@ class Inputs:
         rng: np.random.Generator,
         worlds: Sequence[World],
         attempt: int,
+        given: Mapping[str, Tensor],
     ) -> Tensor:
-        """A value in each world; integers are the same in all."""
+        """A value in each world; integers are the same in all. given: those drawn before."""
         facts = self.among[of]
         argument = next(i for i in facts.program.inputs if i.name == name)
         shape = shape_of(facts.tensors[name].extents, {**extents[of], **constants})
         if argument.kind == "bool":
             return _repeated(rng.integers(0, 2, shape), len(worlds))
         if argument.kind == "int":
-            limit = self.limit(name, extents, constants)
-            values = _integers(shape, limit, rng, attempt)
+            asked = self.interval(name, extents, constants, given)
+            low, high = (asked or ANY).ends()
+            values = _integers(shape, low, high, rng, attempt)
             near = [int(v) for v in worlds[0].near if v.denominator == 1]
-            if near and name not in self.limits and "<= " + name not in self.limits:
+            if near and asked is None:
                 values = np.where(rng.random(shape) < 0.5, rng.choice(near, shape), values)
-            fixed = [] if attempt % 2 else self._fixed(name, constants)
-            if fixed:
-                values = np.where(rng.random(shape) < 0.5, rng.choice(fixed, shape), values)
+            others = [v for v in self._fixed(name, constants) if not low <= v <= high]
+            if others and attempt % 2 == 0:
+                values = np.where(rng.random(shape) < 0.5, rng.choice(others, shape), values)
             return _repeated(values, len(worlds))
         return random_numbers(lines, name, shape, rng, worlds)
 
@@ -404,14 +384,27 @@ class Inputs:
         except (Undefined, KeyError):
             return []
 
-    def limit(self, name: str, extents: Sequence[Mapping[str, int]], constants: Known) -> int:
-        """The end of the values that an integer input can have: it subscripts these axes."""
-        found = [
-            integer(axis.extent, {**extents[axis.program], **constants}) + more
-            for key, more in ((name, 0), ("<= " + name, 1))
-            for axis in self.limits.get(key, ())
-        ]
-        return max(1, min(found, default=4))
+    def interval(
+        self,
+        name: str,
+        extents: Sequence[Mapping[str, int]],
+        constants: Known,
+        given: Mapping[str, Tensor],
+    ) -> Interval | None:
+        """What the elements of an integer input have to lie between; None where nothing is asked."""
+        drawn = covered(given)
+        found: list[Interval] = []
+        for number in sorted(range(len(self.among)), key=lambda n: n == self.second):
+            if number == self.second and found:
+                break
+            known = {**extents[number], **constants}
+            asked = self.fitting[number].interval(name, known, drawn)
+            if asked is not None:
+                found.append(asked)
+        if not found:
+            return None
+        low, high = max(a.low for a in found), min(a.high for a in found)
+        return Interval(low, high) if low <= high else ANY
 
 
 def _is_fixed(e: Expression) -> bool:
@@ -426,19 +419,23 @@ def _repeated(values: Integers, worlds: int) -> Integers:
 
 
 def _integers(
-    shape: tuple[int, ...], limit: int, rng: np.random.Generator, attempt: int
+    shape: tuple[int, ...], low: int, high: int, rng: np.random.Generator, attempt: int
 ) -> Integers:
+    """Between the two ends, with some attempts one below too."""
     places = np.arange(int(np.prod(shape)), dtype=np.int64).reshape(shape)
     match attempt % 6:
-        case 0 | 1:
-            return rng.integers(0, limit, shape)
+        case 0:
+            return rng.integers(low, high + 1, shape)
+        case 1:  # in order along the last axis, as offsets are
+            drawn = rng.integers(low, high + 1, shape)
+            return np.sort(drawn, axis=-1) if shape else drawn
         case 2:
-            return rng.integers(-1, limit, shape)
+            return rng.integers(low - 1, high + 1, shape)
         case 3:
-            return np.minimum(places, limit - 1)
+            return np.minimum(low + places, high)
         case 4:
-            return places - 1
-    return np.zeros(shape, np.int64)
+            return low + places - 1
+    return np.full(shape, low, np.int64)
 
 
 def random_numbers(

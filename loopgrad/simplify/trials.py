@@ -108,7 +108,7 @@ class Pairing:
         self._same_results()
         shared = self._shared()
         self.sizes = Sizes(self.facts, shared)
-        self.inputs = Inputs(self.facts)
+        self.inputs = Inputs(self.facts, AFTER)
 
     def _same_results(self) -> None:
         before, after = (f.program for f in self.facts[:2])
@@ -213,14 +213,14 @@ class Pairing:
         self, draw: Draw, extents: Sequence[Mapping[str, int]], constants: Known, again: int
     ) -> Trial:
         """The trial without the second program's own inputs: it depends on these alone."""
-        limits = [
-            self.inputs.limit(i.name, extents, constants)
+        asked = [
+            self.inputs.interval(i.name, extents, constants, {})
             for number in self._others()
             for i in self.facts[number].program.inputs
             if i.kind == "int"
         ]
         sizes = [tuple(extents[number].items()) for number in self._others()]
-        key = (draw, again, tuple(sizes), tuple(constants.items()), tuple(limits))
+        key = (draw, again, tuple(sizes), tuple(constants.items()), tuple(asked))
         if key not in self.memory.trials:
             try:
                 self.memory.trials[key] = self._made(draw, extents, constants, again)
@@ -247,10 +247,11 @@ class Pairing:
             return computed(self.programs[number], setting, lines, space, reached)
 
         for number in self._others():
-            for i in self.facts[number].program.inputs:
+            # Integers first, so that they do not hang on the number of worlds.
+            for i in sorted(self.facts[number].program.inputs, key=lambda i: i.differentiable):
                 if i.name not in inputs:
                     inputs[i.name] = self.inputs.in_worlds(
-                        i.name, number, extents, constants, lines, rng, draw.worlds, again
+                        i.name, number, extents, constants, lines, rng, draw.worlds, again, inputs
                     )
             if number == FORWARD:
                 inputs.update(run(FORWARD))
@@ -273,15 +274,23 @@ class Pairing:
         )
 
     def _own_inputs(self, trial: Trial, extents: Sequence[Mapping[str, int]]) -> dict[str, Tensor]:
-        own = [i for i in self.facts[AFTER].program.inputs if i.name not in trial.inputs]
         draw = trial.draw
         rng = np.random.default_rng([SEED, draw.number, AFTER])
-        return {
-            i.name: self.inputs.in_worlds(
-                i.name, AFTER, extents, trial.constants, trial.lines, rng, draw.worlds, trial.again
-            )
-            for i in own
-        }
+        own: dict[str, Tensor] = {}
+        for i in self.facts[AFTER].program.inputs:
+            if i.name not in trial.inputs:
+                own[i.name] = self.inputs.in_worlds(
+                    i.name,
+                    AFTER,
+                    extents,
+                    trial.constants,
+                    trial.lines,
+                    rng,
+                    draw.worlds,
+                    trial.again,
+                    {**trial.inputs, **own},
+                )
+        return own
 
     def after(self, trial: Trial) -> tuple[dict[str, Tensor], set[int]]:
         """What the second program makes of it, and its statements that ran."""

@@ -65,6 +65,7 @@ EVEN = [
 ]
 SATURATING = frozenset("exp sigmoid softplus tanh".split())
 DRAWS = 11  # more of them, where one finds a form worse
+PATTERNS = 12  # of integers, tried until the program runs
 AGAIN = 3  # draws of inputs, where the program does not run on the first
 
 Kind = Callable[[np.random.Generator, tuple[int, ...]], Array]
@@ -267,8 +268,25 @@ def _ratio(one: Sequence[float], other: Sequence[float]) -> float:
 def draw(literal: Facts, rng: np.random.Generator, among: Sequence[int] = SIZES) -> Case | None:
     """A case of sizes among these, if one is found; where the program sums groups, of groups of one size.
 
-    The forward-computed inputs of a backward are what its forward computes.
+    The forward-computed inputs of a backward are what its forward computes. Integers are such that the
+    program runs.
     """
+    if all(i.differentiable for i in literal.program.inputs):
+        return _drawn(literal, rng, among, 0)
+    for attempt in range(PATTERNS):
+        case = _drawn(literal, rng, among, attempt)
+        try:
+            if case is not None:
+                case.run(literal, Singles(), slice(None))
+                return case
+        except (Undefined, TooLarge):
+            continue
+    return None
+
+
+def _drawn(
+    literal: Facts, rng: np.random.Generator, among: Sequence[int], attempt: int
+) -> Case | None:
     programs = [literal]
     primal = literal.program.primal
     if primal is not None:
@@ -283,12 +301,12 @@ def draw(literal: Facts, rng: np.random.Generator, among: Sequence[int] = SIZES)
     )
     if extents is None:
         return None
-    drawing = Drawing(programs, extents, constants, rng)
+    drawing = Drawing(programs, extents, constants, rng, attempt)
     inputs: dict[str, Tensor] = {}
     for number in reversed(range(len(programs))):
         for i in programs[number].program.inputs:
             if i.name not in inputs:
-                inputs[i.name] = drawing.input(i.name, number)
+                inputs[i.name] = drawing.input(i.name, number, inputs)
         if number == 1:
             try:
                 inputs.update(
@@ -342,20 +360,30 @@ class Drawing:
         extents: list[dict[str, int]],
         constants: Known,
         rng: np.random.Generator,
+        attempt: int,
     ):
         self.among, self.extents, self.constants, self.rng = among, extents, constants, rng
+        self.attempt = attempt
         self.integers = Inputs(among)
         self.positive = _positive(among[0]) | _positive(among[-1])
         self.varied = {name for facts in among for name in _varied(facts)}
         given = (i for facts in among for i in facts.program.inputs if i.name in self.varied)
         self.most_axes = max((len(i.extents) for i in given), default=0)
 
-    def input(self, name: str, number: int) -> Tensor:
+    def input(self, name: str, number: int, given: Mapping[str, Tensor]) -> Tensor:
         facts = self.among[number]
         if not next(i for i in facts.program.inputs if i.name == name).differentiable:
             kinds = [World("signed")] * len(WORLDS)
             return self.integers.in_worlds(
-                name, number, self.extents, self.constants, Lines(None), self.rng, kinds, 0
+                name,
+                number,
+                self.extents,
+                self.constants,
+                Lines(None),
+                self.rng,
+                kinds,
+                self.attempt,
+                given,
             )
         known = {**self.extents[number], **self.constants}
         shape = shape_of(facts.tensors[name].extents, known)

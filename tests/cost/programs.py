@@ -11,6 +11,7 @@ import numpy as np
 
 import loopgrad as lg
 from loopgrad.analysis.facts import Facts
+from loopgrad.analysis.fitting import ANY, Fitting, covered
 from loopgrad.analysis.infer import infer
 from loopgrad.backends.formulas import evaluate
 from loopgrad.cost.costs import sizes_of
@@ -55,29 +56,18 @@ def each(program: Program) -> Iterator[Program]:
 
 
 def values(facts: Facts, sizes: Mapping[str, Any], inputs: Mapping[str, Any] | None = None) -> Any:
-    """The values of all tensors in a run of random inputs. Integers are 0 or 1; where those do not fit
-    they are all 0 (an extent is 1), or all 1 (a length)."""
-    for integers in (None, 0, 1):
-        try:
-            return _run(facts, sizes, dict(inputs or {}), integers)
-        except (IndexError, ValueError) as error:
-            wrong: Exception = error
-    raise wrong
-
-
-def _run(
-    facts: Facts, sizes: Mapping[str, Any], given: dict[str, Any], integers: int | None
-) -> Any:
-    rng = np.random.default_rng(0)
+    """The values of all tensors in a run of random inputs, of integers that fit."""
+    given, rng = dict(inputs or {}), np.random.default_rng(0)
+    fitting = Fitting(facts)
     for i in facts.program.inputs:
         shape = tuple(evaluate(e, sizes) for e in i.extents)
-        if i.name not in given:
-            given[i.name] = {
-                "int": lambda shape: (
-                    rng.integers(0, 2, size=shape) if integers is None else np.full(shape, integers)
-                ),
-                "bool": lambda shape: rng.random(shape) < 0.5,
-            }.get(i.kind, lambda shape: rng.normal(size=shape))(shape)
+        if i.name in given:
+            continue
+        if i.kind == "int":
+            low, high = (fitting.interval(i.name, sizes, covered(given)) or ANY).ends()
+            given[i.name] = rng.integers(low, high + 1, size=shape)
+        else:
+            given[i.name] = rng.random(shape) < 0.5 if i.kind == "bool" else rng.normal(size=shape)
     names = computed_tensors(facts.program)
     sizes_given = {s.name: sizes[s.name] for s in facts.program.sizes}
     with warnings.catch_warnings():

@@ -30,14 +30,9 @@ ENOUGH = 2e-6  # of the largest value: a few roundings of float32
 # either form: seven of them tell little.
 DRAWS = (7, 25)
 
-# What the inputs have to do with each other (a length is not 0, a label no blank) is not drawn.
-UNDRAWN = {"crf_loss_packed", "ctc_loss"}
 
 
-TESTED = [name for name in NAMES if name not in UNDRAWN]
-
-
-@pytest.mark.parametrize("name", TESTED)
+@pytest.mark.parametrize("name", NAMES)
 def test_simplified_loops_keep_their_digits(name: str) -> None:
     """On six kinds of inputs, large logits and common offsets among them: at most twice the error of the
     literal loops, or of exact arithmetic on what the simplified ones read, rounded to float32."""
