@@ -44,6 +44,7 @@ class Deciding:
         self.empty: Example | None = None  # that shows a difference with empty axes
         self.ties = False  # whether ties count
         self.too_large = 0  # runs given up
+        self.showing: list[Trial] = []  # that show faults
         self.certifier = Certifier(task.right, task.forward if task.is_backward else None)
         self.lines = Floats()
 
@@ -133,6 +134,10 @@ class Deciding:
             self.ties = True
             return self._showing()
         return []
+
+    def _often_wrong(self) -> bool:
+        """Is the claim wrong in floats, which know matrices that have roots, on more than one trial?"""
+        return sum(map(self._is_wrong, self.showing)) > 1
 
     def _silent(self, trial: Trial) -> int:
         """How many tensors vanish that a backward computes."""

@@ -13,6 +13,7 @@ import numpy as np
 from loopgrad.analysis.infer import infer
 from loopgrad.checking.answers import Located
 from loopgrad.checking.claims import Claim, read_claim
+from loopgrad.checking.counterexamples import on
 from loopgrad.checking.faults import Faults
 from loopgrad.checking.findings import Counterexample, Finding, Judgement, Kind
 from loopgrad.checking.headers import lendable, understand
@@ -168,10 +169,13 @@ class _Judging(Faults):
         if not task.claim.findings and not missing and self._is_derived():
             return Judgement((), "proved", task.judged, task.not_given)
         verdict = None if task.claim.findings else self._with_empty_axes(self._verdict())
-        if verdict is not None and verdict.kind != "differ":
+        if verdict is not None and verdict.kind == "agree":
+            return self._agreed(verdict, missing)
+        self.showing = self._showing()
+        if verdict is not None and verdict.kind == "undecided" and not self._often_wrong():
             return self._agreed(verdict, missing)
         more = [p for _, p in self._gradient_patches()]
-        found, mended = self._located(self._showing(), more)
+        found, mended = self._located(self.showing, more)
         idle: list[int] = []
         if mended is None and not more:
             # What nothing reads any more may go, where it breaks a rule, and what is not missed.
@@ -234,7 +238,8 @@ class _Judging(Faults):
         example = self.examples.smallest(self.task, facts, self.ties)
         if example is None and others:
             example = self.examples.smallest(self.task, self.task.facts, self.ties)
-        return example
+        larger = (on(self.task, facts, trial) for trial in self.showing)
+        return example or next(filter(None, larger), None)
 
     def _joined(
         self, findings: list[Finding], found: Sequence[Located], located: Sequence[Finding]

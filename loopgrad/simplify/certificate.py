@@ -35,6 +35,8 @@ OFTEN = 3  # trials in which each statement has run
 LONG = 8  # times the trials asked for, after which a statement that never ran is let be
 HOPELESS = 3  # and after which no residues are waited for in a result that had none
 PATIENCE = 2  # trials that are too long, before nothing more is tried
+LONGER = (2, 3, 7)  # sizes, one of which is longer than the others
+PATHS = 6
 COPIES = 4  # independent draws of the residues in a trial of one world
 FEW = 2  # and in one of several
 MANY = 12  # worlds at once
@@ -234,6 +236,7 @@ class _Tally:
     trials: int = 0
     drawn: int = 0  # elements of inputs
     reached: Counter[int] = field(default_factory=Counter)  # statement -> trials in which it ran
+    told: Counter[int] = field(default_factory=Counter)  # in which it did more than add zeros
     moved: set[int] = field(
         default_factory=set
     )  # those that ran with constants beside their defaults
@@ -299,6 +302,10 @@ class _Comparison:
                 self._zero_again(number)
                 if tally.counterexample is not None:
                     return Verdict("differ", tally.counterexample, tally.trials)
+            for draw in self._of_paths():
+                self._compare(draw)
+                if tally.counterexample is not None:
+                    return Verdict("differ", tally.counterexample, tally.trials)
             if tally.residues_differ and not self.rounding:
                 self.tolerance = STRICT
                 refuted = self._refuted()
@@ -353,6 +360,16 @@ class _Comparison:
             worlds = (World("signed"), *(World("signed", name) for name in names[:MANY]))
             self._compare(Draw(number, worlds, "reals"))
 
+    def _of_paths(self) -> list[Draw]:
+        """Where infinities stand for what is not there, on the reals: one axis longer than the others, and
+        more inputs at sizes that showed something. At others there may be no path, or one alone."""
+        if not self.infinite:
+            return []
+        worlds, telling = (World("signed"),), self.tally.telling
+        longer = [Draw(8000 + 2 * k, worlds, "reals", among=LONGER) for k in range(PATHS)]
+        again = [Draw(9000 + 2 * k, worlds, "reals", like=n) for k, n in enumerate(telling[:PATHS])]
+        return longer + again
+
     def _enough(self, rounds: float) -> bool:
         """Statements that seldom run, and comparisons that seldom hold, need more trials.
 
@@ -365,7 +382,7 @@ class _Comparison:
             return False
         if (tally.residues_differ or self.deep) and tally.whole < OFTEN:
             return False
-        seldom = any(tally.reached[statement] < OFTEN for statement in self.statements)
+        seldom = any(tally.told[statement] < OFTEN for statement in self.statements)
         seldom |= self.has_constants and not tally.moved.issuperset(self.statements)
         hopeless = rounds >= HOPELESS and self._never_known()
         return not seldom and (self.deep or hopeless or self._settled())
@@ -434,7 +451,7 @@ class _Comparison:
             if not trial.tied or self.ties:
                 self._compare_trial(trial)
                 continue
-            self.tally.passed_over |= trial.reached
+            self.tally.passed_over |= trial.reached.ran
             if len(draw.worlds) > 1:
                 for world in draw.worlds:
                     self._compare(replace(draw, worlds=(world,)))
@@ -463,7 +480,8 @@ class _Comparison:
             return
         self.beyond |= trial.beyond | trial.lines.beyond
         self.infinite |= trial.infinite or trial.lines.infinite
-        ran = trial.reached | reached
+        ran = frozenset(trial.reached.ran | reached.ran)
+        telling = trial.reached.telling | reached.telling
         spoken = [
             self._compare_result(trial, name, trial.results[name], results[name], ran)
             for name in self.results
@@ -475,6 +493,7 @@ class _Comparison:
             tally.trials += 1
             tally.telling.append(trial.draw.number)
             tally.reached.update(ran)
+            tally.told.update(telling)
             if not trial.draw.with_defaults:
                 tally.moved |= ran
         if trial.lines.real and ran >= tally.reached.keys():

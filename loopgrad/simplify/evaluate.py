@@ -8,7 +8,7 @@ before it is complete, an integer division by zero) is `Undefined` here.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
 
@@ -40,7 +40,7 @@ from loopgrad.simplify.integer_arithmetic import Undefined as Undefined
 from loopgrad.simplify.levels import depth
 from loopgrad.simplify.lines import Lines, Numbers
 from loopgrad.simplify.spaces import WORLD, Integers, Loop, Space, spread, worlds
-from loopgrad.simplify.values import RATIONAL, Expressions, reshaped
+from loopgrad.simplify.values import RATIONAL, Expressions, Values, reshaped
 from loopgrad.simplify.values import Known as Known
 from loopgrad.simplify.values import Tensor as Tensor
 
@@ -54,6 +54,14 @@ SUMS = (Reduction.ADD, Reduction.SUBTRACT)
 
 class TooLarge(Exception):
     """The sizes are too large for a check."""
+
+
+@dataclass
+class Reached:
+    """By `id`, the accumulates that ran at least once, and those that did more than add zeros."""
+
+    ran: set[int] = field(default_factory=set)
+    telling: set[int] = field(default_factory=set)
 
 
 @dataclass(frozen=True)
@@ -113,11 +121,11 @@ def integer(expression: Expression, known: Known) -> int:
 
 
 def evaluate(
-    facts: Facts, setting: Setting, lines: Lines, reached: set[int] | None = None
+    facts: Facts, setting: Setting, lines: Lines, reached: Reached | None = None
 ) -> dict[str, Tensor]:
     """Every tensor of the program, inputs included. Raises Undefined, TooLarge or NeedsReals.
 
-    reached: gets the `id` of each accumulate that runs at least once.
+    reached: gets the accumulates that run.
     """
     inputs = {name: reshaped(t, (1, *t.shape)) for name, t in setting.inputs.items()}
     own = Setting(setting.extents, setting.constants, inputs)
@@ -130,7 +138,7 @@ def computed(
     setting: Setting,
     lines: Lines,
     space: Space,
-    reached: set[int] | None = None,
+    reached: Reached | None = None,
 ) -> dict[str, Tensor]:
     """As `evaluate`, in all worlds of the space."""
     facts = prepared.facts
@@ -142,11 +150,9 @@ def computed(
             tensors[name] = lines.filled(identity, shape)
         else:
             tensors[name] = np.full(shape, _whole(identity), np.int64)
-    run = Run(lines, tensors, setting, prepared.watched)
+    run = Run(lines, tensors, setting, prepared.watched, reached)
     for statement in facts.program.statements:
         run.statement(statement, space)
-    if reached is not None:
-        reached |= run.reached
     return {name: reshaped(flat, run.shapes[name]) for name, flat in run.tensors.items()}
 
 
@@ -205,9 +211,10 @@ class Run(Expressions):
         tensors: Mapping[str, Tensor],
         setting: Setting,
         watched: Iterable[str] = (),
+        reached: Reached | None = None,
     ):
         super().__init__(lines, tensors, {**setting.extents, **setting.constants}, watched)
-        self.reached: set[int] = set()
+        self.reached = reached or Reached()
 
     # ------------------------------------------------------------------------------ statements
 
@@ -221,8 +228,10 @@ class Run(Expressions):
                     if not mask.all():
                         space = space.where(mask)
                 if space.count:
-                    self.reached.add(id(statement))
-                    self.accumulate(target, reduction, value, space)
+                    self.reached.ran.add(id(statement))
+                    new = self.accumulate(target, reduction, value, space)
+                    if reduction not in SUMS or _some(new):
+                        self.reached.telling.add(id(statement))
             case Block(ranges, body):
                 self.block(ranges, body, space)
             case _:
@@ -292,7 +301,8 @@ class Run(Expressions):
 
     def accumulate(
         self, target: Read, reduction: Reduction, value: Expression, space: Space
-    ) -> None:
+    ) -> Values:
+        """The values, after they were put into the target."""
         name = target.tensor
         tensor = self.tensors[name]
         places = self.cells(target, space)
@@ -302,7 +312,7 @@ class Run(Expressions):
             cells = spread(places, space.shape).reshape(-1)
             whole = spread(self.as_integers(new), space.shape).reshape(-1)
             UPDATES[reduction](tensor, cells, whole)
-            return
+            return new
         values = self.numbers(new)
         sums = reduction in SUMS
         # Loops that the target does not name repeat its cells.
@@ -317,13 +327,14 @@ class Run(Expressions):
         cells = spread(places, shape)
         if not repeated and _named(target, space):
             self._update(tensor, cells, values, reduction)
-            return
+            return new
         cells, values = cells.reshape(-1), values.spread(shape).reshaped((cells.size,))
         if sums:
             self._update(tensor, *_summed(self.lines, cells, values), reduction)
-            return
+            return new
         for turns in _rounds(cells):
             self._update(tensor, cells[turns], values[turns], reduction)
+        return new
 
     def _update(
         self, tensor: Numbers, cells: Integers, values: Numbers, reduction: Reduction
@@ -345,6 +356,15 @@ class Run(Expressions):
 
 
 ONE_TURN = worlds(1)
+
+
+def _some(values: Values) -> bool:
+    """Is any of them not 0, or not known to be?"""
+    if not isinstance(values, Numbers):
+        return bool(values.any())
+    if values.reals is not None:
+        return any(values.reals.flat)
+    return values.residues is not None and bool(values.residues.any())
 
 
 def _named(target: Read, space: Space) -> bool:

@@ -15,6 +15,7 @@ from loopgrad.ir.walk import all_statements, statement_reads
 from loopgrad.simplify.evaluate import (
     Known,
     Prepared,
+    Reached,
     Setting,
     Tensor,
     TooLarge,
@@ -40,6 +41,7 @@ class Draw:
 
     among: the sizes to choose from; where empty, the usual ones. empty: axes may have no element;
     those over the extent `none` have none.
+    like: the number of a draw whose sizes and constants are taken.
     """
 
     number: int
@@ -51,11 +53,17 @@ class Draw:
     among: tuple[int, ...] = ()
     empty: bool = False
     none: str = ""
+    like: int | None = None
 
     @property
     def with_defaults(self) -> bool:
         """Whether constants have their defaults."""
-        return self.number % 2 == 0
+        return self.sized % 2 == 0
+
+    @property
+    def sized(self) -> int:
+        """The number that sizes and constants follow from."""
+        return self.number if self.like is None else self.like
 
     def lines(self) -> Lines:
         field = None if self.on == "reals" else fields(self.levels, self.copies)
@@ -77,7 +85,7 @@ class Trial:
     beyond: frozenset[str]
     infinite: bool
     tied: bool  # the forward, or `before` if there is none, put two equal numbers in order
-    reached: frozenset[int]  # statements that ran
+    reached: Reached  # statements that ran
 
 
 @dataclass
@@ -188,7 +196,7 @@ class Pairing:
         """
         small = draw.small
         for again in range(AGAIN):
-            rng = np.random.default_rng([SEED, draw.number, again])
+            rng = np.random.default_rng([SEED, draw.sized, again])
             constants = draw_constants(self.facts, rng, given=draw.with_defaults)
             small_ones = small or again > 2
             extents = self.sizes.draw(
@@ -241,7 +249,7 @@ class Pairing:
         rng = np.random.default_rng([SEED, draw.number, again, BEFORE])
         inputs: dict[str, Tensor] = {}
 
-        def run(number: int, reached: set[int] | None = None) -> dict[str, Tensor]:
+        def run(number: int, reached: Reached | None = None) -> dict[str, Tensor]:
             given = {i.name: inputs[i.name] for i in self.facts[number].program.inputs}
             setting = Setting(extents[number], constants, given)
             return computed(self.programs[number], setting, lines, space, reached)
@@ -256,7 +264,7 @@ class Pairing:
             if number == FORWARD:
                 inputs.update(run(FORWARD))
         tied = lines.tied
-        reached: set[int] = set()
+        reached = Reached()
         results = run(BEFORE, reached)
         return Trial(
             draw,
@@ -270,7 +278,7 @@ class Pairing:
             frozenset(lines.beyond),
             lines.infinite,
             tied if self.forward is not None else lines.tied,
-            frozenset(reached),
+            reached,
         )
 
     def _own_inputs(self, trial: Trial, extents: Sequence[Mapping[str, int]]) -> dict[str, Tensor]:
@@ -292,13 +300,13 @@ class Pairing:
                 )
         return own
 
-    def after(self, trial: Trial) -> tuple[dict[str, Tensor], set[int]]:
+    def after(self, trial: Trial) -> tuple[dict[str, Tensor], Reached]:
         """What the second program makes of it, and its statements that ran."""
         if not self.sizes.accepts(trial.extents[AFTER], trial.constants):
             raise Undefined("it runs only where extents are equal that need not be")
         given = {i.name: trial.inputs[i.name] for i in self.facts[AFTER].program.inputs}
         setting = Setting(trial.extents[AFTER], trial.constants, given)
-        reached: set[int] = set()
+        reached = Reached()
         trial.lines.beyond = set(trial.beyond)
         found = computed(self.programs[AFTER], setting, trial.lines, trial.space, reached)
         return found, reached
