@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 
@@ -37,9 +37,11 @@ from loopgrad.ir.operations import ElementType
 from loopgrad.ir.walk import (
     children,
     indices_of,
+    reads,
     statement_expressions,
     statement_reads,
     subexpressions,
+    substitute,
 )
 from loopgrad.simplify.evaluate import TooLarge, Undefined, shape_of
 from loopgrad.simplify.floats import Floats, array, numbers
@@ -152,7 +154,7 @@ class Bench:
         floating = [n for n in (*inputs, *computed) if not isinstance(place.tensors[n], np.ndarray)]
         made = [self.inner(p, piece) for p in self.translation.right if p.target == piece.target]
         right = [s for s in made if isinstance(s, Accumulate)]
-        reads = [
+        likely = [
             read
             for s in right
             for read in statement_reads(s)
@@ -163,14 +165,35 @@ class Bench:
             {n: array(place.tensors[n]).shape for n in floating},
             tuple(self.places[0].extents),
             tuple(c.name for c in self.task.program.constants),
-            tuple(dict.fromkeys(s.guard for s in right if s.guard is not None)),
-            tuple(dict.fromkeys(reads)),
+            tuple(self._guards(piece, right, lengths)),
+            tuple(dict.fromkeys(likely)),
             (),
             *self.closed,
         )
         idle = {n: words.shapes[n] for n in computed if n in words.shapes and n not in self.read}
         unread = tuple(replace(words, shapes=idle, reads=()).elements())
         return replace(words, unread=unread)
+
+    def _guards(
+        self, piece: Piece, right: Sequence[Accumulate], lengths: Mapping[str, int]
+    ) -> dict[Expression, None]:
+        """Those of right statements of its tensor; of a temporary of the claim's own, those of all that
+        read the same as it does, in its own indices."""
+        found = {s.guard: None for s in right if s.guard is not None}
+        if piece.target not in self.own:
+            return found
+        mine = {r.tensor: r for r in statement_reads(piece.statement)}
+        for guard in (p.statement.guard for p in self.translation.right):
+            names: dict[str, Expression] = {}
+            for read in reads(guard):
+                if read.tensor in mine:
+                    pairs = zip(read.subscripts, mine[read.tensor].subscripts, strict=True)
+                    names |= {a.name: b for a, b in pairs if isinstance(a, Index)}
+            if guard is not None and names:
+                named = substitute(guard, names)
+                if indices_of(named) <= lengths.keys():
+                    found.setdefault(named)
+        return found
 
     @cached_property
     def read(self) -> frozenset[str]:

@@ -33,10 +33,12 @@ LIKELY = 4  # the cost of edits that are likelier than that a factor is missing
 
 @dataclass(frozen=True)
 class Solved:
-    """A fault of a temporary whose right value was solved for, and what its edit costs."""
+    """A fault of a temporary whose right value was solved for, what its edit costs, and the tensors that
+    hang on it."""
 
     cost: int
     fault: Located
+    mends: frozenset[str]
 
 
 class Locator:
@@ -53,8 +55,10 @@ class Locator:
         if not found and not unexplained:
             found = self._overwritten()
         solved = self._solved() if found or unexplained else None
-        if solved is not None and (unexplained or self._cheaper(solved, found)):
-            return [solved.fault]
+        if solved is not None:
+            others = [f for f in found if f.tensor not in solved.mends]
+            if unexplained or self._cheaper(solved, [f for f in found if f not in others]):
+                return [solved.fault, *others]
         if unexplained and self.bench.own:
             searched = self._searched()
             if searched is not None:
@@ -115,13 +119,14 @@ class Locator:
             locator = Locator(bench)
             found = locator.single(balance(name, claimed, (), bench.places, ()))
             if found is not None and (best is None or found[0].cost < best.cost):
-                best = Solved(found[0].cost, self.answers.of_edit(found[1].piece, found[0]))
+                fault = self.answers.of_edit(found[1].piece, found[0])
+                best = Solved(found[0].cost, fault, solver.hanging)
         return best
 
     def _cheaper(self, solved: Solved, found: Sequence[Located]) -> bool:
-        """Is it the likelier one, where a statement that reads the temporary would also do?"""
+        """Is it the likelier one, where statements that read the temporary would also do?"""
         if len(found) != 1 or found[0].old is None:
-            return all(f.kind == "missing term" for f in found)
+            return len(found) > 1 or all(f.kind == "missing term" for f in found)
         old = next(p for p in self.bench.claimed if p.statement is found[0].old)
         edits = (e for e in self.bench.edits(old) if e.statement == found[0].new)
         return self.bench.reads_own(old) and all(solved.cost < e.cost for e in edits)

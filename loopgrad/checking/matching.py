@@ -19,6 +19,7 @@ from loopgrad.checking.trials import LEAST, differing
 from loopgrad.simplify.evaluate import GREATEST
 from loopgrad.simplify.floats import array
 
+ROUNDINGS = 1e-9  # of a tensor's largest number
 MOST_SUMMED = 8  # statements of which sums are tried
 
 
@@ -142,8 +143,14 @@ def _cancelled(
                 left = [e for e in left if e not in several]
                 break
     # Right statements that cancel one another, or add nothing, are nothing that is missing.
-    missing = [e for e in missing if np.nan_to_num(e.adds).any()]  # type: ignore[arg-type]
+    missing = [e for e in missing if not nothing(e.adds, balance.scale)]
     return left, missing
+
+
+def nothing(adds: Vector | None, scale: float) -> bool:
+    """Are they all zeros, roundings aside?"""
+    known = np.zeros(0) if adds is None else np.nan_to_num(adds)
+    return bool(np.abs(known).max(initial=0.0) <= ROUNDINGS * scale)
 
 
 def _same(balance: Balance, one: Entry, other: Entry) -> bool:

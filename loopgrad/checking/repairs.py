@@ -25,6 +25,8 @@ def repairs(line: str, start: int, end: int, text: str) -> Iterator[str]:
         return line[:start] + new + line[end:]
 
     if re.fullmatch(NAME, wrong):
+        if read is not None and _in_head(read, start):
+            yield _ranged(line, read, text)
         for index in names:
             yield put(index)
         close = suggestion(wrong, tensors)
@@ -38,6 +40,27 @@ def repairs(line: str, start: int, end: int, text: str) -> Iterator[str]:
         for count in range(4):
             for way in permutations(dict.fromkeys([*subscripts, *names]), count):
                 yield put(f"{name}[{','.join(way)}]" if way else name)
+
+
+def _in_head(read: Line, place: int) -> bool:
+    colon = next((t.start for t in read.tokens if t.text == ":"), 0)
+    return read.tokens[0].text == "for" and place < colon
+
+
+def _ranged(line: str, read: Line, text: str) -> str:
+    """The line with the ranges of its indices: up to the extents of the axes that indices of their names
+    subscript elsewhere in the text."""
+    declared: dict[str, list[str]] = {}
+    extents: dict[str, str] = {}
+    for name, inside in READ.findall(text):
+        subscripts = [s.strip() for s in inside.split(",")]
+        for index, extent in zip(subscripts, declared.setdefault(name, subscripts), strict=False):
+            if re.fullmatch(NAME, index) and re.fullmatch(NAME, extent) and index != extent:
+                extents.setdefault(index, extent)
+    colon = next(t.start for t in read.tokens if t.text == ":")
+    parts = [part.strip() for part in line[3:colon].split(",")]
+    ranges = [f"{p} < {extents[p]}" if p in extents else p for p in parts]
+    return f"for {', '.join(ranges)}{line[colon:]}"
 
 
 def target(line: str) -> str | None:

@@ -44,7 +44,8 @@ class Solver:
 
     def __init__(self, task: Task, name: str, lines: Floats):
         self.task, self.name, self.lines = task, name, lines
-        self.names = [n for n in task.judged if n in _hanging_on(task.program, name)]
+        self.hanging = frozenset(_hanging_on(task.program, name))
+        self.names = [n for n in task.judged if n in self.hanging]
         self.facts = _given(task, name) if self.names else None
 
     def solution(self, trial: Trial) -> Solution | None:
