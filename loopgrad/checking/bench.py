@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from loopgrad.analysis.facts import TensorFacts
+from loopgrad.analysis.infer import infer
 from loopgrad.checking.changes import Vocabulary
 from loopgrad.checking.comparing import FAR, compared
 from loopgrad.checking.edits import Edit, edits
@@ -16,7 +17,8 @@ from loopgrad.checking.headers import Task
 from loopgrad.checking.likeness import settled
 from loopgrad.checking.mending import Layout, Translation
 from loopgrad.checking.pieces import Fault, Piece, Place, numeric, pieces, whole
-from loopgrad.checking.trials import Trial, bound, constants_of
+from loopgrad.checking.trials import Trial, bound, constants_of, run
+from loopgrad.diagnostics import ProgramError
 from loopgrad.frontend.unfold import unfold
 from loopgrad.ir.limits import count_nodes
 from loopgrad.ir.nodes import (
@@ -30,6 +32,7 @@ from loopgrad.ir.nodes import (
     Extent,
     Index,
     Number,
+    Program,
     Read,
     Statement,
 )
@@ -43,7 +46,7 @@ from loopgrad.ir.walk import (
     subexpressions,
     substitute,
 )
-from loopgrad.simplify.evaluate import TooLarge, Undefined, shape_of
+from loopgrad.simplify.evaluate import Tensor, TooLarge, Undefined, shape_of
 from loopgrad.simplify.floats import Floats, array, numbers
 
 MOST_CLOSED = 8  # numbers, and factors, that a change may bring in
@@ -122,12 +125,23 @@ class Bench:
             and same_element(t)
         )
 
-    def place(self, trial: Trial, claimed: Sequence[Piece]) -> Place:
-        """The trial's tensors, and the claim's own temporaries as it computes them from these."""
+    def place(
+        self, trial: Trial, claimed: Sequence[Piece], program: Program | None = None
+    ) -> Place:
+        """The trial's tensors, and the claim's own temporaries as it computes them from these.
+
+        Those of blocks, which may hang on themselves, are as a run of the whole claim makes them, or of
+        the program where it is another.
+        """
         extents, constants = bound(self.facts, trial), constants_of(self.facts, trial)
         place = Place(trial, extents, constants, trial.tensors, self.firm, self.lines)
+        turned = {p.target for p in claimed if p.blocks}
+        ran = self._ran(trial, program) if turned.intersection(self.own) else {}
         for name in self.own:
             tensor = self.facts.tensors[name]
+            if name in turned and name in ran:
+                place = place.with_tensor(name, ran[name])
+                continue
             try:
                 shape = shape_of(tensor.extents, {**extents, **constants})
             except (Undefined, TooLarge, KeyError):
@@ -141,6 +155,13 @@ class Bench:
                 continue
             place = place.with_tensor(name, numbers(made) if floating else made.astype(np.int64))
         return place
+
+    def _ran(self, trial: Trial, program: Program | None) -> Mapping[str, Tensor]:
+        try:
+            facts = self.facts if program is None else infer(program)
+            return run(facts, trial, self.lines)
+        except (ProgramError, Undefined, TooLarge, KeyError):
+            return {}
 
     def vocabulary(self, piece: Piece) -> Vocabulary:
         place = self.places[0]

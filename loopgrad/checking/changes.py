@@ -272,6 +272,13 @@ def _insertions(
     for factor in (*factors, *words.factors):
         for operation in "/*":
             yield _missing_factor(4 + extra, node, operation, factor)
+    if not top:  # of a whole statement it shows as a factor by which it is off
+        for operation in "*/":
+            yield _missing_factor(4, node, operation, TWO)
+    if isinstance(node, Read) and not all(isinstance(s, Index) for s in node.subscripts):
+        for name, shape in words.shapes.items():  # at the same place: of the turn after, say
+            if name != node.tensor and len(shape) == len(node.subscripts):
+                yield _missing_factor(5, node, "*", Read(name, node.subscripts))
     for read in words.unread:
         yield _missing_factor(3, node, "*", read)
         yield from _missing_term(3, node, read)

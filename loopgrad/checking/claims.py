@@ -148,6 +148,11 @@ def chosen(programs: Sequence[Program], name: str | None) -> Program:
     raise LookupError(name)
 
 
+def names_in(text: str) -> list[str]:
+    """The names of the programs of a text, past its mistakes."""
+    return [line.tokens[0].text for line, is_header in _lines(Source(text)) if is_header]
+
+
 def _of_program(program: Program) -> Claim:
     """By the text that it was read from, where that still says the program; else by its own."""
     verify(program, warn=False)
@@ -251,19 +256,19 @@ class _Reading:
     def number(self, mistake: Diagnostic) -> int:
         """Of the finding at that place, or else of the first in the statement; -1 if there is none."""
         start = _statement_at(mistake.span, self.source, self.stretches)
-        for number, finding in enumerate(self.findings):
-            if finding.message == mistake.found:
-                return number
-        for number, other in enumerate(self.mistakes):
-            if start is not None and start == _statement_at(
-                other.span, self.source, self.stretches
-            ):
+        places = [_statement_at(m.span, self.source, self.stretches) for m in self.mistakes]
+        said = [finding.message == mistake.found for finding in self.findings]
+        here = [start is not None and place == start for place in places]
+        for likely in (map(all, zip(said, here, strict=True)), said, here):
+            number = next((n for n, fits in enumerate(likely) if fits), -1)
+            if number >= 0:
                 return number
         return -1
 
     def repair(self, start: int, line: str, at: int, end: int) -> str | None:
         """The first way to read the line in which it holds no mistake."""
-        for count, text in enumerate(repairs(line, at, end, self.source.text)):
+        own = target(line) not in self.lend.declarations
+        for count, text in enumerate(repairs(line, at, end, self.source.text, own)):
             if count > MOST_REPAIRS:
                 break
             try:

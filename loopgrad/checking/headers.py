@@ -11,6 +11,7 @@ from loopgrad.analysis.infer import infer
 from loopgrad.analysis.returning import returning
 from loopgrad.checking.claims import Claim, Lendable
 from loopgrad.checking.findings import Finding
+from loopgrad.checking.naming import gradient_meant
 from loopgrad.checking.trials import Misfit, Trial, Trials, bound
 from loopgrad.diagnostics import listing, suggestion
 from loopgrad.ir.nodes import Constant, Expression, Extent, Input, Program, Result
@@ -221,7 +222,7 @@ def _unknown_results(
             said, note = f"`{of}` is {integer.kind}, and has no gradient", None
         else:
             said = f"`{name}` is no gradient of `{forward.name}`"
-            hint = suggestion(name, possible)
+            hint = gradient_meant(name, possible) or suggestion(name, possible)
             names = listing(list(known.of_inputs.values()))
             note = f"did you mean `{hint}`?" if hint else f"its gradients are {names}"
         found.append(Finding("unknown name", said, result.span, note=note))
@@ -250,7 +251,7 @@ def _input(
     i: Input, right: Mapping[str, tuple[int, bool]], forward: Program, is_backward: bool
 ) -> Finding | None:
     if i.name not in right:
-        hint = suggestion(i.name, right)
+        hint = gradient_meant(i.name, right) or suggestion(i.name, right)
         what = "an input, a computed tensor or a seed" if is_backward else "an input"
         return Finding(
             "unknown name",
@@ -267,7 +268,10 @@ def _input(
         )
     if floating != i.differentiable:
         kind = "floating" if floating else "an integer tensor"
-        return Finding("wrong tensor", f"`{i.name}` is {kind} in `{forward.name}`", i.span)
+        said = f"`{i.name}` is {kind} in `{forward.name}`"
+        extents = ",".join(show_expression(e) for e in i.extents)
+        tensor = f"{i.name}[{extents}]" if i.extents else i.name
+        return Finding("wrong tensor", said, i.span, tensor if floating else f"int {tensor}")
     return None
 
 

@@ -17,7 +17,7 @@ from loopgrad.checking.answers import Answers, Located
 from loopgrad.checking.bench import Bench, size
 from loopgrad.checking.edits import Edit, operator_span
 from loopgrad.checking.factors import Factor, factor
-from loopgrad.checking.matching import Balance, Entry, balance
+from loopgrad.checking.matching import Balance, Entry, balance, nothing
 from loopgrad.checking.pieces import ADDITIVE, Fault, Piece, Place, Vector, contribution, whole
 from loopgrad.checking.searching import Search
 from loopgrad.checking.solving import Solver
@@ -110,6 +110,9 @@ class Locator:
             for place in smallest[:SOLVED_FOR]:
                 solution = solver.solution(place.trial)
                 if solution is not None:
+                    for other in self.bench.own:
+                        if other in solution.tensors:
+                            place = place.with_tensor(other, solution.tensors[other])
                     value = numbers(solution.value)
                     places.append(place.with_tensor(name, value, solution.image))
             if not places:
@@ -117,7 +120,11 @@ class Locator:
             bench = copy(self.bench)
             bench.places = places
             locator = Locator(bench)
-            found = locator.single(balance(name, claimed, (), bench.places, ()))
+            balanced = balance(name, claimed, (), bench.places, ())
+            twice = _too_much(balanced)
+            if twice is not None and balanced is not None:
+                return Solved(1, self.answers.superfluous(twice, balanced), solver.hanging)
+            found = locator.single(balanced)
             if found is not None and (best is None or found[0].cost < best.cost):
                 fault = self.answers.of_edit(found[1].piece, found[0])
                 best = Solved(found[0].cost, fault, solver.hanging)
@@ -218,7 +225,9 @@ class Locator:
         if b is None:
             return None
         best: tuple[Edit, Entry] | None = None
-        for one in b.left:
+        # A temporary that nothing reads is what the one place lacks.
+        idle = not b.left and any(name not in self.bench.read for name in self.bench.own)
+        for one in b.claimed if idle else b.left:
             residual = b.residual(one)
             if residual is None or not _worth(b, one, residual):
                 continue
@@ -310,6 +319,14 @@ def _twins(b: Balance, one: Entry) -> list[Entry]:
     left = {id(e) for e in b.left}
     others = (e for e in b.claimed if id(e) not in left)
     return [e for e in others if e.adds is not None and b.same(one.adds, e.adds)]
+
+
+def _too_much(b: Balance | None) -> Entry | None:
+    """A statement without which the others of the tensor are right."""
+    if b is None or len(b.claimed) < 2:
+        return None
+    residuals = ((one, b.residual(one)) for one in b.claimed if one.adds is not None)
+    return next((one for one, r in residuals if r is not None and nothing(r, b.scale)), None)
 
 
 def _worth(b: Balance, one: Entry, residual: Vector) -> bool:

@@ -14,8 +14,9 @@ from loopgrad.frontend.lexer import NAME, Line, Report, lines
 READ = re.compile(rf"({NAME})\s*(?:\[([^\[\]]*)\])?")
 
 
-def repairs(line: str, start: int, end: int, text: str) -> Iterator[str]:
-    """Readings of the line, whose mistake stands from `start` to `end`; text: what it stands in."""
+def repairs(line: str, start: int, end: int, text: str, own: bool = False) -> Iterator[str]:
+    """Readings of the line, whose mistake stands from `start` to `end`; text: what it stands in; own: it
+    makes a temporary that the forward does not know."""
     read = _line(line)
     wrong = line[start:end]
     names = _indices(read, line) if read is not None else []
@@ -25,7 +26,7 @@ def repairs(line: str, start: int, end: int, text: str) -> Iterator[str]:
         return line[:start] + new + line[end:]
 
     if re.fullmatch(NAME, wrong):
-        if read is not None and _in_head(read, start):
+        if own and read is not None and _in_head(read, start) and not _reads(line, wrong):
             yield _ranged(line, read, text)
         for index in names:
             yield put(index)
@@ -45,6 +46,12 @@ def repairs(line: str, start: int, end: int, text: str) -> Iterator[str]:
 def _in_head(read: Line, place: int) -> bool:
     colon = next((t.start for t in read.tokens if t.text == ":"), 0)
     return read.tokens[0].text == "for" and place < colon
+
+
+def _reads(line: str, index: str) -> bool:
+    """Does the index subscript anything but the target?"""
+    places = [re.findall(NAME, inside) for _, inside in READ.findall(line) if inside]
+    return any(index in names for names in places[1:])
 
 
 def _ranged(line: str, read: Line, text: str) -> str:

@@ -18,7 +18,7 @@ from loopgrad.checking.bench import Bench, size
 from loopgrad.checking.edits import Edit
 from loopgrad.checking.factors import factor
 from loopgrad.checking.matching import entry
-from loopgrad.checking.pieces import ADDITIVE, Fault, Piece, Place, Vector, contribution
+from loopgrad.checking.pieces import ADDITIVE, Fault, Piece, Place, Vector, contribution, whole
 from loopgrad.checking.trials import LEAST, differing, run
 from loopgrad.diagnostics import ProgramError
 from loopgrad.frontend.unfold import unfold
@@ -33,6 +33,7 @@ MOST_TERMS = 12  # of one statement
 A_TERM = 0.9  # bettered by so much, a term came right that was wrong
 NEARLY = 0.4  # of a term that is right but for a factor
 ABSENT = 0.1  # of a right statement that nothing stands for
+ALL = 1000.0  # where no terms can be told apart
 ENOUGH = 0.3  # by which an edit has to better the measure
 
 
@@ -90,7 +91,9 @@ class Search:
         self.program = with_statement(self.program, piece.statement, edit.statement)
         bench = copy(self.bench)
         bench.claimed = [p.of(edit.statement) if p is piece else p for p in self.bench.claimed]
-        bench.places = [bench.place(p.trial, bench.claimed) for p in self.bench.places]
+        bench.places = [
+            bench.place(p.trial, bench.claimed, self.program) for p in self.bench.places
+        ]
         # The text still has the statement that was.
         bench.layout = self.bench.layout.with_changed(piece.statement, edit.statement)
         self.bench = bench
@@ -111,7 +114,7 @@ class Search:
             facts = infer(program)
             made = run(facts, self.place.trial, self.bench.lines)
         except (ProgramError, Undefined, TooLarge, KeyError):
-            return 1000.0
+            return ALL
         right = self.place.trial.tensors
         return float(
             sum(
@@ -124,7 +127,7 @@ class Search:
         total = array(place.trial.tensors[name]).ravel()
         pieces = [p for p in claimed if p.target == name]
         if any(p.statement.reduction not in ADDITIVE for p in pieces):
-            return 0.0
+            return self._wrong_whole(total, pieces, place)
         terms: list[Vector] = []
         lost = 0
         for piece in pieces:
@@ -146,6 +149,14 @@ class Search:
             near = any(factor(term, r, [place], [len(term)], scale) for r in rights)
             wrong += NEARLY if near else 1.0
         return wrong + ABSENT * len(rights)
+
+    @staticmethod
+    def _wrong_whole(total: Vector, pieces: Sequence[Piece], place: Place) -> float:
+        try:
+            made = whole(pieces, place).ravel()
+        except Fault:
+            return ALL
+        return ALL if differing(total, made).any() else 0.0
 
 
 def _terms(piece: Piece) -> list[Piece]:

@@ -6,7 +6,7 @@ would make the results right. Several may: only what the results show of a value
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -22,7 +22,7 @@ from loopgrad.frontend.unfold import unfold
 from loopgrad.ir.nodes import Block, Input, Program, Statement
 from loopgrad.ir.operations import ElementType
 from loopgrad.ir.walk import accumulates, statement_reads
-from loopgrad.simplify.evaluate import TooLarge, Undefined
+from loopgrad.simplify.evaluate import Tensor, TooLarge, Undefined
 from loopgrad.simplify.floats import Floats, array, numbers
 
 LARGEST = 130  # elements of a temporary
@@ -33,10 +33,12 @@ SINGULAR = 1e-9  # of the largest singular value
 
 @dataclass(frozen=True)
 class Solution:
-    """A value of the temporary in a trial, and the matrix that takes a value to what results show of it."""
+    """A value of the temporary in a trial, the matrix that takes a value to what results show of it, and
+    what the claim makes of it."""
 
     value: NDArray[np.float64]
     image: NDArray[np.float64]
+    tensors: Mapping[str, Tensor]
 
 
 class Solver:
@@ -79,14 +81,17 @@ class Solver:
             if not np.isfinite(made).all():
                 return None
             if not differing(right, made).any():
-                return Solution(value, slopes)
+                return Solution(value, slopes, self._run(trial, value))
             step = STEP
         return None
 
     def _made(self, trial: Trial, value: NDArray[np.float64]) -> Vector:
+        return self._joined(self._run(trial, value))
+
+    def _run(self, trial: Trial, value: NDArray[np.float64]) -> dict[str, Tensor]:
         assert self.facts is not None
         tensors = {**trial.tensors, self.name: numbers(value)}
-        return self._joined(run(self.facts, replace(trial, tensors=tensors), self.lines))
+        return run(self.facts, replace(trial, tensors=tensors), self.lines)
 
     def _joined(self, tensors: object) -> Vector:
         assert isinstance(tensors, dict)

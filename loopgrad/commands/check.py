@@ -36,7 +36,8 @@ def command(forward: str, claimed: str, wrt: tuple[str, ...], as_json: bool) -> 
 
     FORWARD is the file of a program, CLAIMED that of its backward: a program with results named
     `x.grad`, whose inputs are any of the forward's inputs, computed tensors and gradients of
-    results, by name. Exit status 0: right; 1: wrong, and each fault is shown with the statement
+    results, by name. Of several in a file, that named after the forward is meant, else the last.
+    Exit status 0: right; 1: wrong, and each fault is shown with the statement
     that is right and the smallest numbers that show it; 2: the question cannot be asked.
 
     \b
@@ -46,7 +47,7 @@ def command(forward: str, claimed: str, wrt: tuple[str, ...], as_json: bool) -> 
       loopgrad check softmax.loops mine.loops --json
       loopgrad derive softmax.loops | loopgrad check softmax.loops -
     """
-    from loopgrad.checking.claims import read_claim
+    from loopgrad.checking.claims import names_in, read_claim
     from loopgrad.checking.headers import lendable
     from loopgrad.checking.judging import judge, quiet
 
@@ -57,11 +58,12 @@ def command(forward: str, claimed: str, wrt: tuple[str, ...], as_json: bool) -> 
     text = read_text(place.file)
     if not text.strip():
         raise Mistake(f"`{shown_name(place.file)}` holds no program")
+    name = place.name or _meant(program.name, names_in(text), shown_name(place.file))
     names = [name.strip() for option in wrt for name in option.split(",")]
     shown = shown_name(place.file)
     try:
         with quiet():
-            claim = read_claim(text, shown, place.name, lambda: lendable(program))
+            claim = read_claim(text, shown, name, lambda: lendable(program))
             answer = judge(program, claim, names or None)
     except LookupError:
         raise Mistake(missing(place, text)) from None
@@ -72,6 +74,16 @@ def command(forward: str, claimed: str, wrt: tuple[str, ...], as_json: bool) -> 
     else:
         click.echo(_coloured(str(answer)) if is_colourful(sys.stdout) else str(answer))
     return 0 if answer else 1
+
+
+def _meant(forward: str, names: list[str], file: str) -> str | None:
+    """The one of several programs that is named after the forward; None for the last."""
+    if len(names) < 2:
+        return None
+    named = [name for name in (f"{forward}.backward", forward) if name in names]
+    said = f"`{named[0]}`, by its name" if named else f"the last, `{names[-1]}`"
+    click.echo(f"note: {file} holds {len(names)} programs; this is {said}", err=True)
+    return named[0] if named else None
 
 
 def _coloured(text: str) -> str:

@@ -519,6 +519,108 @@ batch_norm.backward(w[J], v[J], xhat[B,J], y.grad[B,J], eps = 1e-5) -> x.grad[B,
     },
 )
 
+INFO_NCE = Handwritten(
+    """\
+infonce(q[B,D], k[B,D], tau = 0.07) -> loss:
+    for i < B, j < B, d:  s[i,j] += q[i,d] * k[j,d] / tau
+    for i, j:  Z[i] += exp(s[i,j])
+    for i:     loss += (log(Z[i]) - s[i,i]) / B
+""",
+    """\
+infonce.backward(q[B,D], k[B,D], s[B,B], Z[B], loss.grad, tau = 0.07) -> q.grad[B,D], k.grad[B,D]:
+    for i, j:  ds[i,j] = (exp(s[i,j]) / Z[i] - (1 if i == j else 0)) * loss.grad / B
+    for i, j, d:  q.grad[i,d] += ds[i,j] * k[j,d] / tau
+    for i, j, d:  k.grad[j,d] += ds[i,j] * q[i,d] / tau
+""",
+    {
+        "the batch's mean, which both gradients lack": Fault(
+            "* loss.grad / B", "* loss.grad", ((2, "missing factor"),), "/ B"
+        ),
+        "transposed": Fault(
+            "ds[i,j] * q[i,d]", "ds[j,i] * q[i,d]", ((4, "transposed"),), "ds[i,j]"
+        ),
+    },
+)
+
+PRELU = Handwritten(
+    """\
+prelu(x[B,C,N], param a[C]) batch B -> y[B,C,N]:
+    for b, c, n:  y[b,c,n] = x[b,c,n] if x[b,c,n] > 0 else a[c] * x[b,c,n]
+""",
+    # By partial sums, in names of its own.
+    """\
+prelu.backward(x[N,C,HW], a[C], y.grad[N,C,HW]) -> x.grad[N,C,HW], a.grad[C]:
+    for n, c, i:  x.grad[n,c,i] += y.grad[n,c,i]   if x[n,c,i] > 0
+    for n, c, i:  x.grad[n,c,i] += a[c] * y.grad[n,c,i]   if x[n,c,i] <= 0
+    for n, c, i:  part[n,c] += x[n,c,i] * y.grad[n,c,i]   if x[n,c,i] <= 0
+    for n, c:     a.grad[c] += part[n,c] / N
+""",
+    {
+        "the mask of a partial sum": Fault(
+            "part[n,c] += x[n,c,i] * y.grad[n,c,i]   if x[n,c,i] <= 0",
+            "part[n,c] += x[n,c,i] * y.grad[n,c,i]",
+            ((4, "wrong condition"),),
+            "if not x[n,c,i] > 0",
+        ),
+    },
+)
+
+LRU = Handwritten(
+    """\
+lru(x[T,H], ar[H], ai[H]) -> hr[T,H], hi[T,H]:
+    for t:
+        for h:  hr[t,h] = x[t,h] + (ar[h] * hr[t-1,h] - ai[h] * hi[t-1,h] if t > 0 else 0)
+        for h:  hi[t,h] = ar[h] * hi[t-1,h] + ai[h] * hr[t-1,h] if t > 0 else 0
+""",
+    # A recurrence of its own: the state's gradient times the conjugate.
+    """\
+lru.backward(ar[H], ai[H], hr[T,H], hi[T,H], hr.grad[T,H], hi.grad[T,H]) -> x.grad[T,H], ar.grad[H], ai.grad[H]:
+    for t descending:
+        for h:  gr[t,h] = hr.grad[t,h] + (ar[h] * gr[t+1,h] + ai[h] * gi[t+1,h] if t + 1 < T else 0)
+        for h:  gi[t,h] = hi.grad[t,h] + (ar[h] * gi[t+1,h] - ai[h] * gr[t+1,h] if t + 1 < T else 0)
+        for h:  x.grad[t,h] = gr[t,h]
+        for h:  ar.grad[h] += gr[t,h] * hr[t-1,h] + gi[t,h] * hi[t-1,h]   if t > 0
+        for h:  ai.grad[h] += gi[t,h] * hr[t-1,h] - gr[t,h] * hi[t-1,h]   if t > 0
+""",
+    {
+        "the conjugate": Fault(
+            "+ ai[h] * gi[t+1,h]", "- ai[h] * gi[t+1,h]", ((3, "sign"),), "+ ai[h] * gi[t+1,h]"
+        ),
+        "a stale state": Fault(
+            "gr[t,h] * hr[t-1,h] + gi",
+            "gr[t,h] * hr[t,h] + gi",
+            ((6, "wrong subscript"),),
+            "hr[t-1,h]",
+        ),
+    },
+)
+
+CHUNKED_SOFTMAX = Handwritten(
+    """\
+softmax(x[B,G,K]) -> y[B,G,K]:
+    for b, g, k:  m[b] max= x[b,g,k]
+    for b, g, k:  Z[b] += exp(x[b,g,k] - m[b])
+    for b, g, k:  y[b,g,k] = exp(x[b,g,k] - m[b]) / Z[b]
+""",
+    """\
+softmax.backward(y[B,G,K], y.grad[B,G,K]) -> x.grad[B,G,K]:
+    for g:
+        for b, k:  part[g,b] += y[b,g,k] * y.grad[b,g,k]
+        for b:     dot[b] += part[g,b]
+    for b, g, k:  x.grad[b,g,k] = y[b,g,k] * y.grad[b,g,k]
+    for b, g, k:  x.grad[b,g,k] -= y[b,g,k] * dot[b]
+""",
+    {
+        "added twice": Fault(
+            "        for b:     dot[b] += part[g,b]\n",
+            "        for b:     dot[b] += part[g,b]\n        for b:     dot[b] += part[g,b]\n",
+            ((4, "superfluous term"),),
+            "",
+        ),
+    },
+)
+
+
 HANDWRITTEN = {
     "layer norm": LAYER_NORM,
     "RMS norm": RMS_NORM,
@@ -536,4 +638,8 @@ HANDWRITTEN = {
     "LSTM step": LSTM,
     "linear attention": LINEAR_ATTENTION,
     "batch norm": BATCH_NORM,
+    "InfoNCE": INFO_NCE,
+    "PReLU": PRELU,
+    "linear recurrent unit": LRU,
+    "softmax by chunks": CHUNKED_SOFTMAX,
 }

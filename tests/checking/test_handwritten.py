@@ -48,3 +48,55 @@ def test_faults_are_found(fault: str) -> None:
         assert tuple((f.line, f.kind) for f in answer.findings) == of.found, str(answer)
         assert of.mend in "\n".join(f.right or "" for f in answer.findings)
     assert answer.mended is not None and lg.check(case.forward, answer.mended)
+
+
+def test_an_operation_is_not_changed_beside_what_is_said() -> None:
+    """A term was found to be missing, and the mend had `*=` besides, which starts at 1."""
+    forward = """\
+std(x[B,J], eps = 1e-5) -> y[B,J]:
+    for b, j:  m[j] += x[b,j] / B
+    for b, j:  v[j] += (x[b,j] - m[j])**2 / (B - 1)
+    for b, j:  y[b,j] = (x[b,j] - m[j]) / (sqrt(v[j]) + eps)
+"""
+    rest = "(x[b,j] - m[j]) * q[j] / ((B - 1) * sd[j] * (sd[j] + eps)**2)"
+    claimed = f"""\
+std.backward(x[B,J], m[J], v[J], y.grad[B,J], eps = 1e-5) -> x.grad[B,J]:
+    for j:     sd[j] = sqrt(v[j])
+    for b, j:  a[j] += y.grad[b,j] / B
+    for b, j:  q[j] += y.grad[b,j] * (x[b,j] - m[j])
+    for b, j:  x.grad[b,j] = (y.grad[b,j] - a[j]) / (sd[j] + eps) - {rest}
+"""
+    assert lg.check(forward, claimed)
+    (finding,) = lg.check(forward, claimed.replace("(y.grad[b,j] - a[j])", "y.grad[b,j]")).findings
+    assert (finding.line, finding.message) == (5, "the term `- a[j]` is missing")
+    assert (
+        finding.right == f"for b, j:  x.grad[b,j] = (y.grad[b,j] - a[j]) / (sd[j] + eps) - {rest}"
+    )
+
+
+def test_ranges_that_are_not_known_are_put_in() -> None:
+    """Of a temporary of numbers; each line with its own mend, though the messages are alike."""
+    forward = "f(x[B,J]) -> y[B]:\n    for b, j:  y[b] += 2 * x[b,j]\n"
+    claimed = """\
+f.backward(y.grad[B], size J) -> x.grad[B,J]:
+    for b, j:  one[b,j] = 1
+    for b, j:  two[b,j] = 2
+    for b, j:  x.grad[b,j] = y.grad[b] * one[b,j] * two[b,j]
+"""
+    answer = lg.check(forward, claimed)
+    assert [(f.line, f.kind, f.right) for f in answer.findings] == [
+        (2, "wrong range", "for b < B, j < J:  one[b,j] = 1"),
+        (3, "wrong range", "for b < B, j < J:  two[b,j] = 2"),
+    ]
+    assert answer.mended is not None and lg.check(forward, answer.mended)
+
+
+def test_a_kind_of_an_input_is_mended() -> None:
+    forward = "f(x[B], int k[B]) -> y:\n    for b:  n += 1   if k[b] != 0\n    for b:  y += x[b] / n   if k[b] != 0\n"
+    claimed = (
+        "g(n, int k[B], y.grad) -> x.grad[B]:\n    for b:  x.grad[b] += y.grad / n   if k[b] != 0\n"
+    )
+    answer = lg.check(forward, claimed)
+    (finding,) = answer.findings
+    assert (finding.line, finding.right) == (1, "int n")
+    assert answer.mended is not None and lg.check(forward, answer.mended)

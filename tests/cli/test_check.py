@@ -50,6 +50,35 @@ def test_a_program_of_several(run: Run) -> None:
     assert run("check", "layers.loops:softmax", "mine.loops").status == 1
 
 
+def test_of_several_programs_that_of_the_forwards_name_is_meant(run: Run) -> None:
+    other = "square.backward(x[N], y.grad[N]) -> x.grad[N]:\n    for n:  x.grad[n] += 2 * x[n] * y.grad[n]\n"
+    Path("mine.loops").write_text(f"{RIGHT}\n{other}")
+    assert run("check", "layers.loops:softmax", "mine.loops") == (
+        "right, proved: `s.grad`\n",
+        "note: mine.loops holds 2 programs; this is `softmax.backward`, by its name\n",
+        0,
+    )
+    said = run("check", "layers.loops:affine", "mine.loops")
+    assert "this is the last, `square.backward`" in said.err and said.status == 1
+
+
+@pytest.mark.parametrize(
+    "mine, meant",
+    [("ds[B,J]", "s.grad"), ("grad_s[B,J]", "s.grad"), ("s_grad[B,J]", "s.grad")],
+)
+def test_names_that_others_give_to_gradients(run: Run, mine: str, meant: str) -> None:
+    claimed = RIGHT.replace("s.grad[B,J]", mine).replace("s.grad[b", mine.replace("[B,J]", "[b"))
+    said = run("check", "layers.loops:softmax", "-", stdin=claimed)
+    assert said.status == 1 and f"did you mean `{meant}`?" in said.out
+
+
+@pytest.mark.parametrize("seed", ["dp", "grad_output", "dout", "p_bar"])
+def test_names_that_others_give_to_seeds(run: Run, seed: str) -> None:
+    claimed = RIGHT.replace("p.grad", seed)
+    said = run("check", "layers.loops:softmax", "-", stdin=claimed)
+    assert said.status == 1 and "did you mean `p.grad`?" in said.out
+
+
 def test_json(run: Run) -> None:
     Path("mine.loops").write_text(WRONG)
     said = run("check", "layers.loops:softmax", "mine.loops", "--json")
