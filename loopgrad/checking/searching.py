@@ -83,7 +83,13 @@ class Search:
         """Edits of statements that write or read the claim's own temporaries, the likeliest first."""
         own = self.bench.own
         pieces = [p for p in self.bench.claimed if p.target in own or self.bench.reads_own(p)]
-        tried = [(p, e) for p in pieces for e in self.bench.edits(p)]
+        # What a statement adds elsewhere, where nobody looks, is not wrong there.
+        tried = [
+            (p, e)
+            for p in pieces
+            for e in self.bench.edits(p)
+            if e.statement.target.tensor in {p.target, *self.tensors}
+        ]
         return sorted(tried, key=lambda t: (t[1].cost, t[0].target not in own))
 
     def _take(self, piece: Piece, edit: Edit) -> None:
