@@ -273,8 +273,12 @@ def _insertions(
         for operation in "/*":
             yield _missing_factor(4 + extra, node, operation, factor)
     if not top:  # of a whole statement it shows as a factor by which it is off
-        for operation in "*/":
-            yield _missing_factor(4, node, operation, TWO)
+        by_two: tuple[tuple[str, Kind], ...] = (
+            ("*", "too small by a factor"),
+            ("/", "too large by a factor"),
+        )
+        for operation, kind in by_two:
+            yield replace(_missing_factor(4, node, operation, TWO), kind=kind)
     if isinstance(node, Read) and not all(isinstance(s, Index) for s in node.subscripts):
         for name, shape in words.shapes.items():  # at the same place: of the turn after, say
             if name != node.tensor and len(shape) == len(node.subscripts):
