@@ -190,7 +190,7 @@ class Probe:
                 if not i.differentiable:
                     kinds = [World("signed")] * self.worlds
                     inputs[i.name] = pairing.inputs.in_worlds(
-                        i.name, number, extents, constants, Floats(), rng, kinds, 0
+                        i.name, number, extents, constants, Floats(), rng, kinds, 0, inputs
                     )
                     continue
                 shape = shape_of(facts.tensors[i.name].extents, {**extents[number], **constants})

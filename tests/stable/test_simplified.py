@@ -31,7 +31,6 @@ ENOUGH = 2e-6  # of the largest value: a few roundings of float32
 DRAWS = (7, 25)
 
 
-
 @pytest.mark.parametrize("name", NAMES)
 def test_simplified_loops_keep_their_digits(name: str) -> None:
     """On six kinds of inputs, large logits and common offsets among them: at most twice the error of the
