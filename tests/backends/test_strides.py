@@ -46,4 +46,6 @@ def test_windows_are_in_lanes() -> None:
     program = lg.program(WINNER.format(s=2))
     text = show(optimized(infer(program), validate(program)))
     assert "for n < X//2 vector:  for k < 2:  m[b,n] max= x[b, 2*n+k]" in text
-    assert "for n < X//2 vector:  for k < 2:  d[b, 2*n+k] += g[b,n]   if" in text
+    # What windows spread is taken at each place of a step.
+    assert "for d.1 < (X+1)//2 vector:  d[b, 2*d.1] = g[b,d.1] if" in text
+    assert "for d.1 < (X+1)//2 vector:  d[b, 2*d.1+1] = (g[b,d.1] if" in text
