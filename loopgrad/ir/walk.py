@@ -378,6 +378,13 @@ def summands(expression: Expression) -> list[tuple[bool, Expression]]:
     return [(False, expression)]
 
 
+def multiplicands(expression: Expression) -> list[Expression]:
+    """The factors of a product, left to right."""
+    if isinstance(expression, Apply) and expression.operation == "*":
+        return [f for operand in expression.operands for f in multiplicands(operand)]
+    return [expression]
+
+
 def reductions_of(statements: Iterable[Statement]) -> dict[str, Reduction]:
     """The operation of each computed tensor, beside `=`: what it starts from is its identity."""
     found: dict[str, Reduction] = {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from loopgrad.ir.nodes import Accumulate, Apply, Block, Expression, Read, Statement
-from loopgrad.ir.walk import indices_of, rebuild
+from loopgrad.ir.walk import indices_of, multiplicands, rebuild
 
 
 def best_order(statement: Statement) -> Statement:
@@ -26,7 +26,7 @@ def associated(expression: Expression) -> Expression:
         return expression
     if not isinstance(expression, Apply) or expression.operation != "*":
         return rebuild(expression, associated)
-    left = [associated(factor) for factor in _factors(expression)]
+    left = [associated(factor) for factor in multiplicands(expression)]
     product = left.pop(min(range(len(left)), key=lambda k: len(indices_of(left[k]))))
     while left:
         together = [indices_of(product) | indices_of(factor) for factor in left]
@@ -34,9 +34,3 @@ def associated(expression: Expression) -> Expression:
             "*", (product, left.pop(min(range(len(left)), key=lambda k: len(together[k]))))
         )
     return product
-
-
-def _factors(expression: Expression) -> list[Expression]:
-    if isinstance(expression, Apply) and expression.operation == "*":
-        return [f for operand in expression.operands for f in _factors(operand)]
-    return [expression]

@@ -22,7 +22,7 @@ from loopgrad.ir.nodes import (
     Statement,
 )
 from loopgrad.ir.printer import show_expression
-from loopgrad.ir.walk import accumulates, indices_of, reads, subexpressions
+from loopgrad.ir.walk import accumulates, indices_of, multiplicands, reads, subexpressions
 
 
 def extent_of(r: Range) -> str:
@@ -99,18 +99,10 @@ def _divisors(expression: Expression) -> Iterable[Expression]:
     for node in subexpressions(expression):
         match node:
             case Apply("/", (_, below)):
-                yield from _factors(below)
+                yield from multiplicands(below)
             case Apply("log" | "rsqrt", (operand,)):
                 yield operand
             case Apply("**", (operand, Number(value))) if value >= 0:
                 continue
             case Apply("**", (operand, _)):
                 yield operand
-
-
-def _factors(expression: Expression) -> Iterable[Expression]:
-    if isinstance(expression, Apply) and expression.operation == "*":
-        for operand in expression.operands:
-            yield from _factors(operand)
-    else:
-        yield expression
