@@ -191,6 +191,7 @@ class Rows(torch.utils.data.Dataset):
         return SOFTMAX(torch.arange(4.0)[None] * n)[0]
 
 
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # of JAX, where its tests ran before
 @pytest.mark.skipif(
     "fork" not in multiprocessing.get_all_start_methods(), reason="there is no fork here"
 )
