@@ -8,9 +8,10 @@ an answer is worth.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Context, localcontext
+from itertools import chain
 from math import log10
 from typing import Any, Literal
 
@@ -298,14 +299,12 @@ class _Comparison:
                     self._compare(replace(draw, among=()))
                 if tally.counterexample is not None:
                     return Verdict("differ", tally.counterexample, tally.trials)
-            for number in tally.telling[:OFTEN]:
-                self._zero_again(number)
-                if tally.counterexample is not None:
-                    return Verdict("differ", tally.counterexample, tally.trials)
-            for draw in self._of_paths():
+            zeroed = (d for n in tally.telling[:OFTEN] for d in self._zero_again(n))
+            for draw in chain(zeroed, self._of_paths()):
                 self._compare(draw)
-                if tally.counterexample is not None:
+                if tally.counterexample is not None and self._confirmed(draw):
                     return Verdict("differ", tally.counterexample, tally.trials)
+                tally.counterexample = None
             if tally.residues_differ and not self.rounding:
                 self.tolerance = STRICT
                 refuted = self._refuted()
@@ -352,23 +351,34 @@ class _Comparison:
             for k, (size, worlds) in enumerate(sizes)
         ]
 
-    def _zero_again(self, number: int) -> None:
+    def _zero_again(self, number: int) -> Iterator[Draw]:
         """The inputs that were zero only where that shows nothing, at the sizes and integers of a trial that
         shows something."""
         names = [n for n in self.pairing.zeroed() if self.kinks and n not in self.tally.zeroed]
         if names:
             worlds = (World("signed"), *(World("signed", name) for name in names[:MANY]))
-            self._compare(Draw(number, worlds, "reals"))
+            yield Draw(number, worlds, "reals")
 
-    def _of_paths(self) -> list[Draw]:
+    def _confirmed(self, draw: Draw) -> bool:
+        """Is the difference the same with more digits? On the reals alone, a program may divide by what is
+        0 but for rounding."""
+        example = self.tally.counterexample
+        before, after, *forward = self.pairing.programs
+        pairing = Pairing(before, after, forward[0] if forward else None, Memory())
+        finer = _Comparison(pairing, self.symmetric, self.kinks, self.ties, self.rounding)
+        with localcontext(FINER):
+            finer._compare(draw)
+        again = finer.tally.counterexample
+        return example is not None and again is not None and _same_difference(example, again)
+
+    def _of_paths(self) -> Iterator[Draw]:
         """Where infinities stand for what is not there, on the reals: one axis longer than the others, and
         more inputs at sizes that showed something. At others there may be no path, or one alone."""
         if not self.infinite:
-            return []
-        worlds, telling = (World("signed"),), self.tally.telling
-        longer = [Draw(8000 + 2 * k, worlds, "reals", among=LONGER) for k in range(PATHS)]
-        again = [Draw(9000 + 2 * k, worlds, "reals", like=n) for k, n in enumerate(telling[:PATHS])]
-        return longer + again
+            return
+        worlds, telling = (World("signed"),), self.tally.telling[:PATHS]
+        yield from (Draw(8000 + 2 * k, worlds, "reals", among=LONGER) for k in range(PATHS))
+        yield from (Draw(9000 + 2 * k, worlds, "reals", like=n) for k, n in enumerate(telling))
 
     def _enough(self, rounds: float) -> bool:
         """Statements that seldom run, and comparisons that seldom hold, need more trials.

@@ -205,3 +205,6 @@ def test_a_difference_of_rounding_alone_is_none() -> None:
     forward = lg.load(WRITTEN / "references.loops").gram_schmidt
     literal = forward.backward()
     assert lg.equal(literal, literal.simplify())
+    divided = str(literal).replace("/ (2 * sqrt(n[j]))", "/ 2 / sqrt(n[j])")
+    assert divided != str(literal)
+    assert lg.check(forward, divided)
