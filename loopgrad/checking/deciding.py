@@ -15,14 +15,15 @@ from loopgrad.checking.trials import KINDS, LEAST, Trial, Trials, differing, run
 from loopgrad.diagnostics import ProgramError
 from loopgrad.ir.nodes import Program
 from loopgrad.simplify.canonical import canonical
-from loopgrad.simplify.certificate import Certifier, Verdict
-from loopgrad.simplify.certificate import Counterexample as Example
+from loopgrad.simplify.certificate import Certifier
 from loopgrad.simplify.edges import beyond, empty_axes
 from loopgrad.simplify.evaluate import TooLarge, Undefined
 from loopgrad.simplify.floats import Floats, array
 from loopgrad.simplify.forms import equal_forms
 from loopgrad.simplify.induction import equal_by_induction
 from loopgrad.simplify.sampling import turn
+from loopgrad.simplify.verdicts import Counterexample as Example
+from loopgrad.simplify.verdicts import Verdict
 
 SHOWING = 3  # trials on which faults are looked for
 DRAWN = 48  # trials, until some show a fault

@@ -35,7 +35,7 @@ from loopgrad.ir.nodes import (
 from loopgrad.ir.operations import ElementType
 from loopgrad.ir.walk import reads as reads_of
 from loopgrad.ir.walk import rebuild, rename_tensors
-from loopgrad.simplify.certificate import COPIES
+from loopgrad.simplify.comparison import COPIES
 from loopgrad.simplify.decimals import CONTEXT
 from loopgrad.simplify.derivation import Chain, Derivation, Step
 from loopgrad.simplify.derivation import Lines as Certified
