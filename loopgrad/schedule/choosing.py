@@ -226,11 +226,33 @@ def loop_order(
     indices = [i for i in looping if i not in around]
     vector = vector_index(lines, around, wanted)
     vector = vector or vector_index(_not_scattered(lines), around, wanted)
-    places = {i: (round(4 * depth(lines, i)), -_weight_with(lines, i)) for i in indices}
+    summed = _summed_by_all(lines)
+    places = {
+        i: (i in summed, round(4 * depth(lines, i)), -_weight_with(lines, i)) for i in indices
+    }
     rest = sorted((i for i in indices if i != vector), key=lambda i: places[i])
     inner = [i for i in rest if vector is not None and _runs_inside(lines, i, vector, around)]
     ordered = [i for i in rest if i not in inner]
     return _after_bounds(lines, [*ordered, *([vector] if vector else []), *inner])
+
+
+def _summed_by_all(lines: Sequence[Line]) -> frozenset[str]:
+    """The indices that all lines sum over, of lines that keep the same and read little: with these inside,
+    what is added to stays near.
+    """
+    if len({line.kept for line in lines}) > 1 or not all(map(reads_little, lines)):
+        return frozenset()
+    return frozenset.intersection(*(line.reduced for line in lines))
+
+
+def reads_little(line: Line) -> bool:
+    """Is it a sum over more than any tensor holds that it reads or writes?"""
+    if line.roles is not None or line.moments or line.statement.reduction is Reduction.SET:
+        return False
+    everything = set(line.indices)
+    return bool(line.reduced) and all(
+        one.indices < everything for one in (line.written, *line.read)
+    )
 
 
 def _looping(line: Line) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from loopgrad.schedule.lines import SMALL, Line, few_values
 from loopgrad.schedule.merging import merged
 from loopgrad.schedule.moments import moments_of
 from loopgrad.schedule.nesting import Nesting, wants_blocks
+from loopgrad.schedule.parting import parted
 from loopgrad.schedule.sharing import common
 from loopgrad.schedule.staging import stage
 from loopgrad.schedule.tree import Blocks, Mark, Node, Over, block_from, block_to
@@ -57,6 +58,11 @@ def trees(lines: Sequence[Line], context: Context, whole: Collection[str]) -> It
         if with_products and others:
             yield from trees(others, context, whole)
             here = with_products
+        apart = parted(here, context.tensors)
+        if len(apart) > 1:
+            for part in apart:
+                yield from trees(part, context, whole)
+            continue
         joined = merged(here, context)
         if joined is not here:
             yield from trees(joined, context, whole)

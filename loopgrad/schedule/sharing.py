@@ -76,6 +76,11 @@ def _worth_a_row(statement: Accumulate) -> list[tuple[Expression, bool]]:
     ]
 
 
+def dear_parts(statement: Accumulate) -> Iterator[Expression]:
+    """Those that are worth a row of their own where several lines compute them."""
+    return (expression for expression, _ in _worth_a_row(statement))
+
+
 @by_identity
 def _contained(statement: Accumulate) -> frozenset[Expression]:
     return frozenset(
