@@ -9,6 +9,7 @@ from loopgrad.ir import walk
 from loopgrad.ir.nodes import Accumulate, Expression, Range, Read, Reduction
 from loopgrad.ir.printer import show_expression, show_range, show_statement
 from loopgrad.schedule import Nest, Phase, Scheduled, Sequence
+from loopgrad.schedule.naming import named
 from loopgrad.schedule.tree import (
     Axis,
     Blocks,
@@ -41,6 +42,8 @@ def show_phase(phase: Phase, buffers: bool = True) -> Iterator[str]:
             for inner in body:
                 yield from (INDENT + line for line in show_phase(inner))
         case Fused(body, own):
+            names, body = named(body)
+            yield from (f"where {name} = {show_expression(e, compact=True)}" for name, e in names)
             yield from _nodes(body)
             yield from (f"  # {_buffer(b)}" for b in own if buffers)
 
