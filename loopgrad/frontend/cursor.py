@@ -81,7 +81,10 @@ class Cursor:
         return token
 
     def refuse_reserved(self, token: Token, what: str) -> None:
+        if token.text in self.report.refused:
+            raise Mistake  # told where it came first
         if token.text in RESERVED:
+            self.report.refused.add(token.text)
             self.fail(
                 f"`{token.text}` cannot be {what}: the notation uses the word",
                 token,

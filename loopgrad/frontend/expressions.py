@@ -263,6 +263,8 @@ class Expressions(Ranges):
 
     def reduce(self, token: Token) -> Expression:
         """`sum[i, u <= t](...)`"""
+        if token.text in self.report.refused and not self.has_body():
+            raise Mistake  # a read of what was refused as a name
         self.at += 1
         opened = self.take()
         if self.token.text == "]":
@@ -285,6 +287,15 @@ class Expressions(Ranges):
         self.close(")", f"after what `{token.text}` runs over")
         self.bound = outer
         return Reduce(token.text, ranges, body, self.span_since(token.start))
+
+    def has_body(self) -> bool:
+        """Does `(` follow the brackets that the reduction at hand opens?"""
+        depth = 0
+        for i in range(self.at + 1, len(self.tokens) - 1):
+            depth += {"[": 1, "]": -1}.get(self.tokens[i].text, 0)
+            if depth == 0:
+                return self.tokens[i + 1].text == "("
+        return False
 
     # ------------------------------------------------------------------------------ numbers
 

@@ -66,6 +66,7 @@ class Report:
         self.diagnostics: dict[tuple[int, int], Diagnostic] = {}
         self.others: list[Diagnostic] = []
         self.left_out = 0
+        self.refused: set[str] = set()  # words of the notation that were taken for names
 
     @property
     def count(self) -> int:

@@ -316,3 +316,25 @@ def test_a_tensor_that_nothing_computes_is_shown_as_a_target() -> None:
     with pytest.raises(ProgramError, match=r"write it in a statement: `z\[b,n\] = \.\.\.`"):
         parse(text)
     assert parse(text.replace("    y[", "    z[b,n] = 2 * x[b,n]\n    y["))
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        (
+            "f(x[B,J]) -> y[B,J]:\n"
+            "    for b, j:  mean[j] += x[b,j] / B\n"
+            "    for b, j:  y[b,j] = x[b,j] - mean[j] + sum[i](x[b,i])",
+            ["mean"],
+        ),
+        ("f(max[J], x[B,J]) -> sum[B]:\n    for b, j:  sum[b] += x[b,j] - max[j]", ["max", "sum"]),
+    ],
+    ids=["temporary", "header"],
+)
+def test_a_word_taken_for_a_name_is_told_once(text: str, named: list[str]):
+    """What reads it afterwards is no mistake of its own."""
+    with pytest.raises(ProgramError) as caught:
+        parse(text)
+    said = [diagnostic.found for diagnostic in caught.value.diagnostics]
+    assert [found.split("`")[1] for found in said] == named
+    assert all(found.endswith("the notation uses the word") for found in said)
