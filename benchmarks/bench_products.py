@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from loopgrad.backends.llvm.products import packed_size
-from loopgrad.backends.llvm.products.library import functions
+from loopgrad.backends.llvm.products.callable import functions
+from loopgrad.backends.llvm.products.tiling import packed_size
 
 try:
     import torch

@@ -37,8 +37,8 @@ from loopgrad.backends.llvm.layout import (
 )
 from loopgrad.backends.llvm.machine import this_machine
 from loopgrad.backends.llvm.passes import FINAL, LITERAL, Passes
-from loopgrad.backends.llvm.products import emit as products
 from loopgrad.backends.llvm.products.library import tiling_here
+from loopgrad.backends.llvm.products.modules import emit as products
 from loopgrad.backends.llvm.products.tiling import SUFFIX
 from loopgrad.backends.llvm.scratch import ALIGNMENT, SIZE, TOO_LARGE
 from loopgrad.backends.llvm.text import I64, Body, Module

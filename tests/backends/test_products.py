@@ -11,20 +11,10 @@ import pytest
 from loopgrad.backends.llvm import engine, symbols
 from loopgrad.backends.llvm.machine import this_machine
 from loopgrad.backends.llvm.passes import FINAL
-from loopgrad.backends.llvm.products import (
-    emit,
-    emit_product_and_pack,
-    emit_scattered,
-    packed_size,
-)
-from loopgrad.backends.llvm.products.library import (
-    NAMES,
-    Functions,
-    callable_from,
-    functions,
-    provide,
-)
-from loopgrad.backends.llvm.products.tiling import DEPTH, SUFFIX, Tiling, tiling
+from loopgrad.backends.llvm.products.callable import NAMES, Functions, callable_from, functions
+from loopgrad.backends.llvm.products.library import provide
+from loopgrad.backends.llvm.products.modules import emit
+from loopgrad.backends.llvm.products.tiling import DEPTH, SUFFIX, Tiling, packed_size, tiling
 
 DTYPES = {"float": np.float32, "double": np.float64}
 GUARD = 64  # elements on each side of what is written
@@ -219,4 +209,4 @@ def test_modules_that_declare_it_get_it():
 def test_packing_what_lies_anywhere_is_compiled_where_it_is_called() -> None:
     parts = {name: symbols.PROVIDERS[f"loopgrad_{name}_f32"] for name in NAMES}
     assert parts["pack"] == parts["product"] != parts["pack_at"]
-    assert set(provide("float", emit_product_and_pack)).isdisjoint(provide("float", emit_scattered))
+    assert set(provide("float", "product")).isdisjoint(provide("float", "scattered"))

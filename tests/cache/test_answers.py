@@ -24,6 +24,7 @@ from loopgrad.cache import answers, files
 from loopgrad.frontend.library import StandardLibrary, standard_library
 from loopgrad.frontend.parser import parse
 from loopgrad.frontend.unfold import unfold
+from loopgrad.ir.deferred import PACKED
 from loopgrad.ir.memo import FINAL
 from loopgrad.ir.nodes import Statement
 from loopgrad.pipeline import compile_returning, stable
@@ -36,6 +37,9 @@ GATHER = """gather(x[N], int at[M]) -> y[M]:
     # taken
     y[m] = 2 * x[at[m]]
 """
+PRODUCT = """product(A[I,K], B[K,J]) -> C[I,J]:
+    C[i,j] += A[i,k] * B[k,j]
+"""
 
 # Derives, compiles and calls; prints what came out, what the cache said, and what was imported.
 CHILD = """
@@ -43,14 +47,16 @@ import json, sys
 import numpy as np, loopgrad as lg
 from loopgrad.cache import files
 found = []
-for text, inputs in (({softmax!r}, (np.arange(6.0).reshape(2, 3),)), ({gather!r}, (np.ones(3), [2]))):
+for text, inputs in (({softmax!r}, (np.arange(6.0).reshape(2, 3),)), ({product!r}, (np.ones((2, 3)), np.ones((3, 5)))),
+                     ({gather!r}, (np.ones(3), [2]))):
     program = lg.program(text)
     result, pullback = lg.vjp(program, *inputs)
     found += [result.tolist(), pullback(result)[0].tolist(), program(*inputs).tolist()]
 heavy = [
     name for name in sys.modules
     if name.startswith(tuple("loopgrad." + part for part in (
-        "stable", "grad", "simplify", "schedule", "frontend.", "analysis.", "backends.llvm.emit"
+        "stable", "grad", "simplify", "schedule", "frontend.", "analysis.", "backends.llvm.emit",
+        "backends.llvm.products.modules", "backends.llvm.products.kernel",
     ))) and name not in ("loopgrad.frontend.library", "loopgrad.analysis.facts")
 ]
 try:
@@ -73,7 +79,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def run(seed: int) -> tuple[list[object], dict[str, int], list[str]]:
     done = subprocess.run(
-        [sys.executable, "-c", CHILD.format(softmax=SOFTMAX, gather=GATHER)],
+        [sys.executable, "-c", CHILD.format(softmax=SOFTMAX, product=PRODUCT, gather=GATHER)],
         capture_output=True,
         text=True,
         check=True,
@@ -86,12 +92,13 @@ def run(seed: int) -> tuple[list[object], dict[str, int], list[str]]:
 def test_the_second_process_derives_and_compiles_nothing(folder: Path) -> None:
     """Whatever the order in its sets; also an error names its place as before."""
     found, counts, _ = run(1)
-    assert counts["stored pair"] == 2
+    assert counts["stored pair"] == 3
     again, counts, heavy = run(2)
     assert again == found
     assert "line 3" in str(found[-1])
     assert [name for name in counts if not name.startswith("hit")] == []
-    assert {"hit text", "hit stable", "hit pair", "hit origin", "hit object"} <= set(counts)
+    kinds = "text stable pair shaping origin object".split()
+    assert {f"hit {kind}" for kind in kinds} <= set(counts)
     assert heavy == []
 
 
@@ -103,6 +110,16 @@ def test_a_form_from_the_disk_is_the_form(folder: Path) -> None:
     assert made == read
     assert made is not read
     assert str(made) == str(read)
+
+
+def test_what_code_is_there_for_is_not_looked_at(folder: Path) -> None:
+    """The statements of a program whose code is there stay packed."""
+    for _ in range(2):
+        program = lg.program(PRODUCT)
+        program(np.ones((2, 3)), np.ones((3, 5)))
+        engine.forget()
+    assert PACKED in stable(program).__dict__
+    assert "statements" not in stable(program).__dict__
 
 
 def test_places_are_part_of_what_is_asked(folder: Path) -> None:

@@ -167,7 +167,7 @@ class LLVMRunner:
         if self._shaping is None:
             from loopgrad.backends.llvm.shaping import shaping_of
 
-            self._shaping = shaping_of(self.task.facts)
+            self._shaping = shaping_of(self.task)
         return self._shaping.values(sizes, has_many_elements(shapes))
 
     def _variant(self, variant: Variant) -> Compiled:

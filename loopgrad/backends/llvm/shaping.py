@@ -1,6 +1,7 @@
 """Integer constants and extents for whose values code is made (`schedule/specializing.py`).
 
-Apart from what makes it: a call whose code is known already asks for no more than this.
+Apart from what makes it: a call whose code is known already asks for no more than this, and reads it from
+the disk, so that nobody looks at the statements.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from loopgrad.analysis.facts import Facts
+from loopgrad.backends.kernel import Task
+from loopgrad.cache.answers import kept
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import (
     Accumulate,
@@ -43,8 +46,16 @@ class Shaping:
         return tuple((name, int(sizes[name])) for name in (*self.constants, *small))
 
 
-def shaping_of(facts: Facts) -> Shaping:
-    return Shaping(shaping(facts), windows(facts), short_rows(facts))
+def shaping_of(task: Task) -> Shaping:
+    """From an earlier process, where the program is known by a name and one has found it."""
+    facts = task.facts
+
+    def found() -> tuple[tuple[str, ...], ...]:
+        return shaping(facts), windows(facts), tuple(sorted(short_rows(facts)))
+
+    # That some results count as temporaries, for which the task may be made, changes nothing here.
+    constants, small, rows = kept("shaping", task.origin, found) if task.origin else found()
+    return Shaping(constants, small, frozenset(rows))
 
 
 def known_shapes(facts: Facts, sizes: Mapping[str, int | float]) -> Iterator[list[int]]:

@@ -14,37 +14,3 @@ which the first N are. `pack_at` packs a B whose elements are at at_k[k] + at_n[
 All sizes and strides are given at the call; with K = 0, zeros are stored or nothing is added. They run
 on the thread that calls them, and keep nothing: several threads may share what is packed.
 """
-
-from __future__ import annotations
-
-from loopgrad.backends.llvm.products.kernel import emit_kernel, emit_part, kernel_vectors
-from loopgrad.backends.llvm.products.packing import emit_pack, emit_pack_at, emit_pack_rows
-from loopgrad.backends.llvm.products.product import emit_product
-from loopgrad.backends.llvm.products.tiling import KERNEL_ROWS, Tiling, packed_size, tiling
-from loopgrad.backends.llvm.text import Module
-
-__all__ = ["Tiling", "emit", "emit_product_and_pack", "emit_scattered", "packed_size", "tiling"]
-
-
-def emit(module: Module, tile: Tiling) -> str:
-    """The text of a module with all of them for one element type."""
-    emit_scattered(module, tile)
-    return emit_product_and_pack(module, tile)
-
-
-def emit_product_and_pack(module: Module, tile: Tiling) -> str:
-    """With `pack` and `product`, which all contractions call."""
-    for vectors in kernel_vectors(tile):
-        for rows in KERNEL_ROWS:
-            emit_kernel(module, tile, rows, vectors)
-    emit_part(module, tile)
-    emit_pack_rows(module, tile)
-    emit_pack(module, tile)
-    emit_product(module, tile)
-    return module.text()
-
-
-def emit_scattered(module: Module, tile: Tiling) -> str:
-    """With `pack_at`, which convolutions and the like call: to generate it takes as long as many kernels."""
-    emit_pack_at(module, tile)
-    return module.text()

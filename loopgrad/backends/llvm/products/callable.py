@@ -1,0 +1,49 @@
+"""The compiled products for callers in Python: tests and benchmarks."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from loopgrad.backends.llvm.products.library import PARTS, provide, tiling_here
+from loopgrad.backends.llvm.products.tiling import SUFFIX, Tiling
+
+NAMES = ("pack", "pack_at", "product")
+
+_INTEGER, _ADDRESS = ctypes.c_int64, ctypes.c_void_p
+_PACK = ctypes.CFUNCTYPE(
+    None, *[_INTEGER] * 2, _ADDRESS, *[_INTEGER] * 2, _ADDRESS, *[_INTEGER] * 2
+)
+_PACK_AT = ctypes.CFUNCTYPE(None, *[_INTEGER] * 2, *[_ADDRESS] * 4)
+
+
+def _product(real: str) -> Any:
+    scale = ctypes.c_float if real == "float" else ctypes.c_double
+    matrices = (*[_INTEGER] * 3, _ADDRESS, *[_INTEGER] * 2, _ADDRESS, *[_INTEGER] * 3, _ADDRESS)
+    return ctypes.CFUNCTYPE(None, *matrices, _INTEGER, scale, ctypes.c_bool)
+
+
+@dataclass(frozen=True)
+class Functions:
+    """By address."""
+
+    pack: Callable[..., None]
+    pack_at: Callable[..., None]
+    product: Callable[..., None]
+    tiling: Tiling
+
+
+@cache
+def functions(real: str) -> Functions:
+    """All of them."""
+    found = {name: address for part in PARTS for name, address in provide(real, part).items()}
+    addresses = [found[f"loopgrad_{name}_{SUFFIX[real]}"] for name in NAMES]
+    return callable_from(real, tiling_here(real), *addresses)
+
+
+def callable_from(real: str, tile: Tiling, pack: int, pack_at: int, product: int) -> Functions:
+    """The functions at these addresses."""
+    return Functions(_PACK(pack), _PACK_AT(pack_at), _product(real)(product), tile)

@@ -1,0 +1,42 @@
+"""The modules of the shared products, as text. Loaded where their code is not there yet."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from loopgrad.backends.llvm.products.kernel import emit_kernel, emit_part, kernel_vectors
+from loopgrad.backends.llvm.products.packing import emit_pack, emit_pack_at, emit_pack_rows
+from loopgrad.backends.llvm.products.product import emit_product
+from loopgrad.backends.llvm.products.tiling import KERNEL_ROWS, Tiling
+from loopgrad.backends.llvm.text import Module
+
+
+def emit(module: Module, tile: Tiling) -> str:
+    """The text of a module with all of them for one element type."""
+    emit_scattered(module, tile)
+    return emit_product_and_pack(module, tile)
+
+
+def emit_product_and_pack(module: Module, tile: Tiling) -> str:
+    """With `pack` and `product`, which all contractions call."""
+    for vectors in kernel_vectors(tile):
+        for rows in KERNEL_ROWS:
+            emit_kernel(module, tile, rows, vectors)
+    emit_part(module, tile)
+    emit_pack_rows(module, tile)
+    emit_pack(module, tile)
+    emit_product(module, tile)
+    return module.text()
+
+
+def emit_scattered(module: Module, tile: Tiling) -> str:
+    """With `pack_at`, which convolutions and the like call: to generate it takes as long as many kernels."""
+    emit_pack_at(module, tile)
+    return module.text()
+
+
+# What is compiled at a time, by name.
+EMITTED: Mapping[str, Callable[[Module, Tiling], str]] = {
+    "product": emit_product_and_pack,
+    "scattered": emit_scattered,
+}
