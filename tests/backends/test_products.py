@@ -14,6 +14,7 @@ from loopgrad.backends.llvm.passes import FINAL
 from loopgrad.backends.llvm.products.callable import NAMES, Functions, callable_from, functions
 from loopgrad.backends.llvm.products.library import provide
 from loopgrad.backends.llvm.products.modules import emit
+from loopgrad.backends.llvm.products.narrow import few_columns
 from loopgrad.backends.llvm.products.tiling import DEPTH, SUFFIX, Tiling, packed_size, tiling
 
 DTYPES = {"float": np.float32, "double": np.float64}
@@ -110,6 +111,31 @@ def test_sizes_around_tiles(real):
 
 
 @pytest.mark.parametrize("real", DTYPES)
+def test_few_columns_behind_the_last_whole_vector(real):
+    """Lanes run over k, or over rows, where there are enough of them: sizes on both sides of that."""
+    made = functions(real)
+    lanes, few = made.tiling.lanes, few_columns(made.tiling)
+    rows = (5, 6, 7, lanes - 1, lanes, lanes + 1, 4 * lanes + 1, made.tiling.rows_packed + lanes)
+    columns = (*range(1, 2 * few + 2), lanes + 1, lanes + few, lanes + few + 1, 4 * lanes + few)
+    depths = (2 * lanes - 1, 2 * lanes, 2 * lanes + 3, DEPTH + 1, 2 * DEPTH + 5 * lanes)
+    for i, (m, n, k) in enumerate(product(rows, columns, depths)):
+        check(made, m, n, k, ORDERS[i % len(ORDERS)], i // len(ORDERS) % 3, real, seed=i)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("real", DTYPES)
+def test_what_is_not_finite_stays_in_its_row_where_columns_are_few(real, order):
+    made, rng = functions(real), np.random.default_rng(1)
+    a, b = (rng.standard_normal(s).astype(DTYPES[real]) for s in ((37, 45), (45, 18)))
+    a[2, 44], a[36, 0], b[7, 17] = np.inf, np.nan, -np.inf
+    got = run(made, np.asarray(a, order=order), b, np.zeros((37, 18)), 0)
+    with np.errstate(invalid="ignore"):
+        wanted = a.astype(float) @ b.astype(float)
+    assert (np.isnan(got) == np.isnan(wanted)).all()
+    assert (np.isfinite(got) == np.isfinite(wanted)).all()
+
+
+@pytest.mark.parametrize("real", DTYPES)
 def test_every_layout_and_mode(real):
     for orders, mode in product(ORDERS, (0, 1, 2)):
         for m, n, k in ((7, 70, 19), (40, 33, 300), (1, 1, 1)):
@@ -151,14 +177,15 @@ def test_packing_from_anywhere(real, run, step, deep):
         assert (around[:GUARD] == CANARY).all() and (around[len(around) - GUARD :] == CANARY).all()
 
 
+@pytest.mark.parametrize("depth", [9, 41])
 @pytest.mark.parametrize("real", DTYPES)
-def test_the_first_columns_of_what_is_packed(real):
+def test_the_first_columns_of_what_is_packed(real, depth):
     made, dtype, rng = functions(real), DTYPES[real], np.random.default_rng(2)
-    n, k, m = 150, 9, 7
+    n, k, m = 150, depth, 7
     a, b = (rng.standard_normal(s).astype(dtype) for s in ((m, k), (k, n)))
     packed, _ = guarded((packed_size(k, n, made.tiling.lanes),), dtype)
     made.pack(k, n, b.ctypes.data, *strides(b), packed.ctypes.data, 0, k)
-    for some in (1, 16, 40, 64, 65, 129, 149, 150):
+    for some in (1, 16, 40, 64, 65, 66, 129, 149, 150):
         c, memory = guarded((m, some), dtype)
         made.product(
             m, some, k, a.ctypes.data, *strides(a), packed.ctypes.data, 0, k, n,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from loopgrad.backends.llvm.products.kernel import emit_kernel, emit_part, kernel_vectors
+from loopgrad.backends.llvm.products.narrow import emit_narrow
 from loopgrad.backends.llvm.products.packing import emit_pack, emit_pack_at, emit_pack_rows
 from loopgrad.backends.llvm.products.product import emit_product
 from loopgrad.backends.llvm.products.tiling import KERNEL_ROWS, Tiling
@@ -23,6 +24,7 @@ def emit_product_and_pack(module: Module, tile: Tiling) -> str:
         for rows in KERNEL_ROWS:
             emit_kernel(module, tile, rows, vectors)
     emit_part(module, tile)
+    emit_narrow(module, tile)
     emit_pack_rows(module, tile)
     emit_pack(module, tile)
     emit_product(module, tile)

@@ -8,6 +8,7 @@ from loopgrad.backends.llvm.products.kernel import (
     kernel_vectors,
     part_name,
 )
+from loopgrad.backends.llvm.products.narrow import along_k_name, along_m_name, few_columns
 from loopgrad.backends.llvm.products.packing import pack_rows_name, rows_of_tile
 from loopgrad.backends.llvm.products.tiling import DEPTH, KERNEL_ROWS, ROWS, SUFFIX, Tiling
 from loopgrad.backends.llvm.products.writer import Writer
@@ -63,13 +64,15 @@ class _Product:
         source = w.at("%A", offset)
         given = f"i64 {self.rows}, i64 {self.depth}, {w.pointer} {source}, i64 %am, i64 %ak"
         name = pack_rows_name(self.tiling)
+        self.few = self._few_columns()
         w.where(
-            self.packs,
+            w.body.value(f"and i1 {self.packs}, {self._needs_tiles()}"),
             lambda: w.body.do(f"call void @{name}({given}, {w.pointer} {self.scratch})"),
         )
         pointer, packs = w.pointer, self.packs
         self.a = w.body.value(f"select i1 {packs}, {pointer} {self.scratch}, {pointer} {source}")
         self.row_step = w.body.value(f"select i1 {packs}, i64 {self.depth}, i64 %am")
+        self.source = source
         self.c = w.at("%C", w.integer("mul", m, "%cm"))
         w.loop("%N", self._panel, step=self.tiling.width)
 
@@ -77,7 +80,12 @@ class _Product:
         w, tiling = self.w, self.tiling
         lanes = tiling.lanes
         columns = w.least(w.integer("sub", "%N", n), tiling.width)
-        vectors = w.integer("sdiv", w.integer("add", columns, lanes - 1), lanes)
+        end = w.integer("and", columns, lanes - 1)
+        narrow = self._is_narrow(end)
+        filled = w.integer("sdiv", w.integer("add", columns, lanes - 1), lanes)
+        vectors = w.body.value(
+            f"select i1 {narrow}, i64 {w.integer('sub', filled, 1)}, i64 {filled}"
+        )
         packed = w.least(w.integer("sub", "%columns", n), tiling.width)
         self.stride = w.integer("and", w.integer("add", packed, lanes - 1), -lanes)
         panel = w.at("%packed", w.integer("mul", n, "%depth"))
@@ -97,6 +105,49 @@ class _Product:
             self._tiles(taken, w.at(b, first), w.at(c, first), rest)
 
         w.loop(vectors, piece, step=lambda _: taken)
+        if few_columns(tiling):
+            first = w.integer("sub", columns, end)
+            w.where(narrow, lambda: self._narrow(w.at(b, first), w.at(c, first), end))
+
+    def _few_columns(self) -> str:
+        """How many columns behind the last whole vector are done with lanes over k, or over rows.
+
+        There have to be enough of these. Where there are no other columns, rows need no packing: so
+        there may be twice as many.
+        """
+        w, lanes, few = self.w, self.tiling.lanes, few_columns(self.tiling)
+        deep, tall = w.compare("sge", self.depth, 2 * lanes), w.compare("sge", self.rows, lanes)
+        several, alone = w.compare("sge", self.rows, ROWS), w.compare("sle", "%N", 2 * few)
+        along_k = w.body.value(f"and i1 {deep}, {several}")
+        along_m = w.body.value(f"and i1 {w.compare('eq', '%am', 1)}, {tall}")
+        may = w.body.value(f"select i1 {self.packs}, i1 {along_m}, i1 {along_k}")
+        more = w.body.value(f"and i1 {self.packs}, {alone}")
+        most = w.body.value(f"select i1 {more}, i64 {2 * few}, i64 {few}")
+        return w.body.value(f"select i1 {may}, i64 {most}, i64 0")
+
+    def _is_narrow(self, end: str) -> str:
+        w = self.w
+        some = w.compare("sgt", end, 0)
+        return w.body.value(f"and i1 {some}, {w.compare('sle', end, self.few)}")
+
+    def _needs_tiles(self) -> str:
+        w = self.w
+        return w.body.value(f"xor i1 {self._is_narrow('%N')}, true")
+
+    def _narrow(self, b: str, c: str, columns: str) -> None:
+        w, pointer = self.w, self.w.pointer
+        before = w.body.value(f"select i1 {self.fresh}, {pointer} {self.zeros}, {pointer} {c}")
+        step = w.body.value(f"select i1 {self.packs}, i64 %ak, i64 %am")
+        given = (
+            f"i64 {self.rows}, i64 {columns}, i64 {self.depth}, {pointer} {self.source}, i64 {step}, "
+            f"{pointer} {b}, i64 {self.stride}, {pointer} {c}, i64 %cm, {pointer} {before}, i64 {self.dm}, "
+            f"{w.real} %scale"
+        )
+        w.where(
+            self.packs,
+            lambda: w.body.do(f"call void @{along_m_name(self.tiling)}({given})"),
+            lambda: w.body.do(f"call void @{along_k_name(self.tiling)}({given})"),
+        )
 
     def _tiles(self, vectors: str, b: str, c: str, columns: str) -> None:
         """The rows of the block, tile by tile."""

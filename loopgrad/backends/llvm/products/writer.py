@@ -167,6 +167,18 @@ class Writer:
         product = self.body.value(f"fmul {kind} {a}, {b}")
         return self.body.value(f"fadd {kind} {product}, {c}")
 
+    def across(self, value: str) -> str:
+        """The sum of a vector's lanes: halves are added to each other."""
+        lanes, kind = self.tiling.lanes, self.tiling.vector
+        distance = lanes // 2
+        while distance:
+            order = ", ".join(f"i32 {(lane + distance) % lanes}" for lane in range(lanes))
+            moved = self.body.value(
+                f"shufflevector {kind} {value}, {kind} undef, <{lanes} x i32> <{order}>"
+            )
+            value, distance = self.body.value(f"fadd {kind} {value}, {moved}"), distance // 2
+        return self.body.value(f"extractelement {kind} {value}, i32 0")
+
     def transposed(self, rows: list[str]) -> list[str]:
         """As many vectors as they have lanes, transposed: log2(lanes) rounds of exchanges."""
         lanes, kind = self.tiling.lanes, self.tiling.vector
