@@ -2,19 +2,30 @@
 
 `μ[j] += x[b,j] / B` and `v[j] += (x[b,j] - μ[j])**2 * c` are two passes over x, three or four where
 the mean is taken away in two parts, so that nothing is lost. One is enough: around a centre near
-the data, the first rows' mean, each block of rows has a mean and a sum of squares, computed twice
-over while it is in a cache, and blocks combine exactly (Chan, Golub, LeVeque: Updating formulae and
+the data, the first rows' mean, each group of rows has a mean and a sum of squares, computed twice
+over while it is in registers, and groups combine exactly (Chan, Golub, LeVeque: Updating formulae and
 a pairwise algorithm for computing sample variances, 1979). `moments[0,j]` is the centre, `[1,j]` the
 mean less the centre, `[2,j]` the sum of squares about the mean.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from loopgrad.ir import walk
-from loopgrad.ir.nodes import Accumulate, Apply, Expression, Index, Number, Range, Read, Reduction
+from loopgrad.ir.nodes import (
+    Accumulate,
+    Apply,
+    Conditional,
+    Expression,
+    Index,
+    Number,
+    Range,
+    Read,
+    Reduction,
+)
 from loopgrad.schedule.context import Context
 from loopgrad.schedule.lines import Line
 from loopgrad.schedule.tree import Blocks, Mark, Node, Over, Step, block_from, block_to
@@ -168,9 +179,9 @@ def _replaced(lines: Sequence[Line], chain: Chain, context: Context) -> list[Lin
 # ---------------------------------------------------------------------------------------- trees
 
 # Rows are shared out in at most as many parts as this, of LEAST rows where there are as many, whatever
-# the number of threads: the result is the same for all. Each part goes by blocks of some rows, which a
-# cache holds.
-PARTS, LEAST, ROWS, NEAR = 32, 64, 32, 8
+# the number of threads: the result is the same for all. Each part goes by groups of some rows, which
+# registers hold.
+PARTS, LEAST, GROUP = 32, 64, 8
 
 
 def moments_of(line: Line, context: Context) -> Iterator[tuple[Node, ...]]:
@@ -200,9 +211,12 @@ class _Moments:
         self.centre = temporary("centre", extent)
         self.means = temporary("means", Number(PARTS), extent)
         self.squares = temporary("squares", Number(PARTS), extent)
-        # One thread's while it works on a block, and while it puts parts together.
-        self.of_block = [temporary(name, extent) for name in ("mean", "square", "moved")]
-        self.of_all = [temporary(name, extent) for name in ("mean", "square", "moved")]
+        # In registers: of a group's rows, of one row behind the groups, of all parts.
+        self.away = [temporary("away", extent) for _ in range(1, GROUP)]
+        names = ("mean", "square", "moved")
+        self.of_group = [temporary(name, extent) for name in ("sum", *names)]
+        self.of_row = [temporary(name, extent) for name in ("away", "moved")]
+        self.of_all = [temporary(name, extent) for name in names]
 
     def trees(self) -> Iterator[tuple[Node, ...]]:
         yield (self._over_columns(self._near()),)
@@ -211,31 +225,56 @@ class _Moments:
 
     def _near(self) -> tuple[Node, ...]:
         """The centre: the mean of the first rows."""
-        some = walk.apply("min", Number(NEAR), self.rows)
+        some = walk.apply("min", Number(GROUP), self.rows)
         share = walk.apply("/", self.value, some)
         step = Step(Accumulate(self.centre, Reduction.ADD, share), first=True)
         return (Over(self.row, Number(0), some, (step,)),)
 
     def _of_part(self) -> tuple[Node, ...]:
         begin, end = self._begin(0), self._begin(1)
-        clear = self._over_columns((_set(self.means, ZERO), _set(self.squares, ZERO)))
-        return (clear, Blocks(self.row, begin, end, ROWS, self._of_block()))
-
-    def _of_block(self) -> tuple[Node, ...]:
-        """A block's mean and squares, twice over its rows; then the part's with them."""
-        start, stop = block_from(self.row), block_to(self.row)
-        count, before = _minus(stop, start), _minus(start, self._begin(0))
-        after = _minus(stop, self._begin(0))
-        mean, squares, moved = self.of_block
-        away = _minus(self.value, self.centre)
-        square = walk.apply("**", _minus(away, mean), Number(2))
-        part = _combined((self.means, self.squares), (mean, squares), moved, before, count, after)
+        groups = walk.apply("//", _minus(end, begin), Number(GROUP))
+        middle = walk.apply("+", begin, walk.apply("*", Number(GROUP), groups))
         return (
-            self._over_columns((_set(mean, ZERO), _set(squares, ZERO))),
-            Over(self.row, start, stop, (self._over_columns((_add(mean, away),)),)),
-            self._over_columns((_set(mean, walk.apply("/", mean, count)),)),
-            Over(self.row, start, stop, (self._over_columns((_add(squares, square),)),)),
-            self._over_columns(part),
+            self._over_columns((_set(self.means, ZERO), _set(self.squares, ZERO))),
+            Blocks(self.row, begin, middle, GROUP, (self._over_columns(self._of_group()),)),
+            Over(self.row, middle, end, (self._over_columns(self._of_row()),)),
+        )
+
+    def _of_group(self) -> tuple[Step, ...]:
+        """The mean and squares of some rows, about the first of them; then the part's with them.
+
+        As that is a row itself, no more than GROUP times the squares about the mean cancel.
+        """
+        start, count = block_from(self.row), Number(GROUP)
+        total, mean, squares, moved = self.of_group
+        first, *others = (
+            walk.substitute(self.value, {self.row: walk.apply("+", start, Number(k)) if k else start})
+            for k in range(GROUP)
+        )
+        whole = _in_pairs([walk.apply("**", away, Number(2)) for away in self.away])
+        about = _minus(squares, walk.apply("*", total, walk.apply("*", total, Number(1 / GROUP))))
+        finite = walk.compare("<", squares, Number(math.inf))
+        before = _minus(start, self._begin(0))
+        after = walk.apply("+", before, count)
+        part = (self.means, self.squares)
+        return (
+            *(_set(away, _minus(row, first)) for away, row in zip(self.away, others, strict=True)),
+            _set(total, _in_pairs(self.away)),
+            _set(squares, whole),
+            _set(squares, Conditional(finite, about, squares)),
+            _set(mean, walk.apply("+", _minus(first, self.centre), walk.apply("*", total, Number(1 / GROUP)))),
+            *_combined(part, (mean, squares), moved, before, count, after),
+        )
+
+    def _of_row(self) -> tuple[Step, ...]:
+        """The part's mean and squares with one more row."""
+        away, moved = self.of_row
+        before, count = _minus(Index(self.row), self._begin(0)), Number(1)
+        after = walk.apply("+", before, count)
+        part = (self.means, self.squares)
+        return (
+            _set(away, _minus(self.value, self.centre)),
+            *_combined(part, (away, None), moved, before, count, after),
         )
 
     def _together(self) -> Node:
@@ -277,17 +316,21 @@ ZERO = Number(0.0)
 
 def _combined(
     known: tuple[Read, Read],
-    new: tuple[Read, Read],
+    new: tuple[Read, Read | None],
     moved: Read,
     before: Expression,
     count: Expression,
     after: Expression,
 ) -> tuple[Step, ...]:
-    """The mean and squares of `before` values with those of `count` more, which makes `after`."""
+    """The mean and squares of `before` values with those of `count` more, which makes `after`.
+
+    Of one more there are no squares.
+    """
     (mean, squares), (new_mean, new_squares) = known, new
     share = walk.apply("*", moved, walk.apply("/", count, after))
-    apart = walk.apply("*", walk.apply("*", moved, before), share)
-    gained = walk.apply("+", new_squares, apart)
+    gained: Expression = walk.apply("*", walk.apply("*", moved, before), share)
+    if new_squares is not None:
+        gained = walk.apply("+", new_squares, gained)
     return (
         _set(moved, _minus(new_mean, mean)),
         _set(squares, walk.apply("+", squares, gained)),
@@ -295,12 +338,16 @@ def _combined(
     )
 
 
+def _in_pairs(terms: Sequence[Expression]) -> Expression:
+    """Their sum, by pairs of pairs: the sums of one level can be taken at the same time."""
+    if len(terms) == 1:
+        return terms[0]
+    middle = len(terms) // 2
+    return walk.apply("+", _in_pairs(terms[:middle]), _in_pairs(terms[middle:]))
+
+
 def _set(target: Read, value: Expression) -> Step:
     return Step(Accumulate(target, Reduction.SET, value))
-
-
-def _add(target: Read, value: Expression) -> Step:
-    return Step(Accumulate(target, Reduction.ADD, value))
 
 
 def _minus(one: Expression, other: Expression) -> Expression:
