@@ -248,11 +248,14 @@ class _Moments:
         start, count = block_from(self.row), Number(GROUP)
         total, mean, squares, moved = self.of_group
         first, *others = (
-            walk.substitute(self.value, {self.row: walk.apply("+", start, Number(k)) if k else start})
+            walk.substitute(
+                self.value, {self.row: walk.apply("+", start, Number(k)) if k else start}
+            )
             for k in range(GROUP)
         )
         whole = _in_pairs([walk.apply("**", away, Number(2)) for away in self.away])
-        about = _minus(squares, walk.apply("*", total, walk.apply("*", total, Number(1 / GROUP))))
+        share = walk.apply("*", total, Number(1 / GROUP))
+        about = _minus(squares, walk.apply("*", total, share))
         finite = walk.compare("<", squares, Number(math.inf))
         before = _minus(start, self._begin(0))
         after = walk.apply("+", before, count)
@@ -262,7 +265,12 @@ class _Moments:
             _set(total, _in_pairs(self.away)),
             _set(squares, whole),
             _set(squares, Conditional(finite, about, squares)),
-            _set(mean, walk.apply("+", _minus(first, self.centre), walk.apply("*", total, Number(1 / GROUP)))),
+            _set(
+                mean,
+                walk.apply(
+                    "+", _minus(first, self.centre), walk.apply("*", total, Number(1 / GROUP))
+                ),
+            ),
             *_combined(part, (mean, squares), moved, before, count, after),
         )
 

@@ -8,6 +8,7 @@ import pytest
 import loopgrad as lg
 from loopgrad.backends.llvm.machine import this_machine
 
+ASKED = "call void @llvm.prefetch"
 HEAD = "f(x[B,J], g[B,J]) -> y[B,J], z[B]:\n    for b, j:  m[b] max= x[b,j]\n"
 
 
@@ -22,7 +23,7 @@ def asked(lines: str, head: str = HEAD) -> int:
         if wanted is not None:
             for one, other in zip(found, wanted, strict=True):
                 np.testing.assert_allclose(one, other, rtol=1e-12)
-    return kernel.runner.text("double").count("call void @llvm.prefetch")
+    return kernel.runner.text("double").count(ASKED)
 
 
 def lines_of(copies: int) -> int:
@@ -62,3 +63,28 @@ def test_rows_along_no_axis_of_their_own() -> None:
         )
         == 0
     )
+
+
+GROUPS = "f(x[B,J]) -> v[J]:\n    for b, j:  m[j] += x[b,j] / B\n    for b, j:  v[j] += (x[b,j] - m[j])**2 / B\n"
+
+
+def test_rows_that_are_read_together_are_asked_for_as_they_lie() -> None:
+    text = lg.compile(lg.program(GROUPS)).runner.text("double")
+    assert text.count(ASKED) == 8 * lines_of(1)
+
+
+def test_rows_together_of_a_part_of_an_array() -> None:
+    """Rows that do not follow each other in memory, of which a loop reads some columns."""
+    program = lg.program(GROUPS.replace("for b, j:", "for b, 1 <= j < J:"))
+    assert ASKED not in lg.compile(program).runner.text("double")
+
+
+def test_many_rows_of_moments() -> None:
+    """More than caches hold: rows are asked for, and run one by one where they are summed."""
+    x = np.random.default_rng(1).normal(3.0, 2.0, size=(4099, 1031))
+    program = lg.program(
+        GROUPS.replace("-> v[J]", "-> v[J], s[J]") + "    for b, j:  s[j] += x[b,j] * m[j]\n"
+    )
+    v, s = lg.compile(program)(x)
+    np.testing.assert_allclose(v, x.var(0), rtol=1e-12)
+    np.testing.assert_allclose(s, x.sum(0) * x.mean(0), rtol=1e-12)

@@ -22,11 +22,12 @@ def test_what_repeats_is_named_once_in_each_phase():
     assert [line for line in lines if line.startswith("where")] == [
         "where part.count = min(32, max(1, (B+63)//64))",
         "where b.begin = B*part//part.count",
+        "where b.end = b.begin+8*((B*(part+1)//part.count-b.begin)//8)",
         "where part.count = min(32, max(1, (B+63)//64))",
         "where bound2 = B*part//part.count",
         "where bound = B*(part+1)//part.count",
     ]
-    assert "    for b.begin <= b < B*(part+1)//part.count in blocks of 32:" in lines
+    assert "    for b.begin <= b < b.end in blocks of 8:" in lines
     assert not any("63" in line for line in lines if not line.startswith("where"))
 
 

@@ -30,7 +30,8 @@ class Streaming:
         self.vectors, self.body, self.lanes = vectors, vectors.body, lanes
         large = vectors.frame.layout.variant.large
         self.tensors = frozenset(_candidates(vectors, nodes) if large else ())
-        self._large = self._is_large(nodes) if self.tensors else ""
+        # The i1: the phase touches much; None in code for calls that never do.
+        self.large = self._is_large(nodes) if large else None
 
     def _is_large(self, nodes: tuple[Node, ...]) -> str:
         frame, total = self.vectors.frame, "0"
@@ -63,7 +64,8 @@ class Streaming:
         in which lane an element is added must not hang on where results happen to lie.
         """
         body, tensors = self.body, self.of(loop)
-        holds, before = self._large, ""
+        assert self.large is not None
+        holds, before = self.large, ""
         for node in loop.body:
             if isinstance(node, Step) and node.statement.target.tensor in tensors:
                 away, fits = self._until_aligned(node, lower)
@@ -95,9 +97,9 @@ class Streaming:
 
     def finish(self) -> None:
         """Others see what was stored so only behind a fence."""
-        if self.tensors:
+        if self.tensors and self.large is not None:
             mark = self.body.fresh("fence")
-            self.body.branch(self._large, mark, f"{mark}.end")
+            self.body.branch(self.large, mark, f"{mark}.end")
             self.body.start(mark)
             self.body.do("fence seq_cst")
             self.body.jump(f"{mark}.end")

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from loopgrad.backends.llvm.accesses import positions, splat
 from loopgrad.backends.llvm.carrying import Carried, carried
-from loopgrad.backends.llvm.fetching import Fetching
+from loopgrad.backends.llvm.fetching import Fetching, Groups
 from loopgrad.backends.llvm.frame import Frame, Value
 from loopgrad.backends.llvm.invariants import hoisted, written_in
 from loopgrad.backends.llvm.jamming import jammed, names, rows
@@ -234,6 +234,9 @@ class Trees(Steps):
                 return
             length = self.body.value(f"sub nsw i64 {upper.text}, {lower.text}")
             middle = self._sum(lower.text, self.body.value(f"and i64 {length}, {-count}"))
+            if self.streaming.large is not None:  # memory is read fastest in its own order
+                large = self.streaming.large
+                middle = self.body.select(large, I64, lower.text, middle)
             self._while_any(lower.text, middle, count, together)
             self._while_any(middle, upper.text, 1, once)
 
@@ -308,9 +311,11 @@ class Trees(Steps):
 
         def both() -> None:
             fetching = Fetching(self.vectors, self._rows, loop, lower.text, upper.text)
+            groups = Groups(self.vectors, loop, self.streaming.large)
 
             def main(index: str) -> None:
                 fetching.fetch(index, step)
+                groups.fetch(index, step)
                 copied(index)
 
             past = self.streaming.of(loop) if is_short(loop) else frozenset()
