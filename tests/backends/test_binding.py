@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from typing import Any
 
 import numpy as np
@@ -234,6 +236,15 @@ def test_giant_extents_beside_empty_ones_do_not_overflow() -> None:
     assert kernel(text)(np.ones(0), M=10).shape == (0, 10, 10)
     with pytest.raises(MemoryError, match="`y`"):
         kernel(text)(np.ones(1), M=2**62)
+
+
+@pytest.mark.parametrize("order", ["b, j", "j, b"])
+def test_giant_loops_around_empty_ones_end_at_once(order: str) -> None:
+    program = lg.program(f"f(x[B,J]) -> y:\n    for {order}:  y += x[b,j]")
+    for shape in ((3, 4), (2**36, 0), (0, 2**36), (2**41, 0)):
+        begin = time.process_time()
+        assert program(np.ones(shape)) == math.prod(shape)
+        assert time.process_time() - begin < 10
 
 
 def test_a_broadcast_input_too_large_to_copy_is_refused() -> None:

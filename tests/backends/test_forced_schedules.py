@@ -8,7 +8,7 @@ literal loops in float64, is a small multiple of that of the literal loops in fl
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -22,6 +22,7 @@ import loopgrad as lg
 from loopgrad.backends.llvm import fused
 from loopgrad.cache import files
 from tests.backends import guarded
+from tests.constructs import WIDE
 from tests.derivatives import as_tuple
 from tests.effort import EFFORT, sample
 from tests.strategies import Drawn, programs
@@ -58,7 +59,14 @@ def of_type(array: Any, dtype: Any) -> Any:
     return array.astype(dtype) if array.dtype.kind == "f" else array
 
 
-def check(program: lg.Program, inputs: dict[str, Any], words: str, threads: int, end: bool) -> None:
+def check(
+    program: lg.Program,
+    inputs: dict[str, Any],
+    words: str,
+    threads: int,
+    end: bool,
+    dtypes: Sequence[Any] = (np.float64, np.float32),
+) -> None:
     try:
         wanted = literal(program, inputs)
     except (IndexError, ZeroDivisionError):
@@ -70,8 +78,8 @@ def check(program: lg.Program, inputs: dict[str, Any], words: str, threads: int,
     }
     if not all(map(is_near, literal(program, near), wanted)):
         return  # rounding decides what it comes to
-    single = literal(program, {n: of_type(a, np.float32) for n, a in inputs.items()})
-    for dtype, rough in ((np.float64, wanted), (np.float32, single)):
+    for dtype in dtypes:
+        rough = literal(program, {n: of_type(a, dtype) for n, a in inputs.items()})
         given = {n: guarded.copy(of_type(a, dtype), end) for n, a in inputs.items()}
         found = between_guards(program, given, rough, words, threads, end)
         for name, f, r, w in zip(program.results, found, rough, wanted, strict=True):
@@ -107,7 +115,7 @@ def between_guards(
 
 
 @given(
-    programs(),
+    programs(among=WIDE),
     st.permutations(SIZES),
     st.sampled_from(CHOICES),
     st.integers(1, 3),

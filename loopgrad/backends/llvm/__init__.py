@@ -21,6 +21,7 @@ from loopgrad.backends.kernel import LEARNT, BoundCall, Shortcut, Task
 from loopgrad.backends.llvm.layout import (
     ASLEEP,
     CONSTANT_BITS,
+    ENDLESS,
     EXTENT_BITS,
     GAVE_UP,
     RECORD_HEAD,
@@ -148,7 +149,7 @@ class LLVMRunner:
 
     def _special(self, variant: Variant, call: BoundCall) -> Variant:
         """The variant for constants, windows and rows of the call; for any where others had their turn."""
-        if not self.task.optimize or variant.checked or variant.wide:
+        if not self.task.optimize or variant.checked or variant.wide or variant.literal:
             return variant
         values = self._shaped({**call.constants, **call.extents}, call.shapes.values())
         if values and values not in self._known:
@@ -231,7 +232,9 @@ def _variant_of(call: BoundCall) -> Variant:
         isinstance(c, int) and abs(c) >= 2**CONSTANT_BITS for c in call.constants.values()
     )
     large = call.checked or wide or is_large(call)
-    return Variant(real, call.checked, wide, large=large)
+    extents = call.extents.values()
+    literal = min(extents, default=1) == 0 and max(extents, default=0) >= ENDLESS
+    return Variant(real, call.checked, wide, literal, large=large or literal)
 
 
 def _compile(task: Task, variant: Variant) -> Compiled:

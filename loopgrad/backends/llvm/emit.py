@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from loopgrad.analysis.facts import TensorFacts
-from loopgrad.backends.llvm import fused
+from loopgrad.backends.llvm import fused, scratch
 from loopgrad.backends.llvm.function import PhaseFunction
 from loopgrad.backends.llvm.fused import EntryFrame, FusedPhase, Given
 from loopgrad.backends.llvm.identities import fill, identity
@@ -29,6 +29,8 @@ def emit(scheduled: Scheduled, layout: Layout, module: Module) -> str:
     for function in functions:
         if isinstance(function, FusedPhase):
             fused.call(function, entry.body, entry.given())
+            if scratch.GAP:
+                entry.leave(function.buffers)
         else:
             entry.call(function.finish(), function)
     entry.finish()
@@ -104,6 +106,11 @@ class _Entry:
             count = self._count(self.tensors[tensor].extents)
             states = self._pointers["state", tensor]
             body.do(f"call void @{fill(self.module, I64)}({states}, i64 {count}, i64 0)")
+
+    def leave(self, used: Sequence[Placed]) -> None:
+        """Gives the next phase memory behind that of the last one."""
+        size = scratch.of_threads(self.body, used, self._extent)
+        self._phases_scratch = self.body.element("i8", self._phases_scratch, size)
 
     def _extents(self, body: Body) -> Callable[[Expression], str]:
         """Values of extents, in another function that is given the integers."""

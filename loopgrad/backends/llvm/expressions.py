@@ -231,7 +231,7 @@ class Expressions:
 
     def is_free(self, expression: Expression) -> bool:
         """Is it an integer that costs little and cannot fail?"""
-        return isinstance(expression, Index) or self.free_bits(expression) is not None
+        return isinstance(expression, Index | Extent) or self.free_bits(expression) is not None
 
     def free_bits(self, expression: Expression) -> int | None:
         """The bits of such an integer, where arithmetic on it cannot overflow; else None."""

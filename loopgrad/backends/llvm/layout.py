@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 # overflow and are not checked. A call with larger ones runs a variant that checks them all.
 EXTENT_BITS, CONSTANT_BITS = 40, 20
 
+# Beside an extent of 0, an extent from this one on makes loops that do nothing for hours. The literal ones
+# see beforehand that they have nothing to do.
+ENDLESS = 1 << 30
+
 # A call whose tensors take fewer bytes runs a variant without stores past the caches.
 LARGE = 32 << 20
 

@@ -19,6 +19,10 @@ TOO_LARGE = 1 << 62  # stands for all that is larger
 
 BYTES = {"double": 8, "float": 4, "i64": 8, "i8": 1}
 
+# Bytes in front of everything that is placed, of which nobody has a use; and no phase then uses the memory
+# of another. For tests, which look afterwards who has written there (tests/backends/canaries.py).
+GAP = 0
+
 
 @dataclass(frozen=True, slots=True)
 class Placed:
@@ -36,6 +40,8 @@ def offsets(
     """Where each begins, and the bytes of all. `extent` gives the value of an axis' extent."""
     starts, end = [], "0"
     for each in wanted:
+        if GAP:
+            end = _limited(body, body.value(f"add i64 {end}, {GAP}"))
         starts.append(end)
         size = str(BYTES[each.kind])
         for axis in each.extents:
@@ -54,7 +60,8 @@ def size_function(
 ) -> None:
     """Adds `i64 loopgrad_scratch(integers, threads)`.
 
-    `phases`: what each thread needs in each phase; they use the same memory one after the other.
+    `phases`: what each thread needs in each phase; they use the same memory one after the other, unless
+    there are gaps.
     `extents` makes the function that gives an extent's value, from `%integers`.
     """
     head = f"i64 @{SIZE}({module.pointer(I64)} %integers, i64 %threads) {ONCE}"
@@ -62,15 +69,22 @@ def size_function(
     extent = extents(body)
     most = "0"
     for phase in phases:
-        _, size = offsets(body, phase, extent)
-        if size != "0":
-            size = _product(body, size, "%threads")
+        size = of_threads(body, phase, extent)
+        if GAP:
+            most = _limited(body, body.value(f"add i64 {size}, {most}"))
+        elif size != "0":
             more = body.value(f"icmp ugt i64 {size}, {most}")
             most = body.select(more, I64, size, most)
     _, size = offsets(body, wanted, extent)
     total = _limited(body, body.value(f"add i64 {size}, {most}"))
     body.do(f"ret i64 {total}")
     body.finish()
+
+
+def of_threads(body: Body, phase: Sequence[Placed], extent: Callable[[Expression], str]) -> str:
+    """The bytes that all threads together need in a phase."""
+    _, size = offsets(body, phase, extent)
+    return size if size == "0" else _product(body, size, "%threads")
 
 
 def _product(body: Body, a: str, b: str) -> str:
