@@ -10,13 +10,14 @@ import importlib
 import os
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, cast
 
 from loopgrad import forks
 from loopgrad.analysis.facts import Facts, Safety
+from loopgrad.backends import foreseen
 from loopgrad.backends.collecting import BuildingLock
 from loopgrad.backends.kernel import Backend, Kernel, Task
 from loopgrad.cache.answers import ORIGIN, PROOFS, kept
@@ -130,6 +131,12 @@ def compile(
         return kernels[key]
 
 
+def compile_to_call(program: Program, arguments: Iterable[Any]) -> Kernel:
+    """As `compile`; it is going to be called with these."""
+    with foreseen.expecting(arguments):
+        return compile(program)
+
+
 def _prove(program: Program) -> None:
     """As `verify`; from an earlier process, where one has done it."""
     memory = program.__dict__
@@ -161,6 +168,7 @@ def _stable_form(program: Program) -> Program | None:
 def _found_form(program: Program) -> Program | None:
     from loopgrad.stable.stabilize import stabilized  # not needed to read a program
 
+    foreseen.begin(infer(program).program)
     found = stabilized(program)
     if found is not None:
         validate(found)  # kept with it

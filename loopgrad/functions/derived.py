@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from loopgrad.backends import foreseen
 from loopgrad.cache.answers import kept
 from loopgrad.functions.shared import Batch
 from loopgrad.ir.nodes import Program
-from loopgrad.pipeline import validate
+from loopgrad.pipeline import infer, validate
 
 
 def derived_pair(
@@ -45,10 +46,10 @@ def _derived_pair(
     """No first program where it is the one given, which its backward then does not name."""
     from loopgrad.stable.joint import stable_pair  # loaded by those who differentiate
 
+    foreseen.begin(infer(program).program)
     backward = program.backward(wrt, batch)
     # Stable together: the backward reads what the forward may hold, such as `Z'` for `Z`.
-    pair = stable_pair(program, backward)
-    first, second = pair or (None, replace(backward, primal=None))
+    first, second = stable_pair(program, backward)
     for each in (first, second):
         if each is not None:
             validate(each)  # kept with it

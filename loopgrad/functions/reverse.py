@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from loopgrad.analysis.facts import Facts
-from loopgrad.backends import recycling
+from loopgrad.backends import foreseen, recycling
 from loopgrad.backends.binding import Arguments
 from loopgrad.diagnostics import listing
 from loopgrad.functions.derived import derived_name, derived_pair
@@ -187,7 +187,11 @@ def reverse_of(
     keeps: bool = True,
 ) -> Reverse:
     """What runs a call of the program and its backward, and keeps little in between; see `Reverse`."""
-    reverse = kept_with(program, Reverse, None, batch, keeps)
+    if "_derived" in program.__dict__:
+        reverse = kept_with(program, Reverse, None, batch, keeps)
+    else:
+        with foreseen.expecting(inputs):
+            reverse = kept_with(program, Reverse, None, batch, keeps)
     if reverse.outgrows and reverse.keeps_much(inputs, named):
         return kept_with(program, Again, None, batch, keeps)
     return reverse

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from loopgrad.diagnostics import Span
 from loopgrad.ir.deferred import Deferred
+from loopgrad.ir.hashing import HashedOnce
 from loopgrad.ir.operations import ElementType
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Number:
+class Number(HashedOnce):
     """A literal: an `int` or a `float`, never negative (that is `neg` of one), never NaN.
 
     `2` and `2.0` differ: the first is an integer.
@@ -47,20 +48,24 @@ class Number:
             and type(self.value) is type(other.value)
         )
 
-    def __hash__(self) -> int:
-        return hash((Number, self.value, type(self.value) is int))
+    __hash__ = HashedOnce.__hash__
+
+    def _compared(self) -> tuple[Any, ...]:
+        return Number, self.value, type(self.value)
 
 
 @dataclass(frozen=True, slots=True)
-class Index:
+class Index(HashedOnce):
     """A loop's index, as a number."""
 
     name: str
     span: Span | None = field(default=None, compare=False, repr=False)
 
+    __hash__ = HashedOnce.__hash__
+
 
 @dataclass(frozen=True, slots=True)
-class Extent:
+class Extent(HashedOnce):
     """A named extent (`B`, or a `size`), as an integer.
 
     As the whole subscript of an axis whose extent is a name, it stands for a sum over the axis
@@ -70,44 +75,54 @@ class Extent:
     name: str
     span: Span | None = field(default=None, compare=False, repr=False)
 
+    __hash__ = HashedOnce.__hash__
+
 
 @dataclass(frozen=True, slots=True)
-class Constant:
+class Constant(HashedOnce):
     """A constant of the header, such as `eps`."""
 
     name: str
     span: Span | None = field(default=None, compare=False, repr=False)
 
+    __hash__ = HashedOnce.__hash__
+
 
 @dataclass(frozen=True, slots=True)
-class Read:
+class Read(HashedOnce):
     """`x[b,j]`: an element of a tensor. A scalar has no subscripts. Also a statement's target."""
 
     tensor: str
     subscripts: tuple[Expression, ...] = ()
     span: Span | None = field(default=None, compare=False, repr=False)
 
+    __hash__ = HashedOnce.__hash__
+
 
 @dataclass(frozen=True, slots=True)
-class Apply:
+class Apply(HashedOnce):
     """An operation of `operations.OPERATIONS` on its operands: `+`, `neg`, `exp`, `and`, `pi`, ..."""
 
     operation: str
     operands: tuple[Expression, ...]
     span: Span | None = field(default=None, compare=False, repr=False)
 
+    __hash__ = HashedOnce.__hash__
+
 
 @dataclass(frozen=True, slots=True)
-class Compare:
+class Compare(HashedOnce):
     """`a < b`, or a chain `0 <= i < N`: each neighbouring pair compared, left to right, lazily."""
 
     operators: tuple[str, ...]
     operands: tuple[Expression, ...]
     span: Span | None = field(default=None, compare=False, repr=False)
 
+    __hash__ = HashedOnce.__hash__
+
 
 @dataclass(frozen=True, slots=True)
-class Conditional:
+class Conditional(HashedOnce):
     """`then if condition else otherwise`; the branch that is not taken is not evaluated."""
 
     condition: Expression
@@ -115,15 +130,19 @@ class Conditional:
     otherwise: Expression
     span: Span | None = field(default=None, compare=False, repr=False)
 
+    __hash__ = HashedOnce.__hash__
+
 
 @dataclass(frozen=True, slots=True)
-class Reduce:
+class Reduce(HashedOnce):
     """`sum[i](body)` and its kin (`operations.REDUCTION_NAMES`); `unfold` makes loops of it."""
 
     name: str
     ranges: tuple[Range, ...]
     body: Expression
     span: Span | None = field(default=None, compare=False, repr=False)
+
+    __hash__ = HashedOnce.__hash__
 
 
 Expression: TypeAlias = (
@@ -157,7 +176,7 @@ class Reduction(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Range:
+class Range(HashedOnce):
     """An index and the values it takes: `lower <= index < upper`, in steps of 1.
 
     Both bounds None: a bare `b`, whose range `analysis.infer` finds. `lower` alone may be given.
@@ -170,9 +189,11 @@ class Range:
     descending: bool = False
     span: Span | None = field(default=None, compare=False, repr=False)
 
+    __hash__ = HashedOnce.__hash__
+
 
 @dataclass(frozen=True, slots=True)
-class Accumulate:
+class Accumulate(HashedOnce):
     """`for ranges:  target reduction value   if guard`; its iterations have no order."""
 
     target: Read
@@ -183,15 +204,19 @@ class Accumulate:
     span: Span | None = field(default=None, compare=False, repr=False)
     comments: Comments = field(default=NO_COMMENTS, compare=False, repr=False)
 
+    __hash__ = HashedOnce.__hash__
+
 
 @dataclass(frozen=True, slots=True)
-class Block:
+class Block(HashedOnce):
     """`for ranges:` with a body that runs in order, once for each value of its indices, in order."""
 
     ranges: tuple[Range, ...]
     body: tuple[Statement, ...]
     span: Span | None = field(default=None, compare=False, repr=False)
     comments: Comments = field(default=NO_COMMENTS, compare=False, repr=False)
+
+    __hash__ = HashedOnce.__hash__
 
 
 @dataclass(frozen=True, slots=True)
@@ -453,8 +478,8 @@ class Program(Deferred, deferred="statements"):
             if hasattr(argument, "_loopgrad_call"):
                 return argument._loopgrad_call(self, arguments, named)
         if kernel is None:
-            from loopgrad.pipeline import compile
+            from loopgrad.pipeline import compile_to_call
 
-            kernel = compile(self)
+            kernel = compile_to_call(self, (*arguments, *named.values()))
             object.__setattr__(self, "_kernel", kernel)
         return kernel(*arguments, **named)

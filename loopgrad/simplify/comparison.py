@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import localcontext
 from itertools import chain
@@ -84,7 +84,8 @@ class Comparison:
         ]
         self.has_constants = any(facts.program.constants for facts in pairing.facts)
         self.beyond: set[str] = set()
-        self.infinite = False
+        self.infinite = False  # an infinity was met, if only as what a maximum starts from
+        self.unreached = False  # and was the value of an element, where the results were numbers
         self.tolerance = 1.0
         self.tally = _Tally()
 
@@ -181,7 +182,7 @@ class Comparison:
     def _of_paths(self) -> Iterator[Draw]:
         """Where infinities stand for what is not there, on the reals: one axis longer than the others, and
         more inputs at sizes that showed something. At others there may be no path, or one alone."""
-        if not self.infinite:
+        if not self.unreached:
             return
         worlds, telling = (World("signed"),), self.tally.telling[:PATHS]
         yield from (Draw(8000 + 2 * k, worlds, "reals", among=LONGER) for k in range(PATHS))
@@ -307,6 +308,7 @@ class Comparison:
         self._note_zeroed(trial)
         # A trial on which some result is no number at all, or all zeros, shows little.
         if all(spoken):
+            self.unreached |= self.infinite and _reaches_infinity(trial.results, results)
             tally.trials += 1
             tally.telling.append(trial.draw.number)
             tally.reached.update(ran)
@@ -396,6 +398,13 @@ class Comparison:
 def _given_up(tally: _Tally) -> Verdict:
     reason = "one of the programs takes too many steps, or too large tensors, at the least sizes"
     return Verdict("undecided", None, tally.trials, "reals", tally.known, reason)
+
+
+def _reaches_infinity(*runs: Mapping[str, Tensor]) -> bool:
+    """Is an element of one of the tensors infinite?"""
+    return any(
+        isinstance(t, Numbers) and bool(infinite(t).any()) for run in runs for t in run.values()
+    )
 
 
 def _whole(tensor: Tensor, world: int | None = None) -> bool:

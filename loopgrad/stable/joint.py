@@ -32,20 +32,22 @@ from loopgrad.ir.walk import (
     statement_reads,
     subexpressions,
 )
-from loopgrad.stable.stabilize import may_gain, stabilized
+from loopgrad.stable.stabilize import may_gain, searched
 
 
-def stable_pair(program: Program, backward: Program) -> tuple[Program, Program] | None:
-    """The two in a form in which neither overflows; None where they are as good as they are.
+def stable_pair(program: Program, backward: Program) -> tuple[Program | None, Program]:
+    """The two in a form in which neither overflows; None for the first where they are as good as they are.
 
-    The first has the program's results, and computes all that the second reads.
+    The first has the program's results, and computes all that the second reads. Where the two together
+    have no other form, the second alone has none, either: none is looked for.
     """
     facts = infer(program)
+    alone = replace(backward, primal=None)
     if not may_gain(facts.program):
-        return None
-    found = stabilized(_joined(program, backward))
+        return None, alone
+    found, others = searched(_joined(program, backward))
     if found is None:
-        return None
+        return None, alone if others else final(alone)
     computed = set(facts.tensors)
     seeds = [i for i in backward.inputs if i.name not in computed]
     return _parted(program, backward, found, seeds)

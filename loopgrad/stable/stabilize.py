@@ -51,28 +51,42 @@ def stabilize(program: Program) -> Program:
     return program if found is None else tidy(found, infer(found))
 
 
-@once_per_program
 def stabilized(program: Program) -> Program | None:
     """The program as `compile` runs it, with every range written; None for the program itself."""
+    return searched(program)[0]
+
+
+@once_per_program
+def searched(program: Program) -> tuple[Program | None, bool]:
+    """The same; and whether there is any other form of it that might have been taken.
+
+    There is none where all its exponentials stand as they should, whatever they are made of, and it is as
+    good as float32 gets where inputs have something large in common.
+    """
     if is_final(program):
-        return None
+        return None, False
     facts = infer(program)
     shifts = candidates(facts)
     if not shifts and not has_exponentials(facts.program) and not has_differences(facts.program):
-        return None
+        return None, False
     try:
         with localcontext(CONTEXT), np.errstate(all="ignore"):
-            return _Search(facts).best(shifts)
+            search = _Search(facts)
+            return search.best(shifts), search.others
     except RecursionError:
-        return None
+        return None, True
 
 
 class _Search:
-    """The forms of one program. Works in the decimals' context."""
+    """The forms of one program. Works in the decimals' context.
+
+    others: whether there are any, taken or not.
+    """
 
     def __init__(self, facts: Facts):
         self.facts = facts
         self.gate = Gate(facts)
+        self.others = self.gate.case is None
 
     @cached_property
     def cost(self) -> float:
@@ -86,6 +100,7 @@ class _Search:
                 continue
             if self.gate.bears_offsets(found):
                 break
+            self.others = True
             moved = self._shifted(base, shift)
             if moved is None:
                 continue
@@ -102,6 +117,7 @@ class _Search:
         program = self.facts.program if found is None else found
         if not has_differences(program):
             return found
+        self.others = True
         new = with_differences(program)
         try:
             validate(new)
@@ -137,8 +153,10 @@ class _Search:
                 new = base.program
             if new is None:
                 return None, differs
+            self.others = True
             validate(within_limits(new))
         except ProgramError:
+            self.others = True
             return None, True
         return (new if cost(new, hoisted=False).value <= DEARER * self.cost else None), differs
 

@@ -160,6 +160,16 @@ def test_equal_values_are_spelled_alike() -> None:
     assert answers.spelled(first) != answers.spelled(lower)
 
 
+def test_a_hash_is_remembered_and_not_kept() -> None:
+    """Another process has others."""
+    [program] = parse(SOFTMAX)
+    value = program.statements[1].value  # type: ignore[union-attr]
+    known = hash(value)
+    for copied in (pickle.loads(pickle.dumps(value)), answers.read(answers.written(value))):
+        assert not hasattr(copied, "_hash")
+        assert (copied, hash(copied)) == (value, known)
+
+
 def test_a_program_of_a_text_is_named_by_it() -> None:
     """Which is shorter than it is. What is made of it has no such name."""
     program, same = lg.program(SOFTMAX), lg.program(SOFTMAX)

@@ -10,6 +10,7 @@ import pytest
 
 import loopgrad as lg
 from loopgrad.analysis.infer import infer
+from loopgrad.ir.memo import is_final
 from loopgrad.ir.nodes import Apply
 from loopgrad.ir.walk import accumulates, subexpressions
 from loopgrad.simplify.decimals import CONTEXT
@@ -103,6 +104,24 @@ def test_a_network_of_convolutions_does_not_take_long(function: str) -> None:
     before = time.process_time()
     stable_pair(network, backward)
     assert time.process_time() - before < 6
+
+
+@pytest.mark.parametrize("name", ["attention", "causal_attention", "silu"])
+def test_no_form_is_looked_for_alone_where_there_is_none_together(name: str) -> None:
+    program = lg.lib[name]
+    first, second = stable_pair(program, program.backward())
+    assert first is None
+    assert is_final(second)
+    assert second == program.backward()
+
+
+def test_a_form_that_does_not_pass_for_both_may_for_one() -> None:
+    """Here products of exponentials become one in the backward, which the forward's inputs do not bear."""
+    program = lg.lib.gaussian_mixture
+    first, second = stable_pair(program, program.backward())
+    assert first is None
+    assert not is_final(second)
+    assert stabilize(program.backward()) != program.backward()
 
 
 def test_exponentials_are_not_put_into_loops_that_they_do_not_hang_on() -> None:

@@ -6,6 +6,7 @@ import ctypes
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,7 @@ forks.hold("llvm", _lock)
 forks.hold("llvmlite", llvm.ffi.lib._lock)
 _codes: OrderedDict[str, Code] = OrderedDict()  # those used last
 _libraries: dict[str, Loaded] = {}  # for good: others hold their addresses
+_begun: dict[str, _Making] = {}  # libraries that are being made
 
 
 @dataclass(frozen=True)
@@ -134,8 +136,12 @@ def library(
         objects.key_of(text, passes) if isinstance(text, str) else objects.key_of_made(what, passes)
     )
     if key not in _libraries:
-        with _lock:
-            found = objects.of_text(key, lambda: text if isinstance(text, str) else text(), passes)
+        found = _finished(key)
+        if found is None:
+            with _lock:
+                found = objects.of_text(
+                    key, lambda: text if isinstance(text, str) else text(), passes
+                )
         loaded = in_memory(found)
         _libraries.setdefault(key, loaded)  # another thread may have been first
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(loaded))  # also when Python takes itself apart
@@ -143,6 +149,41 @@ def library(
     for name, address in addresses.items():
         llvm.add_symbol(name, address)
     return addresses
+
+
+def begin_library(text: Callable[[], str], names: Sequence[str], passes: Passes, what: str) -> None:
+    """Begins what `library` then finishes, if the code is not there: LLVM generates it in a thread of
+    its own, while this one goes on."""
+    key = objects.key_of_made(what, passes)
+    with _lock:
+        if key in _libraries or key in _begun or objects.read(key) is not None:
+            return
+        making = _Making(key, objects.ready(text(), passes))
+    with suppress(RuntimeError):  # no more threads
+        making.start()
+        _begun[key] = making
+
+
+class _Making(threading.Thread):
+    """Generates code. `found` is None where that failed: who needs it tries again, and says what is wrong."""
+
+    def __init__(self, key: str, module: objects.Ready):
+        super().__init__(name="loopgrad-llvm")
+        self._key, self._module = key, module
+        self.found: objects.Object | None = None
+
+    def run(self) -> None:
+        with suppress(Exception), _lock:
+            self.found = self._module.finished(self._key)
+
+
+def _finished(key: str) -> objects.Object | None:
+    """What was begun, when it is there."""
+    making = _begun.pop(key, None)
+    if making is None:
+        return None
+    making.join()
+    return making.found
 
 
 def load(text: str, passes: Passes = LITERAL) -> Loaded:

@@ -56,12 +56,7 @@ def key_of_made(what: str, passes: Passes) -> str:
 
 def of_text(key: str, write: Callable[[], str], passes: Passes) -> Object:
     """The code of that name, kept for the next process. `write` gives the text, where it is asked for."""
-    found = read(key)
-    if found is None:
-        text = write()
-        found = Object(generated(text, passes), symbols.declared(text))
-        files.write(KIND, key, " ".join(found.calls).encode() + b"\n" + found.code)
-    return found
+    return read(key) or ready(write(), passes).finished(key)
 
 
 def read(key: str) -> Object | None:
@@ -73,13 +68,26 @@ def read(key: str) -> Object | None:
     return Object(code, tuple(calls.decode().split()))
 
 
-def generated(text: str, passes: Passes) -> bytes:
-    """The module optimised and compiled, now."""
+@dataclass(frozen=True)
+class Ready:
+    """A module after LLVM's passes, of which code is to be generated: most of the work, without Python."""
+
+    module: Any
+    machine: Any
+    passes: Passes
+    calls: tuple[str, ...]
+
+    def finished(self, key: str) -> Object:
+        """Its code, which is kept under the key."""
+        with generating(self.passes):
+            found = Object(self.machine.emit_object(self.module), self.calls)
+        files.write(KIND, key, " ".join(found.calls).encode() + b"\n" + found.code)
+        return found
+
+
+def ready(text: str, passes: Passes) -> Ready:
     machine = this_machine().create(passes.level)
-    module = optimized(text, passes, machine)
-    with generating(passes):
-        code: bytes = machine.emit_object(module)
-    return code
+    return Ready(optimized(text, passes, machine), machine, passes, symbols.declared(text))
 
 
 def optimized(text: str, passes: Passes, machine: Any | None = None) -> Any:

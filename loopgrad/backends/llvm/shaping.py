@@ -103,13 +103,13 @@ def short_rows(facts: Facts) -> frozenset[str]:
     last = (t.extents[-1] for t in facts.tensors.values() if t.rank > 1)
     found = {e.name for e in last if isinstance(e, Extent)}
     for statement in walk.all_statements(facts.program.statements):
-        if isinstance(statement, Accumulate) and _contracts(statement):
+        if isinstance(statement, Accumulate) and contracts(statement):
             bounds = (r.upper for r in statement.ranges)
             found -= {e.name for e in bounds if isinstance(e, Extent)}
     return frozenset(found - {*windows(facts)})
 
 
-def _contracts(statement: Accumulate) -> bool:
+def contracts(statement: Accumulate) -> bool:
     """Does it sum over an index, and hold no read that has all of its indices?"""
     indices = {r.index for r in statement.ranges}
     kept = frozenset().union(*map(walk.indices_of, statement.target.subscripts))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from loopgrad.backends.llvm import engine
 from loopgrad.backends.llvm.machine import this_machine
-from loopgrad.backends.llvm.passes import FINAL
+from loopgrad.backends.llvm.passes import FINAL, Passes
 from loopgrad.backends.llvm.products.tiling import SUFFIX, Tiling, tiling
 
 # Part -> what its functions are called after `loopgrad_`. Each is a module, compiled when first one of them
@@ -25,12 +25,24 @@ def tiling_here(real: str) -> Tiling:
 
 def provide(real: str, part: str) -> Mapping[str, int]:
     """Compiles a part for "float" or "double" and makes it known to LLVM; its functions' addresses."""
-    tile, module = tiling_here(real), engine.new_module(real)
     names = [f"loopgrad_{name}_{SUFFIX[real]}" for name in PARTS[part]]
+    return engine.library(*_written(real, part, names))
+
+
+def begin(real: str, part: str) -> None:
+    """Begins to compile it, in a thread of its own."""
+    engine.begin_library(*_written(real, part, ()))
+
+
+def _written(
+    real: str, part: str, names: Sequence[str]
+) -> tuple[Callable[[], str], Sequence[str], Passes, str]:
+    """What the engine is told of it."""
+    tile, module = tiling_here(real), engine.new_module(real)
 
     def text() -> str:
         from loopgrad.backends.llvm.products.modules import EMITTED  # not needed where code is kept
 
         return EMITTED[part](module, tile)
 
-    return engine.library(text, names, FINAL, repr(("products", part, module, tile)))
+    return text, names, FINAL, repr(("products", part, module, tile))

@@ -36,7 +36,7 @@ class _Pack:
     def write(self) -> None:
         w = self.w
         rows, columns = w.compare("eq", "%bn", 1), w.compare("eq", "%bk", 1)
-        deep = w.compare("sge", "%K", self.lanes)
+        deep = w.compare("sge", "%K", w.tiling.group)
         turned = w.body.value(f"and i1 {columns}, {deep}")
         w.loop("%N", lambda n: self._panel(n, rows, turned), step=self.width)
         w.finish()
@@ -88,12 +88,15 @@ class _Pack:
         w.loop(self.stride, vector, step=self.lanes)
 
     def _columns(self) -> None:
-        """Columns that are contiguous are transposed, as many at a time as a vector has lanes.
+        """Columns that are contiguous are transposed: as many at a time as a vector has lanes, a group of k
+        at a time.
 
-        The last block of k ends at K, over what the one before has written: K >= lanes.
+        A column's group is loaded to where it has to be among those of other columns; then nothing
+        crosses from a group of lanes to another. The last group of k ends at K, over what the one before
+        has written.
         """
-        w, lanes = self.w, self.lanes
-        last = w.integer("sub", "%K", lanes)
+        w, lanes, group = self.w, self.lanes, self.w.tiling.group
+        last = w.integer("sub", "%K", group)
         greatest = w.integer("sub", self.rest, 1)
 
         def columns(j: str) -> None:
@@ -107,12 +110,13 @@ class _Pack:
 
             def block(k: str) -> None:
                 first = w.least(k, last)
-                rows = w.transposed([w.load(w.at(place, first)) for place in places])
+                found = [w.load(w.at(place, first), w.group) for place in places]
+                rows = w.turned([w.together(found[i::group]) for i in range(group)])
                 for i, row in enumerate(rows):
                     offset = w.integer("mul", w.integer("add", first, i), self.stride)
                     w.store(row, w.at(to, offset))
 
-            w.loop("%K", block, step=lanes)
+            w.loop("%K", block, step=group)
 
         w.loop(self.stride, columns, step=lanes)
 

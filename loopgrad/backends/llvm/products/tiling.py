@@ -35,6 +35,11 @@ class Tiling:
         return SCRATCH_BYTES // REAL_BYTES[self.real] // DEPTH // ROWS * ROWS
 
     @property
+    def group(self) -> int:
+        """Lanes of 16 bytes, which shuffles move about among themselves."""
+        return 16 // REAL_BYTES[self.real]
+
+    @property
     def vector(self) -> str:
         return f"<{self.lanes} x {self.real}>"
 

@@ -202,3 +202,46 @@ class Writer:
         low = [lane if not lane & distance else lanes + lane - distance for lane in range(lanes)]
         high = [lane + distance if not lane & distance else lanes + lane for lane in range(lanes)]
         return tuple(", ".join(f"i32 {lane}" for lane in mask) for mask in (low, high))  # type: ignore[return-value]
+
+    # -------------------------------------------------------------------------------------- groups
+
+    @property
+    def group(self) -> str:
+        """The type of as many numbers as a processor moves between lanes at once, whatever its vectors."""
+        return f"<{self.tiling.group} x {self.real}>"
+
+    def together(self, groups: list[str]) -> str:
+        """A vector of groups, the first in the lowest lanes."""
+        lanes = self.tiling.group
+        while len(groups) > 1:
+            kind, mask = f"<{lanes} x {self.real}>", ", ".join(f"i32 {i}" for i in range(2 * lanes))
+            groups = [
+                self.body.value(
+                    f"shufflevector {kind} {a}, {kind} {b}, <{2 * lanes} x i32> <{mask}>"
+                )
+                for a, b in zip(groups[::2], groups[1::2], strict=True)
+            ]
+            lanes *= 2
+        return groups[0]
+
+    def turned(self, rows: list[str]) -> list[str]:
+        """As many vectors as a group has lanes, each group transposed with those above and below it.
+
+        By perfect shuffles: vectors from the two halves are interleaved, group by group.
+        """
+        half = len(rows) // 2
+        for _ in range(half.bit_length()):
+            rows = [
+                self._interleaved(rows[i], rows[i + half], high)
+                for i in range(half)
+                for high in (False, True)
+            ]
+        return rows
+
+    def _interleaved(self, a: str, b: str, high: bool) -> str:
+        """Of each group the lower or the higher half of its lanes, from a and b in turns."""
+        lanes, group, kind = self.tiling.lanes, self.tiling.group, self.tiling.vector
+        begin = group // 2 if high else 0
+        each = (first + i for first in range(begin, lanes, group) for i in range(group // 2))
+        mask = ", ".join(f"i32 {i}, i32 {lanes + i}" for i in each)
+        return self.body.value(f"shufflevector {kind} {a}, {kind} {b}, <{lanes} x i32> <{mask}>")

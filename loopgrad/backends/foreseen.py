@@ -1,0 +1,46 @@
+"""The shared products of matrices are compiled while the first program that calls them is being derived.
+
+LLVM needs no Python meanwhile, so that on two processors a first call takes as much less. That is so once
+on a machine: then the products are on the disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from loopgrad.backends.thread_count import get_num_threads
+from loopgrad.ir.nodes import Accumulate, Program
+from loopgrad.ir.walk import all_statements
+
+# The type of the products that are going to be called: "float", "double", or "" where nobody said.
+_expected: ContextVar[str] = ContextVar("expected", default="")
+
+
+@contextmanager
+def expecting(arguments: Iterable[Any]) -> Iterator[None]:
+    """Inside, programs are made ready that will be called with these."""
+    types = {str(argument.dtype)[-7:] for argument in arguments if hasattr(argument, "dtype")}
+    single = "float32" in types and "float64" not in types
+    before = _expected.set("float" if single else "double")
+    try:
+        yield
+    finally:
+        _expected.reset(before)
+
+
+def begin(program: Program) -> None:
+    """Begins with the products, if the program will call them; its code is not there yet."""
+    real = _expected.get()
+    if real and get_num_threads() > 1 and any(map(_contracts, all_statements(program.statements))):
+        from loopgrad.backends.llvm.products import library
+
+        library.begin(real, "product")
+
+
+def _contracts(statement: object) -> bool:
+    from loopgrad.backends.llvm.shaping import contracts
+
+    return isinstance(statement, Accumulate) and contracts(statement)

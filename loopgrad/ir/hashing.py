@@ -1,0 +1,33 @@
+"""Records that remember their hash: that of a tree of them would otherwise be computed again and again."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+
+class HashedOnce:
+    """A base of frozen records with slots, which say `__hash__ = HashedOnce.__hash__`."""
+
+    __slots__ = ("_hash",)
+
+    _hash: int
+
+    def __hash__(self) -> int:
+        try:
+            return self._hash
+        except AttributeError:
+            found = hash(self._compared())
+            object.__setattr__(self, "_hash", found)
+            return found
+
+    def _compared(self) -> tuple[Any, ...]:
+        """What equal records have in common."""
+        kind = type(self)
+        names = _names.get(kind)
+        if names is None:
+            names = _names[kind] = tuple(f.name for f in fields(kind) if f.compare)  # type: ignore[arg-type]
+        return kind, *[getattr(self, name) for name in names]
+
+
+_names: dict[type, tuple[str, ...]] = {}

@@ -1,0 +1,87 @@
+"""Shared products are compiled in a thread of their own, while their first program is derived."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import loopgrad as lg
+from loopgrad.backends.llvm import engine, objects
+from loopgrad.backends.llvm.passes import FINAL
+from loopgrad.backends.llvm.products import library
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is on the disk yet."""
+    monkeypatch.setenv("LOOPGRAD_CACHE_DIR", str(tmp_path))
+    monkeypatch.delenv("LOOPGRAD_CACHE", raising=False)
+
+
+def twice(name: str) -> str:
+    return f"define i64 @{name}(i64 %n) {{ %m = add i64 %n, %n\n ret i64 %m }}"
+
+
+def test_a_library_may_be_begun_and_finished_later(folder: None) -> None:
+    name, what = "loopgrad_test_begun", "a library that is begun"
+    engine.begin_library(lambda: twice(name), (), FINAL, what)
+    engine.begin_library(pytest.fail, (), FINAL, what)  # once is enough
+    address = engine.library(pytest.fail, [name], FINAL, what)[name]  # nor is it written again
+    assert ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(address)(21) == 42
+    engine.begin_library(pytest.fail, (), FINAL, what)
+
+
+def test_where_code_is_there_nothing_is_begun(folder: None) -> None:
+    text, what = twice("loopgrad_test_there"), "a library that is there"
+    objects.of_text(objects.key_of_made(what, FINAL), lambda: text, FINAL)
+    before = threading.active_count()
+    engine.begin_library(pytest.fail, (), FINAL, what)
+    assert threading.active_count() == before
+
+
+def test_what_failed_in_the_background_is_made_again(
+    folder: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name, what = "loopgrad_test_failed", "a library that fails at first"
+
+    def fail(*_: object) -> None:
+        raise OSError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(objects.Ready, "finished", fail)
+        engine.begin_library(lambda: twice(name), (), FINAL, what)
+        for thread in threading.enumerate():
+            if thread.name == "loopgrad-llvm":
+                thread.join()
+    assert engine.library(lambda: twice(name), [name], FINAL, what)[name]
+
+
+@pytest.mark.parametrize(
+    ("text", "dtype", "threads", "begun"),
+    [
+        ("f(A[I,K], B[K,J]) -> C[I,J]:\n    C[i,j] += A[i,k] * B[k,j]", "float32", 2, "float"),
+        ("f(A[I,K], B[K,J]) -> C[I,J]:\n    C[i,j] += A[i,k] * B[k,j]", "float64", 2, "double"),
+        ("f(A[I,K], B[K,J]) -> C[I,J]:\n    C[i,j] += A[i,k] * B[k,j]", "float32", 1, None),
+        ("f(A[I,K], B[K,J]) -> C[I,J]:\n    C[i,j] = A[i,j] + B[i,j]", "float32", 2, None),
+    ],
+)
+def test_products_are_begun_by_a_call_that_will_need_them(
+    text: str, dtype: str, threads: int, begun: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, str]] = []
+    monkeypatch.setenv("LOOPGRAD_CACHE", "0")
+    monkeypatch.setattr(library, "begin", lambda real, part: asked.append((real, part)))
+    before = lg.get_num_threads()
+    lg.set_num_threads(threads)
+    try:
+        arrays = np.ones((4, 4), dtype), np.ones((4, 4), dtype)
+        lg.program(text)(*arrays)
+        lg.vjp(lg.program(text + "  # again"), *arrays)
+    finally:
+        lg.set_num_threads(before)
+    assert set(asked) == ({(begun, "product")} if begun else set())
+    assert bool(asked) == bool(begun)
