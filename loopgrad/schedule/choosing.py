@@ -53,10 +53,15 @@ def parallel_index(lines: Sequence[Line], wanted: str | None = None) -> str | No
 def _shared_work(lines: Sequence[Line], index: str) -> float:
     """Of what the threads do, that which runs in lanes counts in full."""
     vector = vector_index(_not_scattered(lines), (index,))
-    lanes = (x.roles or vector in x.indices or set(x.indices) == {index} for x in lines)
+    lanes = (x.roles or vector in x.indices or _has_lanes(x, index) for x in lines)
     if all(0 < few_values(x, index) <= SMALL for x in lines):
         lanes = (False for _ in lines)  # few threads would have a part
     return sum(weight(x) * (1 if fast else 0.1) for x, fast in zip(lines, lanes, strict=True))
+
+
+def _has_lanes(line: Line, index: str) -> bool:
+    """Does it run in lanes of its own, or without any other loop?"""
+    return set(line.indices) == {index} or vector_index([line], (index,)) is not None
 
 
 def may_share(line: Line, index: str) -> bool:

@@ -35,6 +35,7 @@ from loopgrad.schedule.lines import Line, aligned, covers, maps_first, maps_toge
 from loopgrad.schedule.moments import with_moments
 from loopgrad.schedule.narrowing import narrowed
 from loopgrad.schedule.one_hot import with_one_hot
+from loopgrad.schedule.ordinals import with_ordinals
 from loopgrad.schedule.passing import earlier_sums
 from loopgrad.schedule.phases import Tree, trees
 from loopgrad.schedule.picking import with_picked
@@ -136,6 +137,7 @@ class _Fusing:
     def _trees(self, segment: Segment) -> Iterator[Tree]:
         lines = segment.lines
         if not segment.loops:
+            lines = with_ordinals(lines, self.context, self.seen | self.results)
             lines = with_picked(with_one_hot(lines, self.context))
         if self.choices.share:
             lines = lines if segment.loops else with_moments(lines, self.context)

@@ -216,11 +216,15 @@ def _condition(condition: Expression) -> Expression:
 
 
 def _plain(expression: Expression) -> Expression:
-    """With subscripts as sums."""
+    """With subscripts as sums, and sums of numbers as one."""
     match expression:
         case Read(tensor, subscripts, span):
             return Read(tensor, tuple(map(_sum, subscripts)), span)
-    return walk.rebuild(expression, _plain)
+    found = walk.rebuild(expression, _plain)
+    match found:
+        case Apply("+" | "-" | "*", (Number(int()), Number(int()))):
+            return to_expression(polynomial(found))
+    return found
 
 
 def _sum(subscript: Expression) -> Expression:

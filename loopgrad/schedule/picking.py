@@ -10,10 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Accumulate, Compare, Expression, Index, Number, Read, Reduction
-from loopgrad.schedule.lines import Line
+from loopgrad.schedule.lines import Line, few_values
+
+# Of windows with so few places, sums at each place (`interleaving.py`) are quicker: they run in lanes.
+MOST_PLACES = 16
 
 
 def with_picked(lines: Sequence[Line]) -> tuple[Line, ...]:
@@ -32,7 +36,7 @@ class _Pick:
 
 def _without_picked(line: Line, lines: Sequence[Line]) -> Line:
     picks = list(_picked(line))
-    if not picks:
+    if not picks or 0 < prod(few_values(line, pick.index) for pick in picks) <= MOST_PLACES:
         return line
     line = _without_known(line, picks, lines)
     while (pick := next(_picked(line), None)) is not None:

@@ -7,8 +7,12 @@ position that their dependences allow (docs/decisions/0009).
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import gcd
 
-from loopgrad.ir.nodes import Reduction
+from loopgrad.analysis.extents import polynomial
+from loopgrad.analysis.polynomial import add, constant, constant_value
+from loopgrad.ir import walk
+from loopgrad.ir.nodes import Expression, Reduction
 from loopgrad.schedule.lines import Line
 
 
@@ -31,6 +35,8 @@ def stage(
         needed = {line.written.tensor, *(one.tensor for one in line.read)}
         for place in (p for tensor in needed for p in writing.get(tensor, ())):
             earlier, before = lines[place], positions[place]
+            if _are_apart(line, earlier):
+                continue
             if loops and inside(earlier):
                 together = _aligned(line, earlier, index) and _alike(line, earlier, index)
                 position = max(position, before if together else before + 2)
@@ -64,6 +70,31 @@ def _aligned(line: Line, earlier: Line, index: str) -> bool:
     if line.written.tensor == written.tensor and not _both_reduce(line, earlier, index):
         uses.append(line.written)
     return all(axis is not None and one.axis_of(index) == axis for one in uses)
+
+
+def _are_apart(line: Line, earlier: Line) -> bool:
+    """Do both write one tensor, which the line does not read, and evidently no element that the other does?
+
+    `x[2*q]` and `x[2*q+1]`.
+    """
+    tensor = earlier.written.tensor
+    if line.written.tensor != tensor or any(one.tensor == tensor for one in line.read):
+        return False
+    pairs = zip(line.target.subscripts, earlier.target.subscripts, strict=True)
+    return any(_never_meet(one, other) for one, other in pairs)
+
+
+def _never_meet(one: Expression, other: Expression) -> bool:
+    """`2*q` and `2*r + 1`: do they differ by what is no multiple of what all indices are multiplied by?"""
+    step, rest = 0, constant(0)
+    for subscript, sign in ((one, 1), (other, -1)):
+        for monomial, coefficient in polynomial(subscript).items():
+            if any(walk.indices_of(atom) or any(walk.reads(atom)) for atom in monomial):
+                step = gcd(step, coefficient)
+            else:
+                rest = add(rest, {monomial: coefficient}, sign)
+    apart = constant_value(rest)
+    return apart is not None and apart % step != 0 if step else bool(apart)
 
 
 def _both_reduce(line: Line, earlier: Line, index: str) -> bool:

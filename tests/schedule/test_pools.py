@@ -29,9 +29,27 @@ def scheduled(program: lg.Program) -> str:
     return show(optimized(infer(program), validate(program)))
 
 
-def test_the_winner_of_a_window_writes_at_its_place() -> None:
-    assert "for n < (X+1)//2:  x.grad[b, 2*n+y.p[b,n]-1] += y.grad[b,n]   if y.p[b,n] < 3" in (
-        scheduled(POOL.backward())
+def test_the_winner_of_a_window_of_few_places_is_looked_for_at_each_place() -> None:
+    assert scheduled(POOL.backward()).splitlines()[1:] == [
+        "    for n < (X+1)//2 vector:  for p < 3:  y.winner[b,n] min= p   if "
+        "0 <= 2 * n + p - 1 and 2 * n + p - 1 < X and x[b, 2*n+p-1] == y[b,n]",
+        "    for x.grad.1 < (X+1)//2 vector:",
+        "        x.grad[b, 2*x.grad.1] = y.grad[b,x.grad.1] if 1 == y.winner[b,x.grad.1] else 0.0",
+        "        x.grad[b, 2*x.grad.1+1] = "
+        "(y.grad[b,x.grad.1+1] if x.grad.1 - (X + 1) // 2 + 1 < 0 and 0 == y.winner[b,x.grad.1+1]"
+        " else 0.0) + (y.grad[b,x.grad.1] if 2 == y.winner[b,x.grad.1] else 0.0)"
+        "   if 2 * x.grad.1 - X + 1 < 0",
+        "  # y.winner[(X + 1) // 2] in a row of each thread",
+    ]
+
+
+def test_the_winner_of_a_wider_window_writes_at_its_place() -> None:
+    wide = lg.program(
+        "pool(x[B,X]) -> y[B,(X+1)//2]:\n"
+        "    for b, n, p < 17:  y[b,n] max= x[b,2*n+p-1]   if 0 <= 2*n+p-1 < X\n"
+    )
+    assert "for n < (X+1)//2:  x.grad[b, 2*n+y.p[b,n]-1] += y.grad[b,n]   if y.p[b,n] < 17" in (
+        scheduled(wide.backward())
     )
 
 
@@ -56,9 +74,10 @@ STEPS = lg.program(
 
 def test_what_windows_spread_in_steps_is_a_sum_at_each_place_of_a_step() -> None:
     assert scheduled(STEPS).splitlines()[1:] == [
-        "    for y.1 <= X vector:  y[c, 2*y.1] = "
+        "    for y.1 <= X vector:",
+        "        y[c, 2*y.1] = "
         "(k[c,0] * x[c,y.1] if y.1 - X < 0 else 0.0) + (k[c,2] * x[c,y.1-1] if y.1 - 1 >= 0 else 0.0)",
-        "    for y.1 <= X vector:  y[c, 2*y.1+1] = k[c,1] * x[c,y.1]   if y.1 - X < 0",
+        "        y[c, 2*y.1+1] = k[c,1] * x[c,y.1]   if y.1 - X < 0",
     ]
 
 

@@ -5,6 +5,7 @@ Elements are aligned as such, vectors are not: no more is promised of them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from loopgrad.backends.llvm.text import I64, PAST_CACHES, Body, suffix, vector
@@ -98,6 +99,43 @@ def store(
     body.module.declare(f"declare void {name}({full}, {where}, i32, {_mask_type(lanes)})")
     given = f"{where} {pointers}, i32 {_SIZES[kind]}, {_mask_type(lanes)}"
     body.do(f"call void {name}({full} {value}, {given} {mask or all_lanes(lanes)})")
+
+
+def store_woven(
+    body: Body, place: Place, values: Sequence[str], lanes: int, masks: Sequence[str | None]
+) -> None:
+    """Stores vectors whose lanes lie side by side: the first of each, then the second of each, and so on.
+
+    place: of the first vector.
+    """
+    wide = lanes * len(values)
+    value = _woven(body, place.kind, values, lanes)
+    mask = None
+    if any(masks):
+        full = all_lanes(lanes)
+        mask = _woven(body, "i1", [m or full for m in masks], lanes)
+    _store_side_by_side(body, replace(place, stride=1), value, wide, mask)
+
+
+def _woven(body: Body, kind: str, values: Sequence[str], lanes: int) -> str:
+    """All lanes of vectors in one, the first of each in front."""
+    found, each = values[0], vector(kind, lanes)
+    for number, value in enumerate(values[1:], 1):
+        have = lanes * number
+        if number > 1:  # both sides of a shuffle are of one type
+            fill = [*map(str, range(lanes)), *["undef"] * (have - lanes)]
+            order = literal_vector("i32", fill)
+            wide = f"{each} {value}, {each} undef, <{have} x i32> {order}"
+            value = body.value(f"shufflevector {wide}")
+        places = [
+            number * lane + part if part < number else have + lane
+            for lane in range(lanes)
+            for part in range(number + 1)
+        ]
+        both, order = vector(kind, have), literal_vector("i32", list(map(str, places)))
+        sides = f"{both} {found}, {both} {value}, <{len(places)} x i32> {order}"
+        found = body.value(f"shufflevector {sides}")
+    return found
 
 
 def behind(body: Body, kind: str, pointer: str, offset: str | int) -> str:

@@ -15,6 +15,7 @@ from loopgrad.backends.llvm.repeat import counted, where
 from loopgrad.backends.llvm.surroundings import Around
 from loopgrad.backends.llvm.text import I64, vector
 from loopgrad.backends.llvm.vectors import Vectors
+from loopgrad.backends.llvm.weaving import Weaving
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Accumulate, Apply, Reduction
 from loopgrad.ir.operations import ElementType
@@ -57,6 +58,7 @@ class Contributions:
 
     def __init__(self, vectors: Vectors):
         self.vectors, self.body, self.frame = vectors, vectors.body, vectors.frame
+        self.weaving = Weaving()  # of the body at hand
 
     def value(self, statement: Accumulate) -> Value:
         """The statement's value, as an element of its target."""
@@ -219,6 +221,8 @@ class Contributions:
         elif lanes == 1:
             self.body.store(store.kind, text, place.pointer)
         else:
+            if self.weaving.takes(self.body, statement.target, place, text, lanes, mask):
+                return value
             past = statement.target.tensor in vectors.past_caches
             accesses.store(self.body, place, text, lanes, mask, past and mask is None)
         return value

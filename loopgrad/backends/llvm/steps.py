@@ -45,9 +45,11 @@ class Steps:
                 self._contribute(step)
                 return
             holds = vectors.condition(statement.guard)
-            if (
-                id(step) in self._carried.all
-            ):  # a branch would send what it changes by way of memory
+            if holds.text == "true":
+                self._contribute(step)
+                return
+            if id(step) in self._carried.all | self.contributions.weaving.steps:
+                # A branch would send what it changes by way of memory.
                 holds = vectors.widened(holds, vectors.around.lanes)
             starts = step.first and self.accumulators.of(step) is None
             if holds.lanes > 1 and starts:

@@ -163,6 +163,8 @@ class Surroundings:
         return Value(self.body.value(f"xor {kind} {holds.text}, {true}"), BOOL, holds.lanes)
 
     def both(self, a: Value, b: Value, instruction: str = "and") -> Value:
+        if instruction == "and" and "true" in (a.text, b.text):
+            return b if a.text == "true" else a
         lanes, (x, y) = self.even(a, b)
         return Value(
             self.body.value(f"{instruction} {self.kind(BOOL, lanes)} {x}, {y}"), BOOL, lanes

@@ -15,6 +15,7 @@ from loopgrad.backends.llvm.accesses import positions, splat
 from loopgrad.backends.llvm.carrying import Carried, carried
 from loopgrad.backends.llvm.fetching import Fetching, Groups
 from loopgrad.backends.llvm.frame import Frame, Value
+from loopgrad.backends.llvm.interior import Interior, interior
 from loopgrad.backends.llvm.invariants import hoisted, written_in
 from loopgrad.backends.llvm.jamming import jammed, names, rows
 from loopgrad.backends.llvm.products.lowering import Products
@@ -27,6 +28,7 @@ from loopgrad.backends.llvm.steps import Steps
 from loopgrad.backends.llvm.streaming import Streaming
 from loopgrad.backends.llvm.surroundings import INDEX_BITS, Around, Position
 from loopgrad.backends.llvm.text import I64, vector
+from loopgrad.backends.llvm.weaving import Weaving, woven
 from loopgrad.ir.nodes import Expression, Read
 from loopgrad.ir.operations import ElementType
 from loopgrad.schedule.tree import (
@@ -52,6 +54,7 @@ class Trees(Steps):
         super().__init__(frame)
         self.lanes = lanes
         self.products = Products(self, workspaces)
+        self._certain: Mapping[Expression, Value] = {}  # conditions that hold in the lanes at hand
         self._rows: Over | None = None  # the loop whose iterations begin here, one by one
 
     def phase(self, nodes: tuple[Node, ...], turns: Mapping[str, int]) -> None:
@@ -312,11 +315,15 @@ class Trees(Steps):
         def both() -> None:
             fetching = Fetching(self.vectors, self._rows, loop, lower.text, upper.text)
             groups = Groups(self.vectors, loop, self.streaming.large)
+            inside = interior(self.vectors, loop, self._position(loop, ""), lower, upper)
 
             def main(index: str) -> None:
                 fetching.fetch(index, step)
                 groups.fetch(index, step)
-                copied(index)
+                if inside is None:
+                    copied(index)
+                else:
+                    self._looking(inside, index, step, copied)
 
             past = self.streaming.of(loop) if is_short(loop) else frozenset()
             first = lower.text
@@ -341,6 +348,16 @@ class Trees(Steps):
 
         self._run(loop, lower, upper, lanes, several, write)
 
+    def _looking(
+        self, inside: Interior, index: str, step: int, write: Callable[[str], None]
+    ) -> None:
+        """`write` for as many values of the index, in the interior without its conditions."""
+        holds = inside.holds(self.body, index, step)
+        self._certain = inside.known
+        self.where(holds, lambda: write(index))
+        self._certain = {}
+        self.where(self.body.value(f"xor i1 {holds}, true"), lambda: write(index))
+
     def _at_most(self, number: str, most: str) -> str:
         less = self.body.value(f"icmp slt i64 {number}, {most}")
         return self.body.select(less, I64, number, most)
@@ -352,9 +369,11 @@ class Trees(Steps):
     def _lanes(self, loop: Over, around: Around) -> None:
         """A copy of the body of a vector loop."""
         with self.in_lanes(loop, around):
+            self.vectors.known |= self._certain
             self._carried = carried(loop.body, self._is_there)
+            self.contributions.weaving = woven(loop.body, loop.index, self._carried.all)
             self.nodes(loop.body)
-        self._carried = Carried()
+        self._carried, self.contributions.weaving = Carried(), Weaving()
 
     def _is_there(self, target: Read) -> bool:
         """In every lane of the loop, whatever a guard says, and with no other place for another lane?"""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from loopgrad.backends.llvm.sizes import size
+from loopgrad.backends.llvm.sizes import computed
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Accumulate, Expression, Index, Number, Read
 from loopgrad.schedule.limits import holds
@@ -92,7 +92,7 @@ def _parts(node: Node) -> int:
     match node:
         case Step(statement):
             parts = (statement.value, statement.guard, statement.target)
-            return sum(size(part)[0] for part in parts)
+            return sum(computed(part) for part in parts if part is not None)
         case Over(body=body):
             return len(_values(node)) * sum(map(_parts, body))
     return MOST_PARTS + 1

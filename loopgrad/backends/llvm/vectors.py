@@ -11,12 +11,13 @@ from typing import assert_never
 
 from loopgrad.analysis.types import join
 from loopgrad.backends.llvm import functions
-from loopgrad.backends.llvm.accesses import positions, splat
+from loopgrad.backends.llvm.accesses import literal_vector, positions, splat
 from loopgrad.backends.llvm.elements import Elements
 from loopgrad.backends.llvm.frame import Frame, Value
 from loopgrad.backends.llvm.lanes import Lanes
 from loopgrad.backends.llvm.layout import CONSTANT_BITS, EXTENT_BITS
 from loopgrad.backends.llvm.sizes import SLOW
+from loopgrad.backends.llvm.strides import coefficient
 from loopgrad.backends.llvm.surroundings import BOOL, FLOAT, INDEX_BITS, INT
 from loopgrad.backends.llvm.text import I64, as_float, vector
 from loopgrad.backends.llvm.whole import Whole
@@ -37,6 +38,7 @@ from loopgrad.ir.operations import ElementType
 _INTEGER_ORDER = {"==": "eq", "!=": "ne", "<": "slt", "<=": "sle", ">": "sgt", ">=": "sge"}
 # Evaluated where it need not be, if its operands may be.
 _CHEAP = frozenset(["+", "-", "*", "neg", "abs", "max", "min", "relu", "not", "and", "or", "pi"])
+_FAR = 2**16  # from one lane to the next: 64 lanes of them fit into 32 bits
 # Not computed twice.
 _DEAR = frozenset(["/", "**", "sqrt", "rsqrt"]) | SLOW
 
@@ -141,6 +143,11 @@ class Vectors(Elements):
     def _compare(self, chain: Compare) -> Value:
         """A chain; each operand is evaluated only where all before it held."""
 
+        if len(chain.operators) == 1:
+            found = self._compare_positions(chain.operators[0], *chain.operands)
+            if found is not None:
+                return found
+
         def link(i: int, left: Value) -> Value:
             right = self.lower(chain.operands[i + 1])
             holds = self._compare_values(chain.operators[i], left, right)
@@ -150,6 +157,41 @@ class Vectors(Elements):
             return self._lazily("and", holds, lambda: link(i + 1, right), *rest)
 
         return link(0, self.lower(chain.operands[0]))
+
+    def _compare_positions(
+        self, operator: str, left: Expression, right: Expression
+    ) -> Value | None:
+        """Of integers that grow evenly from lane to lane: by what each lane is away from the first.
+
+        None for others. So no lane computes with 64 bits.
+        """
+        around = self.around
+        if self._first_lane or not (self.varies(left) or self.varies(right)):
+            return None
+        if any(self.type_of(side) is not INT for side in (left, right)):
+            return None
+        steps = [
+            coefficient(side, around.index, self.varies) if self.varies(side) else 0
+            for side in (left, right)
+        ]
+        more, fewer = steps
+        if not isinstance(more, int) or not isinstance(fewer, int):
+            return None
+        step = more - fewer
+        if abs(step) > _FAR:
+            return None
+        with self.at_first_lane():
+            missing = self.whole.arithmetic("-", self.integer(right), self.integer(left))
+        far = self.whole.literal(_FAR * around.lanes + 1)
+        near = self.whole.extremum("min", missing, far)
+        near = self.whole.extremum("max", near, self.whole.literal(-_FAR * around.lanes - 1))
+        least = self.body.value(f"trunc i64 {near.text} to i32")
+        lanes, kind = around.lanes, vector("i32", around.lanes)
+        away = literal_vector("i32", [str(step * lane) for lane in range(lanes)])
+        order = f"icmp {_INTEGER_ORDER[operator]} {kind}"
+        return Value(
+            self.body.value(f"{order} {away}, {splat(self.body, 'i32', least, lanes)}"), BOOL, lanes
+        )
 
     def _compare_values(self, operator: str, left: Value, right: Value) -> Value:
         common = join(INT, left.element, right.element)
@@ -163,6 +205,8 @@ class Vectors(Elements):
         self, operation: str, first: Value, second: Callable[[], Value], *parts: Expression
     ) -> Value:
         """`first and second`, or `or`; `second` is made of the parts, and may not be evaluated."""
+        if first.text == ("true" if operation == "and" else "false"):
+            return second()
         if all(map(self.is_cheap, parts)):
             return self.both(first, second(), operation)
         reached = first if operation == "and" else self.negated(first)
@@ -177,6 +221,8 @@ class Vectors(Elements):
         element = self.type_of(expression)
         condition = self.condition(expression.condition)
         then, otherwise = expression.then, expression.otherwise
+        if condition.text == "true":
+            return self.lower_as(then, element)
         if condition.lanes > 1:
             with self.masked(condition):
                 first = self.lower_as(then, element)

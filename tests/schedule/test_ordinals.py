@@ -1,0 +1,90 @@
+"""Winners of windows of few places: one number for each, where nothing else asks for their indices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import loopgrad as lg
+from tests.schedule.test_pools import drawn, scheduled
+
+SQUARES = """squares(x[X,Y]) -> y[(X+2-{w})//{s}+1,(Y+2-{w})//{s}+1]:
+    for m, n, p < {w}, q < {w}:  y[m,n] {op} x[{s}*m+p-1,{s}*n+q-1]   if 0 <= {s}*m+p-1 < X and 0 <= {s}*n+q-1 < Y
+"""
+
+
+def squares(width: int, stride: int, operation: str = "max=") -> lg.Program:
+    return lg.program(SQUARES.format(w=width, s=stride, op=operation))
+
+
+def test_two_indices_are_one_number() -> None:
+    found = scheduled(squares(3, 2).backward())
+    assert "y.winner[m,n] min= 3 * p + q   if" in found
+    assert found.count("min=") == 1
+    assert "y.p[" not in found and "y.q[" not in found
+    assert "4 == y.winner[x.grad.0,x.grad.1]" in found
+
+
+def test_a_number_for_up_to_sixteen_places() -> None:
+    assert "winner" in scheduled(squares(4, 4).backward())
+    assert "winner" not in scheduled(squares(5, 4).backward())
+
+
+@pytest.mark.parametrize(
+    "uses",
+    [
+        "for n, p < 3:  z[2*n+p] += g[n]   if p == w[n] and w[n] > 0",  # its value counts
+        "for n, p < 4:  z[2*n+p] += g[n]   if p == w[n]",  # another range
+    ],
+)
+def test_other_uses_keep_the_index(uses: str) -> None:
+    program = lg.program(
+        "uses(x[X], y[N], g[N]) -> z[2*N+2]:\n"
+        "    local int w[N]\n"
+        "    for n, p < 3:  w[n] min= p   if 2*n + p < X and x[2*n+p] == y[n]\n"
+        f"    {uses}\n"
+    )
+    assert "winner" not in scheduled(program)
+    x, g = drawn((23,), 0), np.random.default_rng(1).normal(size=11)
+    y = np.array([x[2 * n : 2 * n + 3].max() for n in range(11)])
+    expected = lg.compile(program, backend="interpret")(x, y, g)
+    np.testing.assert_allclose(program(x, y, g), expected, rtol=1e-12)
+
+
+def test_a_result_keeps_its_index() -> None:
+    program = lg.program(
+        "first(x[X], y[N]) -> w[N], z[2*N+2]:\n"
+        "    for n, p < 3:  w[n] min= p   if 2*n + p < X and x[2*n+p] == y[n]\n"
+        "    for n, p < 3:  z[2*n+p] += y[n]   if p == w[n]\n"
+    )
+    assert "winner" not in scheduled(program)
+
+
+@pytest.mark.parametrize(
+    ("width", "stride", "dtype"),
+    [
+        (2, 2, np.float64),
+        (3, 2, np.float32),
+        (3, 1, np.float64),
+        (2, 3, np.float32),
+        (4, 3, np.float64),
+        (3, 3, np.float32),
+    ],
+)
+def test_gradients_of_squares(width: int, stride: int, dtype: Any) -> None:
+    """Ties, NaN, infinities; windows that overlap, that leave gaps, that lie over an edge."""
+    for operation in ("max=", "min="):
+        program = squares(width, stride, operation)
+        backward = program.backward()
+        for seed, shape in enumerate([(width, 3), (5, 37), (3, 68), (0, 19), (8, 1), (18, 16)]):
+            if min(shape) + 2 < width:
+                continue
+            x = drawn(shape, seed).astype(dtype)
+            y = lg.compile(program, optimize=False)(x)
+            np.testing.assert_array_equal(program(x), y)
+            g = np.random.default_rng(seed).normal(size=y.shape).astype(dtype)
+            expected = lg.compile(backward, optimize=False)(x, y, g)
+            found = lg.compile(backward)(x, y, g)
+            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
