@@ -13,7 +13,7 @@ from loopgrad.schedule.tree import Blocks, Mark, Node, Over, Step
 def runs_singly(nodes: Iterable[Node]) -> bool:
     """Has an innermost loop no lanes, or one inside of others bounds that are divided for?
 
-    Not where it takes few values.
+    Not where it takes few values, nor where a loop with lanes inside takes longer than the division.
     """
     return any(_singly(node) for node in nodes)
 
@@ -38,7 +38,7 @@ def _has_lanes(node: Node) -> bool:
 def _singly(node: Node) -> bool:
     match node:
         case Over(mark=mark, body=body):
-            if _is_dear(node):
+            if _is_dear(node) and (mark is Mark.VECTOR or not any(map(_has_lanes, body))):
                 return True
             if mark in (Mark.VECTOR, Mark.SCAN):
                 return any(_is_dear(inner) for inner in body)

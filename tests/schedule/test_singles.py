@@ -13,6 +13,7 @@ from loopgrad.schedule.default import optimized
 from loopgrad.schedule.show import show
 from loopgrad.schedule.singles import has_no_lanes, runs_singly
 from loopgrad.schedule.tree import Fused
+from loopgrad.stable import stabilize
 
 VECTORS = "f(x[B,J]) -> m[B]:\n    for b, j:  m[b] max= exp(x[b,j])"
 SCATTER = (
@@ -36,6 +37,8 @@ WINDOWS = "f(x[B,X]) -> y[B,X//2]:\n    for b, n, p < 2:  y[b,n] += x[b,2*n+p]"
         (HISTOGRAM, True, True),
         (PARTS, True, False),
         (PAIRS, True, True),
+        # Moments go by parts of the rows, whose bounds are divided for, with lanes over the columns inside.
+        (str(stabilize(lg.lib.batchnorm)), False, False),
     ],
 )
 def test_loops_over_single_values(text: str, singly: bool, no_lanes: bool) -> None:
