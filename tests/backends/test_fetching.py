@@ -79,9 +79,12 @@ def test_rows_together_of_a_part_of_an_array() -> None:
     assert ASKED not in lg.compile(program).runner.text("double")
 
 
-def test_many_rows_of_moments() -> None:
-    """More than caches hold: rows are asked for, and run one by one where they are summed."""
-    x = np.random.default_rng(1).normal(3.0, 2.0, size=(4099, 1031))
+@pytest.mark.parametrize(
+    "shape", [(33001, 131), (4099, 1031)]
+)  # rows that share pages, and that do not
+def test_more_rows_than_caches_hold(shape: tuple[int, int]) -> None:
+    """Rows of moments are asked for; those of sums run one by one, or several together."""
+    x = np.random.default_rng(1).normal(3.0, 2.0, size=shape)
     program = lg.program(
         GROUPS.replace("-> v[J]", "-> v[J], s[J]") + "    for b, j:  s[j] += x[b,j] * m[j]\n"
     )

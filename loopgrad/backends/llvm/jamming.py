@@ -4,6 +4,10 @@
 
 loads and stores s as often as it reads x. With four rows in one loop over j it does so once for all
 four: the body is there for the indices `b`, `b+1`, `b+2`, `b+3`, and only the last stores.
+
+Where a phase touches more than caches hold, rows of SHORTEST to PAGE bytes run one by one all the same:
+some processors read ahead only where a page is read in its order, and then a row at a time takes half as
+long. Shorter rows take longer to begin than to read; of longer ones each has pages of its own.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ from loopgrad.ir.nodes import Accumulate, Expression, Index, Read, Reduction
 from loopgrad.schedule.tree import Mark, Node, Over, Step
 
 ROWS = 4
+SHORTEST, PAGE = 1 << 9, 1 << 12
 _FEWER = 2  # where something else is done to the rows
 _LARGE = 48  # parts of the expressions of all rows, subscripts left out
 

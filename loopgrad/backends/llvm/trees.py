@@ -17,12 +17,13 @@ from loopgrad.backends.llvm.fetching import Fetching, Groups
 from loopgrad.backends.llvm.frame import Frame, Value
 from loopgrad.backends.llvm.interior import Interior, interior
 from loopgrad.backends.llvm.invariants import hoisted, written_in
-from loopgrad.backends.llvm.jamming import jammed, names, rows
+from loopgrad.backends.llvm.jamming import PAGE, SHORTEST, jammed, names, rows
 from loopgrad.backends.llvm.products.lowering import Products
 from loopgrad.backends.llvm.products.together import together
 from loopgrad.backends.llvm.products.workspace import Workspace
 from loopgrad.backends.llvm.repeat import counted
 from loopgrad.backends.llvm.scans import Scan
+from loopgrad.backends.llvm.scratch import BYTES
 from loopgrad.backends.llvm.sizes import copies, is_short
 from loopgrad.backends.llvm.steps import Steps
 from loopgrad.backends.llvm.streaming import Streaming
@@ -237,9 +238,9 @@ class Trees(Steps):
                 return
             length = self.body.value(f"sub nsw i64 {upper.text}, {lower.text}")
             middle = self._sum(lower.text, self.body.value(f"and i64 {length}, {-count}"))
-            if self.streaming.large is not None:  # memory is read fastest in its own order
-                large = self.streaming.large
-                middle = self.body.select(large, I64, lower.text, middle)
+            if self.streaming.large is not None:
+                singly = self._is_read_ahead(loop, self.streaming.large)
+                middle = self.body.select(singly, I64, lower.text, middle)
             self._while_any(lower.text, middle, count, together)
             self._while_any(middle, upper.text, 1, once)
 
@@ -253,6 +254,18 @@ class Trees(Steps):
             run()
         for accumulator in accumulators:
             self._finish(accumulator, False)
+
+    def _is_read_ahead(self, rows: Over, large: str) -> str:
+        """The i1: memory is read, where it is read in its order, and several rows share a page; but they are
+        not so short that to begin one takes longer."""
+        (inner,) = rows.body
+        assert isinstance(inner, Over)
+        lower, upper = self.bound(inner.lower), self.bound(inner.upper)
+        length = self.body.value(f"sub i64 {upper.text}, {lower.text}")
+        size = BYTES[self.frame.module.real]
+        above = self.body.value(f"sub i64 {length}, {SHORTEST // size}")
+        fits = self.body.value(f"icmp ule i64 {above}, {(PAGE - SHORTEST) // size}")
+        return self.body.value(f"and i1 {large}, {fits}")
 
     def _ragged(self, loop: Over, lower: Value, upper: Value) -> None:
         """A loop inside a vector loop, with bounds of its own in each lane."""
