@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from math import prod
 
 from loopgrad.ir import walk
-from loopgrad.ir.nodes import Apply, Number, Reduction
+from loopgrad.ir.nodes import Apply, Compare, Expression, Number, Read, Reduction
 from loopgrad.schedule.costs import cost
 from loopgrad.schedule.lines import SMALL, Access, Line, few_values
 
@@ -18,6 +18,9 @@ FEW_SUMS = 12
 
 # What lanes lose where each writes on its own, and what has to be computed for them to gain nevertheless.
 SCATTER, DEAR = 16, 16
+
+# What has to be the same for all values of an index for it to run inside of lanes that read where data tell.
+COMMON = 4
 
 
 def weight(line: Line) -> int:
@@ -93,7 +96,8 @@ def depth(lines: Iterable[Line], index: str) -> float:
     for line in lines:
         for one in (line.written, *line.read):
             if index in one.affine:
-                place = max(i for i, indices in enumerate(one.axes) if index in indices)
+                own = [i for i, bare in enumerate(one.bare) if bare == index]
+                place = max(own or [i for i, inside in enumerate(one.axes) if index in inside])
                 size = iterations(line, one.indices)
                 total += size * (place + 1) / len(one.axes)
                 count += size
@@ -161,6 +165,8 @@ def _gain(line: Line, index: str, around: Collection[str]) -> float:
         total += 2 * stored
     elif index in line.written.near:
         total += stored
+    elif any(_has_in_common(line, other, index) for other in line.kept):
+        pass  # of what lanes do one by one, what takes longest is done before
     elif is_scattered(line, index):
         total -= SCATTER * iterations(line, line.indices)
     elif index in line.written.indices and not _is_sparse(line, index):
@@ -176,6 +182,8 @@ def is_scattered(line: Line, index: str) -> bool:
         i for s in line.target.subscripts for r in walk.reads(s) for i in walk.indices_of(r)
     )
     if index not in one.indices or index not in data or _is_sparse(line, index):
+        return False
+    if any(_has_in_common(line, other, index) for other in line.kept):
         return False
     return cost(line.statement.value) < DEAR
 
@@ -282,10 +290,48 @@ def _runs_inside(lines: Sequence[Line], index: str, vector: str, around: Collect
         """Its own: another line's lanes may be none of its indices."""
         return vector if vector in line.indices else vector_index([line], around) or vector
 
+    if any(_has_in_common(line, index, vector) for line in having):
+        having = [line for line in having if vector in line.indices]
     return all(
-        _is_one_of_few_sums(line, index, lanes(line)) or _is_in_lanes(line, index, lanes(line))
+        _is_one_of_few_sums(line, index, lanes(line))
+        or _is_in_lanes(line, index, lanes(line))
+        or _has_in_common(line, index, lanes(line))
         for line in having
     )
+
+
+def _has_in_common(line: Line, index: str, vector: str) -> bool:
+    """Do data that do not hang on the index tell each lane what it reads or writes, and is much the same
+    for all its values: guards, places, weights? Then that is computed once for all.
+    """
+    written = line.written
+    if vector not in line.kept and not _is_told(line.target, vector, index):
+        return False
+    if index in line.bounding or index in written.along:
+        return False
+    if index in written.indices and written.axis_of(index) is None:
+        return False
+    if not any(_is_told(one, vector, index) for one in (line.target, *line.reads())):
+        return False
+    statement = line.statement
+    return sum(_common_cost(e, index) for e in (statement.guard, statement.value) if e) >= COMMON
+
+
+def _is_told(one: Read, vector: str, index: str) -> bool:
+    """Do data tell where each lane has its element, the same for all values of the index?"""
+    data = [r for s in one.subscripts for r in walk.reads(s)]
+    found = frozenset().union(*map(walk.indices_of, data))
+    return vector in found and index not in found
+
+
+def _common_cost(expression: Expression, index: str) -> int:
+    """Of the largest parts of an expression that the index is not in, comparisons counted."""
+    if index in walk.indices_of(expression):
+        return sum(_common_cost(e, index) for e in walk.children(expression))
+    compared = sum(
+        len(e.operators) for e in walk.subexpressions(expression) if isinstance(e, Compare)
+    )
+    return cost(expression) + compared
 
 
 def _is_in_lanes(line: Line, index: str, vector: str) -> bool:

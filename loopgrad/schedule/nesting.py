@@ -62,7 +62,15 @@ class Nesting:
         for position, here in positioned(lines, positions):
             if len(here) < len(lines) and not lanes:
                 # The fewer lines may want another order.
-                rest = [i for i in loop_order(here, around, self.wanted) if i != index]
+                own = loop_order(here, around, self.wanted)
+                if (
+                    position % 2 == 0
+                    and index in own[1:]
+                    and _in_lanes_of(here, index, own, around)
+                ):
+                    nodes += self._loops(here, own, around, lanes)
+                    continue
+                rest = [i for i in own if i != index]
             if position % 2:
                 nodes += self._loops(here, rest, around, lanes)
                 continue
@@ -212,6 +220,13 @@ def without_unblocked(line: Line, lines: Sequence[Line]) -> Line:
 
 def is_blocked(line: Line, index: str) -> bool:
     return line.bounds[index][0] == block_from(index)
+
+
+def _in_lanes_of(
+    lines: Sequence[Line], index: str, order: Sequence[str], around: tuple[str, ...]
+) -> bool:
+    """Is it the index over lanes, behind which the order has no other?"""
+    return order[-1] == index and vector_index(lines, around) == index
 
 
 def _never(line: Line, other: Line) -> bool:

@@ -98,9 +98,13 @@ def _never_meet(one: Expression, other: Expression) -> bool:
 
 
 def _both_reduce(line: Line, earlier: Line, index: str) -> bool:
-    """Do both update one tensor, over the index? Updates commute, unless one stores."""
-    stores = earlier.first or Reduction.SET in (
-        line.statement.reduction,
-        earlier.statement.reduction,
-    )
-    return not stores and index in line.reduced and index in earlier.reduced
+    """Do both update one tensor, over the index? Updates commute, unless one stores.
+
+    The first to write only starts where the loops begin that reduce it, which then are those of both.
+    """
+    if Reduction.SET in (line.statement.reduction, earlier.statement.reduction):
+        return False
+    if index not in line.reduced or index not in earlier.reduced:
+        return False
+    alike = line.target == earlier.target and line.reduced == earlier.reduced
+    return alike or not earlier.first

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 
 # Values of its constants for which a program is compiled; for further ones, once for all.
-MOST_SPECIAL = 4
+MOST_SPECIAL = 16
 
 
 class LLVMBackend:

@@ -27,6 +27,7 @@ class Place:
     pointer: str
     stride: int | str = 0
     offsets: str | None = None
+    width: str = I64
 
 
 def all_lanes(lanes: int) -> str:
@@ -63,6 +64,8 @@ def load(body: Body, place: Place, lanes: int, mask: str | None) -> str:
         return _load_side_by_side(body, place, lanes, mask)
     if _is_near(place):
         return _load_spread(body, place, lanes, mask)
+    if _is_one_gather(body, place, lanes):
+        return _gathered(body, place, lanes, mask)
     full, pointers = vector(kind, lanes), _pointers(body, place, lanes)
     where = vector(body.module.pointer(kind), lanes)
     at = f"v{lanes}p0" + ("" if body.module.opaque_pointers else suffix(kind))
@@ -136,6 +139,22 @@ def _woven(body: Body, kind: str, values: Sequence[str], lanes: int) -> str:
         sides = f"{both} {found}, {both} {value}, <{len(places)} x i32> {order}"
         found = body.value(f"shufflevector {sides}")
     return found
+
+
+def _is_one_gather(body: Body, place: Place, lanes: int) -> bool:
+    """Has the processor an instruction for all lanes? LLVM would make two, of offsets twice as wide."""
+    return (place.kind, place.width, lanes, body.module.vector_bytes) == ("float", "i32", 16, 64)
+
+
+def _gathered(body: Body, place: Place, lanes: int, mask: str | None) -> str:
+    full, whole, holds = vector("float", lanes), vector("i32", lanes), _mask_type(lanes)
+    byte, pointer = body.module.pointer("i8"), place.pointer
+    if not body.module.opaque_pointers:
+        pointer = body.value(f"bitcast float* {pointer} to i8*")
+    name = "@llvm.x86.avx512.mask.gather.dps.512"
+    body.module.declare(f"declare {full} {name}({full}, {byte}, {whole}, {holds}, i32)")
+    given = f"{full} zeroinitializer, {byte} {pointer}, {whole} {place.offsets}"
+    return body.value(f"call {full} {name}({given}, {holds} {mask or all_lanes(lanes)}, i32 4)")
 
 
 def behind(body: Body, kind: str, pointer: str, offset: str | int) -> str:
@@ -247,7 +266,7 @@ def _pointer_suffix(body: Body, full: str) -> str:
 
 def _pointers(body: Body, place: Place, lanes: int) -> str:
     """The addresses of all lanes."""
-    offsets = place.offsets
+    offsets, width = place.offsets, place.width
     if offsets is None:
         if isinstance(place.stride, int):
             steps = [str(place.stride * lane) for lane in range(lanes)]
@@ -258,5 +277,5 @@ def _pointers(body: Body, place: Place, lanes: int) -> str:
             offsets = body.value(f"mul {wide} {step}, {positions(lanes)}")
     at = body.module.pointer(place.kind)
     return body.value(
-        f"getelementptr {place.kind}, {at} {place.pointer}, {vector(I64, lanes)} {offsets}"
+        f"getelementptr {place.kind}, {at} {place.pointer}, {vector(width, lanes)} {offsets}"
     )

@@ -11,7 +11,7 @@ from loopgrad.backends.llvm.frame import Storage, Value
 from loopgrad.backends.llvm.identities import identity
 from loopgrad.backends.llvm.integers import GREATEST, LEAST
 from loopgrad.backends.llvm.lanes import Lanes
-from loopgrad.backends.llvm.repeat import counted, where
+from loopgrad.backends.llvm.repeat import counted, each_bit, where
 from loopgrad.backends.llvm.surroundings import Around
 from loopgrad.backends.llvm.text import I64, vector
 from loopgrad.backends.llvm.vectors import Vectors
@@ -301,24 +301,33 @@ class Contributions:
             wide = vector(I64, lanes)
             offsets = body.value(f"mul {wide} {stride}, {accesses.positions(lanes)}")
 
-        def lane(number: str) -> None:
-            def update() -> None:
-                offset = body.value(f"extractelement {vector(I64, lanes)} {offsets}, i64 {number}")
-                one = body.value(f"extractelement {vector(kind, lanes)} {text}, i64 {number}")
-                store = self.frame.storage(statement.target.tensor)
-                pointer = place.pointer
-                if not store.register:
-                    pointer = accesses.behind(body, store.kind, pointer, offset)
-                own = replace(value, text=one, lanes=1)
-                self._update_at(statement, Place(place.kind, pointer), 1, own, first)
+        places, values = self._in_memory(place.width, offsets), self._in_memory(kind, text)
+        store = self.frame.storage(statement.target.tensor)
 
-            if around.mask is None:
-                update()
-            else:
-                mask = f"{vectors.kind(BOOL, lanes)} {around.mask}"
-                where(body, body.value(f"extractelement {mask}, i64 {number}"), update)
+        def lane(number: str) -> None:
+            one = replace(value, text=body.load(kind, values(number)), lanes=1)
+            pointer = place.pointer
+            if not store.register:
+                offset = body.load(place.width, places(number))
+                if place.width != I64:
+                    offset = body.value(f"sext {place.width} {offset} to i64")
+                pointer = accesses.behind(body, store.kind, pointer, offset)
+            self._update_at(statement, Place(place.kind, pointer), 1, one, first)
 
         vectors.around = Around()
         with vectors.scope({statement.target.tensor}):
-            counted(body, "0", str(lanes), 1, lane)
+            if around.mask is None:
+                counted(body, "0", str(lanes), 1, lane)
+            else:
+                mask = f"{vectors.kind(BOOL, lanes)} {around.mask}"
+                bits = body.value(f"bitcast {mask} to i{lanes}")
+                each_bit(body, f"i{lanes}", bits, lane)
         vectors.around = around
+
+    def _in_memory(self, kind: str, values: str) -> Callable[[str], str]:
+        """Keeps what lanes hold on the stack: a function that tells a lane's address by its number."""
+        body, full = self.body, vector(kind, self.vectors.around.lanes)
+        variable = body.alloca(full)
+        body.store(full, values, variable)
+        at = f"getelementptr {full}, {body.module.pointer(full)} {variable}, i64 0, i64 "
+        return lambda number: body.value(at + number)

@@ -16,6 +16,9 @@ from loopgrad.ir import walk
 from loopgrad.ir.nodes import Expression, Index, Number, Read
 from loopgrad.ir.operations import ElementType
 
+I32 = "i32"
+_WIDE = 8  # bytes of an i64
+
 
 class Elements(Surroundings):
     """Reads and places; how subscripts are computed is for `Vectors` to say."""
@@ -133,13 +136,49 @@ class Elements(Surroundings):
         ]
         known = [c for c in coefficients if c is not None]
         if len(known) < len(coefficients):
-            offset = self.widened(self._offset(store, subscripts), self.around.lanes)
-            return Place(store.kind, pointer, 0, offset.text)
+            return self._apart(read, pointer, subscripts)
         with self.at_first_lane():
             offset = self._offset(store, subscripts)
             stride = self.stride(store, known)
         first = accesses.behind(self.body, store.kind, pointer, offset.text)
         return Place(store.kind, first, stride)
+
+    def _apart(self, read: Read, pointer: str, subscripts: list[Expression]) -> Place:
+        """Elements wherever data tell, behind what all lanes have in common: a loop inside of the lanes
+        moves on that alone.
+        """
+        store = self.frame.storage(read.tensor)
+        common = [walk.ZERO if self.varies(s) else s for s in subscripts]
+        first = accesses.behind(self.body, store.kind, pointer, self._offset(store, common).text)
+        offsets, width = self.own_offsets.get(self.own_place(read)) or (self.own_offset(read), I64)
+        return Place(store.kind, first, 0, offsets, width)
+
+    def own_place(self, read: Read) -> Read:
+        """The element with what all lanes have in common left out."""
+        own = tuple(s if self.varies(s) else walk.ZERO for s in read.subscripts)
+        return Read(read.tensor, own)
+
+    def own_offset(self, read: Read) -> str:
+        """How far each lane's element lies behind what all have in common."""
+        store = self.frame.storage(read.tensor)
+        subscripts = [self._within(read, axis.position, axis.origin) for axis in store.axes]
+        own = [s if self.varies(s) else walk.ZERO for s in subscripts]
+        return self.widened(self._offset(store, own), self.around.lanes).text
+
+    def narrow_offset(self, read: Read) -> tuple[str, str]:
+        """The same, with its kind: half as wide where elements are, so that a register holds all lanes'.
+
+        Gives up where the tensor has more elements than that can count.
+        """
+        offset, lanes = self.own_offset(read), self.around.lanes
+        if lanes * _WIDE <= self.body.module.vector_bytes:
+            return offset, I64
+        count: int | str = 1
+        for axis in self.frame.storage(read.tensor).axes:
+            count = self._number("mul", count, self.extent(axis.extent))
+        few = self.body.value(f"icmp ult i64 {count}, {2**31}")
+        self.require(Value(few, BOOL))
+        return self.body.value(f"trunc {vector(I64, lanes)} {offset} to {vector(I32, lanes)}"), I32
 
     def offset(self, read: Read) -> str:
         """How far behind its tensor's first element it lies, outside of vector loops."""
@@ -162,7 +201,7 @@ class Elements(Surroundings):
         offset = Value("0", INT)
         for i, (axis, subscript) in enumerate(zip(store.axes, subscripts, strict=True)):
             value = self.integer(subscript)
-            if i:
+            if i and offset.text != "0":
                 extent = Value(self.extent(axis.extent), INT)
                 value = self._plain("add", self._plain("mul", offset, extent), value)
             offset = value

@@ -30,14 +30,14 @@ def written_in(nodes: Iterable[Node]) -> frozenset[str]:
 @contextmanager
 def hoisted(vectors: Vectors, loop: Over, lower: Value, upper: Value) -> Iterator[None]:
     """Emits what the loop's own steps have in common; the loop, which runs, is emitted inside."""
-    before = vectors.rows, vectors.checked
+    before = vectors.rows, vectors.checked, vectors.own_offsets
     with vectors.scope(written_in(loop.body), (loop.index,)):
         hoisting = _Hoisting(vectors, loop, lower, upper)
         for step in loop.body:
             if isinstance(step, Step):
                 hoisting.step(step)
         yield
-    vectors.rows, vectors.checked = before
+    vectors.rows, vectors.checked, vectors.own_offsets = before
 
 
 class _Hoisting:
@@ -48,6 +48,7 @@ class _Hoisting:
         self.inside = {**vectors.indices, loop.index: position}
         one = vectors.whole.literal(1)
         self.ends = lower.text, vectors.whole.arithmetic("-", upper, one).text
+        self.in_lanes = vectors.around.lanes > 1
 
     def step(self, step: Step) -> None:
         statement = step.statement
@@ -104,8 +105,20 @@ class _Hoisting:
         if certain and read in step.unproved:
             self._check(read, factors)
         data = any(True for s in read.subscripts for _ in walk.reads(s))
-        if (certain or not data) and read not in self.vectors.rows:
+        if self.in_lanes:
+            if data:
+                self._own_offset(read)
+        elif (certain or not data) and read not in self.vectors.rows:
             self._row(read, factors)
+
+    def _own_offset(self, read: Read) -> None:
+        """What is each lane's own of the access's place, where that is no other in the next iteration."""
+        vectors = self.vectors
+        own = vectors.own_place(read)
+        if own in vectors.own_offsets or any(map(self._varies, own.subscripts)):
+            return
+        if all(map(vectors.is_cheap, own.subscripts)):
+            vectors.own_offsets = {**vectors.own_offsets, own: vectors.narrow_offset(read)}
 
     def _check(self, read: Read, factors: Collection[int | Expression | None]) -> None:
         """A subscript that is linear in the index is in range if it is at both ends of the loop."""
@@ -116,9 +129,14 @@ class _Hoisting:
             reads = {r.tensor for r in walk.reads(subscript)}
             if factor is None or reads & self.written or (read, axis) in vectors.checked:
                 continue
-            for end in self.ends if factor != 0 else self.ends[:1]:
-                with self._at(end):
-                    vectors.require(vectors.is_below(subscript, extent))
+            if self.in_lanes:
+                if factor != 0:
+                    continue
+                vectors.require(vectors.is_below(subscript, extent))
+            else:
+                for end in self.ends if factor != 0 else self.ends[:1]:
+                    with self._at(end):
+                        vectors.require(vectors.is_below(subscript, extent))
             vectors.checked |= {(read, axis)}
 
     def _row(self, read: Read, factors: Collection[int | Expression | None]) -> None:

@@ -44,3 +44,27 @@ def counted(
     complete((first, preheader), (following, body.block))
     body.branch(more, mark, f"{mark}.leave", body.loops)
     body.start(f"{mark}.leave")
+
+
+def each_bit(body: Body, kind: str, bits: str, write: Callable[[str], None]) -> None:
+    """A loop over the bits of an integer that are set, the lowest first. `write` gets their numbers."""
+    name = f"@llvm.cttz.{kind}"
+    body.module.declare(f"declare {kind} {name}({kind}, i1)")
+
+    def run() -> None:
+        mark, preheader = body.fresh("bits"), body.fresh("enter")
+        body.jump(preheader)
+        body.start(preheader)
+        body.jump(mark)
+        body.start(mark)
+        left, complete = body.phi_later(kind)
+        lowest = body.value(f"call {kind} {name}({kind} {left}, i1 true)")
+        write(body.value(f"zext {kind} {lowest} to i64"))
+        less = body.value(f"sub {kind} {left}, 1")
+        following = body.value(f"and {kind} {left}, {less}")
+        more = body.value(f"icmp ne {kind} {following}, 0")
+        complete((bits, preheader), (following, body.block))
+        body.branch(more, mark, f"{mark}.leave", body.loops)
+        body.start(f"{mark}.leave")
+
+    where(body, body.value(f"icmp ne {kind} {bits}, 0"), run)

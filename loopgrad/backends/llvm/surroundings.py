@@ -58,6 +58,7 @@ class Surroundings:
         self.unproved: frozenset[Read] = frozenset()  # of the step at hand
         self.checked: frozenset[tuple[Read, int]] = frozenset()  # axes, for the whole loop
         self.rows: dict[Read, tuple[str, int]] = {}  # places at index 0, strides
+        self.own_offsets: dict[Read, tuple[str, str]] = {}  # of lanes, for a loop inside of them
         self.past_caches: frozenset[str] = frozenset()  # tensors that are stored so
         self.known: dict[Expression, Value] = {}
         self._writes: list[str] = []  # tensors, in order

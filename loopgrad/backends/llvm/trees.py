@@ -223,6 +223,13 @@ class Trees(Steps):
             with self.at(loop, index), self._row_of(loop):
                 self.nodes(loop.body)
 
+        def in_lanes(index: str) -> None:
+            before = self._carried
+            with self.at(loop, index):
+                self._carried = carried(loop.body, self._is_there)
+                self.nodes(loop.body)
+            self._carried = before
+
         def together(index: str) -> None:
             numbers = [index, *(self._sum(index, str(row)) for row in range(1, count))]
             own = {
@@ -233,6 +240,10 @@ class Trees(Steps):
                 self.nodes(jammed(loop, count))
 
         def write() -> None:
+            if self.vectors.around.lanes > 1:
+                with hoisted(self.vectors, loop, lower, upper):
+                    counted(self.body, lower.text, upper.text, 1, in_lanes, loop.descending)
+                return
             if count == 1:
                 counted(self.body, lower.text, upper.text, 1, once, loop.descending)
                 return
