@@ -18,7 +18,7 @@ from loopgrad.backends.llvm.frame import Frame, Value
 from loopgrad.backends.llvm.interior import Interior, interior
 from loopgrad.backends.llvm.invariants import hoisted, written_in
 from loopgrad.backends.llvm.jamming import PAGE, SHORTEST, jammed, names, rows
-from loopgrad.backends.llvm.products.lowering import Products
+from loopgrad.backends.llvm.products.lowering import Products, users
 from loopgrad.backends.llvm.products.together import together
 from loopgrad.backends.llvm.products.workspace import Workspace
 from loopgrad.backends.llvm.repeat import counted
@@ -62,6 +62,7 @@ class Trees(Steps):
         """All of a phase. `turns`: indices that are numbers (`unrolling.py`)."""
         self.vectors.indices = {name: Position(str(value)) for name, value in turns.items()}
         self.streaming = Streaming(self.vectors, nodes, self.lanes)
+        self.products.users = users(nodes)
         self.nodes(nodes)
         self.streaming.finish()
 

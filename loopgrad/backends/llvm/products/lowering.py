@@ -29,13 +29,22 @@ from loopgrad.backends.llvm.products.workspace import (
 )
 from loopgrad.backends.llvm.repeat import counted, where
 from loopgrad.ir.nodes import Expression, Read
-from loopgrad.schedule.tree import Dimension, Node, Pack, Product
+from loopgrad.schedule.tree import Dimension, Node, Pack, Product, steps
 
 if TYPE_CHECKING:
     from loopgrad.backends.llvm.trees import Trees
 
 # Values of k that are worth being packed by themselves.
 PART_DEPTH = 256
+
+
+def users(nodes: Sequence[Node]) -> dict[str, list[Product]]:
+    """The products of each pack, by its name."""
+    found: dict[str, list[Product]] = {}
+    for node in steps(tuple(nodes)):
+        if isinstance(node, Product) and node.packed is not None:
+            found.setdefault(node.packed, []).append(node)
+    return found
 
 
 def prepared(
@@ -60,6 +69,7 @@ class Products:
         self.vectors, self.workspaces = trees.vectors, workspaces
         self.groups = Groups(self.body)
         self.packed: dict[str, Packed] = {}
+        self.users: dict[str, list[Product]] = {}  # of packs, by their names
         self.real = self.frame.module.real
         self.pointer = self.frame.module.pointer(self.real)
         self.lanes = tiling_here(self.real).lanes
@@ -82,17 +92,39 @@ class Products:
         reads = {RIGHT: found.matrix}
         first, along = self._along(reads, (*node.n, *k))
         n, steps = along[: len(node.n)], along[len(node.n) :]
-        depth = self.groups.total(steps)
-        size = self._packed_size(depth, n[-1].count)
+        merged = self._merged_columns(node, n)
+        columns = merged or Group(n[:-1], n[-1])
+        depth, count = self.groups.total(steps), columns.inner.count
+        size = self._packed_size(depth, count)
         memory = self.frame.pointer(node.name)
         starts = {d.index: self.trees.bound(d.lower).text for d in k}
-        self.packed[node.name] = Packed(memory, depth, n[-1].count, size, starts)
+        self.packed[node.name] = Packed(memory, depth, count, size, starts, merged)
 
         def matrix(places: Mapping[str, str], number: str) -> None:
             packed = self.groups.at(memory, self._multiply(number, size))
-            self._pack_all(places[RIGHT], steps, n[-1], packed, depth)
+            self._pack_all(places[RIGHT], steps, columns.inner, packed, depth)
 
-        self.groups.over(n[:-1], first, matrix)
+        self.groups.over(columns.outer, first, matrix)
+
+    def _merged_columns(self, node: Pack, n: Sequence[Along]) -> Group | None:
+        """The indices of n, as far as they count as one on the right side and in all targets.
+
+        None where there is one, or where products go over them otherwise.
+        """
+        targets: dict[str, Read] = {}
+        for product in self.users.get(node.name, ()):
+            known = targets.setdefault(product.target.tensor, product.target)
+            same = self._strides(product.target, node.n) == self._strides(known, node.n)
+            if ordered(product.n, product.target) != node.n or not same:
+                return None
+        if len(n) == 1 or not targets:
+            return None
+        strides = {name: self._strides(target, node.n) for name, target in targets.items()}
+        moving = [
+            Along(a.count, {**a.strides, **{name: own[i] for name, own in strides.items()}})
+            for i, a in enumerate(n)
+        ]
+        return self.groups.merged(moving, [RIGHT, *targets], contiguous=RIGHT)
 
     def _pack_all(self, right: str, k: Sequence[Along], n: Along, packed: str, depth: str) -> None:
         """Packs n columns and all of k, which are as many as `depth`."""
@@ -162,12 +194,17 @@ class Products:
         m, k = self.groups.merged(o.m, [LEFT, TARGET]), self.groups.merged(o.k, [LEFT])
         k = self.groups.at_least_once(k)
 
+        outer, columns = o.n[:-1], o.n[-1].count
+        if whole.merged is not None:
+            name, columns = node.target.tensor, whole.merged.inner.count
+            outer = tuple(Along(a.count, {TARGET: a.strides[name]}) for a in whole.merged.outer)
+
         def matrix(places: Mapping[str, str], number: str) -> None:
             packed = self.groups.at(whole.memory, self._multiply(number, whole.size))
             part = Packed(packed, whole.depth, whole.columns)
-            self.multiply_all(places, m, o.n[-1].count, k, part, o.scale, not node.first, first)
+            self.multiply_all(places, m, columns, k, part, o.scale, not node.first, first)
 
-        self.groups.over(o.n[:-1], o.places, matrix)
+        self.groups.over(outer, o.places, matrix)
 
     def multiply_all(
         self,
@@ -381,6 +418,9 @@ class Products:
                 for d, own in zip(dimensions, strides, strict=True):
                     own[operand] = self._stride(read, d.index)
         return places, tuple(Along(c, s) for c, s in zip(counts, strides, strict=True))
+
+    def _strides(self, read: Read, dimensions: Sequence[Dimension]) -> list[str]:
+        return [self._stride(read, d.index) for d in dimensions]
 
     def _stride(self, read: Read, index: str) -> str:
         found = coefficients(read, index, self.frame)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from loopgrad.backends.llvm.products.groups import Along
+from loopgrad.backends.llvm.products.groups import Along, Group
 
 LEFT, RIGHT, TARGET = "left", "right", "target"
 
@@ -24,10 +24,12 @@ class Operands:
 @dataclass(frozen=True, slots=True)
 class Packed:
     """`depth` values of k times `columns`, packed. Of a `Pack` also: how many elements each matrix
-    takes, and from where on its indices of k run."""
+    takes, and from where on its indices of k run; and the indices of n, where several may count as one,
+    with the strides of all targets, under the names of these."""
 
     memory: str
     depth: str
     columns: str
     size: str = ""
     starts: Mapping[str, str] = field(default_factory=dict)
+    merged: Group | None = None

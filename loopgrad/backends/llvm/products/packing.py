@@ -172,7 +172,34 @@ class _PackAt:
             there = w.least(w.integer("sub", "%N", first), lanes)
             self._vector(first, there, w.at(panel, j))
 
-        w.loop(self.stride, vector, step=lanes)
+        def each() -> None:
+            w.loop(self.stride, vector, step=lanes)
+
+        full = w.compare("sge", rest, self.width)
+        w.where(full, lambda: w.where(self._all_run(n), lambda: self._runs(n, panel), each), each)
+
+    def _all_run(self, n: str) -> str:
+        """Is every vector of a full panel from n on a run in memory?"""
+        w, all_run = self.w, "true"
+        for v in range(w.tiling.vectors):
+            length = self._run("%at_n", w.integer("add", n, v * self.lanes), str(self.lanes), 1)
+            all_run = w.body.value(f"and i1 {all_run}, {w.compare('eq', length, self.lanes)}")
+        return all_run
+
+    def _runs(self, n: str, panel: str) -> None:
+        """Row by row, which are written in the order of memory."""
+        w, lanes = self.w, self.lanes
+        vectors = range(w.tiling.vectors)
+        starts = [self._offset("%at_n", w.integer("add", n, v * lanes)) for v in vectors]
+
+        def row(k: str) -> None:
+            source = w.at("%B", self._offset("%at_k", k))
+            to = w.at(panel, w.integer("mul", k, self.width))
+            values = [w.load(w.at(source, start)) for start in starts]
+            for v, value in enumerate(values):
+                w.store(value, w.at(to, v * lanes))
+
+        w.loop("%K", row)
 
     def _vector(self, n: str, there: str, to: str) -> None:
         """So many columns from n on."""
@@ -216,19 +243,25 @@ class _PackAt:
     def _every_other(self, start: str, there: str, to: str) -> None:
         """Columns with one element between each two: of two vectors the even lanes."""
         w, lanes = self.w, self.lanes
-        elements = w.integer("sub", w.integer("mul", there, 2), 1)
+        low, high = self._masks_apart(there)
+        self._rows(to, lambda source: self._even(w.at(source, start), low, high))
+
+    def _masks_apart(self, count: str) -> tuple[str, str]:
+        """The lanes of two vectors that hold so many elements with one between each two."""
+        w, lanes = self.w, self.lanes
+        elements = w.integer("sub", w.integer("mul", count, 2), 1)
         low = w.first_lanes(w.least(elements, lanes))
-        more = w.integer("sub", elements, lanes)
-        high = w.first_lanes(w.least(more, lanes))
+        return low, w.first_lanes(w.integer("sub", elements, lanes))
+
+    def _even(self, first: str, low: str, high: str) -> str:
+        w, lanes, kind = self.w, self.lanes, self.w.tiling.vector
         even = ", ".join(f"i32 {2 * i}" for i in range(lanes))
+        a, b = w.masked_load(first, low), w.masked_load(w.at(first, lanes), high)
+        return w.body.value(f"shufflevector {kind} {a}, {kind} {b}, <{lanes} x i32> <{even}>")
 
-        def row(source: str) -> str:
-            first = w.at(source, start)
-            a, b = w.masked_load(first, low), w.masked_load(w.at(first, lanes), high)
-            kind = w.tiling.vector
-            return w.body.value(f"shufflevector {kind} {a}, {kind} {b}, <{lanes} x i32> <{even}>")
-
-        self._rows(to, row)
+    def _is_long(self, run: str, room: str) -> str:
+        """Is it worth being turned, and may a whole vector of rows be written?"""
+        return self.w.body.value(f"and i1 {self.w.compare('sge', run, WORTH_TURNING)}, {room}")
 
     def _run(self, table: str, begin: str, limit: str, step: int) -> str:
         """How many of the table's entries from `begin` on, of so many, go up by the step; 0 of none."""
@@ -284,24 +317,32 @@ class _PackAt:
         def rows(k: str) -> None:
             nonlocal step
             left = w.integer("sub", "%K", k)
-            run = self._run("%at_k", k, w.least(left, lanes), 1)
-            long, room = w.compare("sge", run, WORTH_TURNING), w.compare("sge", left, lanes)
-            turns = w.body.value(f"and i1 {long}, {room}")
-            step = w.body.value(f"select i1 {turns}, i64 {run}, i64 1")
+            most, room = w.least(left, lanes), w.compare("sge", left, lanes)
+            runs = {apart: self._run("%at_k", k, most, apart) for apart in (1, 2)}
+            turns = {apart: self._is_long(run, room) for apart, run in runs.items()}
+            alone = w.body.value(f"select i1 {turns[2]}, i64 {runs[2]}, i64 1")
+            step = w.body.value(f"select i1 {turns[1]}, i64 {runs[1]}, i64 {alone}")
             source = w.at("%B", self._offset("%at_k", k))
             place = w.at(to, w.integer("mul", k, self.stride))
+            columns_at = [w.at(source, column) for column in columns]
 
-            def turned() -> None:
-                mask = w.first_lanes(run)
-                found = [w.masked_load(w.at(source, column), mask) for column in columns]
+            def turned(found: list[str]) -> None:
                 for i, row in enumerate(w.transposed(found)):
                     w.store(row, w.at(place, w.integer("mul", self.stride, i)))
 
-            def single() -> None:
-                for j, column in enumerate(columns):
-                    w.store(w.load(w.at(source, column), w.real), w.at(place, j), w.real)
+            def side_by_side() -> None:
+                mask = w.first_lanes(runs[1])
+                turned([w.masked_load(column, mask) for column in columns_at])
 
-            w.where(turns, turned, single)
+            def every_other() -> None:
+                low, high = self._masks_apart(runs[2])
+                turned([self._even(column, low, high) for column in columns_at])
+
+            def single() -> None:
+                for j, column in enumerate(columns_at):
+                    w.store(w.load(column, w.real), w.at(place, j), w.real)
+
+            w.where(turns[1], side_by_side, lambda: w.where(turns[2], every_other, single))
 
         w.loop("%K", rows, step=lambda _: step)
 
