@@ -11,13 +11,22 @@ from typing import Any
 from loopgrad.backends.llvm.products.library import PARTS, provide, tiling_here
 from loopgrad.backends.llvm.products.tiling import SUFFIX, Tiling
 
-NAMES = ("pack", "pack_at", "product")
+NAMES = ("pack", "pack_at", "product", "product_at", "runs")
 
 _INTEGER, _ADDRESS = ctypes.c_int64, ctypes.c_void_p
 _PACK = ctypes.CFUNCTYPE(
     None, *[_INTEGER] * 2, _ADDRESS, *[_INTEGER] * 2, _ADDRESS, *[_INTEGER] * 2
 )
 _PACK_AT = ctypes.CFUNCTYPE(None, *[_INTEGER] * 2, *[_ADDRESS] * 4)
+
+
+_RUNS = ctypes.CFUNCTYPE(None, _INTEGER, *[_ADDRESS] * 2)
+
+
+def _product_at(real: str) -> Any:
+    scale = ctypes.c_float if real == "float" else ctypes.c_double
+    matrices = (*[_INTEGER] * 3, _ADDRESS, *[_INTEGER] * 2, *[_ADDRESS] * 4)
+    return ctypes.CFUNCTYPE(None, *matrices, _INTEGER, scale, ctypes.c_bool)
 
 
 def _product(real: str) -> Any:
@@ -33,6 +42,8 @@ class Functions:
     pack: Callable[..., None]
     pack_at: Callable[..., None]
     product: Callable[..., None]
+    product_at: Callable[..., None]
+    runs: Callable[..., None]
     tiling: Tiling
 
 
@@ -44,6 +55,8 @@ def functions(real: str) -> Functions:
     return callable_from(real, tiling_here(real), *addresses)
 
 
-def callable_from(real: str, tile: Tiling, pack: int, pack_at: int, product: int) -> Functions:
-    """The functions at these addresses."""
-    return Functions(_PACK(pack), _PACK_AT(pack_at), _product(real)(product), tile)
+def callable_from(real: str, tile: Tiling, *addresses: int) -> Functions:
+    """The functions at these addresses, in the order of `NAMES`."""
+    kinds = _PACK, _PACK_AT, _product(real), _product_at(real), _RUNS
+    made = [kind(address) for kind, address in zip(kinds, addresses, strict=True)]
+    return Functions(*made, tile)

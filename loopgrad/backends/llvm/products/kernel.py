@@ -43,10 +43,10 @@ def emit_kernel(module: Module, tiling: Tiling, rows: int, vectors: int) -> None
         f"{kind} {name}" for kind, name in kernel_parameters(module, tiling.real)
     )
     name = kernel_name(tiling, rows, vectors)
-    _Kernel(Writer(module, tiling, name, parameters, inner=True), rows, vectors).write()
+    Kernel(Writer(module, tiling, name, parameters, inner=True), rows, vectors).write()
 
 
-class _Kernel:
+class Kernel:
     def __init__(self, writer: Writer, rows: int, vectors: int):
         self.w, self.rows, self.vectors = writer, rows, vectors
         self.lanes = writer.tiling.lanes
@@ -70,18 +70,29 @@ class _Kernel:
             for v in range(self.vectors):
                 yield w.at(row, v * self.lanes) if v else row
 
+    def first_b(self) -> list[tuple[str, str]]:
+        """What tells where a row of B is: a kind and its first value."""
+        return [(self.w.pointer, "%B")]
+
+    def row_b(self, place: str) -> list[str]:
+        """The vectors of a row."""
+        return [self.w.load(self.w.at(place, v * self.lanes)) for v in range(self.vectors)]
+
+    def next_b(self, place: str) -> str:
+        return self.w.at(place, "%bk")
+
     def _sums(self) -> list[str]:
         """The sums over k, row after row."""
         w, kind = self.w, self.w.tiling.vector
         zeros = [(kind, "zeroinitializer")] * (self.rows * self.vectors)
         # Rows are reached from two pointers, so that few registers hold addresses.
         starts = ["%A"] + ([w.at("%A", w.integer("mul", "%am", 3))] if self.rows > 3 else [])
-        pointers = [(w.pointer, p) for p in (*starts, "%B")]
+        pointers = [*((w.pointer, p) for p in starts), *self.first_b()]
         twice = w.integer("mul", "%am", 2)
 
         def step(_: str, *carried: str) -> list[str]:
             places, sums = carried[: len(pointers)], list(carried[len(pointers) :])
-            b = [w.load(w.at(places[-1], v * self.lanes)) for v in range(self.vectors)]
+            b = self.row_b(places[-1])
             for r in range(self.rows):
                 start = places[r // 3]
                 place = start if r % 3 == 0 else w.at(start, "%am" if r % 3 == 1 else twice)
@@ -89,8 +100,7 @@ class _Kernel:
                 for v in range(self.vectors):
                     i = r * self.vectors + v
                     sums[i] = w.multiply_add(a, b[v], sums[i])
-            moved = [w.at(p, "%ak") for p in places[:-1]] + [w.at(places[-1], "%bk")]
-            return moved + sums
+            return [*(w.at(p, "%ak") for p in places[:-1]), self.next_b(places[-1]), *sums]
 
         return w.loop("%K", step, carried=pointers + zeros)[len(pointers) :]
 

@@ -13,7 +13,7 @@ from loopgrad.backends.llvm.products.tiling import SUFFIX, Tiling, tiling
 # is called.
 PARTS: Mapping[str, tuple[str, ...]] = {
     "product": ("pack", "product"),
-    "scattered": ("pack_at",),
+    "scattered": ("pack_at", "product_at", "runs"),
 }
 
 

@@ -286,10 +286,11 @@ class Products:
         )
 
     def _scattered(self, node: Product) -> None:
-        """The right side is packed by tables of where its rows and columns lie.
+        """The right side is read, or packed, by tables of where its rows and columns lie.
 
         So all of n counts as one that does so in the target, and all of k. Parts of k that count as
-        one on the left and are large enough are packed one by one, others together.
+        one on the left and are large enough are taken one by one, others together. Panels whose vectors
+        are runs in memory need not be packed, if the left side need not be either.
         """
         o = self.operands(node)
         packed, at_k, at_n = (self.frame.pointer(w.name) for w in self.workspaces[id(node)])
@@ -301,22 +302,44 @@ class Products:
         alone = self.body.value(f"icmp sge i64 {inner}, {PART_DEPTH}")
         together = self.body.select(alone, "i64", "1", parts)
         width = self.least(self.columns_at_a_time(self._multiply(together, inner)), str(TABLE))
+        one_part = self.body.value(f"icmp sle i64 {parts}, {together}")
+        several = self.body.value(f"xor i1 {one_part}, true")
+        side_by_side = self.body.value(f"icmp eq i64 {k.inner.strides[LEFT]}, 1")
 
         def columns(first: str, places: Mapping[str, str], count: str) -> None:
             self.groups.tabulate(at_n, first, count, within, RIGHT)
+            runs = self.body.select(side_by_side, "i64", self._runs(count, at_n), "0")
             target = self.groups.at(places[TARGET], first)
+            rest = self.body.value(f"sub i64 {count}, {runs}")
+            others = {LEFT: places[LEFT], TARGET: self.groups.at(target, runs)}
+            places = {**places, TARGET: target}
+            at_others = self.body.element("i64", at_n, runs)
+            some_runs = self.body.value(f"icmp sgt i64 {runs}, 0")
+            some_others = self.body.value(f"icmp sgt i64 {rest}, 0")
 
             def some(part: str) -> None:
                 left = self.body.value(f"sub i64 {parts}, {part}")
                 here = self.least(left, together)
                 depth, begin = self._multiply(here, inner), self._multiply(part, inner)
-                self.groups.tabulate(at_k, begin, depth, o.k, RIGHT)
-                self._call_pack_at(depth, count, places[RIGHT], at_k, at_n, packed)
-                whole = Packed(packed, depth, count)
-                given = {LEFT: places[LEFT], TARGET: target}
-                self._multiply_parts(given, m, count, k, (part, here), whole, o.scale, node.first)
+                where(self.body, several, lambda: tabulated(begin, depth))
+                given = m, k, (part, here), o.scale, node.first
+
+                def directly() -> None:
+                    where_it_lies = places[RIGHT], at_k, at_n
+                    self._multiply_parts(places, runs, where_it_lies, *given)
+
+                def by_panels() -> None:
+                    right = places[RIGHT]
+                    self._call_pack_at(depth, rest, right, at_k, at_others, packed)
+                    self._multiply_parts(others, rest, Packed(packed, depth, rest), *given)
+
+                where(self.body, some_runs, directly)
+                where(self.body, some_others, by_panels)
 
             self.repeat(parts, together, some)
+
+        def tabulated(begin: str, depth: str) -> None:
+            self.groups.tabulate(at_k, begin, depth, o.k, RIGHT)
 
         def matrix(places: Mapping[str, str], _: str) -> None:
             def some(first: str) -> None:
@@ -325,20 +348,24 @@ class Products:
 
             self.repeat(n.inner.count, width, some)
 
+        where(self.body, one_part, lambda: tabulated("0", self._multiply(parts, inner)))
         self.groups.over(n.outer, o.places, matrix)
 
     def _multiply_parts(
         self,
         places: Mapping[str, str],
-        m: Group,
         columns: str,
+        right: Packed | tuple[str, str, str],
+        m: Group,
         k: Group,
         parts: tuple[str, str],
-        packed: Packed,
         scale: str,
         stores: bool,
     ) -> None:
-        """The parts of k that are packed, `(first, count)`, times so many columns."""
+        """The parts of k at hand, `(first, count)`, times so many columns.
+
+        right: what is packed; or where the right side is, and the tables of its rows and columns.
+        """
         first, count = parts
 
         def rows(at_rows: Mapping[str, str], _: str) -> None:
@@ -348,17 +375,16 @@ class Products:
                 left = self.groups.at(at_rows[LEFT], offset)
                 begin = self._multiply(i, k.inner.count)
                 adds = self.body.value(f"icmp ne i64 {number}, 0") if stores else "true"
-                self._call_product(
-                    m.inner,
-                    columns,
-                    k.inner,
-                    left,
-                    packed,
-                    begin,
-                    at_rows[TARGET],
-                    scale,
-                    adds,
-                )
+                target = at_rows[TARGET]
+                if isinstance(right, Packed):
+                    given = right, begin, target, scale, adds
+                    self._call_product(m.inner, columns, k.inner, left, *given)
+                else:
+                    memory, at_k, at_n = right
+                    lies = memory, self.body.element("i64", at_k, begin), at_n
+                    self._call_product_at(
+                        m.inner, columns, k.inner, left, lies, target, scale, adds
+                    )
 
             self.repeat(count, "1", part)
 
@@ -474,6 +500,36 @@ class Products:
             f"i64 {first}, i64 {packed.depth}, i64 {packed.columns}, {p} {target}, "
             f"i64 {m.strides[TARGET]}, {real} {scale}, i1 zeroext {adds})"
         )
+
+    def _call_product_at(
+        self,
+        m: Along,
+        n: str,
+        k: Along,
+        left: str,
+        right: tuple[str, str, str],
+        target: str,
+        scale: str,
+        adds: str,
+    ) -> None:
+        p, t, real = self.pointer, self.frame.module.pointer("i64"), self.real
+        name = f"loopgrad_product_at_{SUFFIX[real]}"
+        kinds = f"i64, i64, i64, {p}, i64, i64, {p}, {t}, {t}, {p}, i64, {real}, i1 zeroext"
+        self.frame.module.declare(f"declare void @{name}({kinds})")
+        memory, at_k, at_n = right
+        self.body.do(
+            f"call void @{name}(i64 {m.count}, i64 {n}, i64 {k.count}, {p} {left}, "
+            f"i64 {m.strides[LEFT]}, i64 {k.strides[LEFT]}, {p} {memory}, {t} {at_k}, {t} {at_n}, "
+            f"{p} {target}, i64 {m.strides[TARGET]}, {real} {scale}, i1 zeroext {adds})"
+        )
+
+    def _runs(self, count: str, at_n: str) -> str:
+        """How many of the first columns stand in panels whose vectors are runs."""
+        name, t = f"loopgrad_runs_{SUFFIX[self.real]}", self.frame.module.pointer("i64")
+        self.frame.module.declare(f"declare void @{name}(i64, {t}, {t})")
+        found = self.body.alloca("i64")
+        self.body.do(f"call void @{name}(i64 {count}, {t} {at_n}, {t} {found})")
+        return self.body.load("i64", found)
 
     def _packed_size(self, depth: str, columns: str) -> str:
         filled = self.body.value(f"add i64 {columns}, {self.lanes - 1}")

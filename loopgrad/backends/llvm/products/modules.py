@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from loopgrad.backends.llvm.products.direct import emit_product_at
 from loopgrad.backends.llvm.products.kernel import emit_kernel, emit_part, kernel_vectors
 from loopgrad.backends.llvm.products.narrow import emit_narrow
 from loopgrad.backends.llvm.products.packing import emit_pack, emit_pack_at, emit_pack_rows
 from loopgrad.backends.llvm.products.product import emit_product
+from loopgrad.backends.llvm.products.runs import emit_runs
 from loopgrad.backends.llvm.products.tiling import KERNEL_ROWS, Tiling
 from loopgrad.backends.llvm.text import Module
 
@@ -32,8 +34,10 @@ def emit_product_and_pack(module: Module, tile: Tiling) -> str:
 
 
 def emit_scattered(module: Module, tile: Tiling) -> str:
-    """With `pack_at`, which convolutions and the like call: to generate it takes as long as many kernels."""
+    """What convolutions and the like call: to generate `pack_at` takes as long as many kernels."""
     emit_pack_at(module, tile)
+    emit_runs(module, tile)
+    emit_product_at(module, tile)
     return module.text()
 
 

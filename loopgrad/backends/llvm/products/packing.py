@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from loopgrad.backends.llvm.products.runs import entry, run
 from loopgrad.backends.llvm.products.tiling import ROWS, SUFFIX, Tiling
 from loopgrad.backends.llvm.products.writer import Writer
 from loopgrad.backends.llvm.text import I64, Module
@@ -172,44 +173,17 @@ class _PackAt:
             there = w.least(w.integer("sub", "%N", first), lanes)
             self._vector(first, there, w.at(panel, j))
 
-        def each() -> None:
-            w.loop(self.stride, vector, step=lanes)
-
-        full = w.compare("sge", rest, self.width)
-        w.where(full, lambda: w.where(self._all_run(n), lambda: self._runs(n, panel), each), each)
-
-    def _all_run(self, n: str) -> str:
-        """Is every vector of a full panel from n on a run in memory?"""
-        w, all_run = self.w, "true"
-        for v in range(w.tiling.vectors):
-            length = self._run("%at_n", w.integer("add", n, v * self.lanes), str(self.lanes), 1)
-            all_run = w.body.value(f"and i1 {all_run}, {w.compare('eq', length, self.lanes)}")
-        return all_run
-
-    def _runs(self, n: str, panel: str) -> None:
-        """Row by row, which are written in the order of memory."""
-        w, lanes = self.w, self.lanes
-        vectors = range(w.tiling.vectors)
-        starts = [self._offset("%at_n", w.integer("add", n, v * lanes)) for v in vectors]
-
-        def row(k: str) -> None:
-            source = w.at("%B", self._offset("%at_k", k))
-            to = w.at(panel, w.integer("mul", k, self.width))
-            values = [w.load(w.at(source, start)) for start in starts]
-            for v, value in enumerate(values):
-                w.store(value, w.at(to, v * lanes))
-
-        w.loop("%K", row)
+        w.loop(self.stride, vector, step=lanes)
 
     def _vector(self, n: str, there: str, to: str) -> None:
         """So many columns from n on."""
         w = self.w
-        start = self._offset("%at_n", n)
-        length = self._run("%at_n", n, there, 1)
+        start = entry(w, "%at_n", n)
+        length = run(w, "%at_n", n, there, 1)
         whole = w.compare("eq", length, there)
         second = w.integer("add", n, length)
         left = w.integer("sub", there, length)
-        two = w.compare("eq", self._run("%at_n", second, left, 1), left)
+        two = w.compare("eq", run(w, "%at_n", second, left, 1), left)
 
         def one_run() -> None:
             mask = w.first_lanes(there)
@@ -219,7 +193,7 @@ class _PackAt:
             low, all_lanes = w.first_lanes(length), w.first_lanes(there)
             kind = f"<{self.lanes} x i1>"
             high = w.body.value(f"xor {kind} {low}, {all_lanes}")
-            back = w.integer("sub", self._offset("%at_n", second), length)
+            back = w.integer("sub", entry(w, "%at_n", second), length)
 
             def row(source: str) -> str:
                 a = w.masked_load(w.at(source, start), low)
@@ -231,7 +205,7 @@ class _PackAt:
             self._rows(to, row)
 
         def others() -> None:
-            even = w.compare("eq", self._run("%at_n", n, there, 2), there)
+            even = w.compare("eq", run(w, "%at_n", n, there, 2), there)
             w.where(
                 even,
                 lambda: self._every_other(start, there, to),
@@ -242,7 +216,7 @@ class _PackAt:
 
     def _every_other(self, start: str, there: str, to: str) -> None:
         """Columns with one element between each two: of two vectors the even lanes."""
-        w, lanes = self.w, self.lanes
+        w = self.w
         low, high = self._masks_apart(there)
         self._rows(to, lambda source: self._even(w.at(source, start), low, high))
 
@@ -263,41 +237,11 @@ class _PackAt:
         """Is it worth being turned, and may a whole vector of rows be written?"""
         return self.w.body.value(f"and i1 {self.w.compare('sge', run, WORTH_TURNING)}, {room}")
 
-    def _run(self, table: str, begin: str, limit: str, step: int) -> str:
-        """How many of the table's entries from `begin` on, of so many, go up by the step; 0 of none."""
-        w, at = self.w, self.w.body
-        mark = at.fresh("run")
-        none = w.compare("slt", limit, 1)
-        at.branch(none, f"{mark}.none", f"{mark}.start")
-        at.start(f"{mark}.start")
-        base = self._offset(table, begin)
-        started = at.block
-        at.jump(f"{mark}.next")
-        at.start(f"{mark}.next")
-        length, complete = at.phi_later(I64)
-        more = w.compare("slt", length, limit)
-        at.branch(more, f"{mark}.look", f"{mark}.end")
-        at.start(f"{mark}.look")
-        found = self._offset(table, w.integer("add", begin, length))
-        expected = w.integer("add", base, w.integer("mul", length, step) if step > 1 else length)
-        follows = w.compare("eq", found, expected)
-        longer = w.integer("add", length, 1)
-        at.branch(follows, f"{mark}.again", f"{mark}.end")
-        at.start(f"{mark}.again")
-        complete(("1", started), (longer, at.block))
-        at.jump(f"{mark}.next")
-        at.start(f"{mark}.none")
-        at.jump(f"{mark}.end")
-        at.start(f"{mark}.end")
-        return at.phi(
-            I64, (length, f"{mark}.next"), (length, f"{mark}.look"), ("0", f"{mark}.none")
-        )
-
     def _rows(self, to: str, load: Callable[[str], str]) -> None:
         w = self.w
 
         def row(k: str) -> None:
-            value = load(w.at("%B", self._offset("%at_k", k)))
+            value = load(w.at("%B", entry(w, "%at_k", k)))
             w.store(value, w.at(to, w.integer("mul", k, self.stride)))
 
         w.loop("%K", row)
@@ -309,20 +253,18 @@ class _PackAt:
         """
         w, lanes = self.w, self.lanes
         last = w.integer("sub", there, 1)
-        columns = [
-            self._offset("%at_n", w.integer("add", n, w.least(last, j))) for j in range(lanes)
-        ]
+        columns = [entry(w, "%at_n", w.integer("add", n, w.least(last, j))) for j in range(lanes)]
         step = ""
 
         def rows(k: str) -> None:
             nonlocal step
             left = w.integer("sub", "%K", k)
             most, room = w.least(left, lanes), w.compare("sge", left, lanes)
-            runs = {apart: self._run("%at_k", k, most, apart) for apart in (1, 2)}
-            turns = {apart: self._is_long(run, room) for apart, run in runs.items()}
+            runs = {apart: run(w, "%at_k", k, most, apart) for apart in (1, 2)}
+            turns = {apart: self._is_long(length, room) for apart, length in runs.items()}
             alone = w.body.value(f"select i1 {turns[2]}, i64 {runs[2]}, i64 1")
             step = w.body.value(f"select i1 {turns[1]}, i64 {runs[1]}, i64 {alone}")
-            source = w.at("%B", self._offset("%at_k", k))
+            source = w.at("%B", entry(w, "%at_k", k))
             place = w.at(to, w.integer("mul", k, self.stride))
             columns_at = [w.at(source, column) for column in columns]
 
@@ -345,9 +287,6 @@ class _PackAt:
             w.where(turns[1], side_by_side, lambda: w.where(turns[2], every_other, single))
 
         w.loop("%K", rows, step=lambda _: step)
-
-    def _offset(self, table: str, number: str) -> str:
-        return self.w.body.load(I64, self.w.body.element(I64, table, number))
 
 
 def emit_pack_rows(module: Module, tiling: Tiling) -> None:

@@ -35,7 +35,7 @@ class _Product:
         count = tiling.rows_packed * DEPTH
         self.scratch = w.body.value(f"alloca {w.real}, i64 {count}, align 64")
         self.tile = w.body.value(f"alloca {w.real}, i64 {ROWS * tiling.width}, align 64")
-        self.zeros = self._zeros()
+        self.zeros = w.zeros()
         some_rows, some_columns = w.compare("sgt", "%M", 0), w.compare("sgt", "%N", 0)
         some = w.body.value(f"and i1 {some_rows}, {some_columns}")
         # Where k is contiguous, packing the rows of A would gain nothing.
@@ -207,11 +207,3 @@ class _Product:
         kinds = [kind for kind, _ in kernel_parameters(self.w.module, self.w.real)]
         given = ", ".join(f"{k} {v}" for k, v in zip(kinds, values, strict=True))
         self.w.body.do(f"call void {kernel}({given})")
-
-    def _zeros(self) -> str:
-        """A row of them on the stack, to add to where C has no value yet."""
-        w, tiling = self.w, self.tiling
-        place = w.body.value(f"alloca {w.real}, i64 {tiling.width}, align 64")
-        for v in range(tiling.vectors):
-            w.store("zeroinitializer", w.at(place, v * tiling.lanes))
-        return place

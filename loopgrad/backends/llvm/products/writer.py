@@ -114,6 +114,27 @@ class Writer:
     def prefetch(self, pointer: str) -> None:
         self.body.prefetch(self.real, pointer, 3)
 
+    def zeros(self) -> str:
+        """A row of them on the stack, to add to where C has no value yet."""
+        place = self.body.value(f"alloca {self.real}, i64 {self.tiling.width}, align 64")
+        for v in range(self.tiling.vectors):
+            self.store("zeroinitializer", self.at(place, v * self.tiling.lanes))
+        return place
+
+    def call_one_of(
+        self, names: Sequence[str], number: str, kinds: Sequence[str], values: Sequence[str]
+    ) -> None:
+        """A call of the function that has the number among those."""
+        module, kind = self.module, f"void ({', '.join(kinds)})*"
+        function = "ptr" if module.opaque_pointers else kind
+        table, several = f"@table_{names[0]}", f"[{len(names)} x {function}]"
+        every = ", ".join(f"{function} @{name}" for name in names)
+        module.declare(f"{table} = internal constant {several} [{every}]")
+        at = module.pointer(several)
+        place = self.body.value(f"getelementptr {several}, {at} {table}, i64 0, i64 {number}")
+        given = ", ".join(f"{k} {v}" for k, v in zip(kinds, values, strict=True))
+        self.body.do(f"call void {self.body.load(function, place)}({given})")
+
     # ------------------------------------------------------------------------------------- vectors
 
     def first_lanes(self, count: str) -> str:
