@@ -58,5 +58,5 @@ def functions(real: str) -> Functions:
 def callable_from(real: str, tile: Tiling, *addresses: int) -> Functions:
     """The functions at these addresses, in the order of `NAMES`."""
     kinds = _PACK, _PACK_AT, _product(real), _product_at(real), _RUNS
-    made = [kind(address) for kind, address in zip(kinds, addresses, strict=True)]
-    return Functions(*made, tile)
+    made = (kind(address) for kind, address in zip(kinds, addresses, strict=True))
+    return Functions(**dict(zip(NAMES, made, strict=True)), tiling=tile)
