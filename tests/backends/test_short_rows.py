@@ -10,6 +10,7 @@ import pytest
 import loopgrad as lg
 from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
+from loopgrad.backends import llvm
 from loopgrad.backends.llvm import layout
 from loopgrad.backends.llvm.shaping import short_rows
 from loopgrad.schedule.choices import Choices
@@ -104,11 +105,21 @@ def test_many_short_rows_have_code_of_their_own() -> None:
 
 
 @pytest.mark.usefixtures("always")
-def test_there_is_code_for_a_few_lengths_alone() -> None:
+def test_there_is_code_for_a_few_lengths_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(llvm, "MOST_SPECIAL", 4)
     kernel = lg.compile(lg.program(str(lg.lib.l2_normalize)))
     for few in range(1, 9):
         kernel(np.ones((5, few)))
     assert lengths(kernel) == {(), *((("J", few),) for few in range(1, 5))}
+
+
+def test_a_network_has_code_for_each_kind_of_convolution() -> None:
+    kernel = lg.compile(lg.program(str(lg.lib.conv2d)))
+    kinds = [(7, 2, 3), (3, 1, 1), (3, 2, 1), (1, 1, 0), (1, 2, 0), (5, 1, 2), (3, 1, 0)]
+    for taps, stride, padding in kinds:
+        x, k, c = np.ones((1, 2, 9, 9)), np.ones((2, 2, taps, taps)), np.zeros(2)
+        kernel(x, k, c, stride=stride, padding=padding)
+    assert len(lengths(kernel)) == len(kinds) and () not in lengths(kernel)
 
 
 def test_which_extents_are_those_of_rows() -> None:
