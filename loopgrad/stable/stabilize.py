@@ -158,7 +158,11 @@ class _Search:
         except ProgramError:
             self.others = True
             return None, True
-        return (new if cost(new, hoisted=False).value <= DEARER * self.cost else None), differs
+        cheap = cost(new, hoisted=False).value <= DEARER * self.cost
+        if cheap and not once:
+            # What is written may be hoisted where the form that computes it again may not.
+            cheap = cost(new).value <= DEARER * cost(self.facts.program).value
+        return (new if cheap else None), differs
 
     def _shifted(self, base: Facts, shift: Shift) -> tuple[Facts, Top | None] | None:
         """The base with an input less a constant, if its results allow that."""

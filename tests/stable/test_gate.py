@@ -134,3 +134,12 @@ def test_exponentials_are_not_put_into_loops_that_they_do_not_hang_on() -> None:
         called = [n for n in subexpressions(statement.value) if isinstance(n, Apply)]
         if any(node.operation == "exp" for node in called):
             assert {r.index for r in statement.ranges} <= {"j", "n"}
+
+
+def test_what_is_computed_again_in_a_large_loop_must_not_cost_four_times_as_much() -> None:
+    """`exp(l[b,k] - c2[b])` and `exp(-logσ[k,d])**2` as one would be taken for each b, k and d."""
+    backward = lg.lib.gaussian_mixture.backward().simplify()
+    for _, statement in accumulates(infer(stabilize(backward)).program.statements):
+        called = [n for n in subexpressions(statement.value) if isinstance(n, Apply)]
+        if any(node.operation == "exp" for node in called):
+            assert len(statement.ranges) < 3
