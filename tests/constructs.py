@@ -6,11 +6,25 @@ pools, two products around a softmax, recurrences with two states, indices that 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from hypothesis import strategies as st
 
-from tests.strategies import CARRIED, INDEX, STEPS, Draft, Step
+from tests.strategies import CARRIED, INDEX, STEPS, Draft, Drawn, Step
+
+HEADER_END = re.compile(r"^(drawn\(.*\)) -> (.*):$", re.MULTILINE)
+
+
+def averaged(drawn: Drawn) -> Drawn:
+    """The program with its gradients of parameters averaged over the batch, if each result has that extent."""
+    found = HEADER_END.search(drawn.text)
+    assert found is not None
+    if not all("B" in result for result in re.split(r", (?=t\d)", found[2])):
+        return drawn
+    return replace(drawn, text=HEADER_END.sub(r"\1 batch B -> \2:", drawn.text))
+
 
 ACTIVATIONS = ("{}", "tanh({})", "relu({})", "sigmoid({})", "0.5 * {}", "({} if {} > 0.1 else 0.2)")
 

@@ -10,16 +10,18 @@ from types import SimpleNamespace
 import llvmlite.binding as llvm
 import pytest
 
-from loopgrad.backends.llvm import engine, symbols
+from loopgrad.backends.llvm import engine, objects, symbols
 from loopgrad.backends.llvm.passes import (
     EXPLICIT,
     FINAL,
     LITERAL,
+    SINGLY,
     TAKES_OPTIONS,
     Passes,
     generating,
 )
 
+KINDS = (EXPLICIT, FINAL, LITERAL, SINGLY)
 THRICE = "define i64 @loopgrad_test_thrice(i64 %n) { %m = mul i64 %n, 3\n ret i64 %m }"
 CALLER = """declare i64 @loopgrad_test_thrice(i64)
 define i64 @more(i64 %n) { %m = call i64 @loopgrad_test_thrice(i64 %n)
@@ -45,6 +47,21 @@ def test_a_module_calls_a_library_that_is_provided_when_needed(
         assert ENTRY(loaded.address("more"))(13) == 40
     assert len(made) == 1
     assert engine.library(THRICE, ["loopgrad_test_thrice"]) == made[0]  # compiled once
+
+
+@pytest.mark.skipif(not hasattr(llvm, "create_pass_builder"), reason="an llvmlite without them")
+def test_what_llvmlite_forgets_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It forgets a part of each pass builder, and a context keeps what it has seen."""
+    made = []
+    create = llvm.create_pass_builder
+    monkeypatch.setattr(
+        llvm, "create_pass_builder", lambda *given: made.append(given) or create(*given)
+    )
+    text = "define double @f() {{ ret double {}.0 }}"
+    modules = [objects.optimized(text.format(n), passes) for n in range(3) for passes in KINDS]
+    assert len(made) <= len({(p.level, p.vectorize) for p in KINDS})
+    if llvm.llvm_version_info[0] >= 17:
+        assert len({id(module._context) for module in modules}) == len(modules)
 
 
 def test_a_name_that_nobody_provides_is_refused() -> None:

@@ -108,3 +108,19 @@ def stays_inside(kernel: Any, arrays: list[np.ndarray], at_end: bool) -> None:
         kernel.runner._scratch = before
     for found, w in zip(results, wanted, strict=True):
         np.testing.assert_array_equal(found, w)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("columns", [16, 48, 64])
+def test_a_mask_stays_on_the_load_that_it_is_for(columns: int, dtype: str) -> None:
+    """LLVM makes operands of masked loads, and takes them out again without their masks."""
+    kernel = compile(
+        lg.program(
+            """f(x[J,K], q[J]) -> t[J,K], u[J,K]:
+            for j < J, k < K, p < 2:  t[j,k] += x[j,k-2*p+2] * q[j]   if k - 2*p + 2 < K
+            for j < J, k < K:  u[j,k] = x[j,k+3] * q[j] if k + 3 < K else 0.0"""
+        )
+    )
+    rng = np.random.default_rng(0)
+    x, q = rng.normal(size=(17, columns)).astype(dtype), rng.normal(size=17).astype(dtype)
+    stays_inside(kernel, [x, q], True)

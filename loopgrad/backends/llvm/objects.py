@@ -99,7 +99,9 @@ def optimized(text: str, passes: Passes, machine: Any | None = None) -> Any:
 
 
 def parsed(text: str, machine: Any) -> Any:
-    module = llvm.parse_assembly(text)
+    # In a context of its own: what LLVM makes unique is there for as long as the context, numbers too.
+    own = (llvm.create_context(),) if llvm.llvm_version_info[0] >= 17 else ()
+    module = llvm.parse_assembly(text, *own)
     module.triple = machine.triple
     module.data_layout = str(machine.target_data)
     return module
