@@ -138,7 +138,7 @@ class _Fusing:
         lines = segment.lines
         if not segment.loops:
             lines = with_ordinals(lines, self.context, self.seen | self.results)
-            lines = with_picked(with_one_hot(lines, self.context))
+            lines = with_picked(with_one_hot(lines, self.context), self.context)
         if self.choices.share:
             lines = lines if segment.loops else with_moments(lines, self.context)
             lines = with_reciprocals(lines)

@@ -35,7 +35,7 @@ from loopgrad.schedule.context import Context
 from loopgrad.schedule.limits import holds
 from loopgrad.schedule.lines import Bounds, Line, few_values
 
-MOST_TAPS = 16  # terms of all sums
+MOST_TAPS = 32  # terms of all sums
 MOST_STEP = 4  # from one window to the next
 
 

@@ -3,7 +3,9 @@
     for dx < 3:  x[2*n+dx] += g[n]   if dx == w[n]      ->      x[2*n+w[n]] += g[n]   if 0 <= w[n] < 3
 
 So each window writes where it has something to write, and nowhere else. An index that stands alone in
-its axis keeps its loop: it goes over memory in order, in lanes, and writes all of the axis.
+its axis keeps its loop, which goes over memory in order, in lanes, unless it would do so again and again:
+
+    for n, i:  x[i] += g[n]   if i == w[n]              ->      x[w[n]] += g[n]   if w[n] < X
 """
 
 from __future__ import annotations
@@ -14,15 +16,16 @@ from math import prod
 
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Accumulate, Compare, Expression, Index, Number, Read, Reduction
+from loopgrad.schedule.context import Context
 from loopgrad.schedule.lines import Line, few_values
 
 # Of windows with so few places, sums at each place (`interleaving.py`) are quicker: they run in lanes.
-MOST_PLACES = 16
+MOST_PLACES = 32
 
 
-def with_picked(lines: Sequence[Line]) -> tuple[Line, ...]:
+def with_picked(lines: Sequence[Line], context: Context) -> tuple[Line, ...]:
     """The lines, with values that data give in place of indices that a guard says are equal to them."""
-    return tuple(_without_picked(line, lines) for line in lines)
+    return tuple(_without_picked(line, lines, context) for line in lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,19 +35,21 @@ class _Pick:
     condition: Expression
     index: str
     place: Read
+    below: Expression  # where the place is less than that, there is one
+    least: Expression | None  # and where it is no less than that, if not None
 
 
-def _without_picked(line: Line, lines: Sequence[Line]) -> Line:
-    picks = list(_picked(line))
+def _without_picked(line: Line, lines: Sequence[Line], context: Context) -> Line:
+    picks = list(_picked(line, lines, context))
     if not picks or 0 < prod(few_values(line, pick.index) for pick in picks) <= MOST_PLACES:
         return line
     line = _without_known(line, picks, lines)
-    while (pick := next(_picked(line), None)) is not None:
-        line = _at_place(line, pick, lines)
+    while (pick := next(_picked(line, lines, context), None)) is not None:
+        line = _at_place(line, pick)
     return line
 
 
-def _picked(line: Line) -> Iterator[_Pick]:
+def _picked(line: Line, lines: Sequence[Line], context: Context) -> Iterator[_Pick]:
     statement = line.statement
     if line.first or statement.reduction is Reduction.SET or statement.guard is None:
         return
@@ -56,8 +61,17 @@ def _picked(line: Line) -> Iterator[_Pick]:
                 pass
             case _:
                 continue
-        if _is_of_window(line, index) and index not in walk.indices_of(place):
-            yield _Pick(condition, index, place)
+        if index in walk.indices_of(place):
+            continue
+        if _is_of_window(line, index):
+            lower, upper = line.bounds[index]
+            least = None if _is_at_least(place, lower, lines) else lower
+            yield _Pick(condition, index, place, upper, least)
+        elif _is_gone_over_again(line, index) and _has_its_own_search(line, index, place, lines):
+            axis = line.written.axis_of(index)
+            assert axis is not None
+            extent = context.tensors[line.written.tensor].extents[axis]
+            yield _Pick(condition, index, place, extent, None)
 
 
 def _is_of_window(line: Line, index: str) -> bool:
@@ -74,13 +88,26 @@ def _is_of_window(line: Line, index: str) -> bool:
     )
 
 
-def _at_place(line: Line, pick: _Pick, lines: Sequence[Line]) -> Line:
+def _is_gone_over_again(line: Line, index: str) -> bool:
+    """Does it stand alone in an axis of the target, and another loop go over the same elements?"""
+    alone = line.written.axis_of(index) is not None and index not in line.bounding
+    return alone and bool(line.reduced) and not few_values(line, index)
+
+
+def _has_its_own_search(line: Line, index: str, place: Read, lines: Sequence[Line]) -> bool:
+    """Is the place the least of just these values of the index, and large where there is none?"""
+    found = _search(index, place, lines)
+    if found is None or found.statement.reduction is not Reduction.MINIMUM:
+        return False
+    return found.bounds[index] == line.bounds[index]
+
+
+def _at_place(line: Line, pick: _Pick) -> Line:
     statement, index, place = line.statement, pick.index, pick.place
     assert statement.guard is not None
-    lower, upper = line.bounds[index]
-    inside = [walk.compare("<", place, upper)]
-    if not _is_at_least(place, lower, lines):
-        inside.append(walk.compare(">=", place, lower))
+    inside = [walk.compare("<", place, pick.below)]
+    if pick.least is not None:
+        inside.append(walk.compare(">=", place, pick.least))
     rest = [part for part in walk.conjuncts(statement.guard) if part != pick.condition]
     at = {index: place}
 
@@ -101,7 +128,7 @@ def _without_known(line: Line, picks: Sequence[_Pick], lines: Sequence[Line]) ->
     assert statement.guard is not None
     conditions = list(walk.conjuncts(statement.guard))
     for pick in picks:
-        searching = _search(pick, lines)
+        searching = _search(pick.index, pick.place, lines)
         if searching is None or searching.statement.guard is None:
             continue
         known = list(walk.conjuncts(searching.statement.guard))
@@ -113,15 +140,15 @@ def _without_known(line: Line, picks: Sequence[_Pick], lines: Sequence[Line]) ->
     return replace(line, statement=replace(statement, guard=walk.conjunction(conditions)))
 
 
-def _search(pick: _Pick, lines: Sequence[Line]) -> Line | None:
+def _search(index: str, place: Read, lines: Sequence[Line]) -> Line | None:
     """The line that alone has found the value, as the least or greatest of the index, at the same place."""
-    writers = [line for line in lines if line.written.tensor == pick.place.tensor]
+    writers = [line for line in lines if line.written.tensor == place.tensor]
     if len(writers) != 1 or not writers[0].first:
         return None
     (line,) = writers
     statement = line.statement
     extreme = statement.reduction in (Reduction.MINIMUM, Reduction.MAXIMUM)
-    same = line.target.subscripts == pick.place.subscripts and statement.value == Index(pick.index)
+    same = line.target.subscripts == place.subscripts and statement.value == Index(index)
     return line if extreme and same else None
 
 

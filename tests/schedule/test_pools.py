@@ -46,11 +46,53 @@ def test_the_winner_of_a_window_of_few_places_is_looked_for_at_each_place() -> N
 def test_the_winner_of_a_wider_window_writes_at_its_place() -> None:
     wide = lg.program(
         "pool(x[B,X]) -> y[B,(X+1)//2]:\n"
-        "    for b, n, p < 17:  y[b,n] max= x[b,2*n+p-1]   if 0 <= 2*n+p-1 < X\n"
+        "    for b, n, p < 33:  y[b,n] max= x[b,2*n+p-1]   if 0 <= 2*n+p-1 < X\n"
     )
-    assert "for n < (X+1)//2:  x.grad[b, 2*n+y.p[b,n]-1] += y.grad[b,n]   if y.p[b,n] < 17" in (
+    assert "for n < (X+1)//2:  x.grad[b, 2*n+y.p[b,n]-1] += y.grad[b,n]   if y.p[b,n] < 33" in (
         scheduled(wide.backward())
     )
+
+
+ADAPTIVE = lg.program(
+    "adaptive(x[B,X], size N) -> y[B,N]:\n"
+    "    for b, n, n*X//N <= i < ((n+1)*X + N-1) // N:  y[b,n] max= x[b,i]\n"
+)
+
+
+def test_the_winner_of_one_of_many_ranges_writes_at_its_place() -> None:
+    assert "x.grad[b, y.i[b,n]] += y.grad[b,n]   if y.i[b,n] < X" in scheduled(ADAPTIVE.backward())
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 20, 40])
+def test_gradients_of_ranges(size: int) -> None:
+    """Ranges of one element, and that meet in one; ties, and rows without a winner."""
+    x = drawn((5, 40), size)
+    y = lg.compile(ADAPTIVE, backend="interpret")(x, N=size)
+    np.testing.assert_array_equal(ADAPTIVE(x, N=size), y)
+    g = np.random.default_rng(size).normal(size=y.shape)
+    backward = ADAPTIVE.backward()
+    expected = lg.compile(backward, backend="interpret")(x, y, g)
+    np.testing.assert_allclose(lg.compile(backward)(x, y, g), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        # Another search, other values, and elements that are written once.
+        "w[n] min= i   if x[i] > 2*y[n]\n    for n, 1 <= i < X:  z[i] += y[n]   if i == w[n]",
+        "w[n] max= i   if x[i] > y[n]\n    for n, i:  z[i] += y[n]   if i == w[n]",
+        "w[n] min= i   if x[i] > y[n]\n    for n, i:  z[i] += y[n] * x[i]   if i == w[n]",
+    ],
+)
+def test_other_winners_of_rows(statements: str) -> None:
+    program = lg.program(
+        f"rows(x[X], y[N]) -> z[X]:\n    local int w[N]\n    for n, i:  {statements}\n"
+    )
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=33), rng.normal(size=7)
+    y[2] = 9  # nothing is greater
+    expected = lg.compile(program, backend="interpret")(x, y)
+    np.testing.assert_allclose(program(x, y), expected, rtol=1e-12)
 
 
 def test_an_index_alone_in_its_axis_keeps_its_loop() -> None:

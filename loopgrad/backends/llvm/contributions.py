@@ -97,10 +97,19 @@ class Contributions:
 
     def _extremum(self, order: str, before: Value, value: Value) -> Value:
         """The greatest or least so far: NaN once there has been one. Of equal ones the later."""
+        if self._is_plain_number(value):
+            lanes, (a, b) = self.vectors.even(before, value)
+            w = Lanes(self.body, lanes)
+            return Value(w.select(w.compare(order, b, a), b, a), FLOAT, lanes)
         lanes, (a, b) = self.vectors.even(before, value)
         w = Lanes(self.body, lanes)
         found = w.select(w.compare(order, a, b), a, b)  # the value, where one of them is NaN
         return Value(w.select(w.compare("uno", a, a), a, found), FLOAT, lanes)
+
+    def _is_plain_number(self, value: Value) -> bool:
+        """Is it written out, and so no NaN, and neither of the zeros, which are equal but differ?"""
+        others = {self.frame.module.number(x) for x in (0.0, -0.0, float("nan"), -float("nan"))}
+        return not value.text.startswith("%") and value.lanes == 1 and value.text not in others
 
     def start(self, statement: Accumulate) -> Value:
         """What the target holds before anything is written to it."""

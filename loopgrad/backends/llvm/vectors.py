@@ -54,6 +54,8 @@ class Vectors(Elements):
         """bool -> int -> float; anything -> bool is whether it is not 0."""
         if value.element is wanted:
             return value
+        if wanted is FLOAT and value.text.lstrip("-").isdigit():
+            return self._real_literal(int(value.text))
         old, new = self.kind(value.element, value.lanes), self.kind(wanted, value.lanes)
         match value.element, wanted:
             case ElementType.INT, ElementType.BOOL:
