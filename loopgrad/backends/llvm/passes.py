@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import llvmlite
 import llvmlite.binding as llvm
-
-from loopgrad.backends.llvm.machine import this_machine
 
 # Up to llvmlite 0.44 LLVM takes an option once in a process, and what is set stays.
 TAKES_OPTIONS = tuple(map(int, llvmlite.__version__.split(".")[:2])) >= (0, 45)
@@ -73,33 +70,23 @@ def optimize(module: Any, machine: Any, passes: Passes) -> None:
     if passes.only == ():
         return
     if hasattr(llvm, "create_pass_builder"):
-        _optimize(module, passes)
+        _optimize(module, machine, passes)
     else:
         _optimize_by_old_manager(module, machine, passes)
 
 
-def _optimize(module: Any, passes: Passes) -> None:
-    _, builder = _builder(passes.level, passes.vectorize)
+def _optimize(module: Any, machine: Any, passes: Passes) -> None:
+    options = llvm.create_pipeline_tuning_options(speed_level=passes.level)
+    options.loop_vectorization = passes.vectorize
+    options.loop_interleaving = passes.vectorize
+    options.loop_unrolling = passes.vectorize
+    options.slp_vectorization = False
+    builder = llvm.create_pass_builder(machine, options)
     manager = _manager_of(passes.only) or builder.getModulePassManager()
     try:
         manager.run(module, builder)
     finally:
         _free(manager)
-
-
-@cache
-def _builder(level: int, vectorize: bool) -> tuple[Any, Any]:
-    """What builds passes, and the target machine that it asks about the processor.
-
-    For good: llvmlite (0.50 and before) forgets a part of what it makes, 1.4 kB each time.
-    """
-    machine = this_machine().create(level)
-    options = llvm.create_pipeline_tuning_options(speed_level=level)
-    options.loop_vectorization = vectorize
-    options.loop_interleaving = vectorize
-    options.loop_unrolling = vectorize
-    options.slp_vectorization = False
-    return machine, llvm.create_pass_builder(machine, options)
 
 
 def _free(manager: Any) -> None:
