@@ -13,6 +13,9 @@ from loopgrad.schedule.lines import SMALL, Access, Line, few_values
 # How much longer an operation takes outside of lanes.
 LANES = 16
 
+# A line that runs so many times less often than others has no say in the order of their loops.
+LIGHT = 16
+
 # Sums that are added up at once, each in a register.
 FEW_SUMS = 12
 
@@ -240,13 +243,25 @@ def loop_order(
     vector = vector_index(lines, around, wanted)
     vector = vector or vector_index(_not_scattered(lines), around, wanted)
     summed = _summed_by_all(lines)
+    weights = {i: _weight_with(lines, i) for i in indices}
+    # Around the others, an index of next to nothing would part those before its lines from those behind.
+    light = {i for i in indices if LIGHT * weights[i] <= max(weights.values())}
+    waiting = {i: _waiting(lines, i) for i in indices}
     places = {
-        i: (i in summed, round(4 * depth(lines, i)), -_weight_with(lines, i)) for i in indices
+        i: (i in summed, i in light, round(4 * depth(lines, i)), waiting[i], -weights[i])
+        for i in indices
     }
     rest = sorted((i for i in indices if i != vector), key=lambda i: places[i])
     inner = [i for i in rest if vector is not None and _runs_inside(lines, i, vector, around)]
     ordered = [i for i in rest if i not in inner]
     return _after_bounds(lines, [*ordered, *([vector] if vector else []), *inner])
+
+
+def _waiting(lines: Sequence[Line], index: str) -> int:
+    """Of how many sums over the index what loops over it has to wait for the end."""
+    having = [line for line in lines if index in line.indices]
+    sums = {line.written.tensor for line in having if index in line.reduced}
+    return len(sums.intersection(one.tensor for line in having for one in line.read))
 
 
 def _summed_by_all(lines: Sequence[Line]) -> frozenset[str]:

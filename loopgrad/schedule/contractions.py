@@ -23,6 +23,7 @@ from loopgrad.ir.nodes import (
 from loopgrad.schedule.context import Context
 from loopgrad.schedule.gathering import at_places
 from loopgrad.schedule.lines import Line, Roles, affine_indices, breadth, is_shifted
+from loopgrad.schedule.masking import with_masks
 from loopgrad.schedule.padding import Padding
 from loopgrad.schedule.sides import factors, multiplied
 from loopgrad.schedule.spreading import apart_by_places
@@ -205,10 +206,13 @@ def with_roles(
     """
     required: set[str] = set()
     padding = Padding(context)
+    lines = tuple(lines)
 
     def found(line: Line) -> tuple[Line, ...]:
         steps, used = _as_products(line, context, padding, units)
         required.update(used)
+        if len(steps) == 1 and steps[0].roles is None:
+            return with_masks(line, lines, context, padding, roles) or steps
         return steps
 
     parts = tuple(part for line in lines for part in apart(line, found))

@@ -31,6 +31,7 @@ from loopgrad.schedule.factoring import factored
 from loopgrad.schedule.fission import fission
 from loopgrad.schedule.gathering import gathered
 from loopgrad.schedule.identities import identity
+from loopgrad.schedule.inner_sums import with_inner_sums
 from loopgrad.schedule.lines import Line, aligned, covers, maps_first, maps_together
 from loopgrad.schedule.moments import with_moments
 from loopgrad.schedule.narrowing import narrowed
@@ -149,6 +150,7 @@ class _Fusing:
             return
         lines = hoisted(lines, self.context)
         if self.choices.share:
+            lines = self._with_inner_sums(lines)
             lines = factored(earlier_sums(lines, self.context), self.context)
             lines = maps_together(lines, self.tensors)
         if self.choices.products:
@@ -158,6 +160,14 @@ class _Fusing:
         lines = gathered(lines, self.context)
         for group in [lines] if self.choices.fuse else [(line,) for line in lines]:
             yield from trees(group, self.context, self.whole)
+
+    def _with_inner_sums(self, lines: tuple[Line, ...]) -> tuple[Line, ...]:
+        if not self.choices.products:
+            return lines
+        found = with_inner_sums(lines, self.context)
+        self.requires.update(dict.fromkeys(found.requires))
+        self.whole |= found.whole
+        return found.lines
 
     # --------------------------------------------------------------------------------- segments
 
@@ -270,10 +280,17 @@ class _Fusing:
         """A line that gives every element of the target its identity, with the lines' indices."""
         name, extents = line.written.tensor, self.tensors[line.written.tensor].extents
         known: dict[int, str] = {}
+        # Not an index that a writer has for something else: they could share no loop.
+        writing = [one for one in lines if one.written.tensor == name]
+        elsewhere = [
+            {i for one in writing for i in one.indices if one.written.bare[axis] != i}
+            for axis in range(len(extents))
+        ]
         for one in lines:
             for read in (one.written, *one.read):
                 for axis, index in enumerate(read.bare if read.tensor == name else ()):
                     fits = index and one.bounds.get(index) == (Number(0), extents[axis])
+                    fits = fits and index not in elsewhere[axis]
                     if index and fits and index not in known.values():
                         known.setdefault(axis, index)
         names = [known.get(axis, f"{name}.{axis}") for axis in range(len(extents))]

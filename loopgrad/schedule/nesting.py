@@ -107,7 +107,7 @@ class Nesting:
         for position, here in positioned(lines, positions):
             if position % 2 or not wants_blocks(here, index):
                 plain = [row_by_row(line, index) for line in here]
-                nodes += self._loops(plain, order, around, False)
+                nodes += self._loops(plain, loop_order(plain, around, self.wanted), around, False)
             else:
                 lower, upper = here[0].bounds[index]
                 nodes += self.blocks(here, index, (lower, upper), around)

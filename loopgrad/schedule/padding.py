@@ -113,7 +113,7 @@ class Padding:
             return None
         before: list[Line] = []
         if others:
-            looked = self._looked_at(multiplied(others), line)
+            looked = self.looked_at(multiplied(others), line)
             if looked is None:
                 return None
             before += looked
@@ -175,7 +175,7 @@ class Padding:
         target = Read(name, tuple(map(Index, indices)))
         return name, [Line(Accumulate(target, Reduction.SET, value, ranges), first=True)]
 
-    def _looked_at(self, factor: Expression, line: Line) -> list[Line] | None:
+    def looked_at(self, factor: Expression, line: Line) -> list[Line] | None:
         """Lines that fail where the factor is not finite somewhere; None where that is not known.
 
         0 times what is not finite is no number, and no number is not equal to itself.

@@ -55,16 +55,33 @@ def _repeated(
             owners.setdefault(expression, []).append((i, always))
     best: tuple[int, Expression, Line] | None = None
     for expression, places in owners.items():
-        sure = [i for i, always in places if always]
-        if len({i for i, _ in places}) < 2 or not sure or not context.is_floating(expression):
+        having = {i for i, _ in places}
+        if len(having) < 2 or not context.is_floating(expression):
+            continue
+        sure = [i for i, always in places if always] or [
+            i for i in having if _is_harmless(expression, lines[i], context.tensors)
+        ]
+        if not sure:
             continue
         line = lines[sure[0]]
         indices = walk.indices_of(expression)
-        if index not in indices or _extents(expression, line, context.tensors) is None:
+        if index not in indices or extents_of(expression, line, context.tensors) is None:
             continue
         if best is None or cost(expression) > best[0]:
             best = cost(expression), expression, line
     return (None, None) if best is None else best[1:]
+
+
+def _is_harmless(expression: Expression, line: Line, tensors: Tensors) -> bool:
+    """May it be computed where the guard fails, which is seldom, as nothing that it reads is missing?"""
+    seldom = not is_sparse(line.statement.guard)
+    return seldom and reads_whole_axes(expression, line, tensors)
+
+
+def is_sparse(guard: Expression | None) -> bool:
+    """Does it hold for one value of many? Those alone are worth computing then."""
+    conjuncts = walk.conjuncts(guard)
+    return any(isinstance(c, Compare) and "==" in c.operators for c in conjuncts)
 
 
 @by_identity
@@ -92,7 +109,7 @@ def _named(
     lines: Sequence[Line], expression: Expression, like: Line, wanted: str, context: Context
 ) -> list[Line]:
     """The lines with a temporary for the expression, which a line before its first use computes."""
-    extents = _extents(expression, like, context.tensors)
+    extents = extents_of(expression, like, context.tensors)
     assert extents is not None
     indices = tuple(i for i in like.indices if i in walk.indices_of(expression))
     name = context.temporary(wanted, tuple(extents[i] for i in indices))
@@ -154,7 +171,9 @@ def parts(statement: Accumulate) -> Iterator[tuple[Expression, bool]]:
     yield from inside(statement.value, guard is None)
 
 
-def _extents(expression: Expression, line: Line, tensors: Tensors) -> dict[str, Expression] | None:
+def extents_of(
+    expression: Expression, line: Line, tensors: Tensors
+) -> dict[str, Expression] | None:
     """The extent of a temporary's axis for each of its indices; None where it cannot have one."""
     indices = walk.indices_of(expression)
     if any(read in line.unproved for read in walk.reads(expression)):
@@ -236,7 +255,7 @@ def _loose(line: Line, context: Context) -> Expression | None:
 
 def _is_whole(expression: Expression, line: Line, tensors: Tensors) -> bool:
     """May it be computed where other loops run not at all: do its reads go over whole axes?"""
-    if _extents(expression, line, tensors) is None:
+    if extents_of(expression, line, tensors) is None:
         return False
     return reads_whole_axes(expression, line, tensors)
 

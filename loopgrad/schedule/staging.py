@@ -1,7 +1,8 @@
 """What may share a loop: the position of each line relative to loops over an index.
 
 Even positions are inside of a loop, the first at 0; odd ones stand between. Lines take the first
-position that their dependences allow (docs/decisions/0009).
+position that their dependences allow (docs/decisions/0009); or that of what needs them, where they share
+nothing with others before.
 """
 
 from __future__ import annotations
@@ -54,7 +55,44 @@ def stage(
                 position += 2
         positions.append(position)
         writing.setdefault(line.written.tensor, []).append(number)
+    for number in reversed(range(len(lines))):
+        if positions[number] % 2 == 0:
+            positions[number] = _late(number, lines, positions, index, apart)
     return positions
+
+
+def _late(
+    number: int,
+    lines: Sequence[Line],
+    positions: Sequence[int],
+    index: str,
+    apart: Callable[[Line, Line], bool],
+) -> int:
+    """The position of all that reads what the line writes, where nothing ties it to its own: then an
+    iteration's share of that is all that is ever kept.
+    """
+    line, position = lines[number], positions[number]
+    tensor = line.written.tensor
+    others = [
+        (other, p) for i, (other, p) in enumerate(zip(lines, positions, strict=True)) if i != number
+    ]
+    if any(other.written.tensor == tensor for other, _ in others):
+        return position
+    readers = [(other, p) for other, p in others if any(one.tensor == tensor for one in other.read)]
+    late = min((p for _, p in readers), default=position)
+    if late <= position or late % 2:
+        return position
+    near = {one.tensor for one in line.read}
+    for other, p in others:
+        if p == position and not near.isdisjoint(
+            (other.written.tensor, *(r.tensor for r in other.read))
+        ):
+            return position
+        if p == late and (apart(line, other) or not _alike(line, other, index)):
+            return position
+    return (
+        late if all(_aligned(other, line, index) for other, p in readers if p == late) else position
+    )
 
 
 def _alike(line: Line, other: Line, index: str) -> bool:
