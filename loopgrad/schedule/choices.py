@@ -24,7 +24,10 @@ MOST_ROWS = 65536
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """The schedule's own choices where nothing else is said."""
+    """The schedule's own choices where nothing else is said.
+
+    sizes: about how large extents are, where that is known: it decides which of two products is first.
+    """
 
     fuse: bool = True
     products: bool = True
@@ -34,6 +37,7 @@ class Choices:
     parallel: str | None = None
     vector: str | None = None
     rows: int | None = None
+    sizes: tuple[tuple[str, int], ...] = ()
 
 
 def choices_of(words: str) -> Choices:

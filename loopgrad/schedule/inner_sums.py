@@ -4,17 +4,30 @@
 
 is a loop over t, u and e in which every element counts once. With `i[t,u] = y[t,e] * v[u,e]` summed
 over e, a matrix product, and `c[t] += i[t,u] * p[t,u]`, the rest is a loop less; and another line
-that has the same inner sum shares it. `A[i,j] * B[j,k] * C[k,l]` is two products likewise. Which
-index goes first is a matter of cost (the order of contractions).
+that has the same inner sum shares it. `A[i,j] * B[j,k] * C[k,l]` is two products likewise.
+
+Which index goes first is a matter of sizes: `U[o,r] * V[r,i] * x[b,i]` over r and i is U (V x), or (U V) x.
+Where a call tells about how large they are (`choices.sizes`), it is that which leaves least to do; else
+that of the innermost loop.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 
 from loopgrad.ir import walk
-from loopgrad.ir.nodes import Accumulate, Conditional, Expression, Index, Number, Read, Reduction
+from loopgrad.ir.nodes import (
+    Accumulate,
+    Conditional,
+    Expression,
+    Extent,
+    Index,
+    Number,
+    Read,
+    Reduction,
+)
 from loopgrad.schedule.context import Context
 from loopgrad.schedule.contractions import roles
 from loopgrad.schedule.lines import Line
@@ -81,7 +94,7 @@ class _Parting:
         return Read(name, anonymous.target.subscripts)
 
     def _inner(self, line: Line) -> tuple[str, list[Expression], list[Expression]] | None:
-        """An index of the sum, the factors that it is in, and the others."""
+        """The index of the sum that best goes first, the factors that it is in, and the others."""
         statement = line.statement
         sums = statement.reduction in (Reduction.ADD, Reduction.SUBTRACT)
         if not sums or not line.reduced or line.unproved or line.integral:
@@ -90,14 +103,29 @@ class _Parting:
             return None  # a product as it is, or with what the guard leaves taken from it
         guarding = frozenset() if statement.guard is None else walk.indices_of(statement.guard)
         parts = list(factors(statement.value))
-        for index in line.indices:
+        best: tuple[int, str, list[Expression], list[Expression]] | None = None
+        for index in reversed(line.indices):
             if index not in line.reduced - line.bounding - guarding or line.bound_by[index]:
                 continue
             taken = [f for f in parts if index in walk.indices_of(f)]
             left = [f for f in parts if index not in walk.indices_of(f)]
             if self._is_worth_it(line, index, taken, left):
-                return index, taken, left
-        return None
+                work = self._work(line, _needed(line, index, taken))
+                work += self._work(line, {*line.indices} - {index})
+                if best is None or work < best[0]:
+                    best = work, index, taken, left
+        return best and best[1:]
+
+    def _work(self, line: Line, indices: Iterable[str]) -> int:
+        """How many values the indices take together, about."""
+        sizes = dict(self.context.choices.sizes)
+
+        def length(index: str) -> int:
+            _, upper = line.bounds[index]
+            known = sizes.get(upper.name) if isinstance(upper, Extent) else None
+            return known or line.lengths[index]
+
+        return prod(map(length, indices))
 
     def _is_worth_it(
         self, line: Line, index: str, taken: Sequence[Expression], left: Sequence[Expression]

@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from loopgrad.schedule import Scheduled
 
 
+Values = tuple[tuple[str, int], ...]
+
 # Values of its constants for which a program is compiled; for further ones, once for all.
 MOST_SPECIAL = 16
 
@@ -95,7 +97,7 @@ class LLVMRunner:
         self._compiled: dict[Variant, Compiled] = {}
         # Constants and extents for whose values code is made.
         self._shaping: Shaping | None = None
-        self._known: list[tuple[tuple[str, int], ...]] = []  # those values
+        self._known: list[tuple[Values, Values]] = []  # those values
         self._scratch = Scratch()
 
     def run(self, call: BoundCall) -> None:
@@ -151,17 +153,18 @@ class LLVMRunner:
         """The variant for constants, windows and rows of the call; for any where others had their turn."""
         if not self.task.optimize or variant.checked or variant.wide or variant.literal:
             return variant
-        values = self._shaped({**call.constants, **call.extents}, call.shapes.values())
-        if values and values not in self._known:
+        found = self._shaped({**call.constants, **call.extents}, call.shapes.values())
+        if any(found) and found not in self._known:
             if len(self._known) >= MOST_SPECIAL:
                 return variant
-            self._known.append(values)
-        return replace(variant, constants=values)
+            self._known.append(found)
+        return replace(variant, constants=found[0], about=found[1])
 
     def _shaped(
         self, sizes: Mapping[str, Any], shapes: Iterable[Sequence[int]]
-    ) -> tuple[tuple[str, int], ...]:
-        """The values for which code is made, of constants and extents that are known.
+    ) -> tuple[Values, Values]:
+        """The values for which code is made, of constants and extents that are known; and about how
+        large the extents are on which an order hangs.
 
         shapes: of the tensors, as far as they are.
         """
@@ -169,7 +172,8 @@ class LLVMRunner:
             from loopgrad.backends.llvm.shaping import shaping_of
 
             self._shaping = shaping_of(self.task)
-        return self._shaping.values(sizes, has_many_elements(shapes))
+        values = self._shaping.values(sizes, has_many_elements(shapes))
+        return values, self._shaping.about(sizes)
 
     def _variant(self, variant: Variant) -> Compiled:
         found = self._compiled.get(variant)
@@ -203,8 +207,8 @@ class LLVMRunner:
         """
         from loopgrad.backends.llvm.shaping import known_shapes
 
-        values = self._shaped(sizes, known_shapes(self.task.facts, sizes))
-        variant = Variant(real, False, False, constants=values)
+        values, about = self._shaped(sizes, known_shapes(self.task.facts, sizes))
+        variant = Variant(real, False, False, constants=values, about=about)
         return _scheduled(self.task, variant), self.emitted(variant)[2].placed
 
     def assembly(self, real: str = "double") -> str:
@@ -258,7 +262,8 @@ def _scheduled(task: Task, variant: Variant) -> Scheduled:
 
     values = dict(variant.constants)
     rows = short_rows(facts) & values.keys()
-    return made_for(facts, safety, values, rows, choices_of(task.schedule))
+    choices = replace(choices_of(task.schedule), sizes=variant.about)
+    return made_for(facts, safety, values, rows, choices)
 
 
 def _emit(task: Task, layout: Layout) -> tuple[str, Passes]:

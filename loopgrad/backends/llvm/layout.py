@@ -60,7 +60,8 @@ class Variant:
     """What one compilation of a program is for. `wide`: numbers exceed the bits above.
 
     `literal`: it finds what is wrong where faster code gave up. `constants`: the values of those that it
-    is made for (`schedule/specializing.py`); none for any values. `large`: it may store past the caches.
+    is made for (`schedule/specializing.py`); none for any values. `about`: about how large the extents are on
+    which an order hangs. `large`: it may store past the caches.
     """
 
     real: str
@@ -68,6 +69,7 @@ class Variant:
     wide: bool
     literal: bool = False
     constants: tuple[tuple[str, int], ...] = ()
+    about: tuple[tuple[str, int], ...] = ()
     large: bool = True
 
 

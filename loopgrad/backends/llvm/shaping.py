@@ -32,11 +32,15 @@ SMALL_WINDOW, SHORT_ROW = 8, 8
 
 @dataclass(frozen=True, slots=True)
 class Shaping:
-    """For whose values code is made: constants, and the extents of windows and of rows that are small."""
+    """For whose values code is made: constants, and the extents of windows and of rows that are small.
+
+    ordering: the extents on whose magnitudes it hangs in which order sums of several factors are added up.
+    """
 
     constants: tuple[str, ...]
     windows: tuple[str, ...]
     rows: frozenset[str]
+    ordering: tuple[str, ...] = ()
 
     def values(self, sizes: Mapping[str, int | float], many: bool) -> tuple[tuple[str, int], ...]:
         """Those of them that are known. many: are there many elements, so that short rows count?"""
@@ -45,17 +49,32 @@ class Shaping:
         small = (name for name, most in limits if 0 < sizes.get(name, 0) <= most)
         return tuple((name, int(sizes[name])) for name in (*self.constants, *small))
 
+    def about(self, sizes: Mapping[str, int | float]) -> tuple[tuple[str, int], ...]:
+        """A power of four near each extent of `ordering`; nothing where one is not known."""
+        if any(name not in sizes for name in self.ordering):
+            return ()
+        return tuple((name, magnitude(int(sizes[name]))) for name in self.ordering)
+
+
+def magnitude(size: int) -> int:
+    """The greatest power of four that is not above twice the size.
+
+    >>> [magnitude(n) for n in (0, 1, 2, 7, 8, 31, 32, 1000)]
+    [1, 1, 4, 4, 16, 16, 64, 1024]
+    """
+    return 1 << ((2 * max(size, 1)).bit_length() - 1) // 2 * 2
+
 
 def shaping_of(task: Task) -> Shaping:
     """From an earlier process, where the program is known by a name and one has found it."""
     facts = task.facts
 
     def found() -> tuple[tuple[str, ...], ...]:
-        return shaping(facts), windows(facts), tuple(sorted(short_rows(facts)))
+        return shaping(facts), windows(facts), tuple(sorted(short_rows(facts))), ordering(facts)
 
     # That some results count as temporaries, for which the task may be made, changes nothing here.
-    constants, small, rows = kept("shaping", task.origin, found) if task.origin else found()
-    return Shaping(constants, small, frozenset(rows))
+    constants, small, rows, order = kept("shaping", task.origin, found) if task.origin else found()
+    return Shaping(constants, small, frozenset(rows), order)
 
 
 def known_shapes(facts: Facts, sizes: Mapping[str, int | float]) -> Iterator[list[int]]:
@@ -107,6 +126,25 @@ def short_rows(facts: Facts) -> frozenset[str]:
             bounds = (r.upper for r in statement.ranges)
             found -= {e.name for e in bounds if isinstance(e, Extent)}
     return frozenset(found - {*windows(facts)})
+
+
+def ordering(facts: Facts) -> tuple[str, ...]:
+    """The extents over which sums of three factors or more run that several orders make products of."""
+    from loopgrad.schedule.sides import factors
+
+    found: dict[str, None] = {}
+    for statement in walk.all_statements(facts.program.statements):
+        if not isinstance(statement, Accumulate) or not contracts(statement):
+            continue
+        kept = frozenset().union(*map(walk.indices_of, statement.target.subscripts))
+        reduced = {r.index for r in statement.ranges} - kept
+        parts = list(factors(statement.value))
+        sides = [f for f in parts if walk.indices_of(f)]
+        first = [i for i in reduced if any(i not in walk.indices_of(f) for f in sides)]
+        if len(sides) > 2 and len(first) > 1:
+            uppers = (r.upper for r in statement.ranges)
+            found.update((u.name, None) for u in uppers if isinstance(u, Extent))
+    return tuple(sorted(found))
 
 
 def contracts(statement: Accumulate) -> bool:
