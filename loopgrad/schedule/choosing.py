@@ -145,11 +145,11 @@ def gaining(
 ) -> Iterator[Line]:
     """The lines that should have a loop over the index, in lanes, without the others.
 
-    Those whose time as single values would count, beside that of the lines with further loops.
+    Those whose time as single values would count, beside that of the lines with further loops, and of
+    products.
     """
-    lines = [line for line in lines if line.roles is None]
     heaviest = max((weight(line) * cost(line.statement.value) for line in lines), default=0)
-    for line in lines:
+    for line in (x for x in lines if x.roles is None and index in x.loops):
         singly = LANES * weight(line) * cost(line.statement.value)
         if 5 * singly >= heaviest and vector_index([line], outside, wanted) == index:
             yield line

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from loopgrad.ir import walk
-from loopgrad.ir.nodes import Apply, Expression, Number, Read
+from loopgrad.ir.nodes import Apply, Expression, Read
 
 # Operations without a row are worth one addition.
 _COSTS = {
@@ -25,15 +25,7 @@ def cost(expression: Expression) -> int:
     while stack:
         node = stack.pop()
         if isinstance(node, Apply):
-            total += _cost_of(node)
+            total += operation_cost(node.operation)
         if not isinstance(node, Read):
             stack.extend(walk.children(node))
     return total
-
-
-def _cost_of(node: Apply) -> int:
-    """A square is a multiplication."""
-    match node:
-        case Apply("**", (_, Number(int(power)))) if 1 <= power <= 4:
-            return power - 1
-    return operation_cost(node.operation)

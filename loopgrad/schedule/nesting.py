@@ -242,7 +242,7 @@ class _Conflicts:
         self, lines: Sequence[Line], index: str, around: tuple[str, ...], wanted: str | None
     ):
         having = [line for line in lines if index in line.loops]
-        self.fast = set(map(id, gaining(having, index, around, wanted)))
+        self.fast = set(map(id, gaining(lines, index, around, wanted)))
         inner = ((line, vector_index([line], (*around, index), wanted)) for line in having)
         deep = {
             id(x) for x, vector in inner if vector or x.roles is not None or is_scattered(x, index)
