@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from loopgrad.diagnostics import listing, suggestion
 
@@ -37,7 +37,7 @@ class Choices:
     parallel: str | None = None
     vector: str | None = None
     rows: int | None = None
-    sizes: tuple[tuple[str, int], ...] = ()
+    sizes: tuple[tuple[str, int], ...] = field(default=(), repr=False)
 
 
 def choices_of(words: str) -> Choices:
