@@ -84,22 +84,22 @@ def _machine() -> Any:
 
 
 def _modules(functions: Sequence[Exported], real: str, machine: Any) -> Iterator[Any]:
-    called = ""
+    called, context = "", objects.new_context()
     for each in functions:
         wrapper = _Wrapper(each, real)
         for text, passes in wrapper.texts():
             called += text
-            yield _optimized(text, passes, machine)
+            yield _optimized(text, passes, machine, context)
     if "@loopgrad_pool" in called:
-        yield _optimized(_one_thread(), LITERAL, machine)
+        yield _optimized(_one_thread(), LITERAL, machine, context)
     if f"_{SUFFIX[real]}(" in called and "@loopgrad_product" in called:
         text = products(engine.new_module(real), tiling_here(real))
-        yield _optimized(text, FINAL, machine)
+        yield _optimized(text, FINAL, machine, context)
 
 
-def _optimized(text: str, passes: Passes, machine: Any) -> Any:
+def _optimized(text: str, passes: Passes, machine: Any, context: Any) -> Any:
     text = re.sub(rf"@{C_PREFIX}(\w+)", r"@\1", text)
-    return objects.optimized(text, passes, machine)
+    return objects.optimized(text, passes, machine, context)
 
 
 def _one_thread() -> str:

@@ -90,18 +90,26 @@ def ready(text: str, passes: Passes) -> Ready:
     return Ready(optimized(text, passes, machine), machine, passes, symbols.declared(text))
 
 
-def optimized(text: str, passes: Passes, machine: Any | None = None) -> Any:
-    """The module after LLVM's passes. `machine` is LLVM's target machine for it."""
+def optimized(
+    text: str, passes: Passes, machine: Any | None = None, context: Any | None = None
+) -> Any:
+    """The module after LLVM's passes. `machine`: LLVM's target machine for it. `context`: what it shares with
+    modules that are linked with it; else it has one of its own.
+    """
     machine = machine or this_machine().create(passes.level)
-    module = parsed(text, machine)
+    module = parsed(text, machine, context or new_context())
     optimize(module, machine, passes)
     return module
 
 
-def parsed(text: str, machine: Any) -> Any:
-    # In a context of its own: what LLVM makes unique is there for as long as the context, numbers too.
-    own = (llvm.create_context(),) if llvm.llvm_version_info[0] >= 17 else ()
-    module = llvm.parse_assembly(text, *own)
+def new_context() -> Any:
+    """Of LLVM: what it makes unique is there for as long as the context, numbers too."""
+    known = llvm.llvm_version_info[0] >= 17
+    return llvm.create_context() if known else llvm.get_global_context()
+
+
+def parsed(text: str, machine: Any, context: Any) -> Any:
+    module = llvm.parse_assembly(text, context)
     module.triple = machine.triple
     module.data_layout = str(machine.target_data)
     return module
