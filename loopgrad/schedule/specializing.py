@@ -74,8 +74,9 @@ def specialized(facts: Facts, safety: Safety, constants: Mapping[str, int]) -> t
     """
     program = facts.program
     statements = tuple(_statement(s, constants) for s in program.statements)
+    # Of a batch's extent only derivatives ask; here it may be a number.
     special = walk.map_declared(
-        replace(program, statements=statements), lambda e: _integer(e, constants)
+        replace(program, statements=statements, batch=None), lambda e: _integer(e, constants)
     )
     try:
         found, proved = infer(special), validate(special)

@@ -10,10 +10,12 @@ import pytest
 import loopgrad as lg
 from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
-from loopgrad.backends.llvm.shaping import shaping
+from loopgrad.backends.llvm.shaping import Shaping, batches, shaping
 from loopgrad.ir.printer import show_statement
 from loopgrad.peers.problem import draw
-from loopgrad.schedule.specializing import specialized
+from loopgrad.schedule.choices import Choices
+from loopgrad.schedule.show import show
+from loopgrad.schedule.specializing import made_for, specialized
 
 SIZES = {"B": 2, "C": 3, "X": 11, "Y": 9, "O": 4, "DX": 3, "DY": 2, "N": 23}
 
@@ -87,3 +89,26 @@ def test_errors_show_the_program_as_it_is_written(a: int) -> None:
         messages.append(str(caught.value))
     assert messages[0] == messages[1]
     assert "x[w[n] + a]" in messages[0] or "x[w[n]+a]" in messages[0]
+
+
+def test_threads_share_no_single_element_of_a_batch() -> None:
+    """Of one image the output channels are shared; of scores, which are larger than all else, nothing changes."""
+    convolution = lg.lib.conv2d
+    facts = infer(convolution)
+    assert batches(facts) == batches(infer(convolution.backward())) == ("B",)
+    assert batches(infer(lg.lib.attention)) == ()
+    assert batches(infer(lg.lib.softmax)) == batches(infer(lg.lib.grid_sample)) == ()
+    sizes = {"B": 1, "C": 8, "X": 24, "Y": 24, "O": 8, "DX": 3, "DY": 3}
+    values = dict(Shaping((), (), frozenset(), (), batches(facts)).values(sizes, many=True))
+    assert values == {"B": 1}
+    text = show(made_for(facts, validate(convolution), values, (), Choices()))
+    assert "for o < O in blocks parallel:" in text and "for b < B parallel" not in text
+
+
+@pytest.mark.parametrize("backward", [False, True])
+def test_a_batch_of_one_is_as_any_other(backward: bool) -> None:
+    program = lg.lib.conv2d.backward() if backward else lg.lib.conv2d
+    given = {c.name: 1 for c in program.constants}
+    sizes = {**SIZES, "B": 1, "X": 40, "Y": 41}
+    problem = draw(program, {**sizes, **given}, dtype="float64")
+    check(program, list(problem.inputs.values()), problem.keywords)

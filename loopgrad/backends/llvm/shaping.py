@@ -6,6 +6,7 @@ the disk, so that nobody looks at the statements.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -35,17 +36,20 @@ class Shaping:
     """For whose values code is made: constants, and the extents of windows and of rows that are small.
 
     ordering: the extents on whose magnitudes it hangs in which order sums of several factors are added up.
+    batches: those of which threads would share the values; of a single one there is nothing to share.
     """
 
     constants: tuple[str, ...]
     windows: tuple[str, ...]
     rows: frozenset[str]
     ordering: tuple[str, ...] = ()
+    batches: tuple[str, ...] = ()
 
     def values(self, sizes: Mapping[str, int | float], many: bool) -> tuple[tuple[str, int], ...]:
         """Those of them that are known. many: are there many elements, so that short rows count?"""
         limits = [(name, SMALL_WINDOW) for name in self.windows]
         limits += [(name, SHORT_ROW) for name in sorted(self.rows) if many]
+        limits += [(name, 1) for name in self.batches if many and name not in self.rows]
         small = (name for name, most in limits if 0 < sizes.get(name, 0) <= most)
         return tuple((name, int(sizes[name])) for name in (*self.constants, *small))
 
@@ -70,11 +74,12 @@ def shaping_of(task: Task) -> Shaping:
     facts = task.facts
 
     def found() -> tuple[tuple[str, ...], ...]:
-        return shaping(facts), windows(facts), tuple(sorted(short_rows(facts))), ordering(facts)
+        rows = tuple(sorted(short_rows(facts)))
+        return shaping(facts), windows(facts), rows, ordering(facts), batches(facts)
 
     # That some results count as temporaries, for which the task may be made, changes nothing here.
-    constants, small, rows, order = kept("shaping", task.origin, found) if task.origin else found()
-    return Shaping(constants, small, frozenset(rows), order)
+    constants, small, rows, *more = kept("shaping", task.origin, found) if task.origin else found()
+    return Shaping(constants, small, frozenset(rows), *more)
 
 
 def known_shapes(facts: Facts, sizes: Mapping[str, int | float]) -> Iterator[list[int]]:
@@ -145,6 +150,26 @@ def ordering(facts: Facts) -> tuple[str, ...]:
             uppers = (r.upper for r in statement.ranges)
             found.update((u.name, None) for u in uppers if isinstance(u, Extent))
     return tuple(sorted(found))
+
+
+def batches(facts: Facts) -> tuple[str, ...]:
+    """The extents of first axes alone, of arrays with rows and columns besides, where products go over them:
+    threads take pairs of indices elsewhere.
+
+    Not where a temporary is larger than all that is given and wanted, as attention's scores are: threads that
+    share its rows would need all of them.
+    """
+    statements = walk.all_statements(facts.program.statements)
+    if not any(isinstance(s, Accumulate) and contracts(s) for s in statements):
+        return ()
+    given = [t.extents for t in facts.tensors.values() if t.role != "temporary"]
+    for tensor in facts.tensors.values():
+        axes = Counter(tensor.extents)
+        if tensor.role == "temporary" and not any(axes <= Counter(one) for one in given):
+            return ()
+    first = {axes[0] for axes in given if len(axes) > 2}
+    later = {extent for axes in given for extent in axes[1:]}
+    return tuple(sorted(e.name for e in first - later if isinstance(e, Extent)))
 
 
 def contracts(statement: Accumulate) -> bool:
