@@ -61,7 +61,9 @@ LIB = "lib"
 
 
 def _small(row: Workload) -> Workload:
-    sizes = {name: min(size, 4 + k) for k, (name, size) in enumerate(row.sizes.items())}
+    # What is equal stays so: some programs need it.
+    known = list(dict.fromkeys(row.sizes.values()))
+    sizes = {name: min(size, 4 + known.index(size)) for name, size in row.sizes.items()}
     if "DX" in sizes:
         sizes |= {name: row.sizes[name] for name in ("DX", "DY") if name in sizes}
         sizes |= {name: 9 for name in ("X", "Y") if name in sizes}
