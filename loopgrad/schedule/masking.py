@@ -87,7 +87,8 @@ def _is_zero_elsewhere(side: Expression, guard: Expression, lines: Iterable[Line
     if not isinstance(side, Read):
         return False
     writers = [line for line in lines if line.written.tensor == side.tensor]
-    return bool(writers) and all(
+    # Where none of these writes it first, others have.
+    return any(line.first for line in writers) and all(
         line.target == side and _is_guarded(line.statement, guard) for line in writers
     )
 

@@ -219,3 +219,18 @@ def test_what_a_guard_leaves_out_may_be_no_number(bad: float):
     want = lg.compile(program, backend="interpret")(q, k, v, see)
     np.testing.assert_allclose(program(q, k, v, see), want, rtol=1e-12)
     assert not np.isfinite(want[..., 1]).any() and np.isfinite(want[..., 0]).all()
+
+
+def test_factors_that_are_integers_stay_together() -> None:
+    """Their product is exact, or refused: no real number stands for it on the way."""
+    text = """\
+counts(int n[T,E], int m[U,E], p[T,U]) -> y[T]:
+    for t, u, e:  y[t] += n[t,e] * m[u,e] * p[t,u]
+"""
+    program = lg.program(text)
+    assert products(scheduled(program)) == 0
+    n, m = np.full((3, 4), 3), np.full((5, 4), 2**40)
+    p = np.random.default_rng(2).standard_normal((3, 5))
+    np.testing.assert_allclose(program(n, m, p), (n @ m.T * p).sum(1), rtol=1e-12)
+    with pytest.raises(ValueError, match="too large for int64"):
+        program(n * 2**30, m, p)
