@@ -312,10 +312,13 @@ def signature(positional: Sequence[Any], named: Mapping[str, Any]) -> Any:
 
 def _as_array(value: Any) -> NDArray[Any]:
     """As NumPy has it: without a copy, where the value has memory that it shares in some way."""
-    if hasattr(value, "__dlpack__") and not hasattr(value, "__array__"):
-        return np.from_dlpack(value)
-    if hasattr(value, "to_numpy") and not hasattr(value, "__array__"):
+    if hasattr(value, "__array__"):
+        return np.asarray(value)
+    # Before DLPack: what Arrow's tensors lend that way was memory freed already, before version 26.
+    if hasattr(value, "to_numpy"):
         return np.asarray(value.to_numpy())
+    if hasattr(value, "__dlpack__"):
+        return np.from_dlpack(value)
     return np.asarray(value)
 
 
