@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from loopgrad.backends.llvm.products.tiling import SUFFIX, Tiling
 from loopgrad.backends.llvm.products.writer import Writer
@@ -70,6 +70,28 @@ class Kernel:
             for v in range(self.vectors):
                 yield w.at(row, v * self.lanes) if v else row
 
+    def first_a(self) -> list[tuple[str, str]]:
+        """What tells where a column of A is: kinds and first values.
+
+        Rows are reached from two pointers, so that few registers hold addresses.
+        """
+        w = self.w
+        self.twice = w.integer("mul", "%am", 2)
+        starts = ["%A"] + ([w.at("%A", w.integer("mul", "%am", 3))] if self.rows > 3 else [])
+        return [(w.pointer, start) for start in starts]
+
+    def column_a(self, places: Sequence[str]) -> list[str]:
+        """The addresses of a column's elements."""
+        w = self.w
+        steps = ("0", "%am", self.twice)
+        return [
+            w.at(places[r // 3], steps[r % 3]) if r % 3 else places[r // 3]
+            for r in range(self.rows)
+        ]
+
+    def next_a(self, places: Sequence[str]) -> list[str]:
+        return [self.w.at(place, "%ak") for place in places]
+
     def first_b(self) -> list[tuple[str, str]]:
         """What tells where a row of B is: a kind and its first value."""
         return [(self.w.pointer, "%B")]
@@ -85,24 +107,21 @@ class Kernel:
         """The sums over k, row after row."""
         w, kind = self.w, self.w.tiling.vector
         zeros = [(kind, "zeroinitializer")] * (self.rows * self.vectors)
-        # Rows are reached from two pointers, so that few registers hold addresses.
-        starts = ["%A"] + ([w.at("%A", w.integer("mul", "%am", 3))] if self.rows > 3 else [])
-        pointers = [*((w.pointer, p) for p in starts), *self.first_b()]
-        twice = w.integer("mul", "%am", 2)
+        of_a = self.first_a()
+        places = [*of_a, *self.first_b()]
 
         def step(_: str, *carried: str) -> list[str]:
-            places, sums = carried[: len(pointers)], list(carried[len(pointers) :])
-            b = self.row_b(places[-1])
-            for r in range(self.rows):
-                start = places[r // 3]
-                place = start if r % 3 == 0 else w.at(start, "%am" if r % 3 == 1 else twice)
+            at_a, at_b = carried[: len(of_a)], carried[len(of_a)]
+            sums = list(carried[len(places) :])
+            b = self.row_b(at_b)
+            for r, place in enumerate(self.column_a(at_a)):
                 a = w.splat(w.load(place, w.real))
                 for v in range(self.vectors):
                     i = r * self.vectors + v
                     sums[i] = w.multiply_add(a, b[v], sums[i])
-            return [*(w.at(p, "%ak") for p in places[:-1]), self.next_b(places[-1]), *sums]
+            return [*self.next_a(at_a), self.next_b(at_b), *sums]
 
-        return w.loop("%K", step, carried=pointers + zeros)[len(pointers) :]
+        return w.loop("%K", step, carried=places + zeros)[len(places) :]
 
 
 def emit_part(module: Module, tiling: Tiling) -> None:

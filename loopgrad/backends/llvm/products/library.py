@@ -14,6 +14,7 @@ from loopgrad.backends.llvm.products.tiling import SUFFIX, Tiling, tiling
 PARTS: Mapping[str, tuple[str, ...]] = {
     "product": ("pack", "product"),
     "scattered": ("pack_at", "product_at", "runs"),
+    "exchanged": ("product_turned", "put_turned"),
 }
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from loopgrad.backends.llvm.frame import Frame
 from loopgrad.backends.llvm.products.evaluated import Evaluated
+from loopgrad.backends.llvm.products.exchanging import Exchanging, Memory, Sides
 from loopgrad.backends.llvm.products.groups import Along, Group, Groups
 from loopgrad.backends.llvm.products.library import tiling_here
 from loopgrad.backends.llvm.products.operands import LEFT, RIGHT, TARGET, Operands, Packed
@@ -72,7 +73,8 @@ class Products:
         self.users: dict[str, list[Product]] = {}  # of packs, by their names
         self.real = self.frame.module.real
         self.pointer = self.frame.module.pointer(self.real)
-        self.lanes = tiling_here(self.real).lanes
+        self.tiling = tiling_here(self.real)
+        self.lanes = self.tiling.lanes
 
     # -------------------------------------------------------------------------------------- sides
 
@@ -293,11 +295,29 @@ class Products:
         are runs in memory need not be packed, if the left side need not be either.
         """
         o = self.operands(node)
-        packed, at_k, at_n = (self.frame.pointer(w.name) for w in self.workspaces[id(node)])
+        spaces = [self.frame.pointer(w.name) for w in self.workspaces[id(node)]]
+        packed, at_k, at_n, left, turned = spaces
         m = self.groups.merged(o.m, [LEFT, TARGET])
         k = self.groups.at_least_once(self.groups.merged(o.k, [LEFT]))
         n = self.groups.merged(o.n, [TARGET], contiguous=TARGET)
         within = self.groups.merged_indices(o.n, n)
+        sides = Sides(m, k, n, within, o.k, self._multiply(self.groups.total(k.outer), k.inner.count))
+        exchanging = Exchanging(self)
+        exchanged = exchanging.is_less(sides)
+        adds = "false" if node.first else "true"
+        memory = Memory(left, turned, at_k, at_n)
+        where(self.body, exchanged, lambda: exchanging.write(sides, o.places, memory, o.scale, adds))
+        where(
+            self.body,
+            self.body.value(f"xor i1 {exchanged}, true"),
+            lambda: self._by_columns(node, o, sides, packed, at_k, at_n),
+        )
+
+    def _by_columns(
+        self, node: Product, o: Operands, sides: Sides, packed: str, at_k: str, at_n: str
+    ) -> None:
+        """With lanes over n."""
+        m, k, n, within = sides.m, sides.k, sides.n, sides.n_within
         parts, inner = self.groups.total(k.outer), k.inner.count
         alone = self.body.value(f"icmp sge i64 {inner}, {PART_DEPTH}")
         together = self.body.select(alone, "i64", "1", parts)

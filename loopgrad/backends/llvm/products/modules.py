@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from loopgrad.backends.llvm.products.direct import emit_product_at
+from loopgrad.backends.llvm.products.exchanged import emit_turned
 from loopgrad.backends.llvm.products.kernel import emit_kernel, emit_part, kernel_vectors
 from loopgrad.backends.llvm.products.narrow import emit_narrow
 from loopgrad.backends.llvm.products.packing import emit_pack, emit_pack_at, emit_pack_rows
@@ -17,6 +18,7 @@ from loopgrad.backends.llvm.text import Module
 def emit(module: Module, tile: Tiling) -> str:
     """The text of a module with all of them for one element type."""
     emit_scattered(module, tile)
+    emit_exchanged(module, tile)
     return emit_product_and_pack(module, tile)
 
 
@@ -41,8 +43,15 @@ def emit_scattered(module: Module, tile: Tiling) -> str:
     return module.text()
 
 
+def emit_exchanged(module: Module, tile: Tiling) -> str:
+    """What convolutions of many places call."""
+    emit_turned(module, tile)
+    return module.text()
+
+
 # What is compiled at a time, by name.
 EMITTED: Mapping[str, Callable[[Module, Tiling], str]] = {
     "product": emit_product_and_pack,
     "scattered": emit_scattered,
+    "exchanged": emit_exchanged,
 }

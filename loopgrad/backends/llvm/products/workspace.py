@@ -18,6 +18,7 @@ PANEL = 64  # columns that are packed at a time at least: no fewer than any pane
 PART = 1 << 17  # elements that are packed at a time, where that suffices: they stay in a cache
 DEPTH = 256  # values of k that are packed at a time, where k may be cut
 TABLE = 1024  # columns whose places are known at a time, at most
+LANES = 256  # rows that are packed at a time, where lanes run over them
 INT = ElementType.INT
 _VECTOR = 16  # no vector has more lanes
 
@@ -42,8 +43,9 @@ class Workspace:
 def workspaces(nodes: Sequence[Node]) -> dict[int, tuple[Workspace, ...]]:
     """Of every pack, and of every product that packs for itself, by the `id` of the node.
 
-    The first is for what is packed; the two others for tables of where k and n lie. Products that pack
-    for themselves do so one after the other, into the same memory.
+    The first is for what is packed; two others for tables of where k and n lie, and two for a left side
+    that is packed, and sums whose lanes run over it. Products that pack for themselves do so one
+    after the other, into the same memory.
     """
     every = list(_inside(nodes, {}))
     alone = [(node, known) for node, known in every if _packs_for_itself(node)]
@@ -52,6 +54,8 @@ def workspaces(nodes: Sequence[Node]) -> dict[int, tuple[Workspace, ...]]:
     tables = (
         Workspace("product.k", _greatest(_count(n.k, known) for n, known in scattered), INT),
         Workspace("product.n", Number(TABLE), INT),
+        Workspace("product.left", _greatest(_left(node, known) for node, known in scattered)),
+        Workspace("product.turned", _greatest(_turned(node, known) for node, known in scattered)),
     )
     found: dict[int, tuple[Workspace, ...]] = {}
     for node, known in every:
@@ -108,6 +112,28 @@ def _part(product: Product, known: Known) -> Expression:
     depth = _count(product.k, known)
     least = walk.apply("max", Number(PART), walk.apply("*", depth, Number(PANEL)))
     return walk.apply("min", least, _packed(product.n, product.k, known))
+
+
+def _left(product: Product, known: Known) -> Expression:
+    """Some rows of the left side, and as many values of k as are taken at a time."""
+    depth = walk.apply("min", Number(DEPTH), _count(product.k, known))
+    return walk.apply("*", depth, _lanes(product, known))
+
+
+def _turned(product: Product, known: Known) -> Expression:
+    """Some rows and columns of the target, and the columns that are written behind the last one."""
+    lanes, columns = _lanes(product, known), _count(product.n, known)
+    most = walk.apply("*", lanes, walk.apply("+", columns, Number(_VECTOR)))
+    return walk.apply("min", most, walk.apply("+", Number(PART), walk.apply("*", lanes, Number(_VECTOR))))
+
+
+def _lanes(product: Product, known: Known) -> Expression:
+    """The rows of the left side, filled up to whole vectors, that are packed at a time."""
+    rows = count_at_most(product.m, known)
+    if rows is None:
+        return Number(LANES)
+    filled = walk.apply("//", walk.apply("+", rows, Number(_VECTOR - 1)), Number(_VECTOR))
+    return walk.apply("min", Number(LANES), walk.apply("*", filled, Number(_VECTOR)))
 
 
 def _count(dimensions: Sequence[Dimension], known: Known) -> Expression:

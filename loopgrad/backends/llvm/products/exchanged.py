@@ -1,0 +1,206 @@
+"""Products with their sides exchanged: lanes run over the rows of C, and B is read where it lies.
+
+    T[n,m] = or += sum over k of A[m,k] * B[at_k[k] + at_n[n]]        product_turned
+    C[m,n] = or += scale * T[n,m]                                     put_turned
+
+A is packed as a right side is; the elements of B, wherever they lie, are read one by one, each for a
+whole tile of A's columns. So of a convolution nothing is packed but its weights, and no lane is
+wasted on the last places of small images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from loopgrad.backends.llvm.products.kernel import Kernel, kernel_vectors
+from loopgrad.backends.llvm.products.runs import entry
+from loopgrad.backends.llvm.products.tiling import ROWS, SUFFIX, Tiling
+from loopgrad.backends.llvm.products.writer import Writer
+from loopgrad.backends.llvm.text import I64, Module
+
+Parameters = list[tuple[str, str]]
+
+# Rows of a tile. Fewer are taken for four, or six, of which the last ones are the last one again.
+SOME_ROWS = (4, ROWS)
+
+
+def _name(tiling: Tiling, rows: int, vectors: int) -> str:
+    return f"turned_{SUFFIX[tiling.real]}_{rows}x{vectors}"
+
+
+def _parameters(module: Module, real: str) -> Parameters:
+    """As those of a kernel, but that A[r,k] is at at_n[min(r, last)] + at_k[k] of `A`."""
+    pointer, table = module.pointer(real), module.pointer(I64)
+    return [
+        (I64, "%K"),
+        (pointer, "%A"),
+        (table, "%at_k"),
+        (table, "%at_n"),
+        (I64, "%last"),
+        (pointer, "%B"),
+        (I64, "%bk"),
+        (pointer, "%C"),
+        (I64, "%cm"),
+        (pointer, "%D"),
+        (I64, "%dm"),
+        (real, "%scale"),
+    ]
+
+
+class _Turned(Kernel):
+    def first_a(self) -> Parameters:
+        w = self.w
+        numbers = [w.least(r, "%last") if r else "0" for r in range(self.rows)]
+        self.starts = [w.at("%A", entry(w, "%at_n", number)) for number in numbers]
+        return [(w.module.pointer(I64), "%at_k")]
+
+    def column_a(self, places: Sequence[str]) -> list[str]:
+        offset = self.w.body.load(I64, places[0])
+        return [self.w.at(start, offset) for start in self.starts]
+
+    def next_a(self, places: Sequence[str]) -> list[str]:
+        return [self.w.body.element(I64, places[0], 1)]
+
+
+def emit_turned(module: Module, tiling: Tiling) -> None:
+    """Both functions.
+
+    `loopgrad_product_turned_*(M, N, K, packed, B, at_k, at_n, T, tm, adds)`: T[n,m] is at n*tm + m, where
+    columns up to a whole vector and rows up to the next multiple of `ROWS` may be written.
+    `loopgrad_put_turned_*(M, N, T, tm, C, cm, scale, adds)`: where rows of T up to a whole vector may be read.
+    """
+    kinds = ", ".join(f"{kind} {name}" for kind, name in _parameters(module, tiling.real))
+    for vectors in kernel_vectors(tiling):
+        for rows in SOME_ROWS:
+            w = Writer(module, tiling, _name(tiling, rows, vectors), kinds, inner=True)
+            _Turned(w, rows, vectors).write()
+    pointer, table = module.pointer(tiling.real), module.pointer(I64)
+    parameters = (
+        f"i64 %M, i64 %N, i64 %K, {pointer} %packed, {pointer} %B, {table} %at_k, {table} %at_n, "
+        f"{pointer} %T, i64 %tm, i1 zeroext %adds"
+    )
+    name = f"loopgrad_product_turned_{SUFFIX[tiling.real]}"
+    _Product(Writer(module, tiling, name, parameters, inner=False)).write()
+    parameters = (
+        f"i64 %M, i64 %N, {pointer} %T, i64 %tm, {pointer} %C, i64 %cm, {tiling.real} %scale, "
+        "i1 zeroext %adds"
+    )
+    name = f"loopgrad_put_turned_{SUFFIX[tiling.real]}"
+    _Put(Writer(module, tiling, name, parameters, inner=False)).write()
+
+
+class _Product:
+    """Panels of A's columns, each against all of B, tile by tile."""
+
+    def __init__(self, writer: Writer):
+        self.w, self.tiling = writer, writer.tiling
+
+    def write(self) -> None:
+        w = self.w
+        self.zeros = w.zeros()
+        self.dm = w.body.value("select i1 %adds, i64 %tm, i64 0")
+        w.loop("%M", self._panel, step=self.tiling.width)
+        w.finish()
+
+    def _panel(self, m: str) -> None:
+        w, lanes = self.w, self.tiling.lanes
+        columns = w.least(w.integer("sub", "%M", m), self.tiling.width)
+        self.stride = w.integer("and", w.integer("add", columns, lanes - 1), -lanes)
+        vectors = w.integer("sdiv", self.stride, lanes)
+        panel, t = w.at("%packed", w.integer("mul", m, "%K")), w.at("%T", m)
+        taken = ""
+
+        def piece(v: str) -> None:
+            """As many vectors as a kernel takes."""
+            nonlocal taken
+            number = taken = "0"
+            for i, count in enumerate(kernel_vectors(self.tiling)):
+                enough = w.compare("sge", w.integer("sub", vectors, v), count)
+                taken = w.body.value(f"select i1 {enough}, i64 {count}, i64 {taken}")
+                number = w.body.value(f"select i1 {enough}, i64 {i}, i64 {number}")
+            first = w.integer("mul", v, lanes)
+            self._tiles(number, w.at(panel, first), w.at(t, first))
+
+        w.loop(vectors, piece, step=lambda _: taken)
+
+    def _tiles(self, kind: str, panel: str, t: str) -> None:
+        w = self.w
+        names = [
+            _name(self.tiling, r, v) for v in kernel_vectors(self.tiling) for r in SOME_ROWS
+        ]
+        kinds = [kind for kind, _ in _parameters(w.module, w.real)]
+        rows = ""
+
+        def tile(n: str) -> None:
+            nonlocal rows
+            rest = w.integer("sub", "%N", n)
+            many = self._is_high(rest)
+            rows = w.body.value(f"select i1 {many}, i64 {ROWS}, i64 {SOME_ROWS[0]}")
+            high = w.body.value(f"zext i1 {many} to i64")
+            kernel = w.integer("add", w.integer("mul", kind, len(SOME_ROWS)), high)
+            place = w.at(t, w.integer("mul", n, "%tm"))
+            before = w.body.value(
+                f"select i1 %adds, {w.pointer} {place}, {w.pointer} {self.zeros}"
+            )
+            last = w.integer("sub", w.least(rest, rows), 1)
+            at_n = w.body.element(I64, "%at_n", n)
+            sides = ["%K", "%B", "%at_k", at_n, last, panel, self.stride]
+            w.call_one_of(names, kernel, kinds, [*sides, place, "%tm", before, self.dm, "1.0"])
+
+        w.loop("%N", tile, step=lambda _: rows)
+
+    def _is_high(self, rest: str) -> str:
+        """Whether the next tile has `ROWS` rows: 7 that are left are 4 and 3, 8 are 4 and 4."""
+        w = self.w
+        several = w.compare("sgt", rest, SOME_ROWS[0])
+        awkward = w.compare("ult", w.integer("sub", rest, ROWS + 1), 2)
+        return w.body.value(f"select i1 {awkward}, i1 false, i1 {several}")
+
+
+class _Put:
+    """Squares of as many rows and columns as a vector has lanes."""
+
+    def __init__(self, writer: Writer):
+        self.w, self.lanes = writer, writer.tiling.lanes
+
+    def write(self) -> None:
+        w = self.w
+        self.scale, self.adding = w.splat("%scale"), w.splat("%adds", "i1")
+
+        def rows(n: str) -> None:
+            w.loop("%M", lambda m: self._square(m, n), step=self.lanes)
+
+        w.loop("%N", rows, step=self.lanes)
+        w.finish()
+
+    def _square(self, m: str, n: str) -> None:
+        w, lanes = self.w, self.lanes
+        source = w.at(w.at("%T", w.integer("mul", n, "%tm")), m)
+        loaded = [w.load(w.at(source, w.integer("mul", "%tm", r))) for r in range(lanes)]
+        rows = [self._scaled(row) for row in w.transposed(loaded)]
+        to = w.at(w.at("%C", w.integer("mul", m, "%cm")), n)
+        places = [w.at(to, w.integer("mul", "%cm", r)) for r in range(lanes)]
+        columns, left = w.integer("sub", "%N", n), w.integer("sub", "%M", m)
+
+        def all_of_it() -> None:
+            for row, place in zip(rows, places, strict=True):
+                w.store(row, place)
+
+        def added() -> None:
+            for row, place in zip(rows, places, strict=True):
+                w.store(w.body.value(f"fadd {w.tiling.vector} {row}, {w.load(place)}"), place)
+
+        def some() -> None:
+            for r, (row, place) in enumerate(zip(rows, places, strict=True)):
+                there = w.compare("sgt", left, r)
+                mask = w.first_lanes(w.body.value(f"select i1 {there}, i64 {columns}, i64 0"))
+                known = w.body.value(f"and <{lanes} x i1> {mask}, {self.adding}")
+                before = w.masked_load(place, known)
+                w.masked_store(w.body.value(f"fadd {w.tiling.vector} {row}, {before}"), place, mask)
+
+        wide, high = w.compare("sge", columns, lanes), w.compare("sge", left, lanes)
+        whole = w.body.value(f"and i1 {wide}, {high}")
+        w.where(whole, lambda: w.where("%adds", added, all_of_it), some)
+
+    def _scaled(self, row: str) -> str:
+        return self.w.body.value(f"fmul {self.w.tiling.vector} {row}, {self.scale}")
