@@ -239,3 +239,4 @@ def test_packing_what_lies_anywhere_is_compiled_where_it_is_called() -> None:
     parts = {name: symbols.PROVIDERS[f"loopgrad_{name}_f32"] for name in NAMES}
     assert parts["pack"] == parts["product"] != parts["pack_at"]
     assert set(provide("float", "product")).isdisjoint(provide("float", "scattered"))
+    assert len({parts["pack_at"], parts["product_turned"], parts["pack"]}) == 3

@@ -11,7 +11,15 @@ from typing import Any
 from loopgrad.backends.llvm.products.library import PARTS, provide, tiling_here
 from loopgrad.backends.llvm.products.tiling import SUFFIX, Tiling
 
-NAMES = ("pack", "pack_at", "product", "product_at", "runs")
+NAMES = (
+    "pack",
+    "pack_at",
+    "product",
+    "product_at",
+    "runs",
+    "product_turned",
+    "put_turned",
+)
 
 _INTEGER, _ADDRESS = ctypes.c_int64, ctypes.c_void_p
 _PACK = ctypes.CFUNCTYPE(
@@ -20,7 +28,16 @@ _PACK = ctypes.CFUNCTYPE(
 _PACK_AT = ctypes.CFUNCTYPE(None, *[_INTEGER] * 2, *[_ADDRESS] * 4)
 
 
+_PRODUCT_TURNED = ctypes.CFUNCTYPE(
+    None, *[_INTEGER] * 3, _ADDRESS, *[_INTEGER] * 2, *[_ADDRESS] * 4, _INTEGER, ctypes.c_bool
+)
 _RUNS = ctypes.CFUNCTYPE(None, _INTEGER, *[_ADDRESS] * 2)
+
+
+def _put_turned(real: str) -> Any:
+    scale = ctypes.c_float if real == "float" else ctypes.c_double
+    matrices = (*[_INTEGER] * 2, _ADDRESS, _INTEGER, _ADDRESS, _INTEGER)
+    return ctypes.CFUNCTYPE(None, *matrices, scale, ctypes.c_bool)
 
 
 def _product_at(real: str) -> Any:
@@ -44,6 +61,8 @@ class Functions:
     product: Callable[..., None]
     product_at: Callable[..., None]
     runs: Callable[..., None]
+    product_turned: Callable[..., None]
+    put_turned: Callable[..., None]
     tiling: Tiling
 
 
@@ -57,6 +76,7 @@ def functions(real: str) -> Functions:
 
 def callable_from(real: str, tile: Tiling, *addresses: int) -> Functions:
     """The functions at these addresses, in the order of `NAMES`."""
-    kinds = _PACK, _PACK_AT, _product(real), _product_at(real), _RUNS
+    products = _product(real), _product_at(real), _RUNS, _PRODUCT_TURNED, _put_turned(real)
+    kinds = _PACK, _PACK_AT, *products
     made = (kind(address) for kind, address in zip(kinds, addresses, strict=True))
     return Functions(**dict(zip(NAMES, made, strict=True)), tiling=tile)

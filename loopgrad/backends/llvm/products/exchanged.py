@@ -65,9 +65,11 @@ class _Turned(Kernel):
 def emit_turned(module: Module, tiling: Tiling) -> None:
     """Both functions.
 
-    `loopgrad_product_turned_*(M, N, K, packed, B, at_k, at_n, T, tm, adds)`: T[n,m] is at n*tm + m, where
-    columns up to a whole vector and rows up to the next multiple of `ROWS` may be written.
-    `loopgrad_put_turned_*(M, N, T, tm, C, cm, scale, adds)`: where rows of T up to a whole vector may be read.
+    `loopgrad_product_turned_*(M, N, K, packed, first, depth, B, at_k, at_n, T, tm, adds)`: T[n,m] is at
+    n*tm + m, where columns up to a whole vector and rows up to the next multiple of `ROWS` may be written.
+    What is packed has `depth` values of k, of which `first` and those that follow are meant.
+    `loopgrad_put_turned_*(M, N, T, tm, C, cm, scale, adds)`: rows of T up to a whole vector may be
+    read.
     """
     kinds = ", ".join(f"{kind} {name}" for kind, name in _parameters(module, tiling.real))
     for vectors in kernel_vectors(tiling):
@@ -76,8 +78,8 @@ def emit_turned(module: Module, tiling: Tiling) -> None:
             _Turned(w, rows, vectors).write()
     pointer, table = module.pointer(tiling.real), module.pointer(I64)
     parameters = (
-        f"i64 %M, i64 %N, i64 %K, {pointer} %packed, {pointer} %B, {table} %at_k, {table} %at_n, "
-        f"{pointer} %T, i64 %tm, i1 zeroext %adds"
+        f"i64 %M, i64 %N, i64 %K, {pointer} %packed, i64 %first, i64 %depth, {pointer} %B, "
+        f"{table} %at_k, {table} %at_n, {pointer} %T, i64 %tm, i1 zeroext %adds"
     )
     name = f"loopgrad_product_turned_{SUFFIX[tiling.real]}"
     _Product(Writer(module, tiling, name, parameters, inner=False)).write()
@@ -107,7 +109,8 @@ class _Product:
         columns = w.least(w.integer("sub", "%M", m), self.tiling.width)
         self.stride = w.integer("and", w.integer("add", columns, lanes - 1), -lanes)
         vectors = w.integer("sdiv", self.stride, lanes)
-        panel, t = w.at("%packed", w.integer("mul", m, "%K")), w.at("%T", m)
+        panel, t = w.at("%packed", w.integer("mul", m, "%depth")), w.at("%T", m)
+        panel = w.at(panel, w.integer("mul", "%first", self.stride))
         taken = ""
 
         def piece(v: str) -> None:
@@ -125,9 +128,7 @@ class _Product:
 
     def _tiles(self, kind: str, panel: str, t: str) -> None:
         w = self.w
-        names = [
-            _name(self.tiling, r, v) for v in kernel_vectors(self.tiling) for r in SOME_ROWS
-        ]
+        names = [_name(self.tiling, r, v) for v in kernel_vectors(self.tiling) for r in SOME_ROWS]
         kinds = [kind for kind, _ in _parameters(w.module, w.real)]
         rows = ""
 
@@ -139,9 +140,7 @@ class _Product:
             high = w.body.value(f"zext i1 {many} to i64")
             kernel = w.integer("add", w.integer("mul", kind, len(SOME_ROWS)), high)
             place = w.at(t, w.integer("mul", n, "%tm"))
-            before = w.body.value(
-                f"select i1 %adds, {w.pointer} {place}, {w.pointer} {self.zeros}"
-            )
+            before = w.body.value(f"select i1 %adds, {w.pointer} {place}, {w.pointer} {self.zeros}")
             last = w.integer("sub", w.least(rest, rows), 1)
             at_n = w.body.element(I64, "%at_n", n)
             sides = ["%K", "%B", "%at_k", at_n, last, panel, self.stride]

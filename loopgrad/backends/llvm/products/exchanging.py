@@ -6,7 +6,7 @@ the tables of where its rows and columns lie.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,8 +14,12 @@ from loopgrad.backends.llvm.products.groups import Along, Group
 from loopgrad.backends.llvm.products.narrow import few_columns
 from loopgrad.backends.llvm.products.operands import LEFT, RIGHT, TARGET
 from loopgrad.backends.llvm.products.tiling import SUFFIX
-from loopgrad.backends.llvm.products.workspace import DEPTH, LANES, PART, TABLE
+from loopgrad.backends.llvm.products.workspace import DEEP as DEPTH
+from loopgrad.backends.llvm.products.workspace import KEPT, LANES, PART, TABLE
 from loopgrad.backends.llvm.repeat import where
+from loopgrad.ir import walk
+from loopgrad.ir.nodes import Accumulate, Read
+from loopgrad.schedule.tree import Blocks, Node, Over, Product, Step, steps
 
 if TYPE_CHECKING:
     from loopgrad.backends.llvm.products.lowering import Products
@@ -41,6 +45,14 @@ class Sides:
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """A left side that is packed once for all that loops around do, and its table of k."""
+
+    packed: str
+    at_k: str
+
+
+@dataclass(frozen=True, slots=True)
 class Memory:
     """For what is packed, for the turned sums, and for the tables."""
 
@@ -48,6 +60,50 @@ class Memory:
     turned: str
     at_k: str
     at_n: str
+    kept: Kept | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Sums:
+    """Some rows and columns of the target, turned, each row so far from the next."""
+
+    m: Along
+    columns: str
+    memory: Memory
+    stride: str
+
+
+def kept_sides(nodes: Sequence[Node]) -> frozenset[int]:
+    """The products in loops, by `id`, whose left sides are the same whenever they run in a phase."""
+    written = {step.target.tensor for step in _written(nodes)}
+    return frozenset(
+        id(node)
+        for around, node in _products(nodes, False)
+        if around and isinstance(node.left, Read) and _is_kept(node, node.left, written)
+    )
+
+
+def _written(nodes: Sequence[Node]) -> Iterator[Accumulate | Product]:
+    for step in steps(tuple(nodes)):
+        yield step.statement if isinstance(step, Step) else step
+
+
+def _products(nodes: Sequence[Node], around: bool) -> Iterator[tuple[bool, Product]]:
+    """Each product, and whether a loop is around it."""
+    for node in nodes:
+        match node:
+            case Product():
+                yield around, node
+            case Over() | Blocks():
+                whole = isinstance(node, Blocks) and node.size is None  # what one thread gets
+                yield from _products(node.body, around or not whole)
+
+
+def _is_kept(product: Product, left: Read, written: Collection[str]) -> bool:
+    own = {d.index for d in (*product.m, *product.k)}
+    bounds = (b for d in (*product.m, *product.k) for b in (d.lower, d.upper))
+    fixed = not any(walk.indices_of(b) or any(walk.reads(b)) for b in bounds)
+    return fixed and walk.indices_of(left) <= own and left.tensor not in written
 
 
 class Exchanging:
@@ -76,7 +132,8 @@ class Exchanging:
         )
         is_less = self.body.value(f"icmp slt i64 {exchanged}, {usual}")
         one = self.body.value(f"icmp eq i64 {self.groups.total(sides.m.outer)}, 1")
-        sums = self.body.value(f"icmp sgt i64 {total}, 0")
+        something = self._times(1, total, rows)
+        sums = self.body.value(f"icmp sgt i64 {something}, 0")
         along_k = self.body.value(f"icmp eq i64 {k.strides[LEFT]}, 1")
         along_m = self.body.value(f"icmp eq i64 {m.strides[LEFT]}, 1")
         packable = self.body.value(f"or i1 {along_k}, {along_m}")
@@ -107,79 +164,134 @@ class Exchanging:
     ) -> None:
         """Some columns, and some rows, at a time; for each of these all of k, part by part."""
         least = self.products.least
-        self.groups.tabulate(memory.at_k, "0", sides.total, sides.k_within, RIGHT)
         m, n = sides.m.inner, sides.n.inner
-        filled = self.body.value(f"mul i64 {self._vectors(least(m.count, str(LANES)))}, {self.lanes}")
+        rows = least(m.count, str(LANES))
+        filled = self.body.value(f"mul i64 {self._vectors(rows)}, {self.lanes}")
         width = self.body.value(f"udiv i64 {PART}, {filled}")
         width = least(self.body.value(f"and i64 {width}, {-self.lanes}"), str(TABLE))
 
-        def columns(at: Mapping[str, str], first: str) -> None:
+        def columns(at: Mapping[str, str], first: str, kept: bool) -> None:
             count = least(self.body.value(f"sub i64 {n.count}, {first}"), width)
             self.groups.tabulate(memory.at_n, first, count, sides.n_within, RIGHT)
             target = self.groups.at(at[TARGET], first)
 
-            def rows(begin: str) -> None:
+            def some_rows(begin: str) -> None:
                 some = least(self.body.value(f"sub i64 {m.count}, {begin}"), str(LANES))
                 here = {
                     LEFT: self._moved(at[LEFT], begin, m.strides[LEFT]),
                     RIGHT: at[RIGHT],
                     TARGET: self._moved(target, begin, m.strides[TARGET]),
                 }
-                block = Along(some, m.strides)
-                self._sums(sides.k, block, count, here, memory, filled)
-                self._put(block, count, memory.turned, filled, here[TARGET], scale, adds)
+                into = _Sums(Along(some, m.strides), count, memory, filled)
+                if kept:
+                    self._of_kept(sides, begin, into, here[RIGHT])
+                else:
+                    self._of_packed(sides.k, into, here)
+                self._put(into, here[TARGET], scale, adds)
 
-            self.products.repeat(m.count, str(LANES), rows)
+            self.products.repeat(m.count, str(LANES), some_rows)
 
-        self.groups.over(
-            sides.n.outer,
-            places,
-            lambda at, _: self.products.repeat(n.count, width, lambda first: columns(at, first)),
-        )
+        def matrices(kept: bool) -> None:
+            self.groups.over(
+                sides.n.outer,
+                places,
+                lambda at, _: self.products.repeat(
+                    n.count, width, lambda first: columns(at, first, kept)
+                ),
+            )
 
-    def _sums(
-        self,
-        k: Group,
-        m: Along,
-        columns: str,
-        places: Mapping[str, str],
-        memory: Memory,
-        stride: str,
-    ) -> None:
+        def in_parts() -> None:
+            self.groups.tabulate(memory.at_k, "0", sides.total, sides.k_within, RIGHT)
+            matrices(False)
+
+        def of_kept() -> None:
+            self._keep(sides, places[LEFT], memory)
+            matrices(True)
+
+        if memory.kept is None:
+            in_parts()
+            return
+        size = self._times(1, sides.total, self._filled(m.count))
+        fits = self.body.value(f"icmp sle i64 {size}, {KEPT}")
+        where(self.body, fits, of_kept)
+        where(self.body, self.body.value(f"xor i1 {fits}, true"), in_parts)
+
+    def _filled(self, count: str) -> str:
+        return self.body.value(f"mul i64 {self._vectors(count)}, {self.lanes}")
+
+    def _keep(self, sides: Sides, left: str, memory: Memory) -> None:
+        """All of the left side, packed where this runs for the first time; and the table of k."""
+        kept = memory.kept
+        assert kept is not None
+        known = self.body.variable("i1", "false")
+        new = self.body.value(f"xor i1 {self.body.load('i1', known)}, true")
+        m, k = sides.m.inner, sides.k
+
+        def pack() -> None:
+            self.groups.tabulate(kept.at_k, "0", sides.total, sides.k_within, RIGHT)
+
+            def part(at: Mapping[str, str], number: str) -> None:
+                first = self._times(1, number, k.inner.count)
+                step, across = k.inner.strides[LEFT], m.strides[LEFT]
+                self.products.call_pack(
+                    k.inner.count, m.count, at[LEFT], step, across, kept.packed, first, sides.total
+                )
+
+            self.groups.over(k.outer, {LEFT: left}, part)
+            self.body.store("i1", "true", known)
+
+        where(self.body, new, pack)
+
+    def _of_kept(self, sides: Sides, begin: str, into: _Sums, right: str) -> None:
+        """Over all of k, of rows that are packed."""
+        kept = into.memory.kept
+        assert kept is not None
+        panels = self.groups.at(kept.packed, self._times(1, begin, sides.total))
+
+        def piece(first: str) -> None:
+            count = self.products.least(
+                self.body.value(f"sub i64 {sides.total}, {first}"), str(DEPTH)
+            )
+            later = self.body.value(f"icmp sgt i64 {first}, 0")
+            at_k = self.body.element("i64", kept.at_k, first)
+            self._multiply(into, count, (panels, first, sides.total), (right, at_k), later)
+
+        self.products.repeat(sides.total, str(DEPTH), piece)
+
+    def _of_packed(self, k: Group, into: _Sums, places: Mapping[str, str]) -> None:
         """Over all of k: several parts of it that count as one on the left, or pieces of one."""
-        least, inner = self.products.least, k.inner.count
+        least, inner, memory = self.products.least, k.inner.count, into.memory
         parts = self.groups.total(k.outer)
         several = self.body.value(f"udiv i64 {DEPTH}, {inner}")
-        together = self.body.select(
-            self.body.value(f"icmp sgt i64 {several}, 1"), "i64", several, "1"
-        )
-        piece = least(inner, str(DEPTH))
+        some = self.body.value(f"icmp sgt i64 {several}, 1")
+        together = self.body.select(some, "i64", several, "1")
+        most = least(inner, str(DEPTH))
 
         def some_parts(part: str) -> None:
             here = least(self.body.value(f"sub i64 {parts}, {part}"), together)
 
-            def pieces(first: str) -> None:
-                count = least(self.body.value(f"sub i64 {inner}, {first}"), piece)
+            def piece(first: str) -> None:
+                count = least(self.body.value(f"sub i64 {inner}, {first}"), most)
                 depth = self._times(1, here, count)
                 moved = self._moved(places[LEFT], first, k.inner.strides[LEFT])
 
                 def pack(i: str) -> None:
                     number = self.body.value(f"add i64 {part}, {i}")
                     left = self.groups.at(moved, self.groups.offset(number, k.outer, LEFT))
-                    step, across = k.inner.strides[LEFT], m.strides[LEFT]
+                    step, across = k.inner.strides[LEFT], into.m.strides[LEFT]
                     at = self._times(1, i, count)
                     self.products.call_pack(
-                        count, m.count, left, step, across, memory.packed, at, depth
+                        count, into.m.count, left, step, across, memory.packed, at, depth
                     )
 
                 self.products.repeat(here, "1", pack)
                 begin = self.body.value(f"add i64 {self._times(1, part, inner)}, {first}")
                 later = self.body.value(f"icmp sgt i64 {begin}, 0")
                 at_k = self.body.element("i64", memory.at_k, begin)
-                right = places[RIGHT], at_k, memory.at_n
-                self._multiply(m, columns, depth, memory.packed, right, memory.turned, stride, later)
+                panels = memory.packed, "0", depth
+                self._multiply(into, depth, panels, (places[RIGHT], at_k), later)
 
-            self.products.repeat(inner, piece, pieces)
+            self.products.repeat(inner, most, piece)
 
         self.products.repeat(parts, together, some_parts)
 
@@ -188,33 +300,34 @@ class Exchanging:
 
     def _multiply(
         self,
-        m: Along,
-        columns: str,
-        depth: str,
-        packed: str,
-        right: tuple[str, str, str],
-        turned: str,
-        stride: str,
+        into: _Sums,
+        count: str,
+        left: tuple[str, str, str],
+        right: tuple[str, str],
         adds: str,
     ) -> None:
+        """So many values of k. left: what is packed, its first one of these, and how many it has;
+        right: where it is, and the table of its rows."""
         module = self.body.module
         p, t = self.products.pointer, module.pointer("i64")
         name = f"loopgrad_product_turned_{SUFFIX[self.real]}"
-        kinds = f"i64, i64, i64, {p}, {p}, {t}, {t}, {p}, i64, i1 zeroext"
+        kinds = f"i64, i64, i64, {p}, i64, i64, {p}, {t}, {t}, {p}, i64, i1 zeroext"
         module.declare(f"declare void @{name}({kinds})")
-        memory, at_k, at_n = right
+        packed, first, depth = left
+        memory, at_k = right
         self.body.do(
-            f"call void @{name}(i64 {m.count}, i64 {columns}, i64 {depth}, {p} {packed}, {p} {memory}, "
-            f"{t} {at_k}, {t} {at_n}, {p} {turned}, i64 {stride}, i1 zeroext {adds})"
+            f"call void @{name}(i64 {into.m.count}, i64 {into.columns}, i64 {count}, {p} {packed}, "
+            f"i64 {first}, i64 {depth}, {p} {memory}, {t} {at_k}, {t} {into.memory.at_n}, "
+            f"{p} {into.memory.turned}, i64 {into.stride}, i1 zeroext {adds})"
         )
 
-    def _put(
-        self, m: Along, columns: str, turned: str, stride: str, target: str, scale: str, adds: str
-    ) -> None:
-        module, p = self.body.module, self.products.pointer
+    def _put(self, sums: _Sums, target: str, scale: str, adds: str) -> None:
+        module, p, m = self.body.module, self.products.pointer, sums.m
         name = f"loopgrad_put_turned_{SUFFIX[self.real]}"
-        module.declare(f"declare void @{name}(i64, i64, {p}, i64, {p}, i64, {self.real}, i1 zeroext)")
+        kinds = f"i64, i64, {p}, i64, {p}, i64, {self.real}, i1 zeroext"
+        module.declare(f"declare void @{name}({kinds})")
         self.body.do(
-            f"call void @{name}(i64 {m.count}, i64 {columns}, {p} {turned}, i64 {stride}, {p} {target}, "
-            f"i64 {m.strides[TARGET]}, {self.real} {scale}, i1 zeroext {adds})"
+            f"call void @{name}(i64 {m.count}, i64 {sums.columns}, {p} {sums.memory.turned}, "
+            f"i64 {sums.stride}, {p} {target}, i64 {m.strides[TARGET]}, {self.real} {scale}, "
+            f"i1 zeroext {adds})"
         )

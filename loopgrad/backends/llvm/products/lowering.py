@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from loopgrad.backends.llvm.frame import Frame
 from loopgrad.backends.llvm.products.evaluated import Evaluated
-from loopgrad.backends.llvm.products.exchanging import Exchanging, Memory, Sides
+from loopgrad.backends.llvm.products.exchanging import Exchanging, Kept, Memory, Sides, kept_sides
 from loopgrad.backends.llvm.products.groups import Along, Group, Groups
 from loopgrad.backends.llvm.products.library import tiling_here
 from loopgrad.backends.llvm.products.operands import LEFT, RIGHT, TARGET, Operands, Packed
@@ -53,7 +53,7 @@ def prepared(
 ) -> tuple[tuple[Node, ...], dict[int, tuple[Workspace, ...]]]:
     """The trees with loops that compute what products read, and the memory that products need."""
     nodes = Evaluated(frame).nodes(nodes, {})
-    spaces = workspaces(nodes)
+    spaces = workspaces(nodes, kept_sides(nodes))
     for space in dict.fromkeys(chain.from_iterable(spaces.values())):
         frame.add(space.facts, space.buffer)
     return nodes, spaces
@@ -296,17 +296,21 @@ class Products:
         """
         o = self.operands(node)
         spaces = [self.frame.pointer(w.name) for w in self.workspaces[id(node)]]
-        packed, at_k, at_n, left, turned = spaces
+        packed, at_k, at_n, left, turned, *kept = spaces
         m = self.groups.merged(o.m, [LEFT, TARGET])
         k = self.groups.at_least_once(self.groups.merged(o.k, [LEFT]))
         n = self.groups.merged(o.n, [TARGET], contiguous=TARGET)
         within = self.groups.merged_indices(o.n, n)
-        sides = Sides(m, k, n, within, o.k, self._multiply(self.groups.total(k.outer), k.inner.count))
+        sides = Sides(
+            m, k, n, within, o.k, self._multiply(self.groups.total(k.outer), k.inner.count)
+        )
         exchanging = Exchanging(self)
         exchanged = exchanging.is_less(sides)
         adds = "false" if node.first else "true"
-        memory = Memory(left, turned, at_k, at_n)
-        where(self.body, exchanged, lambda: exchanging.write(sides, o.places, memory, o.scale, adds))
+        memory = Memory(left, turned, at_k, at_n, Kept(*kept) if kept else None)
+        where(
+            self.body, exchanged, lambda: exchanging.write(sides, o.places, memory, o.scale, adds)
+        )
         where(
             self.body,
             self.body.value(f"xor i1 {exchanged}, true"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import TypeGuard
@@ -18,6 +18,8 @@ PANEL = 64  # columns that are packed at a time at least: no fewer than any pane
 PART = 1 << 17  # elements that are packed at a time, where that suffices: they stay in a cache
 DEPTH = 256  # values of k that are packed at a time, where k may be cut
 TABLE = 1024  # columns whose places are known at a time, at most
+DEEP = 512  # values of k at a time, where the left side is packed
+KEPT = 1 << 22  # elements of a left side that are packed once for all loops around, at most
 LANES = 256  # rows that are packed at a time, where lanes run over them
 INT = ElementType.INT
 _VECTOR = 16  # no vector has more lanes
@@ -40,12 +42,15 @@ class Workspace:
         return TensorFacts(self.name, "temporary", (self.size,), self.element)
 
 
-def workspaces(nodes: Sequence[Node]) -> dict[int, tuple[Workspace, ...]]:
+def workspaces(
+    nodes: Sequence[Node], kept: Collection[int] = ()
+) -> dict[int, tuple[Workspace, ...]]:
     """Of every pack, and of every product that packs for itself, by the `id` of the node.
 
     The first is for what is packed; two others for tables of where k and n lie, and two for a left side
     that is packed, and sums whose lanes run over it. Products that pack for themselves do so one
-    after the other, into the same memory.
+    after the other, into the same memory; but a left side that is the same whenever a product runs
+    (`kept`, by `id`) has memory of its own, and a table of k.
     """
     every = list(_inside(nodes, {}))
     alone = [(node, known) for node, known in every if _packs_for_itself(node)]
@@ -64,6 +69,8 @@ def workspaces(nodes: Sequence[Node]) -> dict[int, tuple[Workspace, ...]]:
                 found[id(node)] = (Workspace(name, _packed(n, k, known)),)
             case Product(packed=None):
                 found[id(node)] = (part, *tables) if is_scattered(node) else (part,)
+                if id(node) in kept and is_scattered(node):
+                    found[id(node)] += _kept(node, known, len(found))
     return found
 
 
@@ -114,9 +121,29 @@ def _part(product: Product, known: Known) -> Expression:
     return walk.apply("min", least, _packed(product.n, product.k, known))
 
 
+def _kept(product: Product, known: Known, number: int) -> tuple[Workspace, ...]:
+    """Of a left side with no more elements than are kept: for all of it, and a table; else for nothing."""
+    rows, depth = count_at_most(product.m, known), _count(product.k, known)
+    if rows is None:
+        return ()
+    size = walk.apply("*", _filled(rows), depth)
+    fits = walk.apply("//", Number(KEPT), walk.apply("max", size, Number(1)))
+    fits = walk.apply("min", Number(1), fits)
+    return (
+        Workspace(f"kept.{number}", walk.apply("*", size, fits)),
+        Workspace(f"kept.{number}.k", walk.apply("*", depth, fits), INT),
+    )
+
+
+def _filled(count: Expression) -> Expression:
+    """Up to whole vectors."""
+    vectors = walk.apply("//", walk.apply("+", count, Number(_VECTOR - 1)), Number(_VECTOR))
+    return walk.apply("*", vectors, Number(_VECTOR))
+
+
 def _left(product: Product, known: Known) -> Expression:
     """Some rows of the left side, and as many values of k as are taken at a time."""
-    depth = walk.apply("min", Number(DEPTH), _count(product.k, known))
+    depth = walk.apply("min", Number(DEEP), _count(product.k, known))
     return walk.apply("*", depth, _lanes(product, known))
 
 
@@ -124,7 +151,9 @@ def _turned(product: Product, known: Known) -> Expression:
     """Some rows and columns of the target, and the columns that are written behind the last one."""
     lanes, columns = _lanes(product, known), _count(product.n, known)
     most = walk.apply("*", lanes, walk.apply("+", columns, Number(_VECTOR)))
-    return walk.apply("min", most, walk.apply("+", Number(PART), walk.apply("*", lanes, Number(_VECTOR))))
+    return walk.apply(
+        "min", most, walk.apply("+", Number(PART), walk.apply("*", lanes, Number(_VECTOR)))
+    )
 
 
 def _lanes(product: Product, known: Known) -> Expression:
@@ -132,8 +161,7 @@ def _lanes(product: Product, known: Known) -> Expression:
     rows = count_at_most(product.m, known)
     if rows is None:
         return Number(LANES)
-    filled = walk.apply("//", walk.apply("+", rows, Number(_VECTOR - 1)), Number(_VECTOR))
-    return walk.apply("min", Number(LANES), walk.apply("*", filled, Number(_VECTOR)))
+    return walk.apply("min", Number(LANES), _filled(rows))
 
 
 def _count(dimensions: Sequence[Dimension], known: Known) -> Expression:
