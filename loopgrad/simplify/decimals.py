@@ -15,6 +15,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from loopgrad.simplify.exponentials import exp as exp
+from loopgrad.simplify.exponentials import log as log
+
 Reals: TypeAlias = NDArray[np.object_]  # of Decimals
 
 DIGITS = 50
@@ -72,14 +75,6 @@ def power(a: Decimal, b: Decimal) -> Decimal:
     return a**b
 
 
-def exp(a: Decimal) -> Decimal:
-    return a.exp()
-
-
-def log(a: Decimal) -> Decimal:
-    return a.ln()
-
-
 def rational_power(a: Decimal, exponent: Fraction) -> Decimal:
     """a**exponent; half-integers by the square root, which is much faster."""
     if exponent.denominator == 2:
@@ -94,18 +89,18 @@ def root(a: Decimal) -> Decimal:
 def tanh(a: Decimal) -> Decimal:
     if a.is_infinite():
         return ONE.copy_sign(a)
-    square = (2 * a).exp()
+    square = exp(2 * a)
     if square.is_infinite():
         return ONE
     return (square - 1) / (square + 1)
 
 
 def sigmoid(a: Decimal) -> Decimal:
-    return 1 / (1 + (-a).exp())
+    return 1 / (1 + exp(-a))
 
 
 def softplus(a: Decimal) -> Decimal:
-    return max(a, ZERO) + (1 + (-abs(a)).exp()).ln() if not a.is_nan() else a
+    return max(a, ZERO) + log(1 + exp(-abs(a))) if not a.is_nan() else a
 
 
 def erf(a: Decimal) -> Decimal:
@@ -122,7 +117,7 @@ def erf(a: Decimal) -> Decimal:
         n += 2
         term = term * square // (n * one)
         total += term
-    factor = 2 / pi().sqrt() * (-a * a).exp() * a
+    factor = 2 / pi().sqrt() * exp(-a * a) * a
     return Decimal(factor * total / one)
 
 

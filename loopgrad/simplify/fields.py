@@ -34,6 +34,7 @@ UNKNOWN = -1
 
 HALF = 1 << 13  # exponents are below 2**26: two digits of 13 bits
 BABY = 1 << 16  # baby steps of a logarithm
+SLOTS = 1 << 18  # by which they are found
 FEW = 64  # up to so many, Python raises faster than NumPy
 SMALL = 4  # powers that are products
 
@@ -317,32 +318,57 @@ def _table(base: int, count: int, p: int) -> Residues:
 
 
 @cache
-def _steps(p: int) -> tuple[Residues, Residues, Residues]:
-    """For logarithms: sorted powers g**n, their n, and the giant steps g**(-BABY * k)."""
+def _steps(p: int) -> tuple[Residues, NDArray[np.int32], Residues]:
+    """For logarithms: powers g**n, the n of most of them by their last bits, and the giant steps
+    g**(-BABY * k)."""
     g = generator(p)
     small = _table(g, BABY, p)
-    places = np.argsort(small)
+    slots = np.zeros(SLOTS, np.int32)
+    slots[small & (SLOTS - 1)] = np.arange(
+        BABY, dtype=np.int32
+    )  # the last of those that share a slot
     count = (p - 1) // 2 // BABY + 1
     giant = [1]
     step = pow(g, -BABY, p)
     for _ in range(count - 1):
         giant.append(giant[-1] * step % p)
-    return small[places], places, np.array(giant, np.int64)
+    return small, slots, np.array(giant, np.int64)
 
 
 def _discrete_log(p: int, a: Residues) -> Residues:
     """The n of g**n = a, below the order of g; unknown where there is none. By baby and giant steps."""
-    keys, exponents, giant = _steps(p)
+    small, slots, giant = _steps(p)
+    order, g = (p - 1) // 2, generator(p)
     found = np.full(a.size, UNKNOWN, np.int64)
     flat = a.ravel()
-    wanted = np.flatnonzero(flat > 0)
-    some = max(1, (1 << 22) // len(giant))  # at a time, for memory's sake
-    for start in range(0, len(wanted), some):
-        at = wanted[start : start + some]
-        candidates = flat[at][:, None] * giant % p
-        places = np.minimum(np.searchsorted(keys, candidates), BABY - 1)
-        hits = keys[places] == candidates
-        hit = hits.any(axis=1)
-        k = hits[hit].argmax(axis=1)
-        found[at[hit]] = k * BABY + exponents[places[hit, k]]
+    wanted = np.flatnonzero(_squares(p, flat))
+    some = max(1, (1 << 16) // len(giant))  # at a time, for memory's sake
+    ahead = 0  # of what is looked up: a step that has no slot is passed over
+    while len(wanted):
+        missing = []
+        for start in range(0, len(wanted), some):
+            at = wanted[start : start + some]
+            candidates = flat[at][:, None] * giant % p
+            steps = slots[candidates & (SLOTS - 1)]
+            hits = small[steps] == candidates
+            k = hits.argmax(axis=1)
+            every = np.arange(len(at))
+            hit = hits[every, k]
+            found[at[hit]] = (k * BABY + steps[every, k] - ahead)[hit] % order
+            missing.append(at[~hit])
+        wanted = np.concatenate(missing)
+        flat, ahead = flat * g % p, ahead + 1
     return found.reshape(a.shape)
+
+
+def _squares(p: int, a: Residues) -> NDArray[np.bool_]:
+    """Which of them are known, and squares other than 0: their power of the squares' number is 1."""
+    raised, square = np.ones_like(a), np.maximum(a, 0)
+    exponent = (p - 1) // 2
+    while exponent:
+        if exponent & 1:
+            raised = raised * square % p
+        square = square * square % p
+        exponent >>= 1
+    squares: NDArray[np.bool_] = (a > 0) & (raised == 1)
+    return squares

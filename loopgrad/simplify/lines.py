@@ -414,6 +414,13 @@ def _limit(value: int | None, field: Fields) -> Residues:
     return np.asarray(value % field.modulus[:, 0])
 
 
+def as_decimals(values: NDArray[Any]) -> Numbers:
+    """Floats as they are, on the reals alone."""
+    reals = np.empty(values.shape, object)
+    reals.reshape(-1)[:] = [Decimal(float(v)) for v in values.flat]
+    return Numbers(None, reals)
+
+
 def _array(value: Decimal) -> Reals:
     result = np.empty(1, object)
     result[0] = value

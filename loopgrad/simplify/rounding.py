@@ -6,7 +6,6 @@ The certificate's arithmetic has 50 digits: a form in which all digits of a floa
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from loopgrad.simplify.evaluate import Prepared, Setting, Tensor, TooLarge, computed
 from loopgrad.simplify.floats import Floats, array, numbers
 from loopgrad.simplify.integer_arithmetic import Undefined
-from loopgrad.simplify.lines import Lines, Numbers
+from loopgrad.simplify.lines import Lines, Numbers, as_decimals
 from loopgrad.simplify.sampling import World
 from loopgrad.simplify.trials import AFTER, BEFORE, Draw, Pairing, Trial
 
@@ -61,7 +60,7 @@ def _of_rounded(pairing: Pairing, trial: Trial) -> Mapping[str, Tensor]:
     given = {}
     for i in program.facts.program.inputs:
         rounded = _rounded(trial.inputs[i.name])
-        given[i.name] = as_decimals(rounded) if isinstance(rounded, Numbers) else rounded
+        given[i.name] = as_decimals(array(rounded)) if isinstance(rounded, Numbers) else rounded
     setting = Setting(trial.extents[AFTER], trial.constants, given)
     return computed(program, setting, Lines(None), trial.space)
 
@@ -71,13 +70,6 @@ def _in_floats(pairing: Pairing, trial: Trial, number: int) -> Mapping[str, Tens
     given = {i.name: _rounded(trial.inputs[i.name]) for i in program.facts.program.inputs}
     setting = Setting(trial.extents[number], trial.constants, given)
     return computed(program, setting, Floats(), trial.space)
-
-
-def as_decimals(tensor: Numbers) -> Numbers:
-    floats = array(tensor)
-    reals = np.empty(floats.shape, object)
-    reals.reshape(-1)[:] = [Decimal(float(v)) for v in floats.flat]
-    return numbers(reals)
 
 
 def _rounded(tensor: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -40,7 +40,7 @@ from loopgrad.simplify.evaluate import (
     integer,
     shape_of,
 )
-from loopgrad.simplify.lines import Lines, Numbers
+from loopgrad.simplify.lines import Lines, Numbers, as_decimals
 from loopgrad.simplify.sampling import Inputs, Sizes, World, draw_constants
 from loopgrad.simplify.spaces import worlds
 from loopgrad.simplify.trials import Draw
@@ -53,6 +53,9 @@ Array = NDArray[Any]
 ACCURATE = 1e-6  # of the largest value: as good as float32 gets
 WORSE = 2.0  # how many times the literal error is still no loss
 BETTER = 4.0  # how many times smaller an error has to be somewhere
+ALIKE = (
+    ACCURATE / 2
+)  # less apart than errors of which one is more than ACCURATE and BETTER times the other
 MORE = 10.0  # how many times more is to be gained than is lost
 LARGE = 1e4
 SIZES, OTHER_SIZES = (3, 4, 5), (2, 5, 6)
@@ -64,8 +67,10 @@ EVEN = [
     for k, among in enumerate((EVEN_SIZES, (2, 3, 6), (4, 2), (1, 2)))
 ]
 SATURATING = frozenset("exp sigmoid softplus tanh".split())
+SEED, OTHER_SEED = 20240229, 20240244
 DRAWS = 11  # more of them, where one finds a form worse
 PATTERNS = 12  # of integers, tried until the program runs
+SAME = 1e-12  # of the largest value: decimals in which nothing cancels
 AGAIN = 3  # draws of inputs, where the program does not run on the first
 
 Kind = Callable[[np.random.Generator, tuple[int, ...]], Array]
@@ -123,7 +128,7 @@ class Gate:
         self.literal = literal
         self.certifier: Certifier | None = None
         self.results = tuple(r.name for r in literal.program.results)
-        self.rng = np.random.default_rng(20240229)
+        self.rng = np.random.default_rng(SEED)
         self.case: Case | None = None
         # With what each is of, which so keeps its identity.
         self.runs: dict[tuple[object, ...], tuple[Case, Facts, Mapping[str, Tensor]]] = {}
@@ -163,30 +168,62 @@ class Gate:
         return self.certifier.counterexample(new, draws) is None
 
     def _is_better(self, case: Case, new: Facts, old: Facts) -> bool:
+        if self._are_alike(case, new, old):
+            return False
         programs = [new, old, self.literal]
         measured = self.errors(case, new, programs)
         if not _improves(measured):
             return False
-        return not _worsens(measured) or not _worsens(self._many(new, programs, measured))
+        return not _worsens(measured) or not self._worsens_mostly(new, programs, measured)
 
-    def _many(
+    def _are_alike(self, case: Case, new: Facts, old: Facts) -> bool:
+        """Are float32 runs so near each other that neither's error is much smaller, whatever is right?"""
+        one, other = (self._run(case, facts, Singles) for facts in (new, old))
+        return all(
+            error_of(found, right) < ALIKE
+            for name in self.results
+            for found, right in zip(as_floats(one[name]), as_floats(other[name]), strict=True)
+        )
+
+    def _worsens_mostly(
         self, new: Facts, programs: Sequence[Facts], first: list[list[float]]
-    ) -> list[list[float]]:
-        """The medians of the errors over several draws; infinite where more draws have none in the
-        first program than in another. One draw may be kind to one form: where a result nearly cancels,
-        its last digits are left to chance.
+    ) -> bool:
+        """Does it by the medians of the errors over several draws? They are infinite where more draws have
+        none in the first program than in another. One draw may be kind to one form: where a result nearly
+        cancels, its last digits are left to chance.
+
+        Draws end where the others cannot change that it does.
         """
-        draws = [first]
-        for _ in range(DRAWS):
-            case = draw(self.literal, self.rng)
-            if case is not None:
-                draws.append(self.errors(case, new, programs))
-        errors = np.array(draws)  # draw, program, result and kind
+        exact = self.literal if self._agrees(new) else new
+        known = [first]  # draw, program, result and kind
+        for case in self.others:
+            known.append(self.errors(case, exact, programs))
+            left = 1 + len(self.others) - len(known)
+            if left and _worsens(_kindest(known, left)):
+                return True
+        errors = np.array(known)
         median = np.median(errors, axis=0)
         lost = np.isinf(errors).sum(axis=0)
         median[0][(lost[0] > lost[1:]).any(axis=0)] = np.inf
-        found: list[list[float]] = median.tolist()
-        return found
+        return _worsens(median.tolist())
+
+    def _agrees(self, new: Facts) -> bool:
+        """Have the two the same values in decimals, so that those of the literal one, which all forms are
+        compared with, can be those of the new one?"""
+        assert self.case is not None
+        one, other = (self._run(self.case, facts, Lines) for facts in (new, self.literal))
+        for name in self.results:
+            for found, right in zip(as_floats(one[name]), as_floats(other[name]), strict=True):
+                if not error_of(found, right) <= SAME:
+                    return False
+        return True
+
+    @cached_property
+    def others(self) -> list[Case]:
+        """Further draws, the same for all forms."""
+        rng = np.random.default_rng(OTHER_SEED)
+        found = (draw(self.literal, rng) for _ in range(DRAWS))
+        return [case for case in found if case is not None]
 
     def cases(self) -> Iterator[Case]:
         """The case, and others of other sizes."""
@@ -237,6 +274,15 @@ class Gate:
             lines = Singles() if arithmetic is Singles else Lines(None)
             self.runs[key] = case, facts, case.run(facts, lines, slice(len(MODERATE), None))
         return self.runs[key][2]
+
+
+def _kindest(known: list[list[list[float]]], left: int) -> list[list[float]]:
+    """The medians, where all draws that are left are as good as can be for the first program, and as bad for
+    the others."""
+    rest = np.zeros((left, *np.shape(known[0])))
+    rest[:, 1:] = np.inf
+    found: list[list[float]] = np.median([*known, *rest], axis=0).tolist()
+    return found
 
 
 def _improves(measured: list[list[float]]) -> bool:
@@ -442,12 +488,6 @@ def _factors(expression: Expression) -> list[Read]:
 
 
 # ---------------------------------------------------------------------------------- numbers
-
-
-def as_decimals(values: Array) -> Numbers:
-    reals = np.empty(values.shape, object)
-    reals.reshape(-1)[:] = [Decimal(float(v)) for v in values.flat]
-    return Numbers(None, reals)
 
 
 def as_floats(tensor: Tensor) -> Array:

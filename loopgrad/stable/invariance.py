@@ -8,7 +8,7 @@ exponential of it. The multiple is a simple number, or hangs on an extent: T - 1
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal
@@ -30,7 +30,9 @@ from loopgrad.simplify.evaluate import (
     integer,
     shape_of,
 )
-from loopgrad.simplify.lines import Lines, Numbers
+from loopgrad.simplify.exponentials import log
+from loopgrad.simplify.floats import Floats, floats, numbers
+from loopgrad.simplify.lines import Lines, Numbers, as_decimals
 from loopgrad.simplify.spaces import worlds
 
 if TYPE_CHECKING:
@@ -38,7 +40,9 @@ if TYPE_CHECKING:
     from loopgrad.stable.shifting import Shifted
 
 PAIRED = (0, 0, 1, 1, 2, 2)  # worlds whose inputs are run without and with a constant
+ORDINARY = (0, 1, 4, 5)  # of these, those in which floating point loses next to nothing
 EQUAL = Decimal("1e-20")
+ROUGHLY, LARGE = Decimal("1e-4"), 1e6  # in floating point, and for numbers up to which
 NO_DIFFERENCE = Decimal("1e-35")  # rounding, where numbers near 1 cancel
 LARGEST_MULTIPLE = 4
 
@@ -96,10 +100,11 @@ def _moves(
     reals.reshape(-1)[:] = [Decimal(repr(float(v))) for v in drawn.flat]
     given = {i.name: inputs[i.name][list(PAIRED)] for i in candidate.facts.program.inputs}
     given[candidate.constant] = Numbers(None, reals)
+    prepared, setting = Prepared(opened), Setting(extents, constants, given)
     try:
-        found = computed(
-            Prepared(opened), Setting(extents, constants, given), Lines(None), worlds(len(PAIRED))
-        )
+        if not _seem_simple(candidate, prepared, setting):
+            return None
+        found = computed(prepared, setting, Lines(None), worlds(len(PAIRED)))
     except (Undefined, TooLarge):
         return None
     factors = [(None, 1), *((e, integer(e, known)) for e in _factors(opened))]
@@ -111,6 +116,34 @@ def _moves(
             return None
         result[r.name] = [how] if how == STILL else list(_told(how, factors))
     return result
+
+
+def _seem_simple(candidate: Shifted, prepared: Prepared, setting: Setting) -> bool:
+    """Does floating point leave it possible that all results move by something simple? It is many times as
+    fast as decimals; where it may have lost its digits, it says nothing."""
+    at = list(ORDINARY)
+    inputs = {name: _in_floats(tensor[at]) for name, tensor in setting.inputs.items()}
+    found = computed(prepared, replace(setting, inputs=inputs), Floats(), worlds(len(at)))
+    facts = prepared.facts
+    constant = inputs[candidate.constant]
+    assert isinstance(constant, Numbers)
+    kept = facts.tensors[candidate.constant].extents
+    for r in facts.program.results:
+        tensor = found[r.name]
+        if isinstance(tensor, Numbers):
+            values = floats(tensor)
+            if not np.isfinite(values).all() or np.abs(values).max(initial=0) > LARGE:
+                continue
+            tensor = as_decimals(values)
+        exact = as_decimals(floats(constant)).reals
+        assert exact is not None
+        if _move(tensor, facts.tensors[r.name].extents, exact, kept, ROUGHLY) is None:
+            return False
+    return True
+
+
+def _in_floats(tensor: Tensor) -> Tensor:
+    return numbers(floats(tensor)) if isinstance(tensor, Numbers) else tensor
 
 
 def _factors(facts: Facts) -> list[Expression]:
@@ -137,6 +170,7 @@ def _move(
     own: Sequence[Expression],
     constant: NDArray[Any],
     kept: Sequence[Expression],
+    equal: Decimal = EQUAL,
 ) -> Moved | None:
     if not isinstance(tensor, Numbers):
         return STILL if np.array_equal(tensor[::2], tensor[1::2]) else None
@@ -148,7 +182,7 @@ def _move(
     scale = max((abs(x) for x, _ in numbers), default=Decimal(0))
     if not numbers:
         return None
-    if all(y.is_finite() and abs(x - y) <= max(EQUAL * scale, NO_DIFFERENCE) for x, y in numbers):
+    if all(y.is_finite() and abs(x - y) <= max(equal * scale, NO_DIFFERENCE) for x, y in numbers):
         return STILL
     axes = _embedded(kept, own)
     summed = tuple(1 + axis for axis, at in enumerate(axes) if at is None)
@@ -158,18 +192,18 @@ def _move(
     for at, size in zip(places, constants.shape[1:], strict=True):
         shape[1 + at] = size
     added: list[Decimal] = list(np.broadcast_to(constants.reshape(shape), whole).flat)
-    ratio = _ratio([(x - y, c) for x, y, c in zip(before, after, added, strict=True)])
+    ratio = _ratio([(x - y, c) for x, y, c in zip(before, after, added, strict=True)], equal)
     if ratio is not None:
         return Moved("adds", ratio, axes)
     if not summed and all(x > 0 and y > 0 for x, y in zip(before, after, strict=True)):
-        logs = [((x / y).ln(), c) for x, y, c in zip(before, after, added, strict=True)]
-        ratio = _ratio(logs)
+        logs = [(log(x / y), c) for x, y, c in zip(before, after, added, strict=True)]
+        ratio = _ratio(logs, equal)
         if ratio is not None:
             return Moved("multiplies", ratio, axes)
     return None
 
 
-def _ratio(pairs: Sequence[tuple[Decimal, Decimal]]) -> Fraction | None:
+def _ratio(pairs: Sequence[tuple[Decimal, Decimal]], equal: Decimal) -> Fraction | None:
     """The simple number that the first of each pair is of the second."""
     if any(not a.is_finite() or not c for a, c in pairs) or not pairs:
         return None
@@ -178,7 +212,7 @@ def _ratio(pairs: Sequence[tuple[Decimal, Decimal]]) -> Fraction | None:
     if not simple:
         return None
     exact = Decimal(simple.numerator) / Decimal(simple.denominator)
-    if all(abs(a - exact * c) <= EQUAL * max(abs(c), Decimal(1)) for a, c in pairs):
+    if all(abs(a - exact * c) <= equal * max(abs(c), Decimal(1)) for a, c in pairs):
         return simple
     return None
 

@@ -119,11 +119,14 @@ class _Search:
             return found
         self.others = True
         new = with_differences(program)
+        return new if self._passes(new, found) else found
+
+    def _passes(self, new: Program, old: Program | None) -> bool:
+        """Is it better than the old one, and right? Proofs take longer than measures: few get there."""
         try:
-            validate(new)
+            return self.gate.passes(new, old) and validate(new) is not None
         except ProgramError:
-            return found
-        return new if self.gate.passes(new, found) else found
+            return False
 
     def _accepted(self, base: Facts, tops: Sequence[Top], old: Program | None) -> Program | None:
         """The best of the base's forms that pass; None where none does."""
@@ -131,7 +134,7 @@ class _Search:
         tried = set[Program]()
         for once in (True, False):
             new, differs = self._form(base, tops, once)
-            if new is not None and new not in tried and self.gate.passes(new, found or old):
+            if new is not None and new not in tried and self._passes(new, found or old):
                 found = new
             tried |= {new} if new is not None else set()
             if not differs:
@@ -154,7 +157,7 @@ class _Search:
             if new is None:
                 return None, differs
             self.others = True
-            validate(within_limits(new))
+            infer(within_limits(new))
         except ProgramError:
             self.others = True
             return None, True

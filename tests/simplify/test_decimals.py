@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterator
-from decimal import Decimal, localcontext
+from decimal import Context, Decimal, localcontext
 
 import pytest
 
 from loopgrad.simplify import decimals
-from loopgrad.simplify.decimals import CONTEXT
+from loopgrad.simplify.decimals import CONTEXT, FINER
 
 
 @pytest.fixture(autouse=True)
@@ -25,6 +25,32 @@ def test_as_floats(name: str) -> None:
     ours: Callable[[Decimal], Decimal] = getattr(decimals, name)
     for x in [0.0, 1e-9, *(rng.uniform(-9, 9) for _ in range(20)), -100.0]:
         assert float(ours(Decimal(x))) == pytest.approx(getattr(math, name)(x), rel=1e-14)
+
+
+@pytest.mark.parametrize("context", [CONTEXT, FINER], ids=["50", "60"])
+@pytest.mark.parametrize("scale", [1e-12, 1e-7, 1e-3, 1.0, 30.0, 1e4, 9e6, 1e9])
+def test_exp_and_log_are_those_of_decimal(scale: float, context: Context) -> None:
+    rng = random.Random(scale)
+    with localcontext(context):
+        for _ in range(60):
+            a = Decimal(rng.gauss(0, scale)) / 3
+            raised, magnitude = a.exp(), abs(a)
+            assert decimals.exp(a) == raised
+            for positive in (raised, magnitude, 1 + magnitude, raised + 1):
+                assert decimals.log(positive) == positive.ln(), positive
+
+
+def test_exp_and_log_of_what_is_special() -> None:
+    for a in map(
+        Decimal, ("0", "-0", "1", "-1", "Infinity", "-Infinity", "1e30", "-1e30", "1e-80")
+    ):
+        assert decimals.exp(a) == a.exp()
+    for multiple in range(-30, 31):  # of ln(10), where a power of ten ends
+        a = multiple * Decimal(10).ln()
+        assert decimals.exp(a) == a.exp()
+    for a in map(Decimal, ("0", "1", "10", "Infinity", "1e900000", "1e-900000")):
+        assert decimals.log(a) == a.ln()
+    assert decimals.log(Decimal(-1)).is_nan() and decimals.exp(Decimal("NaN")).is_nan()
 
 
 def test_to_fifty_digits() -> None:

@@ -8,7 +8,14 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from loopgrad.simplify.fields import CHAIN, UNKNOWN, Fields, Residues, generator
+from loopgrad.simplify.fields import (
+    CHAIN,
+    UNKNOWN,
+    Fields,
+    Residues,
+    _discrete_log,
+    generator,
+)
 
 LEVELS, COPIES, COUNT = 4, 3, 12
 
@@ -73,6 +80,16 @@ def test_log_and_exp_are_inverse(field: Fields, rng: np.random.Generator) -> Non
     assert agree(field.log(field.exp(x)), x, at_least=0.75)
     square = numbers(field, rng, squares=True)
     assert agree(field.exp(field.log(square)), square, at_least=0.75)
+
+
+@pytest.mark.parametrize("p", CHAIN[:-1])
+def test_every_power_is_found(p: int, rng: np.random.Generator) -> None:
+    # Baby steps that share a slot are found by the next one, also at both ends of the powers.
+    order = (p - 1) // 2
+    wanted = [*range(300), *range(order - 300, order), *rng.integers(0, order, 300).tolist()]
+    powers = np.array([pow(generator(p), n, p) for n in wanted], np.int64)
+    assert _discrete_log(p, powers).tolist() == wanted
+    assert (_discrete_log(p, p - powers) == UNKNOWN).all()  # no squares
 
 
 def test_log_of_a_product_is_the_sum(field: Fields, rng: np.random.Generator) -> None:

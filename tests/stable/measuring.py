@@ -14,9 +14,9 @@ from loopgrad.analysis.infer import infer
 from loopgrad.ir.nodes import Program
 from loopgrad.simplify.decimals import CONTEXT
 from loopgrad.simplify.evaluate import Prepared, Setting, Tensor, computed, integer
-from loopgrad.simplify.lines import Lines, Numbers
+from loopgrad.simplify.lines import Lines, Numbers, as_decimals
 from loopgrad.simplify.spaces import worlds
-from loopgrad.stable.gate import KINDS, as_decimals, as_floats, error_of
+from loopgrad.stable.gate import KINDS, as_floats, error_of
 from loopgrad.stable.singles import Singles
 from loopgrad.stable.stabilize import stabilized
 from tests.stable.corpus import Case

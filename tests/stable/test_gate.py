@@ -15,7 +15,7 @@ from loopgrad.ir.nodes import Apply
 from loopgrad.ir.walk import accumulates, subexpressions
 from loopgrad.simplify.decimals import CONTEXT
 from loopgrad.stable import stabilize
-from loopgrad.stable.gate import Gate
+from loopgrad.stable.gate import ALIKE, Gate, _improves, _kindest, _worsens, error_of
 from loopgrad.stable.joint import stable_pair
 
 SOFTMAX = """f(s[B,J]) -> p[B,J]:
@@ -63,6 +63,37 @@ def test_a_form_that_loses_digits_does_not_pass() -> None:
     for b, j:  q[j] += x[b,j]**2 / B
     for j:     v[j] = q[j] - μ[j]**2"""
     assert not passes(written, one_pass)
+
+
+def test_draws_end_only_where_the_others_cannot_change_that_a_form_is_worse() -> None:
+    rng = np.random.default_rng(0)
+    ended = 0
+    for _ in range(300):
+        sizes = rng.choice([0.0, 1e-8, 1e-6, 4e-6, 1e-3, np.inf], size=(12, 3, 2))
+        draws: list[list[list[float]]] = sizes.tolist()
+        for count in range(1, 12):
+            if _worsens(_kindest(draws[:count], 12 - count)):
+                ended += 1
+                assert _worsens(np.median(sizes, axis=0).tolist())
+    assert ended > 100
+
+
+def test_what_is_alike_is_no_better() -> None:
+    """Of two results next to each other, neither has an error that is much smaller, whatever is right."""
+    rng = np.random.default_rng(0)
+    alike = 0
+    for _ in range(2000):
+        exact = rng.normal(size=4) * 10.0 ** rng.integers(-3, 4)
+        one, other = (
+            exact + rng.normal(size=4) * abs(exact).max() * 10.0 ** rng.integers(-9, 2)
+            for _ in range(2)
+        )
+        if rng.random() < 0.7:
+            other = one * (1 + 1e-7 * rng.normal(size=4))
+        if error_of(one, other) < ALIKE:
+            alike += 1
+            assert not _improves([[error_of(one, exact)], [error_of(other, exact)]])
+    assert alike > 1000
 
 
 def test_a_move_that_hangs_on_a_size_is_none() -> None:

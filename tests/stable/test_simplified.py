@@ -17,8 +17,8 @@ from loopgrad.analysis.infer import infer
 from loopgrad.ir.walk import computed_tensors
 from loopgrad.simplify.decimals import CONTEXT
 from loopgrad.simplify.evaluate import Tensor
-from loopgrad.simplify.lines import Lines, Numbers
-from loopgrad.stable.gate import MODERATE, Gate, as_decimals, as_floats, draw, error_of
+from loopgrad.simplify.lines import Lines, Numbers, as_decimals
+from loopgrad.stable.gate import MODERATE, Gate, as_floats, draw, error_of
 from tests.effort import by_name
 
 NAMES = by_name(list(lg.lib), 4)
