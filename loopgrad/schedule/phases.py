@@ -12,6 +12,7 @@ from loopgrad.schedule.lines import SMALL, Line, few_values
 from loopgrad.schedule.merging import merged
 from loopgrad.schedule.moments import moments_of
 from loopgrad.schedule.nesting import Nesting, wants_blocks
+from loopgrad.schedule.owning import owned, owned_parts
 from loopgrad.schedule.parting import parted
 from loopgrad.schedule.sharing import common
 from loopgrad.schedule.staging import stage
@@ -39,6 +40,14 @@ def trees(lines: Sequence[Line], context: Context, whole: Collection[str]) -> It
         return
     if len(lines) == 1 and lines[0].moments:
         yield from map(Tree, moments_of(lines[0], context))
+        return
+    owning = owned_parts(lines, context)
+    if any(part.rows for part in owning):
+        for each in owning:
+            if each.rows:
+                yield Tree(owned(each, context))
+            else:
+                yield from trees(each.lines, context, whole)
         return
     index = parallel_index(lines, context.choices.parallel)
     if index is None and any(line.moments for line in lines):

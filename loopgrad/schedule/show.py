@@ -18,6 +18,7 @@ from loopgrad.schedule.tree import (
     Node,
     Over,
     Pack,
+    Picks,
     Product,
     Scope,
     Step,
@@ -54,8 +55,9 @@ def _nodes(nodes: Iterable[Node], innermost: str | None = None) -> Iterator[str]
         match node:
             case Step(statement, first):
                 yield _step(statement, first and innermost in (None, *_indices(statement.target)))
-            case Over(index, lower, upper, body, mark, descending):
-                shown = f"for {_range(index, lower, upper, descending)} {mark.value}".rstrip() + ":"
+            case Over(index, lower, upper, body, mark, descending, _, picks):
+                word = mark.value if picks is None else _picks(picks)
+                shown = f"for {_range(index, lower, upper, descending)} {word}".rstrip() + ":"
                 inner = list(_nodes(body, index))
                 if len(inner) == 1:
                     yield f"{shown}  {inner[0]}"
@@ -90,6 +92,11 @@ def _indices(target: Read) -> frozenset[str]:
 
 def _range(index: str, lower: Expression, upper: Expression, descending: bool) -> str:
     return show_range(Range(index, lower, upper, descending))
+
+
+def _picks(picks: Picks) -> str:
+    row = show_expression(picks.row, compact=True)
+    return f"where {picks.rows}.from <= {row} < {picks.rows}.to"
 
 
 def _buffer(buffer: Buffer) -> str:

@@ -32,7 +32,7 @@ from loopgrad.ir.nodes import (
 from loopgrad.schedule import Phase, Scheduled, default
 from loopgrad.schedule.choices import Choices
 from loopgrad.schedule.singles import has_no_lanes
-from loopgrad.schedule.tree import Fused, Step, steps
+from loopgrad.schedule.tree import Fused, Mark, Step, loops, steps
 
 EXACT = 2**31
 
@@ -61,6 +61,8 @@ def made_for(
 
 def _checks_singly(phase: Phase) -> bool:
     if not isinstance(phase, Fused) or not has_no_lanes(phase.body):
+        return False
+    if any(loop.mark is Mark.PICKED for loop in loops(phase.body)):
         return False
     return any(isinstance(node, Step) and node.unproved for node in steps(phase.body))
 

@@ -29,6 +29,7 @@ class Mark(Enum):
     PARALLEL: each thread takes a contiguous part of them, the same for the same number of threads.
         Where the body is nothing but another such loop, of the pairs of both indices.
     VECTOR: several at once, one in each lane of a register; the last ones under a mask.
+    PICKED: in order, but those alone that `picks` says, which are found first, some hundred at a time.
     SCAN: in order, but several at once as `linear` says; where that would lose what the order keeps,
         one by one. The first runs by itself.
     """
@@ -36,6 +37,7 @@ class Mark(Enum):
     SEQUENTIAL = ""
     PARALLEL = "parallel"
     VECTOR = "vector"
+    PICKED = "picked"
     SCAN = "scan"
 
 
@@ -101,10 +103,24 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Picks:
+    """Those iterations whose row, which data tell, is in the block at hand of the index `rows`: blocks that
+    threads share of `count` rows.
+
+    Of a row that does not exist the nearest one counts, so that some block finds that there is none.
+    """
+
+    row: Expression
+    rows: str
+    count: Expression
+
+
+@dataclass(frozen=True, slots=True)
 class Over:
     """`for lower <= index < upper`, with a mark, around its body.
 
     `linear`: of a scan, whose body is one step, what that is but for the first value of the index.
+    `picks`: of a PICKED loop, which iterations there are.
     """
 
     index: str
@@ -114,6 +130,7 @@ class Over:
     mark: Mark = Mark.SEQUENTIAL
     descending: bool = False
     linear: Linear | None = None
+    picks: Picks | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +230,14 @@ def steps(nodes: tuple[Node, ...]) -> Iterator[Step | Product]:
                 yield node
             case Over() | Blocks():
                 yield from steps(node.body)
+
+
+def loops(nodes: tuple[Node, ...]) -> Iterator[Over | Blocks]:
+    """All loops, outer ones first."""
+    for node in nodes:
+        if isinstance(node, Over | Blocks):
+            yield node
+            yield from loops(node.body)
 
 
 def collapsed(loop: Over) -> Over | Blocks | None:

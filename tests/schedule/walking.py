@@ -42,6 +42,7 @@ from loopgrad.schedule.tree import (
     Node,
     Over,
     Pack,
+    Picks,
     Product,
     Scope,
     Step,
@@ -178,6 +179,8 @@ class Walk:
                 values = range(low, high)
                 for value in reversed(values) if descending else values:
                     self.indices[index] = value
+                    if node.picks is not None and not self.is_own(node.picks):
+                        continue
                     self.reset(node)
                     for inner in body:
                         if isinstance(inner, Step) and self.reduces(inner, index):
@@ -211,6 +214,11 @@ class Walk:
             case Product():
                 assert not self.lanes, "a product within lanes"
                 self.product(node)
+
+    def is_own(self, picks: Picks) -> bool:
+        row = min(max(self.value(picks.row), 0), max(self.value(picks.count) - 1, 0))
+        here: bool = self.indices[f"{picks.rows}.from"] <= row < self.indices[f"{picks.rows}.to"]
+        return here
 
     def reset(self, node: Over | Blocks) -> None:
         for tensor in self.resets.get(id(node), ()):

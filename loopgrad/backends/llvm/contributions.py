@@ -96,15 +96,19 @@ class Contributions:
         return self.vectors.whole.apply(operation, [before, value])
 
     def _extremum(self, order: str, before: Value, value: Value) -> Value:
-        """The greatest or least so far: NaN once there has been one. Of equal ones the later."""
+        """The greatest or least so far: NaN once there has been one. Of equal ones the earlier.
+
+        Where one of them is NaN their sum is: of a choice between a value and what is in memory LLVM makes
+        a store under a mask, for which what is read again soon after has to wait.
+        """
         if self._is_plain_number(value):
             lanes, (a, b) = self.vectors.even(before, value)
             w = Lanes(self.body, lanes)
             return Value(w.select(w.compare(order, b, a), b, a), FLOAT, lanes)
         lanes, (a, b) = self.vectors.even(before, value)
         w = Lanes(self.body, lanes)
-        found = w.select(w.compare(order, a, b), a, b)  # the value, where one of them is NaN
-        return Value(w.select(w.compare("uno", a, a), a, found), FLOAT, lanes)
+        found = w.select(w.compare(order, b, a), b, a)
+        return Value(w.select(w.compare("uno", a, b), w.operate("+", a, b), found), FLOAT, lanes)
 
     def _is_plain_number(self, value: Value) -> bool:
         """Is it written out, and so no NaN, and neither of the zeros, which are equal but differ?"""

@@ -10,7 +10,7 @@ the bytes of it that one thread gets, then the function's parameters in order. E
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from loopgrad.analysis.facts import TensorFacts
@@ -35,15 +35,21 @@ from loopgrad.schedule.tree import (
     Buffer,
     Fused,
     Mark,
+    Node,
     Over,
     Scope,
     Step,
     collapsed,
+    loops,
     steps,
 )
 
 # Nanoseconds of work below which other threads would take longer to wake than they would save.
 SMALL_WORK = 1_750
+
+# Bytes that a thread should have for itself where it writes again and again: lines of memory at the ends of
+# what it has are another's as well.
+APART = 1_024
 
 TYPICAL_LENGTH = 64  # of a loop whose bound is an element of a tensor
 
@@ -103,7 +109,7 @@ def lower(
     frame = Frame(module, layout, tensors, buffers)
     unrolling = Unrolling()
     nodes, workspaces = prepared(unrolling.nodes(phase.body, {}), frame)
-    lanes = module.vector_bytes // BYTES[module.real]
+    lanes = vector_bytes(module, nodes) // BYTES[module.real]
     if has_no_lanes(nodes):
         frame.body.loops = FREE
     Trees(frame, lanes, workspaces).phase(nodes, unrolling.turns)
@@ -115,6 +121,13 @@ def lower(
         if b is not None
     )
     return FusedPhase(phase, name, frame, placed)
+
+
+def vector_bytes(module: Module, nodes: tuple[Node, ...]) -> int:
+    """Of registers of 64 bytes half, where rows are picked: rows begin at any address, and what is stored
+    across two lines of memory and read again soon after takes several times as long."""
+    picked = any(isinstance(loop, Over) and loop.mark is Mark.PICKED for loop in loops(nodes))
+    return min(module.vector_bytes, 32) if picked else module.vector_bytes
 
 
 def _finish(frame: Frame) -> str:
@@ -278,7 +291,7 @@ def call(fused: FusedPhase, body: Body, given: Given) -> None:
             context.store(I64, count, slot + 2)
             partials.append((buffer, places[tensor], count))
         slot += 3
-    threads = _threads(fused.phase, values)
+    threads = _threads(fused, values)
     _run(fused, body, context, threads, given.asleep)
 
     def finish() -> None:
@@ -302,8 +315,9 @@ def call(fused: FusedPhase, body: Body, given: Given) -> None:
         body.start(label)
 
 
-def _threads(phase: Fused, values: EntryFrame) -> str:
+def _threads(fused: FusedPhase, values: EntryFrame) -> str:
     """How many threads run the phase."""
+    phase = fused.phase
     loop = next(iter(phase.body), None)
     if not isinstance(loop, Over | Blocks) or loop.mark is not Mark.PARALLEL:
         return "1"
@@ -317,10 +331,22 @@ def _threads(phase: Fused, values: EntryFrame) -> str:
     inner = collapsed(loop) if isinstance(loop, Over) else None
     if inner is not None:
         count = body.value(f"mul i64 {count}, {_count(inner, values)}")
-    fewer = body.value(f"icmp slt i64 {count}, {threads}")
-    threads = body.select(fewer, I64, count, threads)
+    for most in (count, *_apart(fused, values)):
+        fewer = body.value(f"icmp slt i64 {most}, {threads}")
+        threads = body.select(fewer, I64, most, threads)
     none = body.value(f"icmp slt i64 {threads}, 1")
     return body.select(none, I64, "1", threads)
+
+
+def _apart(fused: FusedPhase, values: EntryFrame) -> Iterator[str]:
+    """How many threads write far enough from each other, where each has rows of its own that data pick."""
+    own = (loop for loop in loops(fused.phase.body) if isinstance(loop, Over) and loop.picks)
+    picked = (step for loop in own for step in steps(loop.body) if isinstance(step, Step))
+    for tensor in dict.fromkeys(step.statement.target.tensor for step in picked):
+        size = str(BYTES[values.module.real])
+        for extent in fused.frame.tensors[tensor].extents:
+            size = values.body.value(f"mul i64 {size}, {values.extent(extent)}")
+        yield values.body.value(f"udiv i64 {size}, {APART}")
 
 
 def _count(loop: Over | Blocks, values: EntryFrame) -> str:

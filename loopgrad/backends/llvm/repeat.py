@@ -46,6 +46,28 @@ def counted(
     body.start(f"{mark}.leave")
 
 
+def found(body: Body, lower: str, upper: str, places: str, holds: Callable[[str], str]) -> str:
+    """Writes to `places` those from `lower` up to `upper`, which is above, for which `holds` gives a true i1,
+    without a branch; how many there are."""
+    mark, preheader = body.fresh("look"), body.fresh("enter")
+    body.jump(preheader)
+    body.start(preheader)
+    body.jump(mark)
+    body.start(mark)
+    index, index_complete = body.phi_later(I64)
+    count, count_complete = body.phi_later(I64)
+    one = body.value(f"zext i1 {holds(index)} to i64")
+    body.store(I64, index, body.element(I64, places, count))
+    more = body.value(f"add nsw i64 {count}, {one}")
+    following = body.value(f"add nsw i64 {index}, 1")
+    left = body.value(f"icmp slt i64 {following}, {upper}")
+    index_complete((lower, preheader), (following, body.block))
+    count_complete(("0", preheader), (more, body.block))
+    body.branch(left, mark, f"{mark}.leave", body.loops)
+    body.start(f"{mark}.leave")
+    return more
+
+
 def each_bit(body: Body, kind: str, bits: str, write: Callable[[str], None]) -> None:
     """A loop over the bits of an integer that are set, the lowest first. `write` gets their numbers."""
     name = f"@llvm.cttz.{kind}"

@@ -21,7 +21,7 @@ from loopgrad.backends.llvm.jamming import PAGE, SHORTEST, jammed, names, rows
 from loopgrad.backends.llvm.products.lowering import Products, users
 from loopgrad.backends.llvm.products.together import together
 from loopgrad.backends.llvm.products.workspace import Workspace
-from loopgrad.backends.llvm.repeat import counted
+from loopgrad.backends.llvm.repeat import counted, found
 from loopgrad.backends.llvm.scans import Scan
 from loopgrad.backends.llvm.scratch import BYTES
 from loopgrad.backends.llvm.sizes import copies, is_short
@@ -38,14 +38,18 @@ from loopgrad.schedule.tree import (
     Node,
     Over,
     Pack,
+    Picks,
     Product,
     Step,
     block_from,
     block_to,
     collapsed,
+    steps,
 )
 
 BOOL, INT = ElementType.BOOL, ElementType.INT
+
+AHEAD = 256  # values of an index that are looked at before anything is done for them
 
 
 class Trees(Steps):
@@ -103,6 +107,8 @@ class Trees(Steps):
             self._vector(loop, lower, upper)
         elif loop.mark is Mark.SCAN:
             self._scan(loop, lower, upper)
+        elif loop.mark is Mark.PICKED:
+            self._picked(loop, lower, upper)
         elif lower.lanes == upper.lanes == 1:
             self._scalar(loop, lower, upper)
         else:
@@ -266,6 +272,50 @@ class Trees(Steps):
             run()
         for accumulator in accumulators:
             self._finish(accumulator, False)
+
+    def _picked(self, loop: Over, lower: Value, upper: Value) -> None:
+        """The iterations whose rows are the thread's own, found some hundred at a time: all, of one alone."""
+        body, picks = self.body, loop.picks
+        assert picks is not None
+        places = body.alloca(I64, AHEAD)
+        alone = body.value("icmp eq i64 %threads, 1")
+        least, most = self._own_rows(picks)
+
+        unproved = next(step for step in steps(loop.body) if isinstance(step, Step))
+
+        def holds(index: str) -> str:
+            with self.at(loop, index), self.checking(unproved):
+                row = self.vectors.integer(picks.row).text
+            return body.value(f"icmp ule i64 {body.value(f'sub i64 {row}, {least}')}, {most}")
+
+        def some(first: str) -> None:
+            last = self._at_most(self._sum(first, str(AHEAD)), upper.text)
+            # That one value is looked at in vain costs a thread alone nothing.
+            end = body.select(alone, I64, self._sum(first, "1"), last)
+            own = found(body, first, end, places, holds)
+            own = body.select(alone, I64, body.value(f"sub nsw i64 {last}, {first}"), own)
+            self._while_any("0", own, 1, lambda number: once(first, number))
+
+        def once(first: str, number: str) -> None:
+            place = f"%{body.fresh()}"
+            address = body.element(I64, places, number)
+            body.do(f"{place} = load {I64}, {body.module.pointer(I64)} {address}")
+            index = body.select(alone, I64, self._sum(first, number), place)
+            with self.at(loop, index), self._row_of(loop):
+                self.nodes(loop.body)
+
+        self._while_any(lower.text, upper.text, AHEAD, some)
+
+    def _own_rows(self, picks: Picks) -> tuple[str, str]:
+        """The first row of the thread's own, and how far the last is from there; rows that do not exist are
+        theirs who have the first and the last."""
+        body = self.body
+        least, end = (self.bound(i(picks.rows)).text for i in (block_from, block_to))
+        first = body.value(f"icmp sle i64 {least}, 0")
+        least = body.select(first, I64, str(-(2**63)), least)
+        last = body.value(f"icmp sge i64 {end}, {self.bound(picks.count).text}")
+        most = body.select(last, I64, str(2**63 - 1), body.value(f"sub nsw i64 {end}, 1"))
+        return least, body.value(f"sub i64 {most}, {least}")
 
     def _is_read_ahead(self, rows: Over, large: str) -> str:
         """The i1: memory is read, where it is read in its order, and several rows share a page; but they are
