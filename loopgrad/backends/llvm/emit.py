@@ -15,6 +15,7 @@ from loopgrad.backends.llvm.statements import PhaseWriter
 from loopgrad.backends.llvm.text import I64, ONCE, Body, Module
 from loopgrad.ir.nodes import Expression
 from loopgrad.schedule import Nest, Phase, Scheduled, in_memory
+from loopgrad.schedule.idle import busy
 from loopgrad.schedule.tree import Fused
 
 
@@ -26,13 +27,13 @@ def emit(scheduled: Scheduled, layout: Layout, module: Module) -> str:
     entry.require(scheduled.requires)
     entry.place_scratch([f.buffers if isinstance(f, FusedPhase) else () for f in functions])
     entry.fill()
-    for function in functions:
+    for phase, function in zip(scheduled.phases, functions, strict=True):
         if isinstance(function, FusedPhase):
             fused.call(function, entry.body, entry.given())
             if scratch.GAP:
                 entry.leave(function.buffers)
         else:
-            entry.call(function.finish(), function)
+            entry.call(function.finish(), function, busy(phase))
     entry.finish()
     return module.text()
 
@@ -158,8 +159,8 @@ class _Entry:
             asleep="asleep",
         )
 
-    def call(self, name: str, function: PhaseFunction) -> None:
-        """Runs a phase, with what its function takes; leaves where it fails."""
+    def call(self, name: str, function: PhaseFunction, needed: Expression | None) -> None:
+        """Runs a phase, with what its function takes; leaves where it fails. needed: see `busy`."""
         body = self.body
         given = [f"{self.module.pointer(I64)} %record"]
         given.append(f"i64 {self.layout.add_sites(function.sites)}")
@@ -167,9 +168,13 @@ class _Entry:
         given += [f"{self.module.real} {self._real(slot)}" for slot in function.reals]
         given += [self._pointers["tensor", t] for t in function.tensors]
         given += [self._pointers["state", t] for t in function.states]
+        label = body.fresh("phase")
+        if needed is not None:
+            some = EntryFrame(self.layout, body, self._integer).condition(needed)
+            body.branch(some, f"{label}.busy", label)
+            body.start(f"{label}.busy")
         failed = body.value(f"call i32 @{name}({', '.join(given)})")
         fine = body.value(f"icmp eq i32 {failed}, 0")
-        label = body.fresh("phase")
         body.branch(fine, label, "failed")
         body.start(label)
 

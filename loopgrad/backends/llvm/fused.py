@@ -29,6 +29,7 @@ from loopgrad.backends.llvm.unrolling import Unrolling
 from loopgrad.backends.llvm.vectors import Vectors
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Accumulate, Expression, Extent, Number, Read, Reduction
+from loopgrad.schedule.idle import busy
 from loopgrad.schedule.singles import has_no_lanes
 from loopgrad.schedule.tree import (
     Blocks,
@@ -292,7 +293,12 @@ def call(fused: FusedPhase, body: Body, given: Given) -> None:
             partials.append((buffer, places[tensor], count))
         slot += 3
     threads = _threads(fused, values)
-    _run(fused, body, context, threads, given.asleep)
+    needed = None if partials else busy(fused.phase)
+    if needed is None:
+        _run(fused, body, context, threads, given.asleep)
+    else:
+        some = values.condition(needed)
+        where(body, some, lambda: _run(fused, body, context, threads, given.asleep))
 
     def finish() -> None:
         for buffer, offset, count in partials:
