@@ -32,6 +32,7 @@ from loopgrad.schedule.fission import fission
 from loopgrad.schedule.gathering import gathered
 from loopgrad.schedule.identities import identity
 from loopgrad.schedule.inner_sums import with_inner_sums
+from loopgrad.schedule.integral import kept_whole
 from loopgrad.schedule.lines import Line, aligned, covers, maps_first, maps_together
 from loopgrad.schedule.moments import with_moments
 from loopgrad.schedule.narrowing import narrowed
@@ -41,9 +42,10 @@ from loopgrad.schedule.passing import earlier_sums
 from loopgrad.schedule.phases import Tree, trees
 from loopgrad.schedule.picking import with_picked
 from loopgrad.schedule.pulling import pulled
+from loopgrad.schedule.reciprocals import with_reciprocals
 from loopgrad.schedule.recurrences import recurrence
 from loopgrad.schedule.requirements import required
-from loopgrad.schedule.sharing import hoisted, out_of_block, with_reciprocals
+from loopgrad.schedule.sharing import hoisted, out_of_block
 from loopgrad.schedule.supported import Support
 from loopgrad.schedule.tree import Fused
 from loopgrad.schedule.unwinding import unwound, with_start
@@ -65,7 +67,6 @@ class Segment:
 
 class _Fusing:
     def __init__(self, literal: Scheduled, choices: Choices):
-        self.literal = literal
         self.in_range = set(literal.safety.in_range)
         self.writers = Counter(nest.statement.target.tensor for nest in nests(literal.phases))
         self.written_once = {tensor for tensor, count in self.writers.items() if count == 1}
@@ -76,6 +77,9 @@ class _Fusing:
         self.context = Context(self.tensors, dict(literal.facts.constants), taken, choices)
         self.choices = choices
         self.support = Support(literal.facts, literal.safety)
+        self.literal = replace(
+            literal, phases=tuple(map(self._with_whole_integers, literal.phases))
+        )
         self.written: set[str] = set()
         self.started: set[str] = set()
         self.seen: frozenset[str] = frozenset()
@@ -114,6 +118,9 @@ class _Fusing:
             case Sequence(_, _, body):
                 return all(isinstance(p, Nest) and self._is_able(p) for p in body)
         return False
+
+    def _with_whole_integers(self, phase: Phase) -> Phase:
+        return kept_whole(phase, self.context) if self._is_able(phase) else phase
 
     def _as_written(self, phases: Iterable[Phase]) -> Iterator[Phase]:
         for phase in phases:

@@ -103,8 +103,6 @@ class _Parting:
             return None  # a product as it is, or with what the guard leaves taken from it
         guarding = frozenset() if statement.guard is None else walk.indices_of(statement.guard)
         parts = list(factors(statement.value))
-        if sum(not self.context.is_floating(f) for f in parts) > 1:
-            return None  # what is computed in integers is checked
         best: tuple[int, str, list[Expression], list[Expression]] | None = None
         for index in reversed(line.indices):
             if index not in line.reduced - line.bounding - guarding or line.bound_by[index]:

@@ -27,6 +27,7 @@ from loopgrad.ir.nodes import (
     Reduction,
 )
 from loopgrad.ir.walk import ONE, ZERO
+from loopgrad.schedule.reciprocals import reciprocal
 
 _EXTREMA = {Reduction.MAXIMUM: "max", Reduction.MINIMUM: "min"}
 
@@ -176,7 +177,9 @@ def _product(part: _Part, factor: Expression) -> _Part:
 
 
 def _quotient(part: _Part, divisor: Expression) -> _Part:
-    return None if part is None else walk.apply("/", part, divisor)
+    if part is None:
+        return None
+    return reciprocal(divisor) if part == ONE else walk.apply("/", part, divisor)
 
 
 def _choice(condition: Expression, then: _Part, otherwise: _Part) -> _Part:

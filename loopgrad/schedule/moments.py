@@ -28,6 +28,7 @@ from loopgrad.ir.nodes import (
 )
 from loopgrad.schedule.context import Context
 from loopgrad.schedule.lines import Line
+from loopgrad.schedule.reciprocals import reciprocal
 from loopgrad.schedule.tree import Blocks, Mark, Node, Over, Step, block_from, block_to
 
 CENTRE, OFFSET, SQUARES = map(Number, range(3))
@@ -138,7 +139,7 @@ def _split(value: Expression) -> tuple[Expression, Expression]:
     """A square, and what it is multiplied by."""
     match value:
         case Apply("/", (square, divisor)):
-            return square, walk.apply("/", Number(1.0), divisor)
+            return square, reciprocal(divisor)
         case Apply("*", (square, factor)) | Apply("*", (factor, square)) if not walk.indices_of(
             factor
         ):

@@ -13,6 +13,7 @@ from functools import partial
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Accumulate, Apply, Constant, Expression, Extent, Index, Number, Read
 from loopgrad.ir.printer import show_expression
+from loopgrad.schedule.integral import as_written
 from loopgrad.schedule.tree import ZERO, Blocks, Node, Over, Pack, Product, Step
 
 INTEGER = {"+", "-", "*", "//", "%", "min", "max", "neg"}
@@ -25,6 +26,7 @@ Definition = tuple[str, Expression]
 
 def named(nodes: tuple[Node, ...]) -> tuple[list[Definition], tuple[Node, ...]]:
     """The names, each after those that it is made of, and the nodes with them."""
+    nodes = tuple(_map(node, as_written) for node in nodes)
     taken = {loop.index for loop in _loops(nodes)}
     taken |= {name for e in _expressions(nodes) for name in walk.indices_of(e)}
     found: list[Definition] = []

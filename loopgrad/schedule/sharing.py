@@ -1,8 +1,7 @@
 """Values that are computed once, where the lines as written compute them again and again.
 
 Common: `exp(s[b,j] - m[b])` in two lines of a nest becomes a row `e[b,j]` (or a register) of its own.
-Hoisted: `rsqrt(v[j] + eps)` in a loop over b and j becomes a line over j. Reciprocal: a division by
-what changes less often than the dividend becomes a multiplication, `x[b,j] * (1 / Z[b])`.
+Hoisted: `rsqrt(v[j] + eps)` in a loop over b and j becomes a line over j.
 """
 
 from __future__ import annotations
@@ -258,58 +257,3 @@ def _is_whole(expression: Expression, line: Line, tensors: Tensors) -> bool:
     if extents_of(expression, line, tensors) is None:
         return False
     return reads_whole_axes(expression, line, tensors)
-
-
-# ---------------------------------------------------------------------------------- reciprocal
-
-
-def with_reciprocals(lines: Sequence[Line]) -> tuple[Line, ...]:
-    """The lines with `a / c` as `a * (1 / c)` where c has fewer indices than a, or than the product
-    `a / c * d` that it stands in.
-
-    Not where a quotient is compared by `==`: an expression must give the same bits wherever it stands.
-    """
-    if any(_compares_quotients(line.statement) for line in lines):
-        return tuple(lines)
-    return tuple(map(_with_reciprocals, lines))
-
-
-def _compares_quotients(statement: Accumulate) -> bool:
-    return any(
-        isinstance(node, Compare)
-        and not {"==", "!="}.isdisjoint(node.operators)
-        and any(isinstance(n, Apply) and n.operation == "/" for n in walk.subexpressions(node))
-        for expression in walk.statement_expressions(statement)
-        for node in walk.subexpressions(expression)
-    )
-
-
-def _with_reciprocals(line: Line) -> Line:
-    statement = line.statement
-    value = _by_reciprocals(statement.value, frozenset())
-    return (
-        line
-        if value is statement.value
-        else replace(line, statement=replace(statement, value=value))
-    )
-
-
-def _by_reciprocals(expression: Expression, beside: frozenset[str]) -> Expression:
-    """`beside`: the indices of what the expression is multiplied with."""
-    match expression:
-        case Read():
-            return expression
-        case Apply("*", (left, right)):
-            on_left, on_right = walk.indices_of(left), walk.indices_of(right)
-            found = (
-                _by_reciprocals(left, beside | on_right),
-                _by_reciprocals(right, beside | on_left),
-            )
-            return expression if found == (left, right) else walk.apply("*", *found)
-        case Apply("/", (dividend, divisor)):
-            around = beside | walk.indices_of(dividend)
-            found = _by_reciprocals(dividend, beside), _by_reciprocals(divisor, frozenset())
-            if dividend != Number(1) and walk.indices_of(divisor) < around:
-                return walk.apply("*", found[0], walk.apply("/", Number(1), found[1]))
-            return expression if found == (dividend, divisor) else walk.apply("/", *found)
-    return walk.rebuild(expression, lambda inner: _by_reciprocals(inner, frozenset()))

@@ -7,6 +7,7 @@ from functools import reduce
 
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Apply, Expression, Number
+from loopgrad.schedule.reciprocals import TAKEN, reciprocal
 
 
 def factors(expression: Expression) -> Iterator[Expression]:
@@ -15,9 +16,9 @@ def factors(expression: Expression) -> Iterator[Expression]:
         case Apply("*", (left, right)):
             yield from factors(left)
             yield from factors(right)
-        case Apply("/", (dividend, divisor)) if dividend != Number(1):
+        case Apply("/", (dividend, divisor)) if dividend not in (Number(1), TAKEN):
             yield from factors(dividend)
-            yield walk.apply("/", Number(1), divisor)
+            yield reciprocal(divisor)
         case _:
             yield expression
 

@@ -6,6 +6,7 @@ gives up (`Frame.leave_where`): the literal code then finds and raises it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import assert_never
 
@@ -34,6 +35,7 @@ from loopgrad.ir.nodes import (
     Reduce,
 )
 from loopgrad.ir.operations import ElementType
+from loopgrad.schedule.reciprocals import TAKEN
 
 _INTEGER_ORDER = {"==": "eq", "!=": "ne", "<": "slt", "<=": "sle", ">": "sgt", ">=": "sge"}
 # Evaluated where it need not be, if its operands may be.
@@ -300,7 +302,19 @@ class Vectors(Elements):
                 short = functions.literal_power(w, base.text, exponent)
                 if short is not None:
                     return Value(short, FLOAT, base.lanes)
+        if operands[0] is TAKEN:
+            return self._reciprocal(self.real(operands[1]))
         return self.operate(operation, *map(self.real, operands))
+
+    def _reciprocal(self, divisor: Value) -> Value:
+        """Gives up where it is infinite, and the divisor is not 0."""
+        w = Lanes(self.body, divisor.lanes)
+        found = w.divide(w.number(1.0), divisor.text)
+        # About 1; no number where the divisor is 0 or infinite.
+        whole = w.multiply(found, divisor.text)
+        holds = w.compare("une", whole, w.number(math.inf))
+        self.require(Value(holds, BOOL, divisor.lanes))
+        return Value(found, FLOAT, divisor.lanes)
 
     def operate(self, operation: str, *values: Value, flags: str = "") -> Value:
         """An operation on reals."""
