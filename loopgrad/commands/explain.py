@@ -142,7 +142,7 @@ def accounted(
     real = "float" if dtype == "float32" else "double"
     scheduled, placed = runner.explained(real, sizes)
     between, *phases = (
-        tuple(Kept(p.tensor, BYTES[p.kind], p.extents) for p in part) for part in placed
+        tuple(Kept(p.tensor, BYTES[p.kind], p.extents, p.further) for p in part) for part in placed
     )
     return account(scheduled, BYTES[real], Memory(between, tuple(phases)))
 
@@ -208,8 +208,10 @@ class _Shower:
             yield f"the loops run as written in a call where this does not hold: {show_expression(condition)}"
 
     def _memory(self, found: Account) -> Iterator[str]:
-        own = " or ".join(str(one) for one in found.threads)
+        own = " or ".join(str(own) for own, _ in found.threads if own.terms)
+        more = " or ".join(str(more) for _, more in found.threads if more.terms)
         each = f"; each thread {own} bytes" if own else ""
+        each += f"; each but the first {more} bytes{' more' * bool(own)}" if more else ""
         if len(found.threads) > 1:
             each += ", whichever is most"
         yield f"beside those, memory {self._bytes(found.between)}{each}"

@@ -61,11 +61,15 @@ class Bytes:
 
 @dataclass(frozen=True)
 class Kept:
-    """Memory that code takes for a tensor, or to pack a side of a product: `size` bytes an element."""
+    """Memory that code takes for a tensor, or to pack a side of a product: `size` bytes an element.
+
+    further: of the threads the first takes none, as it adds up in the tensor's own memory.
+    """
 
     name: str
     size: int
     extents: tuple[Expression, ...]
+    further: bool = False
 
     @property
     def bytes(self) -> Bytes:
@@ -89,8 +93,12 @@ class Memory:
 
     def at(self, value: Callable[[Expression], int], threads: int) -> int:
         """Bytes, given what each extent's formula comes to."""
-        own = max((sum(k.at(value) for k in phase) for phase in self.phases), default=0)
-        return sum(k.at(value) for k in self.between) + threads * own
+
+
+        def taken(phase: tuple[Kept, ...]) -> int:
+            return sum(kept.at(value) * (threads - kept.further) for kept in phase)
+
+        return sum(k.at(value) for k in self.between) + max(map(taken, self.phases), default=0)
 
 
 def bytes_of(extents: Iterable[Expression], size: int) -> Bytes:
@@ -154,10 +162,14 @@ class Account:
         return _sum(kept.bytes for kept in self.memory.between)
 
     @property
-    def threads(self) -> tuple[Bytes, ...]:
-        """What each thread takes for itself, in one phase or another."""
-        own = (_sum(kept.bytes for kept in phase) for phase in self.memory.phases)
-        return tuple(dict.fromkeys(one for one in own if one.terms))
+    def threads(self) -> tuple[tuple[Bytes, Bytes], ...]:
+        """What each thread takes for itself, in one phase or another; and what each but the first does."""
+
+        def taken(phase: tuple[Kept, ...], further: bool) -> Bytes:
+            return _sum(kept.bytes for kept in phase if kept.further == further)
+
+        own = ((taken(phase, False), taken(phase, True)) for phase in self.memory.phases)
+        return tuple(dict.fromkeys(both for both in own if any(one.terms for one in both)))
 
 
 def account(scheduled: Scheduled, size: int = 4, memory: Memory | None = None) -> Account:
@@ -217,7 +229,9 @@ class _Accounting:
     def _kept(self, phase: Fused) -> Iterator[Kept]:
         for b in phase.buffers:
             if b.scope in (Scope.ROW, Scope.PARTIAL):
-                yield Kept(b.tensor, self._size(b.element), tuple(axis.extent for axis in b.axes))
+                extents = tuple(axis.extent for axis in b.axes)
+                copied = b.scope is Scope.PARTIAL
+                yield Kept(b.tensor, self._size(b.element), extents, copied)
         for pack in _nodes(phase.body, Pack):
             dimensions = (*pack.n, *pack.k)
             extents = (

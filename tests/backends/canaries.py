@@ -118,7 +118,7 @@ def spans(
     end = 0
     for copies, some in ((1, shared), *((threads, phase) for phase in phases)):
         for thread in range(copies):
-            for each in some:
+            for each in (one for one in some if thread or not one.further):
                 begin = end + GAP
                 size = BYTES[each.kind] * math.prod(
                     max(0, evaluate(extent, values)) for extent in each.extents

@@ -22,7 +22,7 @@ from loopgrad.backends.llvm.layout import Layout
 from loopgrad.backends.llvm.partials import combine
 from loopgrad.backends.llvm.products.lowering import prepared
 from loopgrad.backends.llvm.repeat import where
-from loopgrad.backends.llvm.scratch import BYTES, Placed, offsets
+from loopgrad.backends.llvm.scratch import BYTES, Placed, of_further, offsets
 from loopgrad.backends.llvm.text import FREE, I64, ONCE, Body, Module
 from loopgrad.backends.llvm.trees import Trees
 from loopgrad.backends.llvm.unrolling import Unrolling
@@ -94,7 +94,7 @@ class FusedPhase:
     phase: Fused
     name: str
     frame: Frame
-    buffers: tuple[Placed, ...]  # in the thread's part of the scratch memory, in order
+    buffers: tuple[Placed, ...]  # in the thread's part of the scratch memory, in order; further ones first
 
     @property
     def slots(self) -> int:
@@ -116,12 +116,14 @@ def lower(
     Trees(frame, lanes, workspaces).phase(nodes, unrolling.turns)
     inner = _finish(frame)
     name = _runner(phase, frame, inner)
-    placed = tuple(
-        Placed("tensor", b.tensor, layout.memory_type(b.element), tuple(a.extent for a in b.axes))
-        for b in map(frame.buffers.get, frame.pointers)
-        if b is not None
-    )
-    return FusedPhase(phase, name, frame, placed)
+    placed = [_placed(b, layout) for b in map(frame.buffers.get, frame.pointers) if b is not None]
+    return FusedPhase(phase, name, frame, tuple(sorted(placed, key=lambda one: not one.further)))
+
+
+def _placed(buffer: Buffer, layout: Layout) -> Placed:
+    extents = tuple(axis.extent for axis in buffer.axes)
+    kind = layout.memory_type(buffer.element)
+    return Placed("tensor", buffer.tensor, kind, extents, buffer.scope is Scope.PARTIAL)
 
 
 def vector_bytes(module: Module, nodes: tuple[Node, ...]) -> int:
@@ -188,12 +190,12 @@ def _runner(phase: Fused, frame: Frame, inner: str) -> str:
 def _partial(
     phase: Fused, frame: Frame, buffer: Buffer, context: Context, slot: int, own: str
 ) -> str:
-    """The thread's copy, with its first values; a thread alone takes the tensor's own memory."""
+    """The thread's copy, with its first values; the first thread takes the tensor's own memory."""
     body, module = context.body, frame.module
     element = frame.storage(buffer.tensor).kind
     kind = module.pointer(element)
-    alone = body.value("icmp eq i64 %threads, 1")
-    chosen = body.select(alone, kind, context.load(kind, slot), own)
+    is_first = body.value("icmp eq i64 %thread, 0")
+    chosen = body.select(is_first, kind, context.load(kind, slot), own)
     start = _start(phase, frame, buffer)
 
     def begin() -> None:
@@ -204,7 +206,7 @@ def _partial(
     if buffer.first:
         begin()
     else:
-        where(body, body.value(f"xor i1 {alone}, true"), begin)
+        where(body, body.value(f"xor i1 {is_first}, true"), begin)
     return chosen
 
 
@@ -265,9 +267,13 @@ def call(fused: FusedPhase, body: Body, given: Given) -> None:
     module, frame = body.module, fused.frame
     values = EntryFrame(frame.layout, body, given.integer)
     starts, size = offsets(body, fused.buffers, values.extent)
+    further = of_further(body, fused.buffers, values.extent)
+    block = given.scratch
+    if further != "0":  # of which the first thread has none
+        block = body.element("i8", block, body.value(f"sub i64 0, {further}"))
     context = Context(body, body.alloca(I64, fused.slots))
     context.store(I64, "0", 0)
-    context.store(module.pointer("i8"), given.scratch, 1)
+    context.store(module.pointer("i8"), block, 1)
     context.store(I64, size, 2)
     slot = _HEAD
     for number in frame.integers:
@@ -303,9 +309,9 @@ def call(fused: FusedPhase, body: Body, given: Given) -> None:
     def finish() -> None:
         for buffer, offset, count in partials:
             statement = _writer(fused.phase, buffer)
-            name = combine(module, frame.layout, statement, frame.tensors, buffer.first)
+            name = combine(module, frame.layout, statement, frame.tensors)
             kind, target = given.pointer(buffer.tensor).split(" ", 1)
-            raw = body.element("i8", given.scratch, offset)
+            raw = body.element("i8", block, offset)
             copies = body.value(f"bitcast {module.pointer('i8')} {raw} to {kind}")
             body.do(
                 f"call void @{name}({module.pointer(I64)} {context.at(0)}, {kind} {target}, "

@@ -1,4 +1,4 @@
-"""The threads' copies of a tensor put together, in the order of the threads."""
+"""The threads' copies of a tensor added to what the first thread has made of it, in the order of the threads."""
 
 from __future__ import annotations
 
@@ -21,16 +21,15 @@ def combine(
     layout: Layout,
     statement: Accumulate,
     tensors: Mapping[str, TensorFacts],
-    first: bool,
 ) -> str:
     """The name of `void (failed, target, copies, stride, threads, count)`; `stride` is in bytes.
 
-    first: the target need not hold anything yet.
+    `copies` is where the first thread's would be, if it had one.
     """
     frame = Frame(module, layout, tensors, {})
     element, how = frame.types[statement.target.tensor], joining(statement.reduction)
     kind, byte = layout.memory_type(element), module.pointer("i8")
-    name = f"combine_{kind}_{how.name.lower()}{'_first' if first else ''}"
+    name = f"combine_{kind}_{how.name.lower()}"
     if name in module.functions:
         return name
     pointer = module.pointer(kind)
@@ -45,11 +44,7 @@ def combine(
         numbers = f"{vector('i32', lanes)} {positions(lanes, 'i32')}"
         mask = body.value(f"icmp slt {numbers}, {splat(body, 'i32', left, lanes)}")
         target = Place(kind, behind(body, kind, "%target", index), 1)
-        if first:
-            begin = contributions.vectors.widened(contributions.start(statement), lanes).text
-        else:
-            begin = load(body, target, lanes, mask)
-        body.store(full, begin, "%total")
+        body.store(full, load(body, target, lanes, mask), "%total")
 
         def add(thread: str) -> None:
             offset = body.value(f"mul i64 {thread}, %stride")
@@ -59,7 +54,7 @@ def combine(
             value = Value(load(body, Place(kind, own, 1), lanes, mask), element, lanes, 63)
             body.store(full, contributions.combined(how, before, value).text, "%total")
 
-        counted(body, "0", "%threads", 1, add)
+        counted(body, "1", "%threads", 1, add)
         store(body, target, body.load(full, "%total"), lanes, mask)
 
     body.do(f"%total = alloca {full}")

@@ -26,12 +26,16 @@ GAP = 0
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """A tensor's elements or its states, of an LLVM type, in the block."""
+    """A tensor's elements or its states, of an LLVM type, in the block.
+
+    further: of the threads of a phase the first has none, as it adds up in the tensor's own memory.
+    """
 
     role: Literal["tensor", "state"]
     tensor: str
     kind: str
     extents: tuple[Expression, ...]
+    further: bool = False
 
 
 def offsets(
@@ -83,8 +87,19 @@ def size_function(
 
 def of_threads(body: Body, phase: Sequence[Placed], extent: Callable[[Expression], str]) -> str:
     """The bytes that all threads together need in a phase."""
-    _, size = offsets(body, phase, extent)
-    return size if size == "0" else _product(body, size, "%threads")
+    _, size = offsets(body, [one for one in phase if not one.further], extent)
+    total = size if size == "0" else _product(body, size, "%threads")
+    more = of_further(body, phase, extent)
+    if more == "0":
+        return total
+    others = body.value("sub i64 %threads, 1")
+    return _limited(body, body.value(f"add i64 {total}, {_product(body, more, others)}"))
+
+
+def of_further(body: Body, phase: Sequence[Placed], extent: Callable[[Expression], str]) -> str:
+    """The bytes that a thread needs which the first one does not: they lie in front of its others."""
+    _, size = offsets(body, [one for one in phase if one.further], extent)
+    return size
 
 
 def _product(body: Body, a: str, b: str) -> str:
