@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
 from loopgrad.diagnostics import Span
 from loopgrad.ir.deferred import Deferred
-from loopgrad.ir.nodes import Expression, Program, Read
+from loopgrad.ir.nodes import Expression, Number, Program, Read
 from loopgrad.ir.operations import ElementType
 
 
@@ -24,6 +25,20 @@ class TensorFacts:
     @property
     def rank(self) -> int:
         return len(self.extents)
+
+
+def outgrows(tensor: str, tensors: Mapping[str, TensorFacts]) -> bool:
+    """Has a temporary axes that nothing that is given or wanted has together?"""
+    facts = tensors[tensor]
+    if facts.role != "temporary":
+        return False
+    axes = _axes(facts)
+    return not any(axes <= _axes(t) for t in tensors.values() if t.role != "temporary")
+
+
+def _axes(facts: TensorFacts) -> Counter[Expression]:
+    """Its extents; an axis of one element is none."""
+    return Counter(extent for extent in facts.extents if extent != Number(1))
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,7 +94,6 @@ class Memory:
     def at(self, value: Callable[[Expression], int], threads: int) -> int:
         """Bytes, given what each extent's formula comes to."""
 
-
         def taken(phase: tuple[Kept, ...]) -> int:
             return sum(kept.at(value) * (threads - kept.further) for kept in phase)
 
@@ -229,9 +228,8 @@ class _Accounting:
     def _kept(self, phase: Fused) -> Iterator[Kept]:
         for b in phase.buffers:
             if b.scope in (Scope.ROW, Scope.PARTIAL):
-                extents = tuple(axis.extent for axis in b.axes)
-                copied = b.scope is Scope.PARTIAL
-                yield Kept(b.tensor, self._size(b.element), extents, copied)
+                kept = tuple(axis.extent for axis in b.axes)
+                yield Kept(b.tensor, self._size(b.element), kept, b.scope is Scope.PARTIAL)
         for pack in _nodes(phase.body, Pack):
             dimensions = (*pack.n, *pack.k)
             extents = (

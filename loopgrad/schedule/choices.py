@@ -27,6 +27,8 @@ class Choices:
     """The schedule's own choices where nothing else is said.
 
     sizes: about how large extents are, where that is known: it decides which of two products is first.
+    copies: the extents of indices that threads may share at the price of copies of what is added up over them
+        (`copies.py`).
     """
 
     fuse: bool = True
@@ -38,6 +40,7 @@ class Choices:
     vector: str | None = None
     rows: int | None = None
     sizes: tuple[tuple[str, int], ...] = field(default=(), repr=False)
+    copies: tuple[str, ...] = field(default=(), repr=False)
 
 
 def choices_of(words: str) -> Choices:

@@ -7,6 +7,8 @@ from math import prod
 
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Apply, Compare, Expression, Number, Read, Reduction
+from loopgrad.schedule.context import Context
+from loopgrad.schedule.copies import saves_rows
 from loopgrad.schedule.costs import cost
 from loopgrad.schedule.lines import SMALL, Access, Line, few_values
 
@@ -39,21 +41,24 @@ def iterations(line: Line, indices: Iterable[str]) -> int:
 # ------------------------------------------------------------------------------------- threads
 
 
-def parallel_index(lines: Sequence[Line], wanted: str | None = None) -> str | None:
-    """The index by which most of the work can be shared out: the outermost in memory of several.
+def parallel_index(lines: Sequence[Line], context: Context) -> str | None:
+    """The index by which most of the work can be shared out: of several one without copies that are large,
+    the outermost in memory.
 
-    The one that is wanted, where it can be; None where there is none.
+    The one that a user wants, where it can be; None where there is none.
     """
-    shares: dict[str, tuple[float, float]] = {}
+    wanted = context.choices.parallel
+    shares: dict[str, tuple[float, bool, float]] = {}
     for index in dict.fromkeys(i for line in lines for i in line.indices):
-        able = [line for line in lines if may_share(line, index)]
+        able = [line for line in lines if may_share(line, index, context)]
         if able and not any(line.bound_by.get(index) for line in lines):
-            shares[index] = (_shared_work(able, index), depth(able, index))
+            copies = not all(_shares_for_free(line, index) for line in able)
+            shares[index] = (_shared_work(able, index), copies, depth(able, index))
     if wanted in shares:
         return wanted
-    most = max((work for work, _ in shares.values()), default=0.0)
-    good = [index for index, (work, _) in shares.items() if work >= 0.8 * most]
-    return min(good, key=lambda i: shares[i][1], default=None)
+    most = max((work for work, *_ in shares.values()), default=0.0)
+    good = [index for index, (work, *_) in shares.items() if work >= 0.8 * most]
+    return min(good, key=lambda i: shares[i][1:], default=None)
 
 
 def _shared_work(lines: Sequence[Line], index: str) -> float:
@@ -70,25 +75,35 @@ def _has_lanes(line: Line, index: str) -> bool:
     return set(line.indices) == {index} or vector_index([line], (index,)) is not None
 
 
-def may_share(line: Line, index: str) -> bool:
+def may_share(line: Line, index: str, context: Context) -> bool:
     """May threads run the line for different values of the index at the same time?
 
     Either each value has elements of the target for its own, or each thread adds to a copy of the
-    target, if that is small beside what it reads.
+    target, if that is small beside what it reads, or would else have to be kept.
     """
     if index not in line.indices or (line.roles and index in line.roles.n) or line.moments:
         return False
+    if _shares_for_free(line, index):
+        return True
+    if index in line.kept or not _may_be_copied(line):
+        return False
+    return saves_rows(line, index, context.choices.copies, context.tensors)
+
+
+def _shares_for_free(line: Line, index: str) -> bool:
+    """Has each value of the index elements of the target for its own, or is a copy small?"""
     if line.written.axis_of(index) is not None:
         return True
-    if index in line.kept or line.statement.reduction is Reduction.SET or line.integral:
-        return False
-    return is_small_beside(line, index)
+    return index not in line.kept and _may_be_copied(line) and is_small_beside(line, index)
+
+
+def _may_be_copied(line: Line) -> bool:
+    whole = None not in line.written.bare
+    return whole and line.statement.reduction is not Reduction.SET and not line.integral
 
 
 def is_small_beside(line: Line, index: str) -> bool:
     """Is a copy of the target for each thread cheap: does the line read more for each value?"""
-    if None in line.written.bare:
-        return False
     needed = line.kept | {index}
     return not line.kept or any(needed <= one.affine for one in line.read)
 

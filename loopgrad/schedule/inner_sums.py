@@ -8,12 +8,13 @@ that has the same inner sum shares it. `A[i,j] * B[j,k] * C[k,l]` is two product
 
 Which index goes first is a matter of sizes: `U[o,r] * V[r,i] * x[b,i]` over r and i is U (V x), or (U V) x.
 Where a call tells about how large they are (`choices.sizes`), it is that which leaves least to do; else
-that of the innermost loop.
+that of the innermost loop. What another line has to have in any case is there already.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -51,34 +52,49 @@ def with_inner_sums(lines: Sequence[Line], context: Context) -> InnerSums:
     return _Parting(context).parted(lines)
 
 
+@dataclass(frozen=True)
+class _Inner:
+    """A sum that may go first: its index, the factors that it is in, the others, and its name among lines.
+
+    work: of the sum; rest: of what is left then.
+    """
+
+    index: str
+    taken: tuple[Expression, ...]
+    left: tuple[Expression, ...]
+    key: Hashable
+    work: int
+    rest: int
+
+
 class _Parting:
     def __init__(self, context: Context):
         self.context = context
-        self.known: dict[Accumulate, Read] = {}
+        self.known: dict[Hashable, Read] = {}
+        self.needed: set[Hashable] = set()  # by lines that have no other order
         self.requires: dict[Expression, None] = {}
         self.whole: set[str] = set()
 
     def parted(self, lines: Sequence[Line]) -> InnerSums:
+        for line in lines:
+            match list(self._inner_sums(line)):
+                case [only]:
+                    self.needed.add(only.key)
         found = tuple(part for line in lines for part in self._parts(line))
         return InnerSums(found, tuple(self.requires), frozenset(self.whole))
 
     def _parts(self, line: Line) -> Iterator[Line]:
         """The line; or its inner sums, innermost first, and what is left of it."""
-        while (inner := self._inner(line)) is not None:
-            index, taken, left = inner
-            ranges = tuple(
-                r for r in line.statement.ranges if r.index in _needed(line, index, taken)
-            )
-            target = Read("", tuple(Index(r.index) for r in ranges if r.index != index))
-            anonymous = Accumulate(target, Reduction.ADD, multiplied(taken), ranges)
-            total = self.known.get(anonymous)
+        while (inner := self._best(line)) is not None:
+            total = self.known.get(inner.key)
             if total is None:
-                total = self.known[anonymous] = self._temporary(line, anonymous)
+                anonymous = _sum(line, inner.index, inner.taken)
+                total = self.known[inner.key] = self._temporary(line, anonymous)
                 yield Line(replace(anonymous, target=total), first=True)
             # Of nothing the sum is 0, whatever the factors are.
-            self.requires[walk.compare("<", *line.bounds[index])] = None
-            value = multiplied([*left, total])
-            rest = tuple(r for r in line.statement.ranges if r.index != index)
+            self.requires[walk.compare("<", *line.bounds[inner.index])] = None
+            value = multiplied([*inner.left, total])
+            rest = tuple(r for r in line.statement.ranges if r.index != inner.index)
             line = _unguarded(
                 replace(line, statement=replace(line.statement, value=value, ranges=rest))
             )
@@ -93,28 +109,36 @@ class _Parting:
             self.whole.add(name)
         return Read(name, anonymous.target.subscripts)
 
-    def _inner(self, line: Line) -> tuple[str, list[Expression], list[Expression]] | None:
-        """The index of the sum that best goes first, the factors that it is in, and the others."""
+    def _best(self, line: Line) -> _Inner | None:
+        """The sum that best goes first: of those that cost least, that of the innermost loop."""
+
+        def work(inner: _Inner) -> int:
+            is_there = inner.key in self.known or inner.key in self.needed
+            return inner.rest + (0 if is_there else inner.work)
+
+        return min(self._inner_sums(line), key=work, default=None)
+
+    def _inner_sums(self, line: Line) -> Iterator[_Inner]:
+        """Those that may go first, that of the innermost loop before others."""
         statement = line.statement
         sums = statement.reduction in (Reduction.ADD, Reduction.SUBTRACT)
         if not sums or not line.reduced or line.unproved or line.integral:
-            return None
+            return
         if roles(replace(line, statement=replace(statement, guard=None))) is not None:
-            return None  # a product as it is, or with what the guard leaves taken from it
+            return  # a product as it is, or with what the guard leaves taken from it
         guarding = frozenset() if statement.guard is None else walk.indices_of(statement.guard)
         parts = list(factors(statement.value))
-        best: tuple[int, str, list[Expression], list[Expression]] | None = None
         for index in reversed(line.indices):
             if index not in line.reduced - line.bounding - guarding or line.bound_by[index]:
                 continue
-            taken = [f for f in parts if index in walk.indices_of(f)]
-            left = [f for f in parts if index not in walk.indices_of(f)]
+            taken = tuple(f for f in parts if index in walk.indices_of(f))
+            left = tuple(f for f in parts if index not in walk.indices_of(f))
             if self._is_worth_it(line, index, taken, left):
+                ranges = _sum(line, index, taken).ranges
+                key = index, frozenset(ranges), frozenset(Counter(taken).items())
                 work = self._work(line, _needed(line, index, taken))
-                work += self._work(line, {*line.indices} - {index})
-                if best is None or work < best[0]:
-                    best = work, index, taken, left
-        return best and best[1:]
+                rest = self._work(line, {*line.indices} - {index})
+                yield _Inner(index, taken, left, key, work, rest)
 
     def _work(self, line: Line, indices: Iterable[str]) -> int:
         """How many values the indices take together, about."""
@@ -143,9 +167,14 @@ class _Parting:
         value = multiplied(taken)
         if extents_of(value, line, self.context.tensors) is None:
             return False
-        ranges = tuple(r for r in line.statement.ranges if r.index in needed)
-        target = Read("", tuple(Index(r.index) for r in ranges if r.index != index))
-        return roles(Line(Accumulate(target, Reduction.ADD, value, ranges), first=True)) is not None
+        return roles(Line(_sum(line, index, taken), first=True)) is not None
+
+
+def _sum(line: Line, index: str, taken: Sequence[Expression]) -> Accumulate:
+    """The product of these factors, summed over the index, without a name."""
+    ranges = tuple(r for r in line.statement.ranges if r.index in _needed(line, index, taken))
+    target = Read("", tuple(Index(r.index) for r in ranges if r.index != index))
+    return Accumulate(target, Reduction.ADD, multiplied(taken), ranges)
 
 
 def _unguarded(line: Line) -> Line:

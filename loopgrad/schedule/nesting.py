@@ -155,7 +155,8 @@ class Nesting:
 
     def _node(self, line: Line, around: tuple[str, ...]) -> Step | Product:
         if line.roles is not None:
-            return product(line, line.roles, self.packs.get(id(line.roles)))
+            added = replace(line, first=False) if line.written.tensor in self.copied else line
+            return product(added, line.roles, self.packs.get(id(line.roles)))
         path = [i for i in around if i in line.loops]
         starts = line.first and line.written.tensor not in self.copied
         starts = starts and not any(i in line.reduced for i in path[:-1])

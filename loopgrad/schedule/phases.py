@@ -49,7 +49,7 @@ def trees(lines: Sequence[Line], context: Context, whole: Collection[str]) -> It
             else:
                 yield from trees(each.lines, context, whole)
         return
-    index = parallel_index(lines, context.choices.parallel)
+    index = parallel_index(lines, context)
     if index is None and any(line.moments for line in lines):
         for line in lines:
             yield from trees([line], context, whole)
@@ -57,7 +57,7 @@ def trees(lines: Sequence[Line], context: Context, whole: Collection[str]) -> It
     if index is None:
         yield Tree(Nesting(context, whole=whole).nest(lines, ()))
         return
-    positions = stage(lines, index, lambda line: may_share(line, index))
+    positions = stage(lines, index, lambda line: may_share(line, index, context))
     for position in sorted(set(positions)):
         here = [x for x, p in zip(lines, positions, strict=True) if p == position]
         if position % 2:
@@ -108,11 +108,14 @@ def _shared(lines: Sequence[Line], index: str, context: Context, whole: Collecti
             copied[line.written.tensor] = copied.get(line.written.tensor, False) or line.first
     nesting = Nesting(context, frozenset(copied), whole)
     lower, upper = lines[0].bounds[index]
-    if any(x.roles is not None and index in x.roles.m for x in lines):
+    if any(x.roles is not None and index in (*x.roles.m, *x.roles.k) for x in lines):
         # Each thread takes a part of the index, in blocks where rows follow on the products.
         if wants_blocks(lines, index):
             bounds = block_from(index), block_to(index)
-            body = tuple(nesting.blocks(lines, index, bounds, ()))
+            single = _single(lines)
+            body = tuple(nesting.blocks(lines, index, bounds, single))
+            for i in reversed(single):
+                body = (Over(i, *lines[0].bounds[i], body),)
         else:
             body = nesting.nest([within_block(x, index) for x in lines], ())
         return Tree((Blocks(index, lower, upper, None, body, Mark.PARALLEL),), copied)
@@ -125,6 +128,15 @@ def _shared(lines: Sequence[Line], index: str, context: Context, whole: Collecti
         case (Over(mark=Mark.SEQUENTIAL) as inner,) if _in_pairs(lines, inner, copied):
             body = (replace(inner, mark=Mark.PARALLEL),)
     return Tree((Over(index, lower, upper, body, Mark.PARALLEL),), copied)
+
+
+def _single(lines: Sequence[Line]) -> tuple[str, ...]:
+    """The indices of one value that all lines keep: outside, what blocks have in common is packed once."""
+    return tuple(
+        i
+        for i in lines[0].loops
+        if all(i in line.loops and i in line.kept and few_values(line, i) == 1 for line in lines)
+    )
 
 
 def _has_few(line: Line, index: str) -> bool:

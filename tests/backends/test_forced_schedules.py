@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 import loopgrad as lg
 from loopgrad.analysis.infer import infer
 from loopgrad.backends.llvm import fused
+from loopgrad.backends.llvm.savings import Saving
 from loopgrad.cache import files
 from loopgrad.ir.operations import ElementType
 from tests.backends import guarded
@@ -40,15 +41,17 @@ CHOICES += [f"{word} {index}" for word in ("parallel", "vector") for index in "b
 
 @contextmanager
 def forced(threads: int) -> Iterator[None]:
-    """Small work too is shared by that many threads."""
+    """Small work too is shared by that many threads, at the price of copies."""
     before, folder, small = lg.get_num_threads(), files.folder, fused.SMALL_WORK
     files.folder = lambda: None  # what is kept on disk knows nothing of it
-    fused.SMALL_WORK = 0
+    fused.SMALL_WORK, pays = 0, Saving.pays
+    Saving.pays = lambda *_: threads > 1  # type: ignore[method-assign]
     lg.set_num_threads(threads)
     try:
         yield
     finally:
         files.folder, fused.SMALL_WORK = folder, small
+        Saving.pays = pays  # type: ignore[method-assign]
         lg.set_num_threads(before)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,7 @@ FORCED = st.sampled_from(
         Choices(scan=False),
         Choices(turn=False),
         Choices(rows=2),
+        COPIED := Choices(copies=("all of them",)),
     )
 )
 
@@ -51,6 +53,7 @@ def check(
         except (IndexError, ValueError):
             return  # found while running: the literal loops say where
     facts, safety = infer(program), validate(program)
+    choices = replace(choices, copies=facts.extents) if choices is COPIED else choices
     rows = {n: call.extents[n] for n in short_rows(facts) if call.extents[n] > 0} if short else {}
     scheduled = made_for(facts, safety, rows, rows.keys(), choices)
     try:

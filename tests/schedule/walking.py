@@ -355,6 +355,8 @@ def _reduction(tensor: str, phase: Fused) -> Reduction:
             match node:
                 case Step(statement) if statement.target.tensor == tensor:
                     yield statement.reduction
+                case Product(target) if target.tensor == tensor:
+                    yield Reduction.ADD
                 case Over() | Blocks():
                     yield from found(node.body)
 

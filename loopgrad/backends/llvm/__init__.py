@@ -39,11 +39,9 @@ if TYPE_CHECKING:
     from loopgrad.backends.llvm.engine import Code
     from loopgrad.backends.llvm.passes import Passes
     from loopgrad.backends.llvm.scratch import Placed
-    from loopgrad.backends.llvm.shaping import Shaping
+    from loopgrad.backends.llvm.shaping import Fitted, Shaping
     from loopgrad.schedule import Scheduled
 
-
-Values = tuple[tuple[str, int], ...]
 
 # Values of its constants for which a program is compiled; for further ones, once for all.
 MOST_SPECIAL = 16
@@ -97,7 +95,7 @@ class LLVMRunner:
         self._compiled: dict[Variant, Compiled] = {}
         # Constants and extents for whose values code is made.
         self._shaping: Shaping | None = None
-        self._known: list[tuple[Values, Values]] = []  # those values
+        self._known: list[Fitted] = []  # those values
         self._scratch = Scratch()
 
     def run(self, call: BoundCall) -> None:
@@ -147,33 +145,31 @@ class LLVMRunner:
 
     def prepared_for(self, call: BoundCall, threads: int) -> Prepared:
         """The same for a number of threads of the caller's own."""
-        return self._variant(self._special(_variant_of(call), call)).prepared(call, threads)
+        return self._variant(self._special(_variant_of(call), call, threads)).prepared(
+            call, threads
+        )
 
-    def _special(self, variant: Variant, call: BoundCall) -> Variant:
+    def _special(self, variant: Variant, call: BoundCall, threads: int) -> Variant:
         """The variant for constants, windows and rows of the call; for any where others had their turn."""
         if not self.task.optimize or variant.checked or variant.wide or variant.literal:
             return variant
-        found = self._shaped({**call.constants, **call.extents}, call.shapes.values())
-        if any(found) and found not in self._known:
+        sizes = {**call.constants, **call.extents}
+        found = self._fitted(sizes, call.shapes.values(), threads)
+        if found and found not in self._known:
             if len(self._known) >= MOST_SPECIAL:
                 return variant
             self._known.append(found)
-        return replace(variant, constants=found[0], about=found[1])
+        return _made_for(found, variant)
 
-    def _shaped(
-        self, sizes: Mapping[str, Any], shapes: Iterable[Sequence[int]]
-    ) -> tuple[Values, Values]:
-        """The values for which code is made, of constants and extents that are known; and about how
-        large the extents are on which an order hangs.
-
-        shapes: of the tensors, as far as they are.
-        """
+    def _fitted(
+        self, sizes: Mapping[str, Any], shapes: Iterable[Sequence[int]], threads: int
+    ) -> Fitted:
+        """For what code is made at these sizes, as far as they are known. shapes: of the tensors."""
         if self._shaping is None:
             from loopgrad.backends.llvm.shaping import shaping_of
 
             self._shaping = shaping_of(self.task)
-        values = self._shaping.values(sizes, has_many_elements(shapes))
-        return values, self._shaping.about(sizes)
+        return self._shaping.fitted(sizes, has_many_elements(shapes), threads)
 
     def _variant(self, variant: Variant) -> Compiled:
         found = self._compiled.get(variant)
@@ -207,8 +203,9 @@ class LLVMRunner:
         """
         from loopgrad.backends.llvm.shaping import known_shapes
 
-        values, about = self._shaped(sizes, known_shapes(self.task.facts, sizes))
-        variant = Variant(real, False, False, constants=values, about=about)
+        shapes = known_shapes(self.task.facts, sizes)
+        found = self._fitted(sizes, shapes, get_num_threads())
+        variant = _made_for(found, Variant(real, False, False))
         return _scheduled(self.task, variant), self.emitted(variant)[2].placed
 
     def assembly(self, real: str = "double") -> str:
@@ -241,6 +238,10 @@ def _variant_of(call: BoundCall) -> Variant:
     return Variant(real, call.checked, wide, literal, large=large or literal)
 
 
+def _made_for(found: Fitted, variant: Variant) -> Variant:
+    return replace(variant, constants=found.constants, about=found.about, copies=found.copies)
+
+
 def _compile(task: Task, variant: Variant) -> Compiled:
     from loopgrad.backends.llvm import known
 
@@ -262,7 +263,7 @@ def _scheduled(task: Task, variant: Variant) -> Scheduled:
 
     values = dict(variant.constants)
     rows = short_rows(facts) & values.keys()
-    choices = replace(choices_of(task.schedule), sizes=variant.about)
+    choices = replace(choices_of(task.schedule), sizes=variant.about, copies=variant.copies)
     return made_for(facts, safety, values, rows, choices)
 
 

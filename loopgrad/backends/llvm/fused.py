@@ -94,7 +94,9 @@ class FusedPhase:
     phase: Fused
     name: str
     frame: Frame
-    buffers: tuple[Placed, ...]  # in the thread's part of the scratch memory, in order; further ones first
+    buffers: tuple[
+        Placed, ...
+    ]  # in the thread's part of the scratch memory, in order; further ones first
 
     @property
     def slots(self) -> int:

@@ -61,7 +61,8 @@ class Variant:
 
     `literal`: it finds what is wrong where faster code gave up. `constants`: the values of those that it
     is made for (`schedule/specializing.py`); none for any values. `about`: about how large the extents are on
-    which an order hangs. `large`: it may store past the caches.
+    which an order hangs. `copies`: those of indices that threads share at the price of copies
+    (`schedule/copies.py`). `large`: it may store past the caches.
     """
 
     real: str
@@ -70,6 +71,7 @@ class Variant:
     literal: bool = False
     constants: tuple[tuple[str, int], ...] = ()
     about: tuple[tuple[str, int], ...] = ()
+    copies: tuple[str, ...] = ()
     large: bool = True
 
 

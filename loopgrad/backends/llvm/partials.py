@@ -1,4 +1,4 @@
-"""The threads' copies of a tensor added to what the first thread has made of it, in the order of the threads."""
+"""The threads' copies of a tensor added to what the first of them has made of it, in their order."""
 
 from __future__ import annotations
 

@@ -6,13 +6,14 @@ the disk, so that nobody looks at the statements.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from typing import Any
 
-from loopgrad.analysis.facts import Facts
+from loopgrad.analysis.facts import Facts, outgrows
 from loopgrad.backends.kernel import Task
+from loopgrad.backends.llvm.savings import Saving, contracts, savings
 from loopgrad.cache.answers import kept
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import (
@@ -31,12 +32,30 @@ from loopgrad.ir.operations import ElementType
 SMALL_WINDOW, SHORT_ROW = 8, 8
 
 
+Values = tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """For what code is made: the values of constants and extents, about how large others are, and the
+    extents of indices that threads share at the price of copies.
+    """
+
+    constants: Values = ()
+    about: Values = ()
+    copies: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.constants or self.about or self.copies)
+
+
 @dataclass(frozen=True, slots=True)
 class Shaping:
     """For whose values code is made: constants, and the extents of windows and of rows that are small.
 
     ordering: the extents on whose magnitudes it hangs in which order sums of several factors are added up.
     batches: those of which threads would share the values; of a single one there is nothing to share.
+    savings: what copies for each thread of what is added up over rows would save (`schedule/copies.py`).
     """
 
     constants: tuple[str, ...]
@@ -44,16 +63,29 @@ class Shaping:
     rows: frozenset[str]
     ordering: tuple[str, ...] = ()
     batches: tuple[str, ...] = ()
+    savings: tuple[Saving, ...] = ()
 
-    def values(self, sizes: Mapping[str, int | float], many: bool) -> tuple[tuple[str, int], ...]:
-        """Those of them that are known. many: are there many elements, so that short rows count?"""
+    def fitted(self, sizes: Mapping[str, int | float], many: bool, threads: int) -> Fitted:
+        """For what code is made for a call. many: are there many elements, so that short rows count?"""
+        paying = [one for one in self.savings if one.pays(sizes, threads)]
+        losing = {one.extent for one in self.savings if one not in paying}
+        paying = [one for one in paying if one.extent not in losing]
+        copies = tuple(sorted({one.extent for one in paying}))
+        lone = {name for one in paying for name in one.batch}
+        return Fitted(self.values(sizes, many, lone), self.about(sizes), copies)
+
+    def values(
+        self, sizes: Mapping[str, int | float], many: bool, lone: Collection[str] = ()
+    ) -> Values:
+        """Those of them that are known. lone: further batches, of a single one."""
         limits = [(name, SMALL_WINDOW) for name in self.windows]
         limits += [(name, SHORT_ROW) for name in sorted(self.rows) if many]
-        limits += [(name, 1) for name in self.batches if many and name not in self.rows]
+        batches = dict.fromkeys((*self.batches, *sorted(lone)))
+        limits += [(name, 1) for name in batches if many and name not in self.rows]
         small = (name for name, most in limits if 0 < sizes.get(name, 0) <= most)
         return tuple((name, int(sizes[name])) for name in (*self.constants, *small))
 
-    def about(self, sizes: Mapping[str, int | float]) -> tuple[tuple[str, int], ...]:
+    def about(self, sizes: Mapping[str, int | float]) -> Values:
         """A power of four near each extent of `ordering`; nothing where one is not known."""
         if any(name not in sizes for name in self.ordering):
             return ()
@@ -73,13 +105,19 @@ def shaping_of(task: Task) -> Shaping:
     """From an earlier process, where the program is known by a name and one has found it."""
     facts = task.facts
 
-    def found() -> tuple[tuple[str, ...], ...]:
+    def found() -> tuple[Any, ...]:
         rows = tuple(sorted(short_rows(facts)))
-        return shaping(facts), windows(facts), rows, ordering(facts), batches(facts)
+        saved = tuple(map(astuple, savings(facts)))
+        return shaping(facts), windows(facts), rows, ordering(facts), batches(facts), saved
 
-    # That some results count as temporaries, for which the task may be made, changes nothing here.
-    constants, small, rows, *more = kept("shaping", task.origin, found) if task.origin else found()
-    return Shaping(constants, small, frozenset(rows), *more)
+    # Some results may count as temporaries, for which the task may be made.
+    given = task.origin, [t.name for t in facts.tensors.values() if t.role == "temporary"]
+    constants, small, rows, order, single, saved = (
+        kept("shaping", given, found) if task.origin else found()
+    )
+    return Shaping(
+        constants, small, frozenset(rows), order, single, tuple(Saving(*one) for one in saved)
+    )
 
 
 def known_shapes(facts: Facts, sizes: Mapping[str, int | float]) -> Iterator[list[int]]:
@@ -162,22 +200,12 @@ def batches(facts: Facts) -> tuple[str, ...]:
     statements = walk.all_statements(facts.program.statements)
     if not any(isinstance(s, Accumulate) and contracts(s) for s in statements):
         return ()
+    if any(outgrows(name, facts.tensors) for name in facts.tensors):
+        return ()
     given = [t.extents for t in facts.tensors.values() if t.role != "temporary"]
-    for tensor in facts.tensors.values():
-        axes = Counter(tensor.extents)
-        if tensor.role == "temporary" and not any(axes <= Counter(one) for one in given):
-            return ()
     first = {axes[0] for axes in given if len(axes) > 2}
     later = {extent for axes in given for extent in axes[1:]}
     return tuple(sorted(e.name for e in first - later if isinstance(e, Extent)))
-
-
-def contracts(statement: Accumulate) -> bool:
-    """Does it sum over an index, and hold no read that has all of its indices?"""
-    indices = {r.index for r in statement.ranges}
-    kept = frozenset().union(*map(walk.indices_of, statement.target.subscripts))
-    reads = (walk.indices_of(read) for read in walk.statement_reads(statement))
-    return not indices <= kept and not any(indices <= having for having in reads)
 
 
 def _subscripts(statement: Accumulate) -> Iterator[Expression]:

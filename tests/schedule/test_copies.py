@@ -1,0 +1,205 @@
+"""Threads share rows, and add to copies, where that is less than to have all rows in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+
+import loopgrad as lg
+from loopgrad.analysis.infer import infer
+from loopgrad.analysis.validity import validate
+from loopgrad.backends.llvm.savings import savings
+from loopgrad.backends.llvm.shaping import Fitted, Shaping
+from loopgrad.pipeline import stable
+from loopgrad.schedule import Scheduled
+from loopgrad.schedule.choices import Choices
+from loopgrad.schedule.show import show
+from loopgrad.schedule.specializing import made_for
+from loopgrad.schedule.tree import Fused, Scope
+from tests.effort import sample
+from tests.schedule import walking
+from tests.schedule.test_memory import stated, threads
+from tests.schedule.test_walking import interpreted
+
+HEAD = """\
+head(q[T,D], k[T,D], v[T,E]) -> y[T,E]:
+    for t, u, d:  s[t,u] += q[t,d] * k[u,d] / sqrt(D)
+    for t, u:     m[t]   max= s[t,u]
+    for t, u:     Z[t]   += exp(s[t,u] - m[t])
+    for t, u, e:  y[t,e] += exp(s[t,u] - m[t]) / Z[t] * v[u,e]
+"""
+CROSS = HEAD.replace("k[T,D], v[T,E]", "k[U,D], v[U,E]").replace("head", "cross")
+CAUSAL = HEAD.replace("u, ", "u <= t, ").replace("u:", "u <= t:").replace("head", "causal")
+BANDED = CAUSAL.replace("u <= t", "max(t - 4, 0) <= u <= t").replace("causal", "banded")
+SEEN = """\
+seen(q[T,D], k[U,D], v[U,E], bool see[U]) -> y[T,E]:
+    for t, u, d:  s[t,u] += q[t,d] * k[u,d]             if see[u]
+    for t, u:     Z[t]   += exp(s[t,u])                 if see[u]
+    for t, u, e:  y[t,e] += exp(s[t,u]) / Z[t] * v[u,e]   if see[u]
+"""
+BIASED = """\
+biased(q[B,T,D], k[B,U,D], v[B,U,E], w[T,U]) -> y[B,T,E]:
+    for b, t, u:     s[b,t,u] += w[t,u]
+    for b, t, u, d:  s[b,t,u] += q[b,t,d] * k[b,u,d]
+    for b, t, u:     Z[b,t]   += exp(s[b,t,u])
+    for b, t, u, e:  y[b,t,e] += exp(s[b,t,u]) / Z[b,t] * v[b,u,e]
+"""
+SIGMOID = """\
+sigmoidal(q[T,D], k[U,D], v[U,E]) -> y[T,E]:
+    for t, u, d:  s[t,u] += q[t,d] * k[u,d]
+    for t, u, e:  y[t,e] += sigmoid(s[t,u]) * v[u,e]
+"""
+ENTROPY = """\
+entropy(x[T,D], W[U,D], int label[T]) -> loss[T]:
+    for t, u, d:  s[t,u] += x[t,d] * W[u,d]
+    for t, u:     Z[t]   += exp(s[t,u])
+    for t:        loss[t] = log(Z[t]) - s[t,label[t]]
+"""
+CONTRAST = """\
+contrast(x[T,D], y[T,D]) -> loss[T]:
+    for t, u, d:  s[t,u] += 3 * x[t,d] * y[u,d]
+    for t, u:     Z[t]   += exp(s[t,u])
+    for t:        loss[t] = log(Z[t]) - s[t,t]
+"""
+PROGRAMS = [HEAD, CROSS, CAUSAL, BANDED, SEEN, BIASED, SIGMOID, ENTROPY, CONTRAST, *(
+    str(lg.lib[name]) for name in ("attention", "causal_attention", "alibi_attention")
+)]  # fmt: skip
+
+
+def named(text: str) -> str:
+    return text.partition("(")[0]
+
+
+def sizes_of(program: lg.Program, **sizes: int) -> dict[str, int]:
+    return {name: sizes.get(name, 1) for name in infer(program).extents}
+
+
+def fitted(program: lg.Program, sizes: dict[str, int], threads: int = 2) -> Fitted:
+    shaping = Shaping((), (), frozenset(), savings=savings(infer(program)))
+    return shaping.fitted(sizes, True, threads)
+
+
+def scheduled(program: lg.Program, found: Fitted) -> Scheduled:
+    facts, safety = infer(program), validate(program)
+    return made_for(facts, safety, dict(found.constants), (), Choices(copies=found.copies))
+
+
+@contextmanager
+def always() -> Iterator[None]:
+    from loopgrad.backends.llvm.savings import Saving
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            Saving, "pays", lambda self, sizes, threads: all(sizes[n] == 1 for n in self.batch)
+        )
+        yield
+
+
+@pytest.mark.parametrize("text", PROGRAMS, ids=named)
+def test_nothing_grows_with_the_square(text: str) -> None:
+    """But for what is given, and wanted."""
+    program = stable(lg.program(text).backward(recompute=True))
+    found = fitted(program, sizes_of(program, T=4096, U=3000, D=64, E=40))
+    assert "T" in found.copies
+    schedule = scheduled(program, found)
+    for phase in schedule.phases:
+        assert isinstance(phase, Fused)
+        for buffer in phase.buffers:
+            if (
+                schedule.tensors[buffer.tensor].role != "result"
+                and buffer.scope is not Scope.REGISTER
+            ):
+                axes = [str(getattr(axis.extent, "name", "")) for axis in buffer.axes]
+                assert sum(axis in ("T", "U") for axis in axes) < 2, show(schedule)
+    copied = [b.tensor for p in schedule.phases for b in p.buffers if b.scope is Scope.PARTIAL]  # type: ignore[union-attr]
+    assert len(copied) >= 2
+
+
+def test_a_call_s_sizes_decide() -> None:
+    program = stable(lg.program(HEAD).backward(recompute=True))
+    assert fitted(program, {"T": 4096, "D": 64, "E": 64}) == Fitted((), (), ("T",))
+    assert not fitted(program, {"T": 400, "D": 64, "E": 64})
+    assert not fitted(program, {"T": 4096, "D": 64, "E": 600})
+    assert fitted(program, {"T": 400, "D": 64, "E": 64}, threads=1).copies == ("T",)
+    assert not fitted(program, {"T": 4096, "D": 64, "E": 64}, threads=32)
+    batched = stable(lg.lib.attention.backward(recompute=True))
+    sizes = {"B": 1, "H": 1, "T": 4096, "U": 77, "D": 64, "E": 64}
+    assert fitted(batched, sizes) == Fitted((("B", 1), ("H", 1)), (), ("T",))
+    assert not fitted(batched, {**sizes, "H": 2})
+    assert not fitted(program, {"D": 64, "E": 64})  # where a size is not known
+
+
+def drawn(program: lg.Program, sizes: dict[str, int], rng: np.random.Generator) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for one in program.inputs:
+        shape = tuple(sizes[str(e.name)] for e in one.extents)  # type: ignore[union-attr]
+        match one.kind:
+            case "int":
+                found[one.name] = rng.integers(0, max(sizes["U"], 1), shape)
+            case "bool":
+                found[one.name] = rng.random(shape) < 0.7
+            case _:
+                found[one.name] = rng.standard_normal(shape)
+    return found
+
+
+CASES = [
+    {"T": 5, "U": 4, "D": 2, "E": 3},
+    {"T": 1, "U": 1, "D": 1, "E": 1},
+    {"T": 4, "U": 4, "D": 4, "E": 4},
+]
+
+
+@pytest.mark.parametrize("text", PROGRAMS, ids=named)
+def test_walked_slowly(text: str) -> None:
+    program = stable(lg.program(text).backward(recompute=True))
+    rng = np.random.default_rng(len(text))
+    for sizes in CASES:
+        whole = sizes_of(program, **sizes)
+        inputs = drawn(program, whole, rng)
+        call = interpreted(program, inputs)
+        with always():
+            schedule = scheduled(program, fitted(program, whole))
+        for count in (1, 2, 3):
+            for name, got in walking.run(schedule, call, count).items():
+                np.testing.assert_allclose(got, call.arrays[name], rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("text", sample(PROGRAMS, 5), ids=named)
+def test_compiled(text: str, dtype: str) -> None:
+    """At sizes around those of blocks, with copies for further threads and without any."""
+    program = lg.program(text)
+    backward = program.backward(recompute=True)
+    rng = np.random.default_rng(len(text))
+    literal = lg.compile(backward, optimize=False)
+    with always():
+        kernel = lg.compile(backward)
+        for t, u in ((97, 113), (48, 16), (0, 3), (3, 0)):
+            sizes = sizes_of(backward, T=t, U=u, D=5, E=7)
+            if (not sizes.get("U", 1) or not t) and "label" in text:
+                continue
+            inputs = drawn(backward, sizes, rng)
+            wanted = literal(**inputs)
+            given = {n: a.astype(dtype) if a.dtype == float else a for n, a in inputs.items()}
+            for count in (1, 3):
+                with threads(count):
+                    for got, want in zip(kernel(**given), wanted, strict=True):
+                        scale = np.abs(want).max(initial=1)
+                        near = 1e-11 if dtype == "float64" else 2e-5
+                        np.testing.assert_allclose(got, want, rtol=0, atol=near * scale)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_what_is_stated_of_copies(count: int) -> None:
+    """The first thread adds up in the result itself."""
+    program = lg.program(HEAD).backward(recompute=True)
+    inputs = drawn(program, {"T": 2400, "D": 4, "E": 4}, np.random.default_rng(1))
+    with threads(count):
+        own, asked = stated(program, inputs, "float64")
+        assert own == asked
+        assert own < 2400 * 2400 * 8
