@@ -60,7 +60,7 @@ def picks_rows(line: Line, context: Context) -> bool:
         return False
     if not walk.indices_of(place) or not line.kept - walk.indices_of(place):
         return False
-    shared = parallel_index([line], context.choices.parallel)
+    shared = parallel_index([line], context)
     if shared is not None and shared == context.choices.parallel:
         return False
     if shared is not None and line.written.axis_of(shared) != len(others):
