@@ -5,10 +5,11 @@
     python benchmarks/bench_sweep.py --program mine.loops:layer --vary J B=64 J=0
 
 One extent varies, the others stay. For each size the least of the rounds, in which all sizes of a group of
-neighbours have their turn, divided by the number of elements (of operations, for products). A size is a
-cliff where that is more than 1.5 times the least of its neighbours (sizes within an eighth of it), and is so
-again when they are measured once more, for longer. Then the same at the powers of two: where it stays, time
-grows linearly.
+neighbours have their turn, divided by how often the forward's statements run. A size is a cliff where that
+is more than 1.5 times the least of its neighbours (sizes within an eighth of it, or next to it), and is so
+again when they are measured once more, for longer. What a call costs whatever its size is left out: the time
+is a + b n, and a size is judged from where b n is more than a on, which is taken from the smallest size. Then
+the same at the powers of two: where it stays, time grows linearly.
 """
 
 from __future__ import annotations
@@ -67,12 +68,21 @@ SWEEPS = [
     *_each("linear tanh", f"{LOOPS}:linear_tanh", "B=96 I=128 J=128", "B=2048 I=2048 J=2048"),
     *_each("gelu MLP", f"{LOOPS}:gelu_mlp", "B=64 I=64 H=128 J=64", "B=2048 I=2048 H=2048 J=2048"),
     *_each("product", f"{LOOPS}:product", "B=128 I=128 J=128", "B=2048 I=2048 J=2048"),
-    *_each("causal attention", "lib:causal_attention", "B=2 H=2 T=128 D=64 E=64", "T=2048 H=64 D=512"),
-    *_each("attention", "lib:attention", "B=2 H=2 T=128 U=128 D=64 E=64", "T=2048 U=2048 D=512"),
+    *_each("causal attention", "lib:causal_attention", "B=2 H=2 T=128 D=64 E=64",
+           "T=2048 B=512 H=512 D=512 E=512"),
+    *_each("attention", "lib:attention", "B=2 H=2 T=128 U=128 D=64 E=64",
+           "T=2048 U=2048 B=512 H=512 D=512 E=512"),
     *_each("UGRNN", "lib:ugrnn", "T=16 B=16 J=32 K=32", "T=512 B=512 J=512 K=512"),
+    *_each("GRU", "lib:gru", "T=16 B=16 J=32 K=32", "T=512 B=512 J=512 K=512"),
     *_each("LSTM", "lib:lstm", "T=16 B=16 J=32 K=32", "T=512 B=512 J=512 K=512"),
+    *_each("one sequence", "lib:gru", "T=64 B=1 J=32 K=8", "T=4096 J=512 K=512"),
+    *_each("linear recurrence", "lib:linear_recurrence", "T=64 B=4 J=32", "T=8192 B=2048 J=2048"),
+    *_each("selective scan", "lib:selective_scan", "T=32 B=2 J=32 N=16", "T=2048 B=256 J=1024 N=128"),
+    *_each("CRF", "lib:crf_log_partition", "T=16 B=16 J=16 I=16", "T=1024 B=1024"),
+    Sweep("CRF J", "lib:crf_log_partition", "J", 256, {"T": 16, "B": 8}, ("I",)),
     *_each("conv1d", "lib:conv1d", "B=4 C=16 X=128 O=16 DX=3", "B=512 C=512 X=4096 O=512 DX=64"),
-    *_each("conv2d", "lib:conv2d", "B=4 C=16 X=32 Y=32 O=16 DX=3 DY=3", "B=256 C=256 X=512 Y=512 O=256"),
+    *_each("conv2d", "lib:conv2d", "B=4 C=16 X=32 Y=32 O=16 DX=3 DY=3",
+           "B=256 C=256 X=512 Y=512 O=256 DX=16 DY=16"),
     *_each("max pool", "lib:max_pool2d", "B=4 C=8 X=64 Y=64", "B=1024 X=512 Y=512"),
     *_each("row sums", f"{LOOPS}:row_sums", "B=64 J=100", "B=16384 J=65536"),
     *_each("column sums", f"{LOOPS}:column_sums", "B=100 J=100", "B=65536 J=16384"),
@@ -117,9 +127,7 @@ def calls(
     """The calls of a size, and how much work one is."""
     extents = {**sweep.others, sweep.vary: size, **dict.fromkeys(sweep.also, size)}
     problem = Workload(sweep.name, "", sweep.source, extents).problem(options.dtype)
-    operations = machine.multiplications(problem)["both"]
-    work = operations or sum(math.prod(s) for s in problem.shapes.values())
-    return dict(ours(problem, options.way).calls), work
+    return dict(ours(problem, options.way).calls), machine.iterations(problem.program, problem)
 
 
 Made = Mapping[int, tuple[Mapping[str, Callable[[], Any]], float]]
@@ -137,6 +145,13 @@ def each(made: Made, phase: str, options: argparse.Namespace, rounds: int) -> di
     return {size: taken[str(size)].least / work * 1e9 for size, (_, work) in made.items()}
 
 
+def judged(found: Mapping[int, float], made: Mapping[int, float]) -> list[int]:
+    """The sizes at which the work takes longer than what a call of no size does."""
+    taken = {size: found[size] * made[size] for size in found}
+    call = min(taken.values())
+    return [size for size in found if taken[size] > 2 * call]
+
+
 def times(size: int, found: Mapping[int, float]) -> float:
     """How much slower it is than the quickest of its neighbours."""
     return found[size] / min(found[s] for s in near(size, found))
@@ -147,11 +162,15 @@ def near(size: int, found: Iterable[int]) -> list[int]:
 
 
 def confirmed(
-    sweep: Sweep, phase: str, found: Mapping[int, float], options: argparse.Namespace
+    sweep: Sweep,
+    phase: str,
+    found: Mapping[int, float],
+    sizes: Iterable[int],
+    options: argparse.Namespace,
 ) -> dict[int, float]:
-    """The cliffs that are there again: by size, how much slower it is."""
+    """The cliffs among the sizes that are there again: by size, how much slower it is."""
     cliffs = {}
-    for size in [s for s in found if times(s, found) > CLIFF]:
+    for size in [s for s in sizes if times(s, found) > CLIFF]:
         quickest = min(near(size, found), key=found.__getitem__)
         made = {s: calls(sweep, s, options) for s in {size, quickest}}
         again = each(made, phase, options, 3 * options.rounds)
@@ -163,8 +182,10 @@ def confirmed(
 def run(sweep: Sweep, options: argparse.Namespace) -> int:
     phases = options.phases.split(",")
     per: dict[str, dict[int, float]] = {phase: {} for phase in phases}
+    work: dict[int, float] = {}
     for group in groups([s for s in sizes(sweep.most) if s >= options.least]):
         made = {size: calls(sweep, size, options) for size in group}
+        work |= {size: times for size, (_, times) in made.items()}
         for phase, found in per.items():
             found |= each(made, phase, options, options.rounds)
     cliffs = 0
@@ -172,7 +193,8 @@ def run(sweep: Sweep, options: argparse.Namespace) -> int:
         picked = [s for s in found if s & (s - 1) == 0 or options.all]
         line = "  ".join(f"{s}: {found[s]:.3g}" for s in picked)
         print(f"{sweep.name:20} {phase:8} ns an element at  {line}")
-        for size, slower in confirmed(sweep, phase, found, options).items():
+        large = judged(found, work)
+        for size, slower in confirmed(sweep, phase, found, large, options).items():
             cliffs += 1
             print(f"{'':20} {phase:8} cliff at {size}: {slower:.2f} times a neighbour")
     sys.stdout.flush()

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import ctypes
 import math
+import operator
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -153,14 +154,25 @@ def multiplications(problem: Problem) -> dict[str, float]:
     return found
 
 
+def iterations(program: Program, problem: Problem) -> float:
+    """How often the program's statements run, all together."""
+    return sum(times for _, times in _times(program, problem))
+
+
 def _contracted(program: Program, problem: Problem) -> float:
-    total = 0.0
+    return sum(
+        2.0 * len(_terms(statement.value)) * times
+        for statement, times in _times(program, problem)
+        if _is_contraction(statement)
+    )
+
+
+def _times(program: Program, problem: Problem) -> Iterator[tuple[Accumulate, float]]:
+    """Each statement, and how often it runs."""
+    values = {**problem.extents, **problem.constants}
     for blocks, statement in accumulates(infer(program).program.statements):
-        if _is_contraction(statement):
-            ranges = [r for block in blocks for r in block.ranges] + list(statement.ranges)
-            products = len(_terms(statement.value))
-            total += 2.0 * products * _points(ranges, {**problem.extents, **problem.constants})
-    return total
+        ranges = [r for block in blocks for r in block.ranges] + list(statement.ranges)
+        yield statement, _points(ranges, values)
 
 
 def _is_contraction(statement: Accumulate) -> bool:
@@ -206,16 +218,14 @@ def _value(e, values) -> float:
     match e:
         case Number(value):
             return value
-        case Index(name) | Extent(name):
+        case Index(name) | Extent(name) | Constant(name):
             return values[name]
-        case Apply("+", (a, b)):
-            return _value(a, values) + _value(b, values)
-        case Apply("-", (a, b)):
-            return _value(a, values) - _value(b, values)
-        case Apply("*", (a, b)):
-            return _value(a, values) * _value(b, values)
-        case Apply("//", (a, b)):
-            return _value(a, values) // _value(b, values)
-        case Constant(name):
-            return values[name]
+        case Apply(operation, operands) if operation in _COMPUTED:
+            return _COMPUTED[operation](*(_value(o, values) for o in operands))
     return 1.0
+
+
+_COMPUTED: dict[str, Callable[..., float]] = {
+    "+": operator.add, "-": operator.sub, "*": operator.mul, "//": operator.floordiv,
+    "%": operator.mod, "neg": operator.neg, "max": max, "min": min,
+}  # fmt: skip
