@@ -57,6 +57,8 @@ MODES = ("default", "fair")
 PHASES = ("forward", "backward", "both")
 AGAINST = ("torch", "compile", "jax", "numba")
 OURS, JOINT = "loopgrad", "loopgrad joint"
+MOST_TURNS = 64  # that torch.compile is asked to write out
+MOST_ITERATIONS = 1e10  # of literal loops, some seconds
 FARTHEST = 1e-3  # an error beyond which a contender computes something else
 
 
@@ -144,6 +146,10 @@ def _peers_of(
     notes: list[str],
 ) -> dict[str, Callable[[], Contender]]:
     if library == "numba":
+        times = machine.iterations(problem.program, problem)
+        if times > MOST_ITERATIONS:
+            notes.append(f"numba: {times:.0e} literal iterations would take minutes")
+            return {}
         return {"numba": lambda: libraries.numba(problem)}
     compiles = "compile" in options.against
     own = "torch" if library == "compile" else library
@@ -165,15 +171,20 @@ def _peers_of(
     for kind, function in made.items() if library == "torch" else ():
         name = "torch" if kind == "spelled" else "torch op"
         found[name] = lambda f=function, n=name: libraries.torch(problem, f, n)
-    if compiles and "spelled" in made:
-        if workload.compiles:
-            spelled = made["spelled"]
-            found["torch.compile"] = lambda: libraries.torch(
-                problem, spelled, "torch.compile", compiled=True
-            )
+    if compiles and made:
+        spelled, by_steps = made.get("spelled"), peers.STEPS.get(workload.family)
+        if by_steps is None and turns(problem) > MOST_TURNS:
+            notes.append("torch.compile: would write out every turn of the loop over time")
         else:
-            notes.append("torch.compile: would unroll the loop over time")
+            found["torch.compile"] = lambda: libraries.torch(
+                problem, spelled or made["operator"], "torch.compile", True, by_steps
+            )
     return found
+
+
+def turns(problem: Problem) -> float:
+    """Of the program's longest loop over time; 0 without one."""
+    return max(machine.turns(problem.program, problem), default=0)
 
 
 # ------------------------------------------------------------------------------------------ measuring

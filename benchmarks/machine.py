@@ -159,6 +159,14 @@ def iterations(program: Program, problem: Problem) -> float:
     return sum(times for _, times in _times(program, problem))
 
 
+def turns(program: Program, problem: Problem) -> Iterator[float]:
+    """How often each block over time of the program runs."""
+    values = {**problem.extents, **problem.constants}
+    for blocks, _ in accumulates(infer(program).program.statements):
+        if blocks:
+            yield _points([r for block in blocks for r in block.ranges], values)
+
+
 def _contracted(program: Program, problem: Problem) -> float:
     return sum(
         2.0 * len(_terms(statement.value)) * times

@@ -57,17 +57,24 @@ def _arithmetic(x, y):
     return (x * y + 0.5 * x - y).relu()
 
 
-def _ugrnn(x, h, WhR, WxR, BR, WhG, WxG, BG):
+def _ugrnn(wrap):
     import torch
 
-    found = []
-    xR, xG = x @ WxR.T - BR, x @ WxG.T - BG
-    for t in range(len(x)):
-        R = torch.tanh(h @ WhR.T + xR[t])
-        G = torch.sigmoid(h @ WhG.T + xG[t])
-        h = G * h + (1 - G) * R
-        found.append(h)
-    return torch.stack(found)
+    @wrap
+    def step(h, xR, xG, WhR, WhG):
+        R = torch.tanh(h @ WhR.T + xR)
+        G = torch.sigmoid(h @ WhG.T + xG)
+        return G * h + (1 - G) * R
+
+    def ugrnn(x, h, WhR, WxR, BR, WhG, WxG, BG):
+        found = []
+        xR, xG = x @ WxR.T - BR, x @ WxG.T - BG
+        for t in range(len(x)):
+            h = step(h, xR[t], xG[t], WhR, WhG)
+            found.append(h)
+        return torch.stack(found)
+
+    return ugrnn
 
 
 def _layer_norm(problem):
@@ -110,18 +117,25 @@ def _causal_attention(q, k, v):
     return s.masked_fill(hidden, -math.inf).softmax(-1) @ v
 
 
-def _lstm(x, h0, c0, WhI, WxI, BI, WhF, WxF, BF, WhO, WxO, BO, WhG, WxG, BG):
+def _lstm(wrap):
     import torch
 
-    Wh, Wx = torch.cat([WhI, WhF, WhG, WhO]), torch.cat([WxI, WxF, WxG, WxO])
-    xs = x @ Wx.T - torch.cat([BI, BF, BG, BO])
-    h, c, found = h0, c0, []
-    for t in range(len(x)):
-        i, f, g, o = (h @ Wh.T + xs[t]).chunk(4, 1)
+    @wrap
+    def step(h, c, x, Wh):
+        i, f, g, o = (h @ Wh.T + x).chunk(4, 1)
         c = f.sigmoid() * c + i.sigmoid() * g.tanh()
-        h = o.sigmoid() * c.tanh()
-        found.append(h)
-    return torch.stack(found), c
+        return o.sigmoid() * c.tanh(), c
+
+    def lstm(x, h0, c0, WhI, WxI, BI, WhF, WxF, BF, WhO, WxO, BO, WhG, WxG, BG):
+        Wh, Wx = torch.cat([WhI, WhF, WhG, WhO]), torch.cat([WxI, WxF, WxG, WxO])
+        xs = x @ Wx.T - torch.cat([BI, BF, BG, BO])
+        h, c, found = h0, c0, []
+        for t in range(len(x)):
+            h, c = step(h, c, xs[t], Wh)
+            found.append(h)
+        return torch.stack(found), c
+
+    return lstm
 
 
 def _lstm_operator(x, h0, c0, WhI, WxI, BI, WhF, WxF, BF, WhO, WxO, BO, WhG, WxG, BG):
@@ -155,42 +169,87 @@ def _huber(x, y):
     return torch.where(d <= 1, 0.5 * d * d, d - 0.5).sum(1)
 
 
-def _crf(e, A, start, end):
-    log = start + e[0]
-    for t in range(1, len(e)):
-        log = (log[:, :, None] + A).logsumexp(1) + e[t]
-    return (log + end).logsumexp(1)
+def _crf(wrap):
+    @wrap
+    def step(log, e, A):
+        return (log[:, :, None] + A).logsumexp(1) + e
+
+    def crf(e, A, start, end):
+        log = start + e[0]
+        for t in range(1, len(e)):
+            log = step(log, e[t], A)
+        return (log + end).logsumexp(1)
+
+    return crf
 
 
-def _linear_recurrence(a, b):
+def _linear_recurrence(wrap):
     import torch
 
-    h, found = b[0], [b[0]]
-    for t in range(1, len(a)):
-        h = a[t] * h + b[t]
-        found.append(h)
-    return torch.stack(found)
+    @wrap
+    def step(h, a, b):
+        return a * h + b
+
+    def linear_recurrence(a, b):
+        h, found = b[0], [b[0]]
+        for t in range(1, len(a)):
+            h = step(h, a[t], b[t])
+            found.append(h)
+        return torch.stack(found)
+
+    return linear_recurrence
 
 
-def _selective_scan(x, δ, U, C, h, logA, D):
+def _selective_scan(wrap):
     import torch
 
-    Δ, A, found = torch.nn.functional.softplus(δ), logA.exp(), []
-    for t in range(len(x)):
-        h = (-Δ[t][:, :, None] * A).exp() * h + (Δ[t] * x[t])[:, :, None] * U[t][:, None]
-        found.append((h * C[t][:, None]).sum(2))
-    return torch.stack(found) + D * x
+    @wrap
+    def step(h, x, Δ, U, C, A):
+        h = (-Δ[:, :, None] * A).exp() * h + (Δ * x)[:, :, None] * U[:, None]
+        return h, (h * C[:, None]).sum(2)
+
+    def selective_scan(x, δ, U, C, h, logA, D):
+        Δ, A, found = torch.nn.functional.softplus(δ), logA.exp(), []
+        for t in range(len(x)):
+            h, y = step(h, x[t], Δ[t], U[t], C[t], A)
+            found.append(y)
+        return torch.stack(found) + D * x
+
+    return selective_scan
 
 
-def _moving_mean(x, g):
-    return _linear_recurrence((1 - g).T, (g * x).T).T
+def _moving_mean(wrap):
+    recurrence = _linear_recurrence(wrap)
+    return lambda x, g: recurrence((1 - g).T, (g * x).T).T
 
 
-def _min_gru(x, Wz, Wh):
+def _min_gru(wrap):
     import torch
 
-    z, c = torch.sigmoid(x @ Wz.T), x @ Wh.T
-    return _linear_recurrence((1 - z).transpose(0, 1), (z * c).transpose(0, 1)).transpose(0, 1)
+    recurrence = _linear_recurrence(wrap)
+
+    def min_gru(x, Wz, Wh):
+        z, c = torch.sigmoid(x @ Wz.T), x @ Wh.T
+        return recurrence((1 - z).transpose(0, 1), (z * c).transpose(0, 1)).transpose(0, 1)
+
+    return min_gru
+
+
+# Loops over time: functions of what wraps a step. torch.compile would write out all, and take minutes;
+# compiling a step is what people do.
+STEPS: dict[str, Callable[[Callable[[Function], Function]], Function]] = {
+    "ugrnn": _ugrnn,
+    "lstm": _lstm,
+    "crf": _crf,
+    "linear recurrence": _linear_recurrence,
+    "selective scan": _selective_scan,
+    "moving mean": _moving_mean,
+    "min gru": _min_gru,
+}
+
+
+def _stepwise(family: str) -> Maker:
+    return lambda problem: STEPS[family](lambda step: step)
 
 
 SPELLED: dict[str, Maker] = {
@@ -199,7 +258,6 @@ SPELLED: dict[str, Maker] = {
     "cross entropy": plain(_cross_entropy),
     "chain": plain(_chain),
     "arithmetic": plain(_arithmetic),
-    "ugrnn": plain(_ugrnn),
     "layer norm": _layer_norm,
     "rms norm": _rms_norm,
     "gelu": plain(_gelu),
@@ -207,16 +265,11 @@ SPELLED: dict[str, Maker] = {
     "linear tanh": plain(_linear_tanh),
     "attention": plain(_attention),
     "causal attention": plain(_causal_attention),
-    "lstm": plain(_lstm),
     "soft targets": plain(_soft_targets),
     "bce": plain(_bce),
     "squared error": plain(_squared_error),
     "huber": plain(_huber),
-    "crf": plain(_crf),
-    "linear recurrence": plain(_linear_recurrence),
-    "selective scan": plain(_selective_scan),
-    "moving mean": plain(_moving_mean),
-    "min gru": plain(_min_gru),
+    **{family: _stepwise(family) for family in STEPS},
 }
 
 

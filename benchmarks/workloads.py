@@ -18,8 +18,7 @@ class Workload:
     """A row: a program at a size.
 
     `family`: whose peers it has (peers.py). `bar`: the best peer's time over ours that is asked for,
-    in "default" and "fair"; None for layers outside the table. `compiles`: whether torch.compile is
-    worth waiting for (it unrolls loops over time).
+    in "default" and "fair"; None for layers outside the table.
     """
 
     name: str
@@ -27,7 +26,6 @@ class Workload:
     source: str
     sizes: Mapping[str, int | float]
     bar: tuple[float, float] | None = None
-    compiles: bool = True
     keywords: Mapping[str, int | float] = field(default_factory=dict)
 
     @property
@@ -110,7 +108,7 @@ TABLE = [
     *_rows(
         "UGRNN", "ugrnn", "lib:ugrnn", "T B J K",
         (64, 32, 256, 128), (512, 16, 128, 64), (128, 64, 512, 512),
-        bars=((3.1, 3.2), (4.0, 3.8), (1.5, 1.55)), compiles=False,
+        bars=((3.1, 3.2), (4.0, 3.8), (1.5, 1.55)),
     ),
 ]  # fmt: skip
 
@@ -126,7 +124,7 @@ LAYERS = [
     *_rows("causal attention", "causal attention", "lib:causal_attention", "B H T D E",
            (1, 8, 512, 64, 64), (1, 8, 2048, 64, 64), (1, 2, 8192, 64, 64)),
     *_rows("attention", "attention", "lib:attention", "B H T U D E", (2, 8, 512, 512, 64, 64)),
-    *_rows("LSTM", "lstm", "lib:lstm", "T B J K", (64, 32, 256, 128), compiles=False),
+    *_rows("LSTM", "lstm", "lib:lstm", "T B J K", (64, 32, 256, 128)),
     *_rows("conv1d", "conv1d", "lib:conv1d", "B C X O DX", (16, 64, 1024, 64, 5)),
     *_rows("conv2d", "conv2d", "lib:conv2d", "B C X Y O DX DY", (8, 64, 32, 32, 64, 3, 3),
            keywords={"padding": 1}),
@@ -139,17 +137,17 @@ LAYERS = [
     *_rows("binary cross entropy", "bce", "lib:binary_cross_entropy_with_logits", "B J", (4096, 1024)),
     *_rows("squared error", "squared error", "lib:squared_error", "B J", (4096, 1024)),
     *_rows("Huber", "huber", "lib:huber", "B J", (4096, 1024)),
-    *_rows("CRF", "crf", "lib:crf_log_partition", "T B J I", (128, 32, 64, 64), compiles=False),
+    *_rows("CRF", "crf", "lib:crf_log_partition", "T B J I", (128, 32, 64, 64)),
     *_rows("linear recurrence", "linear recurrence", "lib:linear_recurrence", "T B J",
-           (1024, 16, 256), (65536, 1, 16), compiles=False),
+           (1024, 16, 256), (65536, 1, 16)),
     *_rows("cumulative sum", "cumulative sum", f"{HERE_LOOPS}:cumulative_sum", "B T",
            (512, 1024), (1, 1000000)),
     *_rows("moving mean", "moving mean", f"{HERE_LOOPS}:moving_mean", "B T",
-           (512, 1024), (1, 4096), compiles=False),
+           (512, 1024), (1, 4096)),
     *_rows("minGRU", "min gru", f"{HERE_LOOPS}:min_gru", "B T J K",
-           (16, 512, 256, 128), (1, 2048, 64, 64), compiles=False),
+           (16, 512, 256, 128), (1, 2048, 64, 64)),
     *_rows("selective scan", "selective scan", "lib:selective_scan", "T B J N",
-           (256, 8, 128, 16), compiles=False),
+           (256, 8, 128, 16)),
 ]  # fmt: skip
 
 

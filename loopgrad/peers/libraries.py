@@ -61,14 +61,18 @@ def translated(problem: Problem, library: str) -> Function:
 
 
 def torch(
-    problem: Problem, function: Function, name: str = "torch", compiled: bool = False
+    problem: Problem,
+    function: Function,
+    name: str = "torch",
+    compiled: bool = False,
+    by_steps: Callable[[Callable[[Function], Function]], Function] | None = None,
 ) -> Contender:
-    """PyTorch: as it is, or by `torch.compile`."""
+    """PyTorch: as it is, or by `torch.compile`; of a loop over time its step (`by_steps`)."""
     torch = need("torch")
     start = time.perf_counter()
     if compiled:
         torch._dynamo.reset()
-        function = torch.compile(function)
+        function = by_steps(torch.compile) if by_steps else torch.compile(function)
     tensors = {n: torch.from_numpy(np.ascontiguousarray(a)) for n, a in problem.inputs.items()}
     for n in problem.wrt:
         tensors[n].requires_grad_(bool(problem.seeds))

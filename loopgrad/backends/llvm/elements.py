@@ -105,11 +105,11 @@ class Elements(Surroundings):
             holds = self.both(holds, self._is_below(self.integer(subscript), self.extent(extent)))
         return holds
 
-    def is_safe(self, read: Read) -> bool:
-        """Is it in range wherever its indices are, whatever a condition says?"""
+    def is_safe(self, read: Read, but: int | None = None) -> bool:
+        """Is it in range wherever its indices are, whatever a condition says? Axis `but` is not looked at."""
         extents = self.frame.tensors[read.tensor].extents
-        for subscript, extent in zip(read.subscripts, extents, strict=True):
-            if not self._covers(subscript, extent):
+        for axis, (subscript, extent) in enumerate(zip(read.subscripts, extents, strict=True)):
+            if axis != but and not self._covers(subscript, extent):
                 return False
         return True
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from loopgrad.backends.llvm.text import I64, Body
 
@@ -29,6 +29,27 @@ def counted(
 
     Upwards from `lower` while below `upper`; or downwards, by 1, from `upper - 1`.
     """
+
+    def once(index: str, given: Sequence[str]) -> Sequence[str]:
+        write(index)
+        return given
+
+    handing(body, lower, upper, once, (), descending, step)
+
+
+def handing(
+    body: Body,
+    lower: str,
+    upper: str,
+    write: Callable[[str, Sequence[str]], Sequence[str]],
+    given: Sequence[tuple[str, str]],
+    descending: bool = False,
+    step: int | str = 1,
+) -> None:
+    """The same for a loop whose turns hand values on. `given`: their kinds, and what the first turn gets.
+
+    `write` gets the index and the values, and returns what the next turn gets.
+    """
     first = body.value(f"sub nsw i64 {upper}, 1") if descending else lower
     mark, preheader = body.fresh("loop"), body.fresh("enter")
     body.jump(preheader)
@@ -36,12 +57,15 @@ def counted(
     body.jump(mark)
     body.start(mark)
     index, complete = body.phi_later(I64)
-    write(index)
+    phis = [body.phi_later(kind) for kind, _ in given]
+    then = write(index, [value for value, _ in phis])
     instruction = "sub" if descending else "add"
     following = body.value(f"{instruction} nsw i64 {index}, {step}")
     order, limit = ("sge", lower) if descending else ("slt", upper)
     more = body.value(f"icmp {order} i64 {following}, {limit}")
     complete((first, preheader), (following, body.block))
+    for (_, value), (_, complete_value), next_one in zip(given, phis, then, strict=True):
+        complete_value((value, preheader), (next_one, body.block))
     body.branch(more, mark, f"{mark}.leave", body.loops)
     body.start(f"{mark}.leave")
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
+from loopgrad.backends.llvm.accesses import load
 from loopgrad.backends.llvm.accumulators import Accumulator, Accumulators
 from loopgrad.backends.llvm.carrying import Carried
 from loopgrad.backends.llvm.contributions import Contributions, joining
@@ -13,7 +14,8 @@ from loopgrad.backends.llvm.frame import Frame, Value
 from loopgrad.backends.llvm.repeat import where
 from loopgrad.backends.llvm.vectors import Vectors
 from loopgrad.ir import walk
-from loopgrad.ir.nodes import Reduction
+from loopgrad.ir.nodes import Read, Reduction
+from loopgrad.ir.operations import ElementType
 from loopgrad.schedule.tree import Step
 
 
@@ -26,6 +28,9 @@ class Steps:
         self.contributions = Contributions(self.vectors)
         self.accumulators = Accumulators(self.vectors, self.contributions)
         self._carried = Carried()  # of the body at hand
+        self._handed: Mapping[
+            Read, int
+        ] = {}  # elements that the next turn gets, and their axis of turns
 
     def where(self, condition: str, write: Callable[[], None]) -> None:
         def scoped() -> None:
@@ -59,6 +64,8 @@ class Steps:
                     held = self._contribute(step)
                 if held is not None:
                     vectors.known[statement.target] = held
+            elif statement.target in self._handed and not starts:
+                self._contribute_and_hand(step, holds)
             else:
                 self.where(holds.text, lambda: _done(self._contribute(step)))
                 if starts:
@@ -82,6 +89,45 @@ class Steps:
             return self.contributions.update(step.statement, value, step.first, carries, hold)
         self.accumulators.add(accumulator, value)
         return None
+
+    def _contribute_and_hand(self, step: Step, holds: Value) -> None:
+        """What the element is then is known, whether or not the guard held."""
+        target, vectors = step.statement.target, self.vectors
+        axis = self._handed[target]
+        before = vectors.known.get(target)
+
+        def changed() -> Value:
+            self._contribute(step)
+            return vectors.known.get(target) or self._element(target, axis)
+
+        def same() -> Value:
+            return self._element(target, axis) if before is None else before
+
+        lanes = vectors.around.lanes
+        value = vectors.choose(
+            holds,
+            lambda: vectors.widened(changed(), lanes),
+            lambda: vectors.widened(same(), lanes),
+        )
+        vectors.wrote(target, value)
+
+    def _element(self, read: Read, axis: int) -> Value:
+        """What is there in memory, in all lanes; 0 where the subscript on the axis is out of range."""
+        vectors = self.vectors
+        extent = self.frame.tensors[read.tensor].extents[axis]
+        lanes = vectors.around.lanes
+
+        def there() -> Value:
+            place = vectors.place(read)
+            text = load(self.body, place, vectors.lanes_of(place), vectors.around.tail)
+            return Value(text, ElementType.FLOAT, vectors.lanes_of(place), 63)
+
+        zero = Value(self.frame.module.number(0.0), ElementType.FLOAT)
+        return vectors.choose(
+            vectors.is_below(read.subscripts[axis], extent),
+            lambda: vectors.widened(there(), lanes),
+            lambda: vectors.widened(zero, lanes),
+        )
 
     def _contribute_or_start(self, step: Step, holds: Value) -> None:
         """The first to write elements: where the guard does not hold they get what they start from."""

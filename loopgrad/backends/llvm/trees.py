@@ -7,7 +7,7 @@ element stays in registers, one for each copy (and lane), and is put together be
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 
@@ -21,7 +21,7 @@ from loopgrad.backends.llvm.jamming import PAGE, SHORTEST, jammed, names, rows
 from loopgrad.backends.llvm.products.lowering import Products, users
 from loopgrad.backends.llvm.products.together import together
 from loopgrad.backends.llvm.products.workspace import Workspace
-from loopgrad.backends.llvm.repeat import counted, found
+from loopgrad.backends.llvm.repeat import counted, found, handing
 from loopgrad.backends.llvm.scans import Scan
 from loopgrad.backends.llvm.scratch import BYTES
 from loopgrad.backends.llvm.sizes import copies, is_short
@@ -29,6 +29,7 @@ from loopgrad.backends.llvm.steps import Steps
 from loopgrad.backends.llvm.streaming import Streaming
 from loopgrad.backends.llvm.surroundings import INDEX_BITS, Around, Position
 from loopgrad.backends.llvm.text import I64, vector
+from loopgrad.backends.llvm.turns import FEW, Handed, Inside, handed, inside
 from loopgrad.backends.llvm.weaving import Weaving, woven
 from loopgrad.ir.nodes import Expression, Read
 from loopgrad.ir.operations import ElementType
@@ -47,7 +48,7 @@ from loopgrad.schedule.tree import (
     steps,
 )
 
-BOOL, INT = ElementType.BOOL, ElementType.INT
+BOOL, INT, FLOAT = ElementType.BOOL, ElementType.INT, ElementType.FLOAT
 
 AHEAD = 256  # values of an index that are looked at before anything is done for them
 
@@ -110,7 +111,7 @@ class Trees(Steps):
         elif loop.mark is Mark.PICKED:
             self._picked(loop, lower, upper)
         elif lower.lanes == upper.lanes == 1:
-            self._scalar(loop, lower, upper)
+            self._either_way(loop, lower, upper)
         else:
             self._ragged(loop, lower, upper)
 
@@ -223,6 +224,98 @@ class Trees(Steps):
                 for accumulator in accumulators:
                     self._finish(accumulator, False)
 
+    def _either_way(self, loop: Over, lower: Value, upper: Value) -> None:
+        """A loop whose turns may go innermost, where that hands on more in registers: see `turns.py`."""
+        found = self._turned(loop) if self.vectors.around.lanes == 1 else None
+        if found is None:
+            self._scalar(loop, lower, upper)
+            return
+        few = self._are_few(found)
+        self.where(few, lambda: self._rows_of(found))
+        many = self.body.value(f"xor i1 {few}, true")
+        self.where(many, lambda: self._scalar(loop, lower, upper))
+
+    def _turned(self, loop: Over) -> Inside | None:
+        found = inside(loop)
+        if found is None:
+            return None
+        loops = (*found.rows, found.lanes, loop)
+        with self._with(**{one.index: self._position(one, "0") for one in loops}):
+            (turns,) = found.lanes.body
+            assert isinstance(turns, Over)
+            return found if handed(turns, self._is_on_axis) else None
+
+    def _is_on_axis(self, read: Read, axis: int) -> bool:
+        """Is it a real number in memory, and there wherever its subscript on the axis is in range?"""
+        storage = self.frame.storage(read.tensor)
+        if storage.register or storage.facts.element is not FLOAT:
+            return False
+        return len(storage.axes) == len(read.subscripts) and self.vectors.is_safe(read, axis)
+
+    def _are_few(self, found: Inside) -> str:
+        """The i1: a register holds a row, and there are few of them."""
+        length, count = self._length(found.lanes), "1"
+        for row in found.rows:
+            count = self.body.value(f"mul i64 {count}, {self._length(row)}")
+        short = self.body.value(f"icmp sle i64 {length}, {self.lanes}")
+        few = self.body.value(f"icmp sle i64 {count}, {FEW}")
+        return self.body.value(f"and i1 {short}, {few}")
+
+    def _length(self, loop: Over) -> str:
+        lower, upper = self.bound(loop.lower), self.bound(loop.upper)
+        return self.body.value(f"sub nsw i64 {upper.text}, {lower.text}")
+
+    def _rows_of(self, found: Inside) -> None:
+        row = next(iter(found.rows), None)
+        loop = found.lanes if row is None else row
+        lower, upper = self.bound(loop.lower), self.bound(loop.upper)
+        if row is None:
+            end = upper.text
+            self._while_any(lower.text, end, self.lanes, lambda i: self._some(loop, i, end))
+            return
+        rest = replace(found, rows=found.rows[1:])
+
+        def once(index: str) -> None:
+            with self.at(row, index), self._row_of(row):
+                self._rows_of(rest)
+
+        self._while_any(lower.text, upper.text, 1, once)
+
+    def _in_turns(self, loop: Over, lower: Value, upper: Value) -> None:
+        """The turns of a loop that runs; what one hands on to the next stays in a register."""
+        elements = handed(loop, self._is_on_axis)
+        first = lower.text
+        if loop.descending:
+            first = self.body.value(f"sub nsw i64 {upper.text}, 1")
+        with self.at(loop, first):
+            start = [self._element(each.now, each.axis) for each in elements]
+
+        def once(index: str, given: Sequence[str]) -> list[str]:
+            before = self._carried, self._handed
+            now = [replace(s, text=text) for s, text in zip(start, given, strict=True)]
+            with self.at(loop, index):
+                self._handed = {each.then: each.axis for each in elements if each.written}
+                self._carried = carried(loop.body, self._is_there)
+                known = {each.now: value for each, value in zip(elements, now, strict=True)}
+                self.vectors.known.update((read, value) for read, value in known.items())
+                self.nodes(loop.body)
+                then = [self._left(each, known).text for each in elements]
+            self._carried, self._handed = before
+            return then
+
+        kinds = [self.vectors.kind(FLOAT, value.lanes) for value in start]
+        given = list(zip(kinds, (value.text for value in start), strict=True))
+        handing(self.body, lower.text, upper.text, once, given, loop.descending)
+
+    def _left(self, each: Handed, known: Mapping[Read, Value]) -> Value:
+        """What a turn leaves of an element."""
+        value = self.vectors.known.get(each.then)
+        if value is None and not each.written:
+            value = known.get(each.then)
+        if value is None:
+            value = self._element(each.then, each.axis)
+        return self.vectors.widened(value, self.vectors.around.lanes)
+
     def _scalar(self, loop: Over, lower: Value, upper: Value) -> None:
         count = rows(loop)
 
@@ -249,7 +342,10 @@ class Trees(Steps):
         def write() -> None:
             if self.vectors.around.lanes > 1:
                 with hoisted(self.vectors, loop, lower, upper):
-                    counted(self.body, lower.text, upper.text, 1, in_lanes, loop.descending)
+                    if handed(loop, self._is_on_axis):
+                        self._in_turns(loop, lower, upper)
+                    else:
+                        counted(self.body, lower.text, upper.text, 1, in_lanes, loop.descending)
                 return
             if count == 1:
                 counted(self.body, lower.text, upper.text, 1, once, loop.descending)
@@ -375,13 +471,7 @@ class Trees(Steps):
                 self._lanes(loop, Around(loop.index, lanes, first, copy=copy))
 
         def some(index: str, end: str) -> None:
-            left = self.body.value(f"sub nsw i64 {end}, {index}")
-            fewer = self.body.value(f"icmp slt i64 {left}, {lanes}")
-            left = self.body.select(fewer, I64, left, str(lanes))
-            left = splat(self.body, "i32", self.body.value(f"trunc i64 {left} to i32"), lanes)
-            kind, numbers = vector("i32", lanes), positions(lanes, "i32")
-            mask = self.body.value(f"icmp slt {kind} {numbers}, {left}")
-            self._lanes(loop, Around(loop.index, lanes, index, tail=mask, mask=mask))
+            self._some(loop, index, end)
 
         def write() -> None:
             with hoisted(self.vectors, loop, lower, upper):
@@ -422,6 +512,17 @@ class Trees(Steps):
             self._while_any(middle, upper.text, lanes, lambda i: some(i, upper.text))
 
         self._run(loop, lower, upper, lanes, several, write)
+
+    def _some(self, loop: Over, index: str, end: str) -> None:
+        """The body of a vector loop from the index on, in as many lanes as there are values below the end."""
+        lanes = self.lanes
+        left = self.body.value(f"sub nsw i64 {end}, {index}")
+        fewer = self.body.value(f"icmp slt i64 {left}, {lanes}")
+        left = self.body.select(fewer, I64, left, str(lanes))
+        left = splat(self.body, "i32", self.body.value(f"trunc i64 {left} to i32"), lanes)
+        kind, numbers = vector("i32", lanes), positions(lanes, "i32")
+        mask = self.body.value(f"icmp slt {kind} {numbers}, {left}")
+        self._lanes(loop, Around(loop.index, lanes, index, tail=mask, mask=mask))
 
     def _looking(
         self, inside: Interior, index: str, step: int, write: Callable[[str], None]

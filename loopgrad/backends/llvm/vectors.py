@@ -219,7 +219,7 @@ class Vectors(Elements):
                 return self.both(first, second(), operation)
         lanes = self.around.lanes if any(map(self.varies, parts)) else 1
         done = self.widened(Value("false" if operation == "and" else "true", BOOL), lanes)
-        return self._choose(reached, lambda: self.widened(second(), lanes), lambda: done)
+        return self.choose(reached, lambda: self.widened(second(), lanes), lambda: done)
 
     def _conditional(self, expression: Conditional) -> Value:
         element = self.type_of(expression)
@@ -237,13 +237,13 @@ class Vectors(Elements):
             first = self.lower_as(then, element)
             return self.select(condition, first, self.lower_as(otherwise, element))
         lanes = self.around.lanes if self.varies(then) or self.varies(otherwise) else 1
-        return self._choose(
+        return self.choose(
             condition,
             lambda: self.widened(self.lower_as(then, element), lanes),
             lambda: self.widened(self.lower_as(otherwise, element), lanes),
         )
 
-    def _choose(
+    def choose(
         self, condition: Value, then: Callable[[], Value], otherwise: Callable[[], Value]
     ) -> Value:
         """Evaluates one of two, in blocks of their own."""
@@ -328,6 +328,8 @@ def read_is_cheap(vectors: Vectors, read: Read, tensor: str) -> bool:
     """Is it there for certain? And so are its subscripts, which then are indices."""
     if read in vectors.unproved:
         return False
+    if read in vectors.known:
+        return True
     return vectors.frame.storage(tensor).register or vectors.is_safe(read)
 
 
