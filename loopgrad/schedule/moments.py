@@ -301,11 +301,20 @@ class _Moments:
             Over(self.part, Number(0), self.parts, guarded),
             _set(self._moment(CENTRE), self.centre),
             _set(self._moment(OFFSET), mean),
-            _set(self._moment(SQUARES), squares),
+            replace(_set(self._moment(SQUARES), squares), unproved=(self._finite(mean, squares),)),
         )
         start, stop = block_from(self.column), block_to(self.column)
         inner = Over(self.column, start, stop, body, Mark.VECTOR)
         return Blocks(self.column, Number(0), self.columns, None, (inner,), Mark.PARALLEL)
+
+    def _finite(self, mean: Read, squares: Read) -> Read:
+        """An access that is out of range where a value or a square is too large, or no number: the literal
+        loops divide by the number of rows before they add, and know what infinities of one sign add up to.
+        """
+        largest = walk.apply("max", walk.apply("abs", mean), squares)
+        finite = walk.compare("<", largest, Number(math.inf))
+        which = Conditional(finite, Number(0), Number(3))
+        return Read(self.target.tensor, (which, Index(self.column)))
 
     def _begin(self, parts: int) -> Expression:
         """The first row of the part that is so many parts on."""
