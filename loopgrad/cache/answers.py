@@ -14,6 +14,7 @@ import copyreg
 import importlib
 import io
 import pickle
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from dataclasses import fields as fields_of
@@ -195,7 +196,7 @@ class _Records(pickle.Unpickler):
 
     def find_class(self, module: str, name: str) -> Any:
         if module in RECORDS:
-            found = getattr(importlib.import_module(module), name)
+            found = getattr(sys.modules.get(module) or importlib.import_module(module), name)
             if isinstance(found, type):
                 return found
         elif module == "builtins" and name in PLAIN:

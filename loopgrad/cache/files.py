@@ -17,6 +17,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 from loopgrad import forks
@@ -44,20 +45,25 @@ def folder() -> Path | None:
 
     `LOOPGRAD_CACHE=0` or an empty `LOOPGRAD_CACHE_DIR` turns the cache off.
     """
-    if os.environ.get("LOOPGRAD_CACHE") == "0":
+    get = os.environ.get
+    if get("LOOPGRAD_CACHE") == "0":
         return None
-    chosen = os.environ.get("LOOPGRAD_CACHE_DIR")
+    home = os.path.expanduser("~")
+    local = get("LOCALAPPDATA") or home
+    return _folder(get("LOOPGRAD_CACHE_DIR"), get("XDG_CACHE_HOME", ""), home, local, sys.platform)
+
+
+@lru_cache(maxsize=1)
+def _folder(chosen: str | None, shared: str, home: str, local: str, platform: str) -> Path | None:
     if chosen is not None:
         return Path(os.path.expanduser(chosen)) if chosen else None
-    shared = os.environ.get("XDG_CACHE_HOME", "")
     if os.path.isabs(shared):
         return Path(shared, "loopgrad")
-    home = os.path.expanduser("~")
     if not os.path.isabs(home):
         return None
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or home, "loopgrad", "Cache")
-    if sys.platform == "darwin":
+    if platform == "win32":
+        return Path(local, "loopgrad", "Cache")
+    if platform == "darwin":
         return Path(home, "Library", "Caches", "loopgrad")
     return Path(home, ".cache", "loopgrad")
 

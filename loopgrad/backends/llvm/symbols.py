@@ -14,23 +14,23 @@ from functools import cache
 
 from loopgrad.backends.llvm.c_functions import C_PREFIX
 
-# What a name begins with -> the module whose `provide()` makes all such names known.
+# What a name begins with -> the module whose `provide()` makes all such names known, and what that is given.
 PROVIDERS = {
     C_PREFIX: "loopgrad.backends.llvm.c_library",
-    "loopgrad_pack_f32": "loopgrad.backends.llvm.products.single",
-    "loopgrad_pack_at_f32": "loopgrad.backends.llvm.products.single_scattered",
-    "loopgrad_product_at_f32": "loopgrad.backends.llvm.products.single_scattered",
-    "loopgrad_runs_f32": "loopgrad.backends.llvm.products.single_scattered",
-    "loopgrad_product_turned_f32": "loopgrad.backends.llvm.products.single_exchanged",
-    "loopgrad_put_turned_f32": "loopgrad.backends.llvm.products.single_exchanged",
-    "loopgrad_product_f32": "loopgrad.backends.llvm.products.single",
-    "loopgrad_pack_f64": "loopgrad.backends.llvm.products.double",
-    "loopgrad_pack_at_f64": "loopgrad.backends.llvm.products.double_scattered",
-    "loopgrad_product_at_f64": "loopgrad.backends.llvm.products.double_scattered",
-    "loopgrad_runs_f64": "loopgrad.backends.llvm.products.double_scattered",
-    "loopgrad_product_turned_f64": "loopgrad.backends.llvm.products.double_exchanged",
-    "loopgrad_put_turned_f64": "loopgrad.backends.llvm.products.double_exchanged",
-    "loopgrad_product_f64": "loopgrad.backends.llvm.products.double",
+    "loopgrad_pack_f32": "loopgrad.backends.llvm.products.library float product",
+    "loopgrad_pack_at_f32": "loopgrad.backends.llvm.products.library float scattered",
+    "loopgrad_product_at_f32": "loopgrad.backends.llvm.products.library float scattered",
+    "loopgrad_runs_f32": "loopgrad.backends.llvm.products.library float scattered",
+    "loopgrad_product_turned_f32": "loopgrad.backends.llvm.products.library float exchanged",
+    "loopgrad_put_turned_f32": "loopgrad.backends.llvm.products.library float exchanged",
+    "loopgrad_product_f32": "loopgrad.backends.llvm.products.library float product",
+    "loopgrad_pack_f64": "loopgrad.backends.llvm.products.library double product",
+    "loopgrad_pack_at_f64": "loopgrad.backends.llvm.products.library double scattered",
+    "loopgrad_product_at_f64": "loopgrad.backends.llvm.products.library double scattered",
+    "loopgrad_runs_f64": "loopgrad.backends.llvm.products.library double scattered",
+    "loopgrad_product_turned_f64": "loopgrad.backends.llvm.products.library double exchanged",
+    "loopgrad_put_turned_f64": "loopgrad.backends.llvm.products.library double exchanged",
+    "loopgrad_product_f64": "loopgrad.backends.llvm.products.library double product",
     "loopgrad_system_": "loopgrad.backends.llvm.system",
     "loopgrad_pool": "loopgrad.backends.llvm.pool",
     "loopgrad_parallel": "loopgrad.backends.llvm.threads",
@@ -59,4 +59,5 @@ def require(names: Iterable[str]) -> None:
 
 @cache
 def _provide(provider: str) -> None:
-    importlib.import_module(provider).provide()
+    module, *given = provider.split()
+    importlib.import_module(module).provide(*given)

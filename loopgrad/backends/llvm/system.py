@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from functools import cache
 
 import llvmlite.binding as llvm
 
@@ -19,12 +20,17 @@ def available() -> bool:
     """Whether this system has all of them, and the layouts that the code relies on."""
     if not sys.platform.startswith("linux") or ctypes.sizeof(ctypes.c_void_p) != 8:
         return False
-    return all(hasattr(ctypes.CDLL(None), name) for name in NAMES)
+    return all(hasattr(_process(), name) for name in NAMES)
 
 
 def provide() -> None:
     """Gives LLVM their addresses."""
-    process = ctypes.CDLL(None)
+    process = _process()
     for name in NAMES:
         address = ctypes.cast(getattr(process, name), ctypes.c_void_p).value
         llvm.add_symbol(PREFIX + name, address)
+
+
+@cache
+def _process() -> ctypes.CDLL:
+    return ctypes.CDLL(None)

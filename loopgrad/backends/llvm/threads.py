@@ -39,7 +39,8 @@ PAUSES = {
 OPENMP = ("GOMP_parallel", "omp_get_thread_num", "omp_get_num_threads")
 
 # The files of GNU's, LLVM's and Intel's runtime: "libgomp-a34b3233.so.1", "libomp.so.5".
-_RUNTIME = re.compile(r"/lib(gomp|omp|iomp5)[-.\w]*\.so[.\d]*$")
+_RUNTIME = r"/lib(gomp|omp|iomp5)[-.\w]*\.so[.\d]*$"
+_IN_ALL = b"omp"
 # Of several, the one whose threads are busiest beside ours.
 _PREFERRED = "/torch"
 
@@ -79,9 +80,8 @@ def _provide_loop() -> None:
 def _functions(file: str, *names: str) -> list[int]:
     """The addresses of functions that Python calls; those for compiled code are given to LLVM."""
     ours = [f"loopgrad_threads_{name}" for name in names]
-    addresses = engine.library(
-        _text(file), ["loopgrad_parallel", "loopgrad_num_threads", *ours], AS_WRITTEN
-    )
+    known = ["loopgrad_parallel", "loopgrad_num_threads", *ours]
+    addresses = engine.library(lambda: _text(file), known, AS_WRITTEN, repr((file, AWAKE)))
     return [addresses[name] for name in ours]
 
 
@@ -100,11 +100,16 @@ def _look(use: Callable[[int], Any]) -> None:
 def runtimes() -> list[str]:
     """The files of the OpenMP runtimes in memory, in no particular order."""
     try:
-        with open("/proc/self/maps", encoding="utf-8", errors="surrogateescape") as file:
-            paths = {line.rstrip("\n").split(maxsplit=5)[-1] for line in file}
+        with open("/proc/self/maps", "rb") as file:
+            maps = file.read()
     except OSError:
         return []
-    return sorted(path for path in paths if _RUNTIME.search(path))
+    if _IN_ALL not in maps:
+        return []
+    paths = {
+        os.fsdecode(line).split(maxsplit=5)[-1] for line in maps.splitlines() if _IN_ALL in line
+    }
+    return sorted(path for path in paths if re.search(_RUNTIME, path))
 
 
 def _table(path: str) -> ctypes.Array[ctypes.c_void_p] | None:

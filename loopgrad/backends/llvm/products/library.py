@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from loopgrad.backends.llvm import engine
 from loopgrad.backends.llvm.machine import this_machine
 from loopgrad.backends.llvm.passes import FINAL, Passes
-from loopgrad.backends.llvm.products.tiling import SUFFIX, Tiling, tiling
 
+if TYPE_CHECKING:
+    from loopgrad.backends.llvm.products.tiling import Tiling
+
+SUFFIX = {"float": "f32", "double": "f64"}
 # Part -> what its functions are called after `loopgrad_`. Each is a module, compiled when first one of them
 # is called.
 PARTS: Mapping[str, tuple[str, ...]] = {
@@ -20,6 +24,8 @@ PARTS: Mapping[str, tuple[str, ...]] = {
 
 def tiling_here(real: str) -> Tiling:
     """The tiles that suit this machine."""
+    from loopgrad.backends.llvm.products.tiling import tiling  # not needed where code is kept
+
     machine = this_machine()
     return tiling(real, machine.vector_bytes, machine.vector_registers)
 
@@ -39,11 +45,12 @@ def _written(
     real: str, part: str, names: Sequence[str]
 ) -> tuple[Callable[[], str], Sequence[str], Passes, str]:
     """What the engine is told of it."""
-    tile, module = tiling_here(real), engine.new_module(real)
+    module = engine.new_module(real)
 
     def text() -> str:
-        from loopgrad.backends.llvm.products.modules import EMITTED  # not needed where code is kept
+        from loopgrad.backends.llvm.products.modules import EMITTED
 
-        return EMITTED[part](module, tile)
+        return EMITTED[part](module, tiling_here(real))
 
-    return text, names, FINAL, repr(("products", part, module, tile))
+    made_of = "products", part, module, this_machine().vector_registers
+    return text, names, FINAL, repr(made_of)

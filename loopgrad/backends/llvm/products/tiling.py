@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from loopgrad.backends.llvm.products.library import SUFFIX as SUFFIX
+
 REAL_BYTES = {"float": 4, "double": 8}
-SUFFIX = {"float": "f32", "double": "f64"}
 
 ROWS = 6  # of a full tile
 KERNEL_ROWS = range(1, ROWS + 1)
