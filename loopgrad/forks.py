@@ -22,6 +22,7 @@ ORDER = (
     "learning",  # backends/llvm/calls.py: a call is learnt
     "llvm",  # backends/llvm/engine.py
     "cache",  # cache/files.py
+    "generating",  # backends/llvm/generating.py
     "llvmlite",  # its own
 )
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +13,8 @@ import llvmlite.binding as llvm
 import pytest
 
 from loopgrad.backends.llvm import engine, objects, symbols
+from loopgrad.backends.llvm.generating import Turns, generating, object_code
+from loopgrad.backends.llvm.machine import this_machine
 from loopgrad.backends.llvm.passes import (
     EXPLICIT,
     FINAL,
@@ -18,7 +22,6 @@ from loopgrad.backends.llvm.passes import (
     SINGLY,
     TAKES_OPTIONS,
     Passes,
-    generating,
 )
 
 KINDS = (EXPLICIT, FINAL, LITERAL, SINGLY)
@@ -150,6 +153,49 @@ def test_what_is_set_for_explicit_code_is_set_for_it_alone() -> None:
     reduced = replace(FINAL, addresses=True)
     found = [multiplies(p) for p in (reduced, EXPLICIT, reduced, FINAL, reduced)]
     assert found == [False, True, False, True, False]
+
+
+def test_code_of_several_modules_is_generated_at_a_time() -> None:
+    """The same as one after the other."""
+    texts = [STRIDED.replace("ptr", engine.new_module("float").pointer("float"))] * 4 + [THRICE] * 2
+    kinds = [replace(FINAL, addresses=number % 3 > 0) for number in range(len(texts))]
+
+    def code(text: str, passes: Passes) -> bytes:
+        machine = this_machine().create(passes.level)
+        return object_code(machine, objects.optimized(text, passes, machine), passes)
+
+    alone = [code(text, passes) for text, passes in zip(texts, kinds, strict=True)]
+    assert len(set(alone)) == 3
+    with ThreadPoolExecutor(len(texts)) as pool:
+        for _ in range(5):
+            assert list(pool.map(code, texts, kinds)) == alone
+
+
+def test_turns() -> None:
+    """Threads that want the same are in together, others wait; a fork waits for all."""
+    turns, together = Turns(), threading.Barrier(2, timeout=30)
+    inside, seen = set[bool](), list[set[bool]]()
+
+    def work(addresses: bool) -> None:
+        with turns.taken(addresses):
+            together.wait()  # for the other one of its kind
+            inside.add(addresses)
+            seen.append(set(inside))
+            together.wait()
+            inside.discard(addresses)
+
+    threads = [threading.Thread(target=work, args=(kind,)) for kind in (True, True)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with turns, turns, turns.taken(False):  # by one thread, again and again
+        late = threading.Thread(target=lambda: turns.taken(False).__enter__())
+        late.start()
+        late.join(0.05)
+        assert late.is_alive()
+    late.join()
+    assert seen == [{True}, {True}]
 
 
 def test_final_code_stays_as_it_is_written() -> None:

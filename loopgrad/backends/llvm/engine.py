@@ -6,7 +6,7 @@ import ctypes
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +14,13 @@ import llvmlite.binding as llvm
 
 from loopgrad import forks
 from loopgrad.backends.llvm import objects, symbols
+from loopgrad.backends.llvm.generating import APART, generating
 from loopgrad.backends.llvm.layout import ENTRY
 from loopgrad.backends.llvm.machine import this_machine
-from loopgrad.backends.llvm.passes import LITERAL, Passes, generating
+from loopgrad.backends.llvm.passes import LITERAL, Passes
 from loopgrad.backends.llvm.scratch import SIZE
 from loopgrad.backends.llvm.text import Module
+from loopgrad.backends.thread_count import get_num_threads
 
 MOST_CODES = 256
 
@@ -158,7 +160,7 @@ def begin_library(text: Callable[[], str], names: Sequence[str], passes: Passes,
     with _lock:
         if key in _libraries or key in _begun or objects.read(key) is not None:
             return
-        making = _Making(key, objects.ready(text(), passes))
+        making = _Making(key, text(), passes)
     with suppress(RuntimeError):  # no more threads
         making.start()
         _begun[key] = making
@@ -167,14 +169,14 @@ def begin_library(text: Callable[[], str], names: Sequence[str], passes: Passes,
 class _Making(threading.Thread):
     """Generates code. `found` is None where that failed: who needs it tries again, and says what is wrong."""
 
-    def __init__(self, key: str, module: objects.Ready):
+    def __init__(self, key: str, text: str, passes: Passes):
         super().__init__(name="loopgrad-llvm")
-        self._key, self._module = key, module
+        self._key, self._text, self._passes = key, text, passes
         self.found: objects.Object | None = None
 
     def run(self) -> None:
-        with suppress(Exception), _lock:
-            self.found = self._module.finished(self._key)
+        with suppress(Exception), nullcontext() if APART else _lock:
+            self.found = objects.ready(self._text, self._passes).finished(self._key)
 
 
 def _finished(key: str) -> objects.Object | None:
@@ -188,6 +190,8 @@ def _finished(key: str) -> objects.Object | None:
 
 def load(text: str, passes: Passes = LITERAL) -> Loaded:
     """The code of a module's text in memory, with all that it calls."""
+    if get_num_threads() > 1:
+        symbols.begin(symbols.declared(text))
     with _lock:
         found = objects.of_text(objects.key_of(text, passes), lambda: text, passes)
     return in_memory(found)

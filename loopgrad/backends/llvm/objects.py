@@ -17,8 +17,9 @@ import llvmlite
 import llvmlite.binding as llvm
 
 from loopgrad.backends.llvm import symbols
+from loopgrad.backends.llvm.generating import APART, object_code
 from loopgrad.backends.llvm.machine import Machine, this_machine
-from loopgrad.backends.llvm.passes import Passes, generating, optimize
+from loopgrad.backends.llvm.passes import Passes, optimize
 from loopgrad.cache import files, keys
 
 KIND = "object"
@@ -79,8 +80,7 @@ class Ready:
 
     def finished(self, key: str) -> Object:
         """Its code, which is kept under the key."""
-        with generating(self.passes):
-            found = Object(self.machine.emit_object(self.module), self.calls)
+        found = Object(object_code(self.machine, self.module, self.passes), self.calls)
         files.write(KIND, key, " ".join(found.calls).encode() + b"\n" + found.code)
         return found
 
@@ -104,8 +104,7 @@ def optimized(
 
 def new_context() -> Any:
     """Of LLVM: what it makes unique is there for as long as the context, numbers too."""
-    known = llvm.llvm_version_info[0] >= 17
-    return llvm.create_context() if known else llvm.get_global_context()
+    return llvm.create_context() if APART else llvm.get_global_context()
 
 
 def parsed(text: str, machine: Any, context: Any) -> Any:

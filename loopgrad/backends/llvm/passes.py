@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,21 +46,6 @@ SINGLY = Passes(level=1, vectorize=False)
 AS_WRITTEN = Passes(level=0, vectorize=False)
 # Every instruction is the one that is wanted.
 FINAL = Passes(level=2, vectorize=False, only=(), addresses=False)
-
-
-@contextmanager
-def generating(passes: Passes) -> Iterator[None]:
-    """Around the generation of code. What is set for it is set for the process: nobody else calls LLVM
-    through llvmlite meanwhile."""
-    if passes.addresses or not TAKES_OPTIONS:
-        yield
-        return
-    with llvm.ffi.lib._lock:
-        llvm.set_option("", "-disable-lsr=true")
-        try:
-            yield
-        finally:
-            llvm.set_option("", "-disable-lsr=false")
 
 
 def optimize(module: Any, machine: Any, passes: Passes) -> None:

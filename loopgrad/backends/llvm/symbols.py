@@ -51,10 +51,23 @@ def declared(text: str) -> tuple[str, ...]:
 def require(names: Iterable[str]) -> None:
     """Makes the names known to LLVM. Raises LookupError for one that nobody provides."""
     for name in names:
-        provider = next((p for start, p in PROVIDERS.items() if name.startswith(start)), None)
+        provider = _provider_of(name)
         if provider is None:
             raise LookupError(f"no part of loopgrad provides `{name}` to compiled code")
         _provide(provider)
+
+
+def begin(names: Iterable[str]) -> None:
+    """Begins what `require` will ask for, where that takes long: providers that are given something have a
+    `begin` too."""
+    for provider in dict.fromkeys(map(_provider_of, names)):
+        module, *given = provider.split() if provider else [""]
+        if given:
+            importlib.import_module(module).begin(*given)
+
+
+def _provider_of(name: str) -> str | None:
+    return next((p for start, p in PROVIDERS.items() if name.startswith(start)), None)
 
 
 @cache
