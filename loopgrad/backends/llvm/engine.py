@@ -6,7 +6,7 @@ import ctypes
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ import llvmlite.binding as llvm
 
 from loopgrad import forks
 from loopgrad.backends.llvm import objects, symbols
-from loopgrad.backends.llvm.generating import APART, generating
+from loopgrad.backends.llvm.generating import APART, Aside, aside, generating
 from loopgrad.backends.llvm.layout import ENTRY
 from loopgrad.backends.llvm.machine import this_machine
 from loopgrad.backends.llvm.passes import LITERAL, Passes
@@ -30,7 +30,7 @@ forks.hold("llvm", _lock)
 forks.hold("llvmlite", llvm.ffi.lib._lock)
 _codes: OrderedDict[str, Code] = OrderedDict()  # those used last
 _libraries: dict[str, Loaded] = {}  # for good: others hold their addresses
-_begun: dict[str, _Making] = {}  # libraries that are being made
+_begun: dict[str, Aside[objects.Object]] = {}  # libraries that are being made
 
 
 @dataclass(frozen=True)
@@ -138,8 +138,10 @@ def library(
         objects.key_of(text, passes) if isinstance(text, str) else objects.key_of_made(what, passes)
     )
     if key not in _libraries:
-        found = _finished(key)
-        if found is None:
+        begun = _begun.pop(key, None)
+        if begun is not None:
+            found = begun.result()
+        else:
             with _lock:
                 found = objects.of_text(
                     key, lambda: text if isinstance(text, str) else text(), passes
@@ -160,32 +162,13 @@ def begin_library(text: Callable[[], str], names: Sequence[str], passes: Passes,
     with _lock:
         if key in _libraries or key in _begun or objects.read(key) is not None:
             return
-        making = _Making(key, text(), passes)
-    with suppress(RuntimeError):  # no more threads
-        making.start()
-        _begun[key] = making
+        written = text()
 
+    def make() -> objects.Object:
+        with nullcontext() if APART else _lock:
+            return objects.keep(key, objects.made(written, passes))
 
-class _Making(threading.Thread):
-    """Generates code. `found` is None where that failed: who needs it tries again, and says what is wrong."""
-
-    def __init__(self, key: str, text: str, passes: Passes):
-        super().__init__(name="loopgrad-llvm")
-        self._key, self._text, self._passes = key, text, passes
-        self.found: objects.Object | None = None
-
-    def run(self) -> None:
-        with suppress(Exception), nullcontext() if APART else _lock:
-            self.found = objects.ready(self._text, self._passes).finished(self._key)
-
-
-def _finished(key: str) -> objects.Object | None:
-    """What was begun, when it is there."""
-    making = _begun.pop(key, None)
-    if making is None:
-        return None
-    making.join()
-    return making.found
+    _begun[key] = aside(make)
 
 
 def load(text: str, passes: Passes = LITERAL) -> Loaded:
@@ -221,7 +204,10 @@ def in_memory(found: objects.Object) -> Loaded:
     with _lock:
         machine = this_machine().loader()
         engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), machine)
-        code = [found.code]  # which the engine asks for once
-        engine.set_object_cache(None, lambda _: code.pop())
+        code, *others = found.codes
+        codes = [code]  # which the engine asks for once
+        engine.set_object_cache(None, lambda _: codes.pop())
+        for other in others:
+            engine.add_object_file(llvm.ObjectFileRef.from_data(other))
         engine.finalize_object()
     return Loaded(engine)

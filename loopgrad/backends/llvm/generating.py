@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import TracebackType
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import llvmlite.binding as llvm
 
 from loopgrad import forks
 from loopgrad.backends.llvm.passes import TAKES_OPTIONS, Passes
+
+Answer = TypeVar("Answer")
 
 # Older ones have one context for all modules.
 APART = llvm.llvm_version_info[0] >= 17
@@ -96,3 +98,30 @@ def object_code(machine: Any, module: Any, passes: Passes) -> bytes:
         )
     finally:
         library.LLVMPY_DisposeMemoryBuffer(found)
+
+
+class Aside(threading.Thread, Generic[Answer]):
+    """Makes something while others go on. Where that failed, who needs it tries again, and is told why."""
+
+    def __init__(self, make: Callable[[], Answer]):
+        super().__init__(name="loopgrad-llvm")
+        self._make = make
+        self._found: list[Answer] = []
+
+    def run(self) -> None:
+        with suppress(Exception):
+            self._found.append(self._make())
+
+    def result(self) -> Answer:
+        """What was made."""
+        if self.ident is not None:  # there may have been no more threads
+            self.join()
+        return self._found[0] if self._found else self._make()
+
+
+def aside(make: Callable[[], Answer]) -> Aside[Answer]:
+    """Begins to make it."""
+    begun = Aside(make)
+    with suppress(RuntimeError):
+        begun.start()
+    return begun

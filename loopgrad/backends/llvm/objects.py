@@ -10,16 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
+from itertools import accumulate, pairwise
 from typing import Any
 
 import llvmlite
 import llvmlite.binding as llvm
 
 from loopgrad.backends.llvm import symbols
-from loopgrad.backends.llvm.generating import APART, object_code
+from loopgrad.backends.llvm.generating import APART, aside, object_code
 from loopgrad.backends.llvm.machine import Machine, this_machine
+from loopgrad.backends.llvm.parts import parts
 from loopgrad.backends.llvm.passes import Passes, optimize
+from loopgrad.backends.thread_count import get_num_threads
 from loopgrad.cache import files, keys
 
 KIND = "object"
@@ -27,9 +30,9 @@ KIND = "object"
 
 @dataclass(frozen=True)
 class Object:
-    """code: an object file. calls: the functions that it needs and does not define."""
+    """codes: object files, which call each other. calls: the functions that they need and do not define."""
 
-    code: bytes
+    codes: tuple[bytes, ...]
     calls: tuple[str, ...]
 
 
@@ -57,7 +60,7 @@ def key_of_made(what: str, passes: Passes) -> str:
 
 def of_text(key: str, write: Callable[[], str], passes: Passes) -> Object:
     """The code of that name, kept for the next process. `write` gives the text, where it is asked for."""
-    return read(key) or ready(write(), passes).finished(key)
+    return read(key) or keep(key, made(write(), passes))
 
 
 def read(key: str) -> Object | None:
@@ -65,8 +68,17 @@ def read(key: str) -> Object | None:
     contents = files.read(KIND, key)
     if contents is None:
         return None
-    calls, _, code = contents.partition(b"\n")
-    return Object(code, tuple(calls.decode().split()))
+    calls, sizes, codes = contents.split(b"\n", 2)
+    ends = [*accumulate(map(int, sizes.split()))]
+    each = tuple(codes[begin:end] for begin, end in pairwise([0, *ends]))
+    return Object(each, tuple(calls.decode().split()))
+
+
+def keep(key: str, made: Object) -> Object:
+    """The same; it is under the key from now on."""
+    head = f"{' '.join(made.calls)}\n{' '.join(str(len(code)) for code in made.codes)}\n"
+    files.write(KIND, key, b"".join([head.encode(), *made.codes]))
+    return made
 
 
 @dataclass(frozen=True)
@@ -76,18 +88,27 @@ class Ready:
     module: Any
     machine: Any
     passes: Passes
-    calls: tuple[str, ...]
 
-    def finished(self, key: str) -> Object:
-        """Its code, which is kept under the key."""
-        found = Object(object_code(self.machine, self.module, self.passes), self.calls)
-        files.write(KIND, key, " ".join(found.calls).encode() + b"\n" + found.code)
-        return found
+    def finished(self) -> bytes:
+        return object_code(self.machine, self.module, self.passes)
 
 
 def ready(text: str, passes: Passes) -> Ready:
     machine = this_machine().create(passes.level)
-    return Ready(optimized(text, passes, machine), machine, passes, symbols.declared(text))
+    return Ready(optimized(text, passes, machine), machine, passes)
+
+
+def made(text: str, passes: Passes) -> Object:
+    """The code of a module; of two halves at a time, where that may be."""
+    apart = APART and passes.only is not None and get_num_threads() > 1
+    first, *others = parts(text) if apart else (text,)
+    begun = [aside(partial(_code, other, passes)) for other in others]
+    codes = _code(first, passes), *(each.result() for each in begun)
+    return Object(codes, symbols.declared(text))
+
+
+def _code(text: str, passes: Passes) -> bytes:
+    return ready(text, passes).finished()
 
 
 def optimized(
