@@ -45,10 +45,12 @@ from loopgrad.schedule.pulling import pulled
 from loopgrad.schedule.reciprocals import with_reciprocals
 from loopgrad.schedule.recurrences import recurrence
 from loopgrad.schedule.requirements import required
+from loopgrad.schedule.separating import separated
 from loopgrad.schedule.sharing import hoisted, out_of_block
 from loopgrad.schedule.supported import Support
 from loopgrad.schedule.tree import Fused
 from loopgrad.schedule.unwinding import unwound, with_start
+from loopgrad.schedule.winning import with_staged_winners
 from loopgrad.schedule.work import work
 
 
@@ -145,6 +147,8 @@ class _Fusing:
     def _trees(self, segment: Segment) -> Iterator[Tree]:
         lines = segment.lines
         if not segment.loops:
+            lines = with_staged_winners(lines, self.context, self.seen | self.results)
+            lines = separated(lines, self.context)
             lines = with_ordinals(lines, self.context, self.seen | self.results)
             lines = with_picked(with_one_hot(lines, self.context), self.context)
         if self.choices.share:

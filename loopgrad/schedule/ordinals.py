@@ -38,7 +38,7 @@ from loopgrad.schedule.picking import MOST_PLACES
 
 
 @dataclass(frozen=True, slots=True)
-class _Search:
+class Search:
     """Lines that find, one after the other, the first value of each index that others compare with.
 
     `lows`, `counts`: where the values of each begin, and how many there are.
@@ -67,14 +67,15 @@ def with_ordinals(
 ) -> tuple[Line, ...]:
     """The lines, with one number for each winner. `kept`: tensors that others see."""
     current = tuple(lines)
-    for search in _searches(lines, kept):
-        current = _numbered(current, search, context)
+    for search in searches(lines, kept):
+        if prod(search.counts) <= MOST_PLACES:
+            current = _numbered(current, search, context)
     return current
 
 
-def _searches(lines: Sequence[Line], kept: Collection[str]) -> list[_Search]:
-    """What may be numbered: all that searches for one winner, of few places."""
-    found: list[_Search] = []
+def searches(lines: Sequence[Line], kept: Collection[str]) -> list[Search]:
+    """All that search for one winner, among values of indices that are known."""
+    found: list[Search] = []
     writers = Counter(line.written.tensor for line in lines)
     for line in lines:
         if line.written.tensor in kept or writers[line.written.tensor] > 1 or not _finds(line):
@@ -84,17 +85,17 @@ def _searches(lines: Sequence[Line], kept: Collection[str]) -> list[_Search]:
         earlier = [s for s in found if _continues(line, s)]
         if earlier:
             found = [s for s in found if s is not earlier[0]]
-        before = earlier[0] if earlier else _Search((), (), (), ())
+        before = earlier[0] if earlier else Search((), (), (), ())
         low = line.bounds[index.name][0]
         assert isinstance(low, Number) and isinstance(low.value, int)
-        more = _Search(
+        more = Search(
             (*before.lines, line),
             (*before.indices, index.name),
             (*before.lows, low.value),
             (*before.counts, few_values(line, index.name)),
         )
         found.append(more)
-    return [s for s in found if prod(s.counts) <= MOST_PLACES]
+    return found
 
 
 def _finds(line: Line) -> bool:
@@ -105,7 +106,7 @@ def _finds(line: Line) -> bool:
     return False
 
 
-def _continues(line: Line, search: _Search) -> bool:
+def _continues(line: Line, search: Search) -> bool:
     """Does it search on among the places that the earlier search has left?"""
     last = search.lines[-1]
     if line.target.subscripts != last.target.subscripts:
@@ -117,7 +118,7 @@ def _continues(line: Line, search: _Search) -> bool:
     return {*walk.conjuncts(line.statement.guard)} == known | {won}
 
 
-def _numbered(lines: tuple[Line, ...], search: _Search, context: Context) -> tuple[Line, ...]:
+def _numbered(lines: tuple[Line, ...], search: Search, context: Context) -> tuple[Line, ...]:
     """The lines with the number; as they are, where something else is done with what the search finds."""
     first = search.lines[0]
     tensors = search.tensors
@@ -141,7 +142,7 @@ def _numbered(lines: tuple[Line, ...], search: _Search, context: Context) -> tup
     return tuple(found)
 
 
-def _compared(line: Line, search: _Search, name: str) -> Line:
+def _compared(line: Line, search: Search, name: str) -> Line:
     if not any(one.tensor in search.tensors for one in line.read):
         return line
 
@@ -156,7 +157,7 @@ def _compared(line: Line, search: _Search, name: str) -> Line:
     return replace(line, statement=changed, unproved=_named(line.unproved, search, name))
 
 
-def _named(unproved: Sequence[Read], search: _Search, name: str) -> tuple[Read, ...]:
+def _named(unproved: Sequence[Read], search: Search, name: str) -> tuple[Read, ...]:
     """Reads of the number in place of those of what the search finds."""
     return tuple(
         dict.fromkeys(
@@ -166,7 +167,7 @@ def _named(unproved: Sequence[Read], search: _Search, name: str) -> tuple[Read, 
     )
 
 
-def _in_place(condition: Expression, line: Line, search: _Search, name: str) -> Expression:
+def _in_place(condition: Expression, line: Line, search: Search, name: str) -> Expression:
     """One comparison, where the parts of the condition compare all that the search finds at a place."""
     parts = list(walk.conjuncts(condition))
     by_tensor: dict[str, tuple[Expression, Index, Read]] = {}
