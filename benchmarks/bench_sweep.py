@@ -184,7 +184,8 @@ def run(sweep: Sweep, options: argparse.Namespace) -> int:
     per: dict[str, dict[int, float]] = {phase: {} for phase in phases}
     work: dict[int, float] = {}
     for group in groups([s for s in sizes(sweep.most) if s >= options.least]):
-        made = {size: calls(sweep, size, options) for size in group}
+        every = {size: calls(sweep, size, options) for size in group}
+        made = {size: of for size, of in every.items() if of[1] > 0}
         work |= {size: times for size, (_, times) in made.items()}
         for phase, found in per.items():
             found |= each(made, phase, options, options.rounds)

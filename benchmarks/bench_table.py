@@ -58,7 +58,7 @@ PHASES = ("forward", "backward", "both")
 AGAINST = ("torch", "compile", "jax", "numba")
 OURS, JOINT = "loopgrad", "loopgrad joint"
 MOST_TURNS = 64  # that torch.compile is asked to write out
-MOST_ITERATIONS = 1e10  # of literal loops, some seconds
+MOST_ITERATIONS = 2e9  # of literal loops, some seconds
 FARTHEST = 1e-3  # an error beyond which a contender computes something else
 
 

@@ -55,21 +55,27 @@ def pulled(
 ) -> Pulled:
     """The phases with their blocks so. `writers`: how many statements of the program write each tensor.
 
-    Blocks in which nothing is summed up are left as they are: other rules make more of them.
+    Blocks in which nothing is summed up and whose turns lie side by side are left as they are: scans make
+    more of them.
     """
     result = Pulled(tuple(phases))
     for block in phases:
-        if isinstance(block, Block) and len(block.loops) == 1 and _sums_up(block):
+        if isinstance(block, Block) and len(block.loops) == 1 and _is_of_nests(block):
+            sums_up = _sums_up(block)
             for nest in block.body:
                 given = _given(nest, block.loops[0], writers) if isinstance(nest, Nest) else None
-                if given is not None:
+                if given is not None and (sums_up or not given.side_by_side):
                     result = _taken(result, given, in_range)
     return result
 
 
+def _is_of_nests(block: Block) -> bool:
+    return all(isinstance(nest, Nest) for nest in block.body)
+
+
 def _sums_up(block: Block) -> bool:
     own = [nest for nest in block.body if isinstance(nest, Nest)]
-    return len(own) == len(block.body) and any(_reduces(nest) for nest in fission(own).core)
+    return any(_reduces(nest) for nest in fission(own).core)
 
 
 def _reduces(nest: Nest) -> bool:
@@ -89,6 +95,11 @@ class Given:
     axis: int
     ahead: int
     turns: Range
+
+    @property
+    def side_by_side(self) -> bool:
+        """Do the elements of all turns lie side by side? They may be a scan, then."""
+        return self.axis == len(self.nest.statement.target.subscripts) - 1
 
 
 def _given(nest: Nest, loop: Loop, writers: Mapping[str, int]) -> Given | None:

@@ -109,3 +109,22 @@ def test_gradients_of_states_have_no_memory_of_their_own(name: str) -> None:
     text = scheduled(lg.lib[name].backward(batch=False))
     assert "h.grad'[t-1" not in text
     assert "in blocks parallel:  for t.from" not in text
+
+
+LINEAR = """
+f(g[T,B,I], c[T,B,I]) -> s[T,B,I]:
+    for t, b, i:  s[t,b,i] = g[t,b,i]
+    for t descending:
+        for b, i:  s[t-1,b,i] += s[t,b,i] * c[t,b,i]   if t > 0
+"""
+
+
+def test_a_turn_that_only_multiplies_takes_it_unless_it_is_a_scan() -> None:
+    program = lg.program(LINEAR)
+    taken = "s[t,b,i] = g[t,b,i] + (s[t+1,b,i] * c[t+1,b,i] if t < T - 1 else 0.0)"
+    assert taken in scheduled(program)
+    agrees(program)
+    beside = lg.program(
+        LINEAR.replace("T,B,I", "B,I,T").replace("t,b,i", "b,i,t").replace("t-1,b,i", "b,i,t-1")
+    )
+    assert "for 1 <= t < T descending scan:" in scheduled(beside)

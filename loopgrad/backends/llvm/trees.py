@@ -29,7 +29,7 @@ from loopgrad.backends.llvm.steps import Steps
 from loopgrad.backends.llvm.streaming import Streaming
 from loopgrad.backends.llvm.surroundings import INDEX_BITS, Around, Position
 from loopgrad.backends.llvm.text import I64, vector
-from loopgrad.backends.llvm.turns import FEW, Handed, Inside, handed, inside
+from loopgrad.backends.llvm.turns import FEW, MOST_TWICE, Handed, Inside, handed, inside
 from loopgrad.backends.llvm.weaving import Weaving, woven
 from loopgrad.ir.nodes import Expression, Read
 from loopgrad.ir.operations import ElementType
@@ -122,20 +122,33 @@ class Trees(Steps):
         count = Value(self.body.value(f"mul i64 {height}, {width}"), INT)
         first, last = self._part(self.vectors.whole.literal(0), count)
 
-        def once(number: str) -> None:
-            row = self.body.value(f"udiv i64 {number}, {width}")
-            column = self.body.value(f"urem i64 {number}, {width}")
+        def once(number: str, pair: Sequence[str]) -> list[str]:
+            row, column = pair
             place = {outer.index: self._position(outer, self._sum(above, row))}
             with self._with(**place), self._repeated(outer):
-                if isinstance(inner, Blocks):
-                    self._numbered(inner, self.bound(inner.lower), self.bound(inner.upper))(column)
-                    return
-                place = {inner.index: self._position(inner, self._sum(left, column))}
-                with self._with(**place), self._row_of(inner):
-                    self.nodes(inner.body)
+                self._column(inner, left, column)
+            following = self._sum(column, "1")
+            over = self.body.value(f"icmp eq i64 {following}, {width}")
+            more = self.body.value(f"zext i1 {over} to i64")
+            return [self._sum(row, more), self.body.select(over, I64, "0", following)]
+
+        def run() -> None:
+            # Divided once: that takes longer than what is done on a short row.
+            row = self.body.value(f"udiv i64 {first.text}, {width}")
+            column = self.body.value(f"urem i64 {first.text}, {width}")
+            handing(self.body, first.text, last.text, once, [(I64, row), (I64, column)])
 
         runs = self.body.value(f"icmp slt i64 {first.text}, {last.text}")
-        self.where(runs, lambda: counted(self.body, first.text, last.text, 1, once))
+        self.where(runs, run)
+
+    def _column(self, inner: Over | Blocks, left: str, column: str) -> None:
+        """What is done for a value of the inner one of two indices, or a block of them."""
+        if isinstance(inner, Blocks):
+            self._numbered(inner, self.bound(inner.lower), self.bound(inner.upper))(column)
+            return
+        place = {inner.index: self._position(inner, self._sum(left, column))}
+        with self._with(**place), self._row_of(inner):
+            self.nodes(inner.body)
 
     def _begin_and_count(self, loop: Over | Blocks) -> tuple[str, str]:
         """The first value of the index, and how many there are, or how many blocks of them."""
@@ -253,11 +266,15 @@ class Trees(Steps):
         return len(storage.axes) == len(read.subscripts) and self.vectors.is_safe(read, axis)
 
     def _are_few(self, found: Inside) -> str:
-        """The i1: a register holds a row, and there are few of them."""
+        """The i1: a register holds a row, or two do and caches hold all rows; and there are few of them."""
         length, count = self._length(found.lanes), "1"
         for row in found.rows:
             count = self.body.value(f"mul i64 {count}, {self._length(row)}")
-        short = self.body.value(f"icmp sle i64 {length}, {self.lanes}")
+        (turns,) = found.lanes.body
+        assert isinstance(turns, Over)
+        again = self.body.value(f"icmp sle i64 {self._length(turns)}, {MOST_TWICE}")
+        most = self.body.select(again, I64, str(2 * self.lanes), str(self.lanes))
+        short = self.body.value(f"icmp sle i64 {length}, {most}")
         few = self.body.value(f"icmp sle i64 {count}, {FEW}")
         return self.body.value(f"and i1 {short}, {few}")
 

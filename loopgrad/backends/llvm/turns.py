@@ -21,6 +21,7 @@ from loopgrad.schedule.tree import Mark, Over, Step
 
 FARTHEST = 4  # turns that an element is handed on
 FEW = 8  # rows, each of which takes all turns by itself
+MOST_TWICE = 4096  # turns that are gone through twice, for the two halves of rows
 
 
 @dataclass(frozen=True, slots=True)
