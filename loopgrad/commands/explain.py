@@ -174,12 +174,14 @@ class _Shower:
         sides = [f"{verb} {', '.join(names)}" for verb, names in
                  (("reads", phase.reads), ("writes", phase.writes)) if names]  # fmt: skip
         yield f"{'; '.join(sides)}: {self._bytes(phase.moved)}"
-        statements = f"{phase.statements} statement{'s' * (phase.statements > 1)}"
+        statements = f"{phase.statements} statement{'s' * (phase.statements > 1)}; "
+        if not phase.statements:
+            statements = ""  # it makes something ready for others
         sharing = f"threads share {phase.shared}" if phase.shared else "one thread"
         if phase.shared and self._is_small(phase.work):
             sharing = "one thread, too little for more"
         time = self._time(phase.work)
-        yield f"{statements}; {sharing}" + (f"; about {time} of one thread" if time else "")
+        yield f"{statements}{sharing}" + (f"; about {time} of one thread" if time else "")
 
     def _held(self, held: Held) -> str:
         if not held.name:

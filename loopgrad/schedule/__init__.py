@@ -14,7 +14,17 @@ from typing import TypeAlias
 from loopgrad.analysis.facts import Facts, Safety, TensorFacts
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Accumulate, Expression
-from loopgrad.schedule.tree import Blocks, Fused, Node, Over, Pack, Product, Scope, Step
+from loopgrad.schedule.tree import (
+    Blocks,
+    Fused,
+    Made,
+    Node,
+    Over,
+    Pack,
+    Product,
+    Scope,
+    Step,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +100,14 @@ def _tensors_of_node(node: Node) -> frozenset[str]:
     """The tensors that a tree reads or writes, those in registers included."""
     match node:
         case Step(statement):
-            reads = (statement.target, *walk.statement_reads(statement))
-            return frozenset(read.tensor for read in reads)
+            used = (statement.target, *walk.statement_reads(statement))
+            return frozenset(read.tensor for read in used)
         case Product(target, left, right):
-            reads = (target, *walk.reads(left), *walk.reads(right))
-            return frozenset(read.tensor for read in reads)
-        case Pack(_, right):
-            return frozenset(read.tensor for read in walk.reads(right))
+            used = (target, *walk.reads(left), *walk.reads(right))
+            return frozenset(read.tensor for read in used)
+        case Pack(name, right, made=made):
+            reads = frozenset(read.tensor for read in walk.reads(right))
+            return reads if made is Made.OWN else reads | {name}
         case Over(_, lower, upper, body) | Blocks(_, lower, upper, _, body):
             bounds = (*walk.reads(lower), *walk.reads(upper))
             own = frozenset(read.tensor for read in bounds)

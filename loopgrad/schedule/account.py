@@ -18,12 +18,14 @@ from loopgrad.ir.operations import ElementType
 from loopgrad.ir.printer import show_expression
 from loopgrad.ir.walk import apply
 from loopgrad.schedule import Nest, Phase, Scheduled, nests, tensors_of
+from loopgrad.schedule.preparing import room
 from loopgrad.schedule.show import show_phase
 from loopgrad.schedule.supported import Support
 from loopgrad.schedule.tree import (
     ZERO,
     Blocks,
     Fused,
+    Made,
     Mark,
     Node,
     Over,
@@ -31,6 +33,7 @@ from loopgrad.schedule.tree import (
     Product,
     Scope,
     Step,
+    packs,
 )
 
 INTEGER_BYTES = 8
@@ -230,12 +233,8 @@ class _Accounting:
             if b.scope in (Scope.ROW, Scope.PARTIAL):
                 kept = tuple(axis.extent for axis in b.axes)
                 yield Kept(b.tensor, self._size(b.element), kept, b.scope is Scope.PARTIAL)
-        for pack in _nodes(phase.body, Pack):
-            dimensions = (*pack.n, *pack.k)
-            extents = (
-                d.upper if d.lower == ZERO else apply("-", d.upper, d.lower) for d in dimensions
-            )
-            yield Kept(pack.name, self.size, tuple(extents))
+        for pack in _packs_of_threads(phase):
+            yield Kept(pack.own, self.size, tuple(_extents(pack)))
 
     def _phase(self, phase: Phase, own: set[str], kept: tuple[Kept, ...]) -> PhaseAccount:
         lines = tuple(show_phase(phase, buffers=False))
@@ -252,7 +251,7 @@ class _Accounting:
         """What the phase keeps for itself; what its products pack for themselves last, in one."""
         buffers = {b.tensor: b for b in phase.buffers}
         yield from (Held(b.tensor, b.scope) for b in buffers.values() if b.scope is Scope.REGISTER)
-        packs = {pack.name: show_expression(pack.right) for pack in _nodes(phase.body, Pack)}
+        packs = {pack.own: show_expression(pack.right) for pack in _packs_of_threads(phase)}
         others = []
         for one in kept:
             if one.name in buffers:
@@ -290,6 +289,20 @@ def _written(phase: Phase) -> Iterator[str]:
     for node in _nodes(phase.body, Step | Product):
         target = node.statement.target if isinstance(node, Step) else node.target
         yield target.tensor
+    yield from (pack.name for pack in packs(phase.body) if pack.made is Made.TOGETHER)
+
+
+def _packs_of_threads(phase: Fused) -> Iterator[Pack]:
+    """Those that each thread may make for itself."""
+    return (pack for pack in packs(phase.body) if pack.made is not Made.TOGETHER)
+
+
+def _extents(pack: Pack) -> Iterator[Expression]:
+    if pack.made is Made.BEFORE:
+        yield Conditional(pack.large, ZERO, room(pack))
+        return
+    for d in (*pack.n, *pack.k):
+        yield d.upper if d.lower == ZERO else apply("-", d.upper, d.lower)
 
 
 def _nodes(nodes: Iterable[Node], kind: Any) -> Iterator[Any]:
@@ -306,4 +319,6 @@ def _shared(phase: Fused) -> str | None:
         match node:
             case Over(index=index, mark=Mark.PARALLEL) | Blocks(index=index, mark=Mark.PARALLEL):
                 return index
+            case Pack(n=(*_, last), made=Made.TOGETHER):
+                return last.index
     return None

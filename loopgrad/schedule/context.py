@@ -26,8 +26,12 @@ class Context:
 
     def temporary(self, wanted: str, extents: tuple[Expression, ...]) -> str:
         name = self.name(wanted)
-        self.tensors[name] = TensorFacts(name, "temporary", extents, ElementType.FLOAT)
+        self.holds(name, extents)
         return name
+
+    def holds(self, name: str, extents: tuple[Expression, ...]) -> None:
+        """Makes the name, which is taken, that of a temporary."""
+        self.tensors[name] = TensorFacts(name, "temporary", extents, ElementType.FLOAT)
 
     def is_floating(self, expression: Expression) -> bool:
         elements = {name: self.tensors[name].element for name in walk.tensors_in(expression)}

@@ -41,6 +41,7 @@ from loopgrad.schedule.ordinals import with_ordinals
 from loopgrad.schedule.passing import earlier_sums
 from loopgrad.schedule.phases import Tree, trees
 from loopgrad.schedule.picking import with_picked
+from loopgrad.schedule.preparing import with_packs_before
 from loopgrad.schedule.pulling import pulled
 from loopgrad.schedule.reciprocals import with_reciprocals
 from loopgrad.schedule.recurrences import recurrence
@@ -138,7 +139,8 @@ class _Fusing:
         self.in_range |= found.in_range
         made: list[Tree] = []
         for segment in self._with_starts(self._segments(found.phases)):
-            made += self._trees(segment)
+            for tree in self._trees(segment):
+                made += with_packs_before(tree, self.context)
         buffers = buffers_of(made, self.tensors, seen | self.results)
         for tree, own in zip(made, buffers, strict=True):
             whole = (replace(b, first=tree.copied.get(b.tensor, False)) for b in own)

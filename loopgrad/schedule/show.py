@@ -69,8 +69,8 @@ def _nodes(nodes: Iterable[Node], innermost: str | None = None) -> Iterator[str]
                 what = f"in blocks of {count}" if count else "in blocks"
                 yield f"for {_range(index, lower, upper, False)} {what} {mark.value}".rstrip() + ":"
                 yield from (INDENT + line for line in _nodes(body))
-            case Pack(name, right):
-                yield f"pack:  {name} = {show_expression(right)}"
+            case Pack(name, right, made=made):
+                yield f"pack{made.value}:  {name} = {show_expression(right)}"
             case Product(target, left, right, _, _, _, first, negative, _, guard):
                 how = Reduction.SUBTRACT if negative else Reduction.ADD
                 value = walk.apply("*", left, right)

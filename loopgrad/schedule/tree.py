@@ -11,7 +11,7 @@ is one `Fused` phase: an `Over` whose body holds three more, each with its `Step
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
@@ -55,6 +55,20 @@ class Scope(Enum):
     ROW = "row"
     PARTIAL = "partial"
     PROGRAM = "memory"
+
+
+class Made(Enum):
+    """Who makes a pack ready; the value is what `explain` prints behind the word `pack`.
+
+    OWN: each thread, in memory of its own.
+    TOGETHER: where it is large (`Pack.large`), all threads of the phase, each a part, in the tensor of its
+        name, which all phases of a call share. Such packs have a phase of their own.
+    BEFORE: such a phase before, where it is large; else each thread, in memory of its own.
+    """
+
+    OWN = ""
+    TOGETHER = " parallel, where large"
+    BEFORE = ", where small"
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,12 +201,21 @@ class Product:
 
 @dataclass(frozen=True, slots=True)
 class Pack:
-    """The right side of products, made ready once for all of them, in memory of the thread's own."""
+    """The right side of products, made ready once for all of them. `large`: a condition in extents and
+    constants, of those that threads make TOGETHER.
+    """
 
     name: str
     right: Expression
     n: tuple[Dimension, ...]
     k: tuple[Dimension, ...]
+    made: Made = Made.OWN
+    large: Expression = ZERO
+
+    @property
+    def own(self) -> str:
+        """The name of the memory in which a thread makes it for itself."""
+        return self.name if self.made is Made.OWN else f"{self.name}.own"
 
 
 Node: TypeAlias = Step | Over | Blocks | Product | Pack
@@ -203,8 +226,9 @@ class Fused:
     """A phase: trees that run one after the other, and the buffers of what they compute.
 
     A tensor without a buffer here is in memory as it is: an input, a result, or of scope PROGRAM.
-    Where a loop is parallel, it is the only node of `body`. `work` estimates a call's duration, in
-    nanoseconds of one thread, as an integer expression in extents: small work stays on one thread.
+    Where a loop is parallel, it is the only node of `body`; where a pack is made TOGETHER, all are such.
+    `work` estimates a call's duration, in nanoseconds of one thread, as an integer expression in extents:
+    small work stays on one thread.
     """
 
     body: tuple[Node, ...]
@@ -248,5 +272,21 @@ def collapsed(loop: Over) -> Over | Blocks | None:
     return None
 
 
-def is_parallel(phase: Fused) -> bool:
-    return any(isinstance(n, Over | Blocks) and n.mark is Mark.PARALLEL for n in phase.body)
+def is_parallel(node: Node) -> bool:
+    """Do threads share what the node of a phase's body does?"""
+    match node:
+        case Over(mark=mark) | Blocks(mark=mark):
+            return mark is Mark.PARALLEL
+        case Pack(made=made):
+            return made is Made.TOGETHER
+    return False
+
+
+def packs(nodes: Iterable[Node]) -> Iterator[Pack]:
+    """All of them, in order."""
+    for node in nodes:
+        match node:
+            case Pack():
+                yield node
+            case Over() | Blocks():
+                yield from packs(node.body)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import reduce
 
 from loopgrad.ir import walk
-from loopgrad.ir.nodes import Expression, Number
+from loopgrad.ir.nodes import Conditional, Expression, Number
 from loopgrad.schedule.costs import cost
-from loopgrad.schedule.tree import Blocks, Mark, Node, Over, Pack, Product, Step
+from loopgrad.schedule.tree import Blocks, Made, Mark, Node, Over, Pack, Product, Step
 
 # A read or a write, and how much longer all takes outside of lanes. In units of which a nanosecond has so
 # many: as measured with 16 lanes, of what a cache holds.
@@ -15,6 +16,9 @@ _MEMORY, _SINGLY, UNIT = 2, 8, 64
 
 # To begin and end a loop over lanes, in the same; and what a scan takes for each step of its kind.
 _STARTING, _SCAN = 128, 3
+
+# To pack an element, in the same.
+_PACK = Number(8)
 
 
 def work(nodes: Iterable[Node]) -> Expression:
@@ -45,13 +49,17 @@ def _work(node: Node, lanes: bool, largest: Mapping[str, Expression]) -> Express
                 within = walk.apply("*", Number(_SCAN), within)
             whole = walk.apply("*", length, within)
             return _sum([whole, Number(_STARTING)]) if mark in (Mark.VECTOR, Mark.SCAN) else whole
+        case Pack(_, _, n, k, Made.TOGETHER, large):
+            return Conditional(large, _product([_PACK, *(d.upper for d in (*n, *k))]), Number(0))
         case Pack():
             return Number(0)  # small beside the products
         case Product(_, _, _, m, n, k):
-            count: Expression = Number(1)
-            for dimension in (*m, *n, *k):
-                count = walk.apply("*", count, walk.substitute(dimension.upper, largest))
-            return walk.apply("//", count, Number(2))
+            uppers = (walk.substitute(d.upper, largest) for d in (*m, *n, *k))
+            return walk.apply("//", _product([Number(1), *uppers]), Number(2))
+
+
+def _product(factors: Iterable[Expression]) -> Expression:
+    return reduce(lambda a, b: walk.apply("*", a, b), factors)
 
 
 def _less(high: Expression, low: Expression) -> Expression:

@@ -24,6 +24,7 @@ from loopgrad.backends.llvm import fused
 from loopgrad.backends.llvm.savings import Saving
 from loopgrad.cache import files
 from loopgrad.ir.operations import ElementType
+from loopgrad.schedule import preparing
 from tests.backends import guarded
 from tests.constructs import WIDE, averaged
 from tests.derivatives import as_tuple
@@ -41,16 +42,19 @@ CHOICES += [f"{word} {index}" for word in ("parallel", "vector") for index in "b
 
 @contextmanager
 def forced(threads: int) -> Iterator[None]:
-    """Small work too is shared by that many threads, at the price of copies."""
+    """Small work too is shared by that many threads, at the price of copies; what products need is made
+    ready together.
+    """
     before, folder, small = lg.get_num_threads(), files.folder, fused.SMALL_WORK
+    large = preparing.LARGE
     files.folder = lambda: None  # what is kept on disk knows nothing of it
-    fused.SMALL_WORK, pays = 0, Saving.pays
+    fused.SMALL_WORK, preparing.LARGE, pays = 0, 0, Saving.pays
     Saving.pays = lambda *_: threads > 1  # type: ignore[method-assign]
     lg.set_num_threads(threads)
     try:
         yield
     finally:
-        files.folder, fused.SMALL_WORK = folder, small
+        files.folder, fused.SMALL_WORK, preparing.LARGE = folder, small, large
         Saving.pays = pays  # type: ignore[method-assign]
         lg.set_num_threads(before)
 

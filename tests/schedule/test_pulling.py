@@ -43,8 +43,9 @@ def test_a_state_that_is_added_to_from_behind() -> None:
     program = lg.program(HEAD + DESCENDING)
     assert (
         scheduled(program)
-        == """for b < B in blocks parallel:
-    pack:  packed = W[i,i2]
+        == """pack parallel, where large:  packed = W[i,i2]
+for b < B in blocks parallel:
+    pack, where small:  packed = W[i,i2]
     for t < T descending:
         for b.from <= b < b.to:
             for i < J vector:

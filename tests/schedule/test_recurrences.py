@@ -52,8 +52,9 @@ def test_the_first_turn_has_zeros_and_no_product() -> None:
     program = program_of("a guard")
     assert (
         show(optimized(infer(program), validate(program)))
-        == """for b < B in blocks parallel:
-    pack:  packed = W[j,i]
+        == """pack parallel, where large:  packed = W[j,i]
+for b < B in blocks parallel:
+    pack, where small:  packed = W[j,i]
     for t < T:
         for b.from <= b < b.to:  for j < J vector:  a[t,b,j] = 0.0
         product:  a[t,b,j] += h[t-1,b,i] * W[j,i]   if t > 0

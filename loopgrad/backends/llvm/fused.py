@@ -41,6 +41,7 @@ from loopgrad.schedule.tree import (
     Scope,
     Step,
     collapsed,
+    is_parallel,
     loops,
     steps,
 )
@@ -333,12 +334,14 @@ def _threads(fused: FusedPhase, values: EntryFrame) -> str:
     """How many threads run the phase."""
     phase = fused.phase
     loop = next(iter(phase.body), None)
-    if not isinstance(loop, Over | Blocks) or loop.mark is not Mark.PARALLEL:
+    if loop is None or not is_parallel(loop):
         return "1"
     body = values.body
     work = values.value(_guessed(phase.work))
     small = body.value(f"icmp slt i64 {work}, {SMALL_WORK}")
     threads = body.select(small, I64, "1", "%threads")
+    if not isinstance(loop, Over | Blocks):
+        return threads
     if any(True for bound in (loop.lower, loop.upper) for _ in walk.reads(bound)):
         return threads
     count = _count(loop, values)

@@ -24,6 +24,7 @@ from loopgrad.backends.llvm.products.workspace import Workspace
 from loopgrad.backends.llvm.repeat import counted, found, handing
 from loopgrad.backends.llvm.scans import Scan
 from loopgrad.backends.llvm.scratch import BYTES
+from loopgrad.backends.llvm.shares import share
 from loopgrad.backends.llvm.sizes import copies, is_short
 from loopgrad.backends.llvm.steps import Steps
 from loopgrad.backends.llvm.streaming import Streaming
@@ -605,13 +606,11 @@ class Trees(Steps):
         count = self.body.value(f"sub nsw i64 {upper.text}, {lower.text}")
         some = self.body.value(f"icmp sgt i64 {count}, 0")
         count = self.body.select(some, I64, count, "0")
-        following = self.body.value("add i64 %thread, 1")
-        ends = []
-        for number in ("%thread", following):
-            share = self.body.value(f"mul i64 {count}, {number}")
-            share = self.body.value(f"udiv i64 {share}, %threads")
-            ends.append(replace(lower, text=self.body.value(f"add i64 {lower.text}, {share}")))
-        return ends[0], ends[1]
+        first, last = (
+            replace(lower, text=self.body.value(f"add i64 {lower.text}, {end}"))
+            for end in share(self.body, count)
+        )
+        return first, last
 
     def _blocks(self, blocks: Blocks) -> None:
         vectors = self.vectors

@@ -25,6 +25,7 @@ from loopgrad.schedule.tree import (
     Blocks,
     Buffer,
     Dimension,
+    Made,
     Mark,
     Node,
     Over,
@@ -67,7 +68,7 @@ class Evaluated:
                 if count_at_most((*node.n, *node.k), known) is None:
                     return  # its products do without
                 self.packs[name] = node
-                yield from self._pack(node, known)
+                yield from self._pack(node, known) if node.made is Made.OWN else (node,)
             case Product():
                 bounded = count_at_most((*node.n, *node.k), within(node.m, known)) is not None
                 yield self._product(node, known) if bounded else as_loops(node)

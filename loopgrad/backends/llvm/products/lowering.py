@@ -29,8 +29,9 @@ from loopgrad.backends.llvm.products.workspace import (
     workspaces,
 )
 from loopgrad.backends.llvm.repeat import counted, where
+from loopgrad.backends.llvm.shares import share
 from loopgrad.ir.nodes import Expression, Read
-from loopgrad.schedule.tree import Dimension, Node, Pack, Product, steps
+from loopgrad.schedule.tree import Dimension, Made, Node, Pack, Product, steps
 
 if TYPE_CHECKING:
     from loopgrad.backends.llvm.trees import Trees
@@ -89,6 +90,9 @@ class Products:
 
     def pack(self, node: Pack) -> None:
         """The whole right side; each combination of the outer indices of n is a matrix of its own."""
+        if node.made is not Made.OWN:
+            self._pack_together(node)
+            return
         found = self._side(node.right, node.n, node.k)
         k = ordered(node.k, found.matrix)
         reads = {RIGHT: found.matrix}
@@ -107,6 +111,56 @@ class Products:
             self._pack_all(places[RIGHT], steps, columns.inner, packed, depth)
 
         self.groups.over(columns.outer, first, matrix)
+
+    def _pack_together(self, node: Pack) -> None:
+        """One matrix. Where it is large, the thread's part of it, unless it is ready; else all, by each."""
+        k = ordered(node.k, node.right)
+        places, along = self._along({RIGHT: node.right}, (*node.n, *k))
+        n, steps = along[0], along[1:]
+        depth = self.groups.total(steps)
+        large = self.vectors.condition(node.large).text
+        memory = self.frame.pointer(node.name)
+        if node.made is Made.TOGETHER:
+            group = self.groups.merged(steps, [RIGHT])
+            where(self.body, large, lambda: self._pack_part(places[RIGHT], group, n, memory, depth))
+            return
+        own = self.frame.pointer(node.own)
+        small = self.body.value(f"xor i1 {large}, true")
+        where(self.body, small, lambda: self._pack_all(places[RIGHT], steps, n, own, depth))
+        memory = self.body.select(large, self.pointer, memory, own)
+        starts = {d.index: "0" for d in k}
+        self.packed[node.name] = Packed(memory, depth, n.count, "0", starts)
+
+    def _pack_part(self, right: str, k: Group, n: Along, packed: str, depth: str) -> None:
+        """What the thread packs: whole panels; or where there are fewer than threads, some of all k."""
+        body = self.body
+        panels = body.value(f"sdiv i64 {body.value(f'add i64 {n.count}, {PANEL - 1}')}, {PANEL}")
+        enough = body.value(f"icmp sge i64 {panels}, %threads")
+        of_panels = (
+            body.select(enough, "i64", "%thread", "0"),
+            body.select(enough, "i64", "%threads", "1"),
+        )
+        of_k = (
+            body.select(enough, "i64", "0", "%thread"),
+            body.select(enough, "i64", "1", "%threads"),
+        )
+        begin, end = share(body, panels, *of_panels)
+        first = self._multiply(begin, str(PANEL))
+        columns = body.value(
+            f"sub i64 {self.least(self._multiply(end, str(PANEL)), n.count)}, {first}"
+        )
+        above, below = share(body, k.inner.count, *of_k)
+        rows = body.value(f"sub i64 {below}, {above}")
+        start = self._multiply(first, n.strides[RIGHT])
+        own = self.groups.at(packed, self._multiply(first, depth))
+
+        def some(places: Mapping[str, str], number: str) -> None:
+            place = body.value(f"add i64 {self._multiply(number, k.inner.count)}, {above}")
+            bk = k.inner.strides[RIGHT]
+            source = self.groups.at(places[RIGHT], self._multiply(above, bk))
+            self.call_pack(rows, columns, source, bk, n.strides[RIGHT], own, place, depth)
+
+        self.groups.over(k.outer, {RIGHT: self.groups.at(right, start)}, some)
 
     def _merged_columns(self, node: Pack, n: Sequence[Along]) -> Group | None:
         """The indices of n, as far as they count as one on the right side and in all targets.

@@ -10,9 +10,21 @@ from typing import TypeGuard
 from loopgrad.analysis.facts import TensorFacts
 from loopgrad.backends.llvm.products.ranges import Known, count_at_most, inside
 from loopgrad.ir import walk
-from loopgrad.ir.nodes import Expression, Index, Number
+from loopgrad.ir.nodes import Conditional, Expression, Index, Number
 from loopgrad.ir.operations import ElementType
-from loopgrad.schedule.tree import Axis, Blocks, Buffer, Dimension, Node, Over, Pack, Product, Scope
+from loopgrad.schedule.preparing import VECTOR, filled, room
+from loopgrad.schedule.tree import (
+    Axis,
+    Blocks,
+    Buffer,
+    Dimension,
+    Made,
+    Node,
+    Over,
+    Pack,
+    Product,
+    Scope,
+)
 
 PANEL = 64  # columns that are packed at a time at least: no fewer than any panel has
 PART = 1 << 17  # elements that are packed at a time, where that suffices: they stay in a cache
@@ -22,7 +34,6 @@ DEEP = 512  # values of k at a time, where the left side is packed
 KEPT = 1 << 22  # elements of a left side that are packed once for all loops around, at most
 LANES = 256  # rows that are packed at a time, where lanes run over them
 INT = ElementType.INT
-_VECTOR = 16  # no vector has more lanes
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +76,11 @@ def workspaces(
     found: dict[int, tuple[Workspace, ...]] = {}
     for node, known in every:
         match node:
-            case Pack(name, _, n, k):
+            case Pack(name, _, n, k, Made.OWN):
                 found[id(node)] = (Workspace(name, _packed(n, k, known)),)
+            case Pack(made=Made.BEFORE, large=large):
+                size = Conditional(large, Number(0), room(node))
+                found[id(node)] = (Workspace(node.own, size),)
             case Product(packed=None):
                 found[id(node)] = (part, *tables) if is_scattered(node) else (part,)
                 if id(node) in kept and is_scattered(node):
@@ -110,9 +124,7 @@ def _inside(nodes: Sequence[Node], known: Known) -> Iterator[tuple[Node, Known]]
 def _packed(n: Sequence[Dimension], k: Sequence[Dimension], known: Known) -> Expression:
     """All of a side: the last index of n filled up to whole vectors."""
     *outer, last = n
-    columns = walk.apply("+", _count([last], known), Number(_VECTOR - 1))
-    columns = walk.apply("*", walk.apply("//", columns, Number(_VECTOR)), Number(_VECTOR))
-    return walk.apply("*", _count([*outer, *k], known), columns)
+    return walk.apply("*", _count([*outer, *k], known), filled(_count([last], known)))
 
 
 def _part(product: Product, known: Known) -> Expression:
@@ -126,19 +138,13 @@ def _kept(product: Product, known: Known, number: int) -> tuple[Workspace, ...]:
     rows, depth = count_at_most(product.m, known), _count(product.k, known)
     if rows is None:
         return ()
-    size = walk.apply("*", _filled(rows), depth)
+    size = walk.apply("*", filled(rows), depth)
     fits = walk.apply("//", Number(KEPT), walk.apply("max", size, Number(1)))
     fits = walk.apply("min", Number(1), fits)
     return (
         Workspace(f"kept.{number}", walk.apply("*", size, fits)),
         Workspace(f"kept.{number}.k", walk.apply("*", depth, fits), INT),
     )
-
-
-def _filled(count: Expression) -> Expression:
-    """Up to whole vectors."""
-    vectors = walk.apply("//", walk.apply("+", count, Number(_VECTOR - 1)), Number(_VECTOR))
-    return walk.apply("*", vectors, Number(_VECTOR))
 
 
 def _left(product: Product, known: Known) -> Expression:
@@ -150,9 +156,9 @@ def _left(product: Product, known: Known) -> Expression:
 def _turned(product: Product, known: Known) -> Expression:
     """Some rows and columns of the target, and the columns that are written behind the last one."""
     lanes, columns = _lanes(product, known), _count(product.n, known)
-    most = walk.apply("*", lanes, walk.apply("+", columns, Number(_VECTOR)))
+    most = walk.apply("*", lanes, walk.apply("+", columns, Number(VECTOR)))
     return walk.apply(
-        "min", most, walk.apply("+", Number(PART), walk.apply("*", lanes, Number(_VECTOR)))
+        "min", most, walk.apply("+", Number(PART), walk.apply("*", lanes, Number(VECTOR)))
     )
 
 
@@ -161,7 +167,7 @@ def _lanes(product: Product, known: Known) -> Expression:
     rows = count_at_most(product.m, known)
     if rows is None:
         return Number(LANES)
-    return walk.apply("min", Number(LANES), _filled(rows))
+    return walk.apply("min", Number(LANES), filled(rows))
 
 
 def _count(dimensions: Sequence[Dimension], known: Known) -> Expression:
