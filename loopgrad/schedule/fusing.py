@@ -57,7 +57,16 @@ from loopgrad.schedule.work import work
 
 def fused(literal: Scheduled, choices: Choices) -> Scheduled:
     """The schedule with its nests fused, as far as code for it can be generated."""
-    return _Fusing(literal, choices).scheduled()
+    joined = replace(literal, phases=tuple(map(_joined, literal.phases)))
+    return _Fusing(joined, choices).scheduled()
+
+
+def _joined(phase: Phase) -> Phase:
+    """A block that holds nothing but another block as one over the indices of both."""
+    match phase:
+        case Sequence(number, loops, (Sequence(_, inner, body),)):
+            return _joined(Sequence(number, (*loops, *inner), body))
+    return phase
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,10 @@ from loopgrad.ir import walk
 from loopgrad.ir.nodes import Accumulate, Conditional, Index, Number, Read, Reduction
 from loopgrad.schedule import Loop
 from loopgrad.schedule.blocking import packed, within_block
+from loopgrad.schedule.choosing import DEAR, vector_index
 from loopgrad.schedule.context import Context
 from loopgrad.schedule.contractions import apart, roles
+from loopgrad.schedule.costs import cost
 from loopgrad.schedule.factoring import factors, is_some
 from loopgrad.schedule.lines import Access, Line, Roles, access
 from loopgrad.schedule.nesting import Nesting
@@ -49,9 +51,22 @@ def recurrence(lines: Sequence[Line], loops: Sequence[Loop], context: Context) -
     packs, known = packed(_constant(within, order), context)
     nesting = Nesting(context)
     nesting.packs.update(known)
+    if _gains_by_lanes(within, order, batch):
+        nesting.wanted = nesting.wanted or batch
     nodes = nesting.nest(within, order)
     body = (*packs, _looped(nodes, loops))
     return Tree((Blocks(batch, lower, upper, None, body, Mark.PARALLEL),))
+
+
+def _gains_by_lanes(lines: Sequence[Line], order: Sequence[str], batch: str) -> bool:
+    """Do lanes gain over the batch, whose elements are far apart? Where much is computed for each that is
+    stored; what is added to has to be fetched lane by lane, too."""
+    if vector_index(lines, order) is not None:
+        return False
+    if any(line.statement.reduction is not Reduction.SET for line in lines):
+        return False
+    alone = all(set(line.loops) <= {*order, batch} for line in lines)
+    return alone and sum(cost(line.statement.value) for line in lines) >= DEAR * len(lines)
 
 
 def _looped(nodes: tuple[Node, ...], loops: Sequence[Loop]) -> Node:

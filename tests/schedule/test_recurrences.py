@@ -134,3 +134,44 @@ def test_factors_of_sums_in_turns(reduction: str, guard: str) -> None:
         check(program, given, 2, Choices())
         wanted = lg.compile(program, backend="interpret")(**given)
         np.testing.assert_allclose(lg.compile(program)(**given), wanted, rtol=1e-11, atol=1e-12)
+
+
+GRID = lg.program(
+    "grid(c[B,N,M]) -> R[B,N+1,M+1]:\n"
+    "    for b, i <= N, j <= M:  R[b,i,j] = (0 if i == 0 and j == 0 else 1e30)   if i == 0 or j == 0\n"
+    "    for 1 <= i <= N:\n"
+    "        for 1 <= j <= M:\n"
+    "            for b:  R[b,i,j] = c[b,i-1,j-1] + min(min(R[b,i-1,j], R[b,i,j-1]), R[b,i-1,j-1])\n"
+)
+TRIANGLE = lg.program(
+    "triangle(x[B,N]) -> y[B,N,N]:\n"
+    "    for i:\n"
+    "        for j <= i:\n"
+    "            for b:  y[b,i,j] += x[b,i] + (y[b,i,j-1] if j > 0 else 0) * (y[b,i-1,j] if 0 < i and j < i else 1)\n"
+)
+
+
+def test_threads_share_the_batch_outside_of_blocks_within_blocks() -> None:
+    text = show(optimized(infer(GRID), validate(GRID)))
+    assert text.splitlines()[1:4] == [
+        "for b < B in blocks parallel:",
+        "    for 1 <= i <= N:  for 1 <= j <= M:  for b.from <= b < b.to:  R[b,i,j] = c[b,i-1,j-1] + "
+        "min(min(R[b,i-1,j], R[b,i,j-1]), R[b,i-1,j-1])",
+    ]
+
+
+@pytest.mark.parametrize("program", [GRID, TRIANGLE], ids=["grid", "triangle"])
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (5, 4, 7), (3, 0, 2), (0, 2, 3), (2, 6, 0)])
+def test_blocks_within_blocks(program: lg.Program, sizes: tuple[int, int, int]) -> None:
+    rng = np.random.default_rng(sum(sizes))
+    x = rng.integers(0, 3, sizes if program is GRID else sizes[:2]).astype(float)
+    y = lg.compile(program, backend="interpret")(x)
+    np.testing.assert_allclose(program(x), y, rtol=1e-12)
+    given = {program.inputs[0].name: x, program.results[0].name: y}
+    given[f"{program.results[0].name}.grad"] = rng.normal(size=y.shape)
+    backward = program.backward()
+    known = {i.name: given[i.name] for i in backward.inputs}
+    extents = dict(zip("BNM", sizes, strict=True))
+    known |= {name: extent for name, extent in extents.items() if f"size {name}" in str(backward)}
+    expected = lg.compile(backward, backend="interpret")(**known)
+    np.testing.assert_allclose(lg.compile(backward)(**known), expected, rtol=1e-12, atol=1e-12)
