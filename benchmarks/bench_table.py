@@ -7,8 +7,8 @@
     python benchmarks/bench_table.py --rounds 5 --json out.json --against torch,jax
 
 Against are PyTorch (as the layer is spelled out, and its operator), torch.compile ("compile": 10 to 20
-seconds to start, some a row; of a loop over time written by hand it gets the step), jax.jit, and numba over the
-literal loops, where those take no minutes.
+seconds to start, some a row; of a loop over time written by hand it gets the step), jax.jit, and numba
+over the literal loops, where those take no minutes.
 
 Contenders are called in turn, in one process; the medians of the rounds are shown (`--least`: the least),
 in microseconds. "default": peers as a user runs them, our output arrays reused (`out=`). "fair": freed
