@@ -23,6 +23,7 @@ from loopgrad.ir.operations import ElementType
 from loopgrad.schedule import Loop, Nest, Phase, Scheduled, Sequence, nests, tensors_of
 from loopgrad.schedule.again import computed_again
 from loopgrad.schedule.blocking import uses_alike
+from loopgrad.schedule.borders import with_borders
 from loopgrad.schedule.buffers import buffers_of
 from loopgrad.schedule.choices import Choices
 from loopgrad.schedule.context import Context
@@ -179,7 +180,7 @@ class _Fusing:
             units = {c.name for c in self.literal.facts.program.constants if c.value == 1}
             lines, conditions = with_roles(lines, self.context, units)
             self.requires.update(dict.fromkeys(conditions))
-        lines = gathered(lines, self.context)
+        lines = with_borders(gathered(lines, self.context), self.context)
         for group in [lines] if self.choices.fuse else [(line,) for line in lines]:
             yield from trees(group, self.context, self.whole)
 

@@ -90,8 +90,10 @@ def at_places(line: Line, context: Context) -> Line:
 
 
 def _position(line: Line, axis: int) -> str | None:
-    """The one index of the axis that takes many values, one place after the other."""
-    many = [i for i in line.written.axes[axis] if not few_values(line, i)]
+    """The one index of the axis that takes many values, or the most of all, one place after the other."""
+    counts = {i: few_values(line, i) for i in line.written.axes[axis]}
+    many = [i for i, count in counts.items() if not count]
+    many = many or [i for i, count in counts.items() if count == max(counts.values())]
     if len(many) != 1 or many[0] in line.bounding:
         return None
     if sum(1 for inside in line.written.axes if many[0] in inside) > 1:

@@ -18,6 +18,7 @@ from loopgrad.backends.llvm.frame import Frame, Value
 from loopgrad.backends.llvm.interior import Interior, interior
 from loopgrad.backends.llvm.invariants import hoisted, written_in
 from loopgrad.backends.llvm.jamming import PAGE, SHORTEST, jammed, names, rows
+from loopgrad.backends.llvm.overlapping import Overlap, overlap
 from loopgrad.backends.llvm.products.lowering import Products, users
 from loopgrad.backends.llvm.products.together import together
 from loopgrad.backends.llvm.products.workspace import Workspace
@@ -32,7 +33,7 @@ from loopgrad.backends.llvm.surroundings import INDEX_BITS, Around, Position
 from loopgrad.backends.llvm.text import I64, vector
 from loopgrad.backends.llvm.turns import FEW, MOST_TWICE, Handed, Inside, handed, inside
 from loopgrad.backends.llvm.weaving import Weaving, woven
-from loopgrad.ir.nodes import Expression, Read
+from loopgrad.ir.nodes import Accumulate, Apply, Expression, Read, Reduction
 from loopgrad.ir.operations import ElementType
 from loopgrad.schedule.tree import (
     Blocks,
@@ -62,6 +63,7 @@ class Trees(Steps):
         self.lanes = lanes
         self.products = Products(self, workspaces)
         self._certain: Mapping[Expression, Value] = {}  # conditions that hold in the lanes at hand
+        self._plan: Overlap | None = None  # of the vector loop at hand
         self._rows: Over | None = None  # the loop whose iterations begin here, one by one
 
     def phase(self, nodes: tuple[Node, ...], turns: Mapping[str, int]) -> None:
@@ -335,6 +337,10 @@ class Trees(Steps):
         return self.vectors.widened(value, self.vectors.around.lanes)
 
     def _scalar(self, loop: Over, lower: Value, upper: Value) -> None:
+        plan = overlap(loop) if self.vectors.around.lanes == 1 else None
+        if plan is not None and self._may_overlap(plan):
+            self._overlapping(loop, plan, lower, upper)
+            return
         count = rows(loop)
 
         def once(index: str) -> None:
@@ -430,6 +436,62 @@ class Trees(Steps):
         last = body.value(f"icmp sge i64 {end}, {self.bound(picks.count).text}")
         most = body.select(last, I64, str(2**63 - 1), body.value(f"sub nsw i64 {end}, 1"))
         return least, body.value(f"sub i64 {most}, {least}")
+
+    def _may_overlap(self, plan: Overlap) -> bool:
+        """Is it about reals, and has each row a place of its own in memory?"""
+        target = plan.targets[0]
+        store = self.frame.storage(target.tensor)
+        whole = not store.register and len(store.axes) == len(target.subscripts)
+        products = (Apply("*", term.factors) for term in plan.terms)
+        return whole and all(
+            e is ElementType.FLOAT
+            for e in (store.facts.element, *map(self.vectors.type_of, products))
+        )
+
+    def _overlapping(self, loop: Over, plan: Overlap, lower: Value, upper: Value) -> None:
+        """Some rows of windows at a time: those that end with the last row may have been computed before.
+
+        Each row is computed from its start, so that nothing is added twice.
+        """
+        (inner,) = loop.body
+        assert isinstance(inner, Over)
+        count = len(plan.targets)
+
+        def row(index: str) -> None:
+            with self.at(loop, index):
+                left, right = self.bound(inner.lower), self.bound(inner.upper)
+
+                def lanes(i: str) -> None:
+                    self._some(inner, i, right.text)
+
+                with hoisted(self.vectors, inner, left, right):
+                    self._while_any(left.text, right.text, self.lanes, lanes)
+
+        def together(index: str) -> None:
+            last = self.body.value(f"sub nsw i64 {upper.text}, {count}")
+            self._plan = plan
+            row(self._at_most(index, last))
+            self._plan = None
+
+        length = self.body.value(f"sub nsw i64 {upper.text}, {lower.text}")
+        enough = self.body.value(f"icmp sge i64 {length}, {count}")
+        end = self.body.select(enough, I64, upper.text, lower.text)
+        self._while_any(lower.text, end, count, together)
+        self._while_any(end, upper.text, 1, row)
+
+    def _sums_of(self, plan: Overlap) -> None:
+        """The rows' sums, in registers, in the lanes at hand."""
+        vectors = self.vectors
+        sums = [vectors.real(start) for start in plan.starts]
+        for term in plan.terms:
+            factors = [vectors.real(factor) for factor in term.factors]
+            product = vectors.operate("*", *factors, flags="contract")
+            sums[term.row] = self.contributions.combined(
+                term.reduction, sums[term.row], product, "contract"
+            )
+        for target, value in zip(plan.targets, sums, strict=True):
+            statement = Accumulate(target, Reduction.SET, target)
+            self.contributions.update(statement, value, True)
 
     def _is_read_ahead(self, rows: Over, large: str) -> str:
         """The i1: memory is read, where it is read in its order, and several rows share a page; but they are
@@ -564,6 +626,9 @@ class Trees(Steps):
         """A copy of the body of a vector loop."""
         with self.in_lanes(loop, around):
             self.vectors.known |= self._certain
+            if self._plan is not None:
+                self._sums_of(self._plan)
+                return
             self._carried = carried(loop.body, self._is_there)
             self.contributions.weaving = woven(loop.body, loop.index, self._carried.all)
             self.nodes(loop.body)

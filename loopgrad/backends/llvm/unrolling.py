@@ -14,9 +14,10 @@ from loopgrad.ir import walk
 from loopgrad.ir.nodes import Accumulate, Expression, Index, Number, Read
 from loopgrad.schedule.limits import holds
 from loopgrad.schedule.lines import Bounds
-from loopgrad.schedule.tree import Blocks, Mark, Node, Over, Step
+from loopgrad.schedule.tree import Blocks, Mark, Node, Over, Step, steps
 
 MOST_TURNS = 16  # of all loops around a step
+MOST_PLAIN = 64  # of those around steps without guards
 MOST_PARTS = 640  # of the expressions of all steps that come of a loop
 
 
@@ -80,7 +81,10 @@ def _turns(node: Node) -> int:
         case Over(mark=Mark.SEQUENTIAL, descending=False, body=body):
             inner = [_turns(each) for each in body]
             count = len(_values(node)) * max(inner, default=0) if all(inner) else 0
-            return count if count <= MOST_TURNS else 0
+            plain = all(
+                step.statement.guard is None for step in steps(body) if isinstance(step, Step)
+            )
+            return count if count <= (MOST_PLAIN if plain else MOST_TURNS) else 0
     return 0
 
 

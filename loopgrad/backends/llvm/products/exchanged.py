@@ -166,10 +166,10 @@ class _Put:
         w = self.w
         self.scale, self.adding = w.splat("%scale"), w.splat("%adds", "i1")
 
-        def rows(n: str) -> None:
-            w.loop("%M", lambda m: self._square(m, n), step=self.lanes)
+        def rows(m: str) -> None:
+            w.loop("%N", lambda n: self._square(m, n), step=self.lanes)
 
-        w.loop("%N", rows, step=self.lanes)
+        w.loop("%M", rows, step=self.lanes)
         w.finish()
 
     def _square(self, m: str, n: str) -> None:

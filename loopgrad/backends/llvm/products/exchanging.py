@@ -14,8 +14,7 @@ from loopgrad.backends.llvm.products.groups import Along, Group
 from loopgrad.backends.llvm.products.narrow import few_columns
 from loopgrad.backends.llvm.products.operands import LEFT, RIGHT, TARGET
 from loopgrad.backends.llvm.products.tiling import SUFFIX
-from loopgrad.backends.llvm.products.workspace import DEEP as DEPTH
-from loopgrad.backends.llvm.products.workspace import KEPT, LANES, PART, TABLE
+from loopgrad.backends.llvm.products.workspace import DEEP, KEPT, LANES, PART, TABLE
 from loopgrad.backends.llvm.repeat import where
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Accumulate, Read
@@ -248,24 +247,33 @@ class Exchanging:
         assert kept is not None
         panels = self.groups.at(kept.packed, self._times(1, begin, sides.total))
 
+        step = self._depth(sides.total)
+
         def piece(first: str) -> None:
-            count = self.products.least(
-                self.body.value(f"sub i64 {sides.total}, {first}"), str(DEPTH)
-            )
+            count = self.products.least(self.body.value(f"sub i64 {sides.total}, {first}"), step)
             later = self.body.value(f"icmp sgt i64 {first}, 0")
             at_k = self.body.element("i64", kept.at_k, first)
             self._multiply(into, count, (panels, first, sides.total), (right, at_k), later)
 
-        self.products.repeat(sides.total, str(DEPTH), piece)
+        self.products.repeat(sides.total, step, piece)
+
+    def _depth(self, total: str) -> str:
+        """So much of k at a time that all pieces are of about one size."""
+        half = self.body.value(f"add i64 {total}, {DEEP // 2}")
+        pieces = self.body.value(f"udiv i64 {half}, {DEEP}")
+        several = self.body.value(f"icmp ugt i64 {pieces}, 1")
+        pieces = self.body.select(several, "i64", pieces, "1")
+        more = self.body.value(f"add i64 {total}, {pieces}")
+        return self.body.value(f"udiv i64 {self.body.value(f'sub i64 {more}, 1')}, {pieces}")
 
     def _of_packed(self, k: Group, into: _Sums, places: Mapping[str, str]) -> None:
         """Over all of k: several parts of it that count as one on the left, or pieces of one."""
         least, inner, memory = self.products.least, k.inner.count, into.memory
         parts = self.groups.total(k.outer)
-        several = self.body.value(f"udiv i64 {DEPTH}, {inner}")
+        several = self.body.value(f"udiv i64 {DEEP}, {inner}")
         some = self.body.value(f"icmp sgt i64 {several}, 1")
         together = self.body.select(some, "i64", several, "1")
-        most = least(inner, str(DEPTH))
+        most = self._depth(inner)
 
         def some_parts(part: str) -> None:
             here = least(self.body.value(f"sub i64 {parts}, {part}"), together)

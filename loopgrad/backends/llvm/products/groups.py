@@ -125,14 +125,53 @@ class Groups:
     def tabulate(
         self, table: str, first: str, count: str, indices: Sequence[Along], operand: str
     ) -> None:
-        """The operand's offsets in `count` iterations from `first` on, into memory."""
+        """The operand's offsets in `count` iterations from `first` on, into memory.
 
-        def entry(i: str) -> None:
-            offset = self.offset(self.body.value(f"add i64 {first}, {i}"), indices, operand)
-            self.body.store("i64", offset, self.body.element("i64", table, i))
+        The values of the indices are found by divisions once, and go on like a mileage counter.
+        """
+        body = self.body
+        inner = tuple(reversed(indices[1:]))
 
-        some = self.body.value(f"icmp sgt i64 {count}, 0")
-        where(self.body, some, lambda: counted(self.body, "0", count, 1, entry))
+        def entries() -> None:
+            offset = self.offset(first, indices, operand)
+            number, starts = first, []
+            for along in inner:
+                outside = body.value(f"udiv i64 {number}, {along.count}")
+                whole = self._multiply(outside, along.count)
+                starts.append(body.value(f"sub i64 {number}, {whole}"))
+                number = outside
+            before = body.block
+            mark = body.fresh("table")
+            body.jump(mark)
+            body.start(mark)
+            place, fill_place = body.phi_later("i64")
+            at, fill_at = body.phi_later("i64")
+            values = [body.phi_later("i64") for _ in starts]
+            body.store("i64", at, body.element("i64", table, place))
+            after, following, carry = at, [], "true"
+            for along, (value, _) in zip(inner, values, strict=True):
+                more = body.value(f"add i64 {value}, 1")
+                wraps = body.value(f"icmp eq i64 {more}, {along.count}")
+                new = self._choose(wraps, "0", more)
+                following.append(self._choose(carry, new, value))
+                back = self._multiply(along.strides[operand], along.count)
+                moved = body.value(
+                    f"sub i64 {along.strides[operand]}, {self._choose(wraps, back, '0')}"
+                )
+                after = body.value(f"add i64 {after}, {self._choose(carry, moved, '0')}")
+                carry = body.value(f"and i1 {carry}, {wraps}")
+            outermost = self._choose(carry, indices[0].strides[operand], "0") if indices else "0"
+            after = body.value(f"add i64 {after}, {outermost}")
+            place_after = body.value(f"add i64 {place}, 1")
+            goes_on = body.value(f"icmp slt i64 {place_after}, {count}")
+            fill_place(("0", before), (place_after, body.block))
+            fill_at((offset, before), (after, body.block))
+            for (_, fill), start, new in zip(values, starts, following, strict=True):
+                fill((start, before), (new, body.block))
+            body.branch(goes_on, mark, f"{mark}.end", body.loops)
+            body.start(f"{mark}.end")
+
+        where(body, body.value(f"icmp sgt i64 {count}, 0"), entries)
 
     def total(self, indices: Sequence[Along]) -> str:
         """How many values all of them take."""

@@ -30,7 +30,7 @@ PANEL = 64  # columns that are packed at a time at least: no fewer than any pane
 PART = 1 << 17  # elements that are packed at a time, where that suffices: they stay in a cache
 DEPTH = 256  # values of k that are packed at a time, where k may be cut
 TABLE = 1024  # columns whose places are known at a time, at most
-DEEP = 512  # values of k at a time, where the left side is packed
+DEEP = 512  # values of k at a time, where the left side is packed: half of it more at most
 KEPT = 1 << 22  # elements of a left side that are packed once for all loops around, at most
 LANES = 256  # rows that are packed at a time, where lanes run over them
 INT = ElementType.INT
@@ -149,7 +149,7 @@ def _kept(product: Product, known: Known, number: int) -> tuple[Workspace, ...]:
 
 def _left(product: Product, known: Known) -> Expression:
     """Some rows of the left side, and as many values of k as are taken at a time."""
-    depth = walk.apply("min", Number(DEEP), _count(product.k, known))
+    depth = walk.apply("min", Number(3 * DEEP // 2), _count(product.k, known))
     return walk.apply("*", depth, _lanes(product, known))
 
 
