@@ -201,7 +201,9 @@ class Writer:
         return self.body.value(f"extractelement {kind} {value}, i32 0")
 
     def transposed(self, rows: list[str]) -> list[str]:
-        """As many vectors as they have lanes, transposed: log2(lanes) rounds of exchanges."""
+        """As many vectors as they have lanes, transposed: log2(lanes) rounds of exchanges. LLVM looks for no
+        others across a fence, which takes it long and finds none.
+        """
         lanes, kind = self.tiling.lanes, self.tiling.vector
         distance = lanes // 2
         while distance:
@@ -214,7 +216,12 @@ class Writer:
                         turned[to] = self.body.value(
                             f"shufflevector {kind} {a}, {kind} {b}, <{lanes} x i32> <{mask}>"
                         )
-            rows, distance = turned, distance // 2
+            distance //= 2
+            rows = (
+                [self.body.intrinsic("arithmetic.fence", kind, r) for r in turned]
+                if distance
+                else turned
+            )
         return rows
 
     def _exchange(self, distance: int) -> tuple[str, str]:
