@@ -166,7 +166,7 @@ def begin_library(text: Callable[[], str], names: Sequence[str], passes: Passes,
 
     def make() -> objects.Object:
         with nullcontext() if APART else _lock:
-            return objects.keep(key, objects.made(written, passes))
+            return objects.keep(key, objects.made(written, passes, whole=True))
 
     _begun[key] = aside(make)
 

@@ -30,7 +30,7 @@ class Turns:
 
     def __init__(self) -> None:
         self._changed = threading.Condition(threading.RLock())
-        self._inside: list[int] = []  # threads
+        self.inside: list[int] = []  # threads
         self._addresses = True  # what they all want
 
     @contextmanager
@@ -38,25 +38,25 @@ class Turns:
         """Together with others that want the same. addresses: as in `Passes`."""
         me = threading.get_ident()
         with self._changed:
-            while self._inside and self._addresses != addresses:
+            while self.inside and self._addresses != addresses:
                 self._changed.wait()
-            if not self._inside and not addresses:
+            if not self.inside and not addresses:
                 llvm.set_option("", "-disable-lsr=true")
             self._addresses = addresses
-            self._inside.append(me)
+            self.inside.append(me)
         try:
             yield
         finally:
             with self._changed:
-                self._inside.remove(me)
-                if not self._inside and not addresses:
+                self.inside.remove(me)
+                if not self.inside and not addresses:
                     llvm.set_option("", "-disable-lsr=false")
                 self._changed.notify_all()
 
     def __enter__(self) -> None:
         me = threading.get_ident()
         self._changed.acquire()
-        while any(thread != me for thread in self._inside):
+        while any(thread != me for thread in self.inside):
             self._changed.wait()
 
     def __exit__(
@@ -71,6 +71,11 @@ class Turns:
 
 _turns = Turns()
 forks.hold("generating", _turns)
+
+
+def is_idle() -> bool:
+    """Does no thread generate code?"""
+    return not _turns.inside
 
 
 @contextmanager

@@ -18,7 +18,7 @@ import llvmlite
 import llvmlite.binding as llvm
 
 from loopgrad.backends.llvm import symbols
-from loopgrad.backends.llvm.generating import APART, aside, object_code
+from loopgrad.backends.llvm.generating import APART, aside, is_idle, object_code
 from loopgrad.backends.llvm.machine import Machine, this_machine
 from loopgrad.backends.llvm.parts import parts
 from loopgrad.backends.llvm.passes import Passes, optimize
@@ -98,10 +98,11 @@ def ready(text: str, passes: Passes) -> Ready:
     return Ready(optimized(text, passes, machine), machine, passes)
 
 
-def made(text: str, passes: Passes) -> Object:
-    """The code of a module; of two halves at a time, where that may be."""
+def made(text: str, passes: Passes, whole: bool = False) -> Object:
+    """The code of a module; of two halves at a time, where that may be, no thread generates other code, and it
+    need not be whole."""
     apart = APART and passes.only is not None and get_num_threads() > 1
-    first, *others = parts(text) if apart else (text,)
+    first, *others = parts(text) if apart and not whole and is_idle() else (text,)
     begun = [aside(partial(_code, other, passes)) for other in others]
     codes = _code(first, passes), *(each.result() for each in begun)
     return Object(codes, symbols.declared(text))
