@@ -99,7 +99,7 @@ def ready(text: str, passes: Passes) -> Ready:
 
 
 def made(text: str, passes: Passes, whole: bool = False) -> Object:
-    """The code of a module; of two halves at a time, where that may be, no thread generates other code, and it
+    """The code of a module; of two halves at a time, where that may be, no other code is generated, and it
     need not be whole."""
     apart = APART and passes.only is not None and get_num_threads() > 1
     first, *others = parts(text) if apart and not whole and is_idle() else (text,)
