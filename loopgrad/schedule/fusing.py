@@ -148,24 +148,28 @@ class _Fusing:
         found = pulled(tuple(phases), self.writers, self.in_range)
         self.in_range |= found.in_range
         made: list[Tree] = []
-        for segment in self._with_starts(self._segments(found.phases)):
-            for tree in self._trees(segment):
+        segments = list(self._with_starts(self._segments(found.phases)))
+        for segment in segments:
+            others = (line for other in segments if other is not segment for line in other.lines)
+            elsewhere = {one.tensor for line in others for one in (line.written, *line.read)}
+            for tree in self._trees(segment, seen | self.results | elsewhere):
                 made += with_packs_before(tree, self.context)
         buffers = buffers_of(made, self.tensors, seen | self.results)
         for tree, own in zip(made, buffers, strict=True):
             whole = (replace(b, first=tree.copied.get(b.tensor, False)) for b in own)
             yield Fused(tree.nodes, tuple(whole), work(tree.nodes))
 
-    def _trees(self, segment: Segment) -> Iterator[Tree]:
+    def _trees(self, segment: Segment, seen: frozenset[str]) -> Iterator[Tree]:
+        """seen: tensors that others see than the segment's lines."""
         lines = segment.lines
         if not segment.loops:
-            lines = with_staged_winners(lines, self.context, self.seen | self.results)
+            lines = with_staged_winners(lines, self.context, seen)
             lines = separated(lines, self.context)
-            lines = with_ordinals(lines, self.context, self.seen | self.results)
+            lines = with_ordinals(lines, self.context, seen)
             lines = with_picked(with_one_hot(lines, self.context), self.context)
         if self.choices.share:
             lines = lines if segment.loops else with_moments(lines, self.context)
-            lines = with_reciprocals(lines)
+            lines = with_reciprocals(lines, self.written_once)
         if segment.loops:
             before, lines = out_of_block(lines, len(segment.loops), self.context)
             yield from trees(before, self.context, self.whole)

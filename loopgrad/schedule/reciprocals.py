@@ -7,7 +7,7 @@ makes differs from one that is written: code for it gives up there, and the lite
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import replace
 
 from loopgrad.ir import walk
@@ -71,15 +71,13 @@ def _is_whole(e: Expression) -> bool:
     return isinstance(e, Extent | Index)
 
 
-def _large(lines: Sequence[Line]) -> frozenset[str]:
+def _large(lines: Sequence[Line], written_once: Container[str]) -> frozenset[str]:
     """Tensors whose elements are 1 or more, or 0, or no number: sums of `exp(u - m)` where m is the largest
     u, or 0 where that is infinite.
     """
-    writers: dict[str, list[Accumulate]] = {}
-    for line in lines:
-        if any(True for _ in walk.reads(line.statement.value)):
-            writers.setdefault(line.written.tensor, []).append(line.statement)
-    alone = {tensor: found[0] for tensor, found in writers.items() if len(found) == 1}
+    statements = (line.statement for line in lines if line.written.tensor in written_once)
+    # Beside them there may be the start from an identity.
+    alone = {s.target.tensor: s for s in statements if any(True for _ in walk.reads(s.value))}
     return frozenset(name for name, total in alone.items() if _holds_one(total, alone))
 
 
@@ -101,15 +99,16 @@ def _holds_one(total: Accumulate, alone: Mapping[str, Accumulate]) -> bool:
     return alike and next(kept) <= next(kept)
 
 
-def with_reciprocals(lines: Sequence[Line]) -> tuple[Line, ...]:
+def with_reciprocals(lines: Sequence[Line], written_once: Container[str]) -> tuple[Line, ...]:
     """The lines with `a / c` as `a * (1 / c)` where c has fewer indices than a, or than the product
     `a / c * d` that it stands in.
 
+    written_once: tensors that one statement of the program writes.
     Not where a quotient is compared by `==`: an expression must give the same bits wherever it stands.
     """
     if any(_compares_quotients(line.statement) for line in lines):
         return tuple(lines)
-    large = _large(lines)
+    large = _large(lines, written_once)
     return tuple(_with_reciprocals(line, large) for line in lines)
 
 

@@ -88,3 +88,20 @@ def test_gradients_of_squares(width: int, stride: int, dtype: Any) -> None:
             expected = lg.compile(backward, optimize=False)(x, y, g)
             found = lg.compile(backward)(x, y, g)
             np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_what_is_read_behind_a_block_keeps_its_index() -> None:
+    program = lg.program(
+        """f(x[B,J], c[B], d[B,N]) -> y[B,N], s[B,J]:
+            local int w[B,N]
+            for b, n < N, p < 3:  m[b,n] max= x[b,2*n+p]   if 2*n+p < J
+            for b, n < N, p < 3:  w[b,n] min= p   if 2*n+p < J and x[b,2*n+p] == m[b,n]
+            for j:
+                for b:  s[b,j] = tanh(c[b] + (s[b,j-1] if j > 0 else 0))
+            for b, n < N, p < 3:  y[b,n] += d[b,n] * s[b,2*n+p]   if 2*n+p < J and p == w[b,n]"""
+    )
+    rng = np.random.default_rng(5)
+    x, c, d = rng.integers(-2, 3, (3, 9)).astype(float), rng.normal(size=3), rng.normal(size=(3, 4))
+    wanted = lg.compile(program, optimize=False)(x, c, d)
+    for found, right in zip(program(x, c, d), wanted, strict=True):
+        np.testing.assert_allclose(found, right, rtol=1e-13)

@@ -108,3 +108,15 @@ def test_a_sum_over_fewer_than_its_maximum_may_be_next_to_nothing() -> None:
             for b, j, k:  Z[b,j]   += exp(s[b,j,k] - m[b])
             for b, j, k:  p[b,j,k] = s[b,j,k] / Z[b,j]"""
     )
+
+
+def test_a_maximum_that_is_of_more_than_the_sum_proves_nothing() -> None:
+    assert looked_at(
+        """f(s[B,J], t[B,J]) -> p[B,J], h[B,J]:
+            for b, j:  m[b]   max= t[b,j]
+            for j:
+                for b:  h[b,j] = tanh(t[b,j] + (h[b,j-1] if j > 0 else 0))
+            for b, j:  m[b]   max= s[b,j]
+            for b, j:  Z[b]   += exp(s[b,j] - m[b])
+            for b, j:  p[b,j] = s[b,j] / Z[b]"""
+    )
