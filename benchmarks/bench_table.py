@@ -59,6 +59,7 @@ PHASES = ("forward", "backward", "both")
 AGAINST = ("torch", "compile", "jax", "numba")
 OURS, JOINT = "loopgrad", "loopgrad joint"
 MOST_TURNS = 64  # that torch.compile is asked to write out
+MOST_STEPS = 4096  # that are called one by one
 MOST_ITERATIONS = 2e9  # of literal loops, some seconds
 FARTHEST = 1e-3  # an error beyond which a contender computes something else
 
@@ -174,8 +175,11 @@ def _peers_of(
         found[name] = lambda f=function, n=name: libraries.torch(problem, f, n)
     if compiles and made:
         spelled, by_steps = made.get("spelled"), peers.STEPS.get(workload.family)
-        if by_steps is None and turns(problem) > MOST_TURNS:
+        count = turns(problem)
+        if by_steps is None and count > MOST_TURNS:
             notes.append("torch.compile: would write out every turn of the loop over time")
+        elif count > MOST_STEPS:
+            notes.append(f"torch.compile: {count:.0f} calls of a step would take seconds")
         else:
             found["torch.compile"] = lambda: libraries.torch(
                 problem, spelled or made["operator"], "torch.compile", True, by_steps

@@ -69,8 +69,8 @@ def _ugrnn(wrap):
     def ugrnn(x, h, WhR, WxR, BR, WhG, WxG, BG):
         found = []
         xR, xG = x @ WxR.T - BR, x @ WxG.T - BG
-        for t in range(len(x)):
-            h = step(h, xR[t], xG[t], WhR, WhG)
+        for R, G in zip(xR.unbind(0), xG.unbind(0), strict=True):
+            h = step(h, R, G, WhR, WhG)
             found.append(h)
         return torch.stack(found)
 
@@ -130,8 +130,8 @@ def _lstm(wrap):
         Wh, Wx = torch.cat([WhI, WhF, WhG, WhO]), torch.cat([WxI, WxF, WxG, WxO])
         xs = x @ Wx.T - torch.cat([BI, BF, BG, BO])
         h, c, found = h0, c0, []
-        for t in range(len(x)):
-            h, c = step(h, c, xs[t], Wh)
+        for now in xs.unbind(0):
+            h, c = step(h, c, now, Wh)
             found.append(h)
         return torch.stack(found), c
 
@@ -175,9 +175,10 @@ def _crf(wrap):
         return (log[:, :, None] + A).logsumexp(1) + e
 
     def crf(e, A, start, end):
-        log = start + e[0]
-        for t in range(1, len(e)):
-            log = step(log, e[t], A)
+        first, *others = e.unbind(0)
+        log = start + first
+        for now in others:
+            log = step(log, now, A)
         return (log + end).logsumexp(1)
 
     return crf
@@ -191,9 +192,10 @@ def _linear_recurrence(wrap):
         return a * h + b
 
     def linear_recurrence(a, b):
-        h, found = b[0], [b[0]]
-        for t in range(1, len(a)):
-            h = step(h, a[t], b[t])
+        (_, *factors), (h, *terms) = a.unbind(0), b.unbind(0)
+        found = [h]
+        for factor, term in zip(factors, terms, strict=True):
+            h = step(h, factor, term)
             found.append(h)
         return torch.stack(found)
 
@@ -210,8 +212,8 @@ def _selective_scan(wrap):
 
     def selective_scan(x, δ, U, C, h, logA, D):
         Δ, A, found = torch.nn.functional.softplus(δ), logA.exp(), []
-        for t in range(len(x)):
-            h, y = step(h, x[t], Δ[t], U[t], C[t], A)
+        for now in zip(*(each.unbind(0) for each in (x, Δ, U, C)), strict=True):
+            h, y = step(h, *now, A)
             found.append(y)
         return torch.stack(found) + D * x
 
@@ -236,7 +238,7 @@ def _min_gru(wrap):
 
 
 # Loops over time: functions of what wraps a step. torch.compile would write out all, and take minutes;
-# compiling a step is what people do.
+# compiling a step is what people do. `x[t]` in place of `unbind` would fill all of x's gradient at each turn.
 STEPS: dict[str, Callable[[Callable[[Function], Function]], Function]] = {
     "ugrnn": _ugrnn,
     "lstm": _lstm,
