@@ -298,6 +298,8 @@ class _Fusing:
             return False
         if line.statement.guard is not None and not line.reduced:
             return False
+        if any(line.bound_by.get(i, frozenset()) & line.reduced for i in line.kept):
+            return False  # no loop over its elements could start them, before those that add up
         if uses_alike(tensor, lines):
             self.whole.add(tensor)
             return True

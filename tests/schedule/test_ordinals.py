@@ -105,3 +105,19 @@ def test_what_is_read_behind_a_block_keeps_its_index() -> None:
     wanted = lg.compile(program, optimize=False)(x, c, d)
     for found, right in zip(program(x, c, d), wanted, strict=True):
         np.testing.assert_allclose(found, right, rtol=1e-13)
+
+
+def test_winners_whose_range_hangs_on_what_is_searched() -> None:
+    program = lg.program(
+        """f(c[J], W[J,K], g[K,J]) -> y[K]:
+            local t[K,J], int s[K,J], int w[K,J]
+            for k < K, j < J, j <= i < J:  t[k,i] min= c[j] * W[j,k]
+            for k < K, j < J, j <= i < J:  s[k,i] min= 0   if c[j] * W[j,k] == t[k,i]
+            for k < K, i < J:              s[k,i] min= 1   if 0 == t[k,i]
+            for k < K, j < J, j <= i < J:  w[k,i] min= j   if c[j] * W[j,k] == t[k,i] and s[k,i] == 0
+            for k < K, j < J, j <= i < J:  y[k] += g[k,i]   if s[k,i] == 0 and j == w[k,i]"""
+    )
+    rng = np.random.default_rng(6)
+    c, W, g = rng.normal(size=7), rng.normal(size=(7, 5)), rng.normal(size=(5, 7))
+    wanted = lg.compile(program, optimize=False)(c, W, g)
+    np.testing.assert_allclose(program(c, W, g), wanted, rtol=1e-13)
