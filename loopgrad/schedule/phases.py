@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from loopgrad.ir import walk
+from loopgrad.ir.nodes import Expression
 from loopgrad.schedule.blocking import within_block
 from loopgrad.schedule.choosing import may_share, parallel_index, vector_index
 from loopgrad.schedule.context import Context
@@ -16,7 +18,7 @@ from loopgrad.schedule.owning import owned, owned_parts
 from loopgrad.schedule.parting import parted
 from loopgrad.schedule.sharing import common
 from loopgrad.schedule.staging import stage
-from loopgrad.schedule.tree import Blocks, Mark, Node, Over, block_from, block_to
+from loopgrad.schedule.tree import Blocks, Mark, Node, Over, Pack, block_from, block_to
 from loopgrad.schedule.turning import turned
 
 
@@ -126,8 +128,30 @@ def _shared(lines: Sequence[Line], index: str, context: Context, whole: Collecti
     body = nesting.nest(lines, (index,))
     match body:
         case (Over(mark=Mark.SEQUENTIAL) as inner,) if _in_pairs(lines, inner, copied):
-            body = (replace(inner, mark=Mark.PARALLEL),)
+            within = _with_shared_blocks(inner.body, lines, copied)
+            body = (replace(inner, body=within, mark=Mark.PARALLEL),)
+        case _:
+            body = _with_shared_blocks(body, lines, copied)
     return Tree((Over(index, lower, upper, body, Mark.PARALLEL),), copied)
+
+
+def _with_shared_blocks(
+    body: tuple[Node, ...], lines: Sequence[Line], copied: Container[str]
+) -> tuple[Node, ...]:
+    """What threads share the values around of, with blocks that they share as well: where each has elements
+    of its own, behind nothing but what is packed, which a thread that has some of them does for itself.
+    """
+    match body:
+        case (*packs, Blocks(index, lower, upper, size, mark=Mark.SEQUENTIAL) as blocks):
+            bounds = [e for e in (lower, upper, size) if isinstance(e, Expression)]
+            fixed = not any(walk.indices_of(e) or any(True for _ in walk.reads(e)) for e in bounds)
+            owned = all(
+                line.written.tensor not in copied and line.written.axis_of(index) is not None
+                for line in lines
+            )
+            if size is not None and fixed and owned and all(isinstance(n, Pack) for n in packs):
+                return (*packs, replace(blocks, mark=Mark.PARALLEL))
+    return body
 
 
 def _single(lines: Sequence[Line]) -> tuple[str, ...]:

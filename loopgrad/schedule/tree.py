@@ -27,7 +27,8 @@ class Mark(Enum):
     """How a loop's iterations run; the value is the word that `explain` prints.
 
     PARALLEL: each thread takes a contiguous part of them, the same for the same number of threads.
-        Where the body is nothing but another such loop, of the pairs of both indices.
+        Where the body is nothing but another such loop, of the pairs of both indices. Where blocks of a
+        further index are marked behind what is packed for them, of these (`shared_blocks`).
     VECTOR: several at once, one in each lane of a register; the last ones under a mask.
     PICKED: in order, but those alone that `picks` says, which are found first, some hundred at a time.
     SCAN: in order, but several at once as `linear` says; where that would lose what the order keeps,
@@ -269,6 +270,20 @@ def collapsed(loop: Over) -> Over | Blocks | None:
     match loop:
         case Over(_, _, _, (Over() | Blocks() as inner,), Mark.PARALLEL):
             return inner if inner.mark is Mark.PARALLEL else None
+    return None
+
+
+def shared_blocks(loop: Over) -> Blocks | None:
+    """The blocks, behind what is packed for them, that threads share within one parallel loop or two.
+
+    Each thread has a contiguous part of all blocks, counted through the values of the loops around.
+    """
+    inner = collapsed(loop)
+    if loop.mark is not Mark.PARALLEL or isinstance(inner, Blocks):
+        return None
+    match (inner or loop).body:
+        case (*_, Blocks(mark=Mark.PARALLEL) as blocks):
+            return blocks
     return None
 
 

@@ -43,6 +43,7 @@ from loopgrad.schedule.tree import (
     collapsed,
     is_parallel,
     loops,
+    shared_blocks,
     steps,
 )
 
@@ -348,6 +349,9 @@ def _threads(fused: FusedPhase, values: EntryFrame) -> str:
     inner = collapsed(loop) if isinstance(loop, Over) else None
     if inner is not None:
         count = body.value(f"mul i64 {count}, {_count(inner, values)}")
+    blocks = shared_blocks(loop) if isinstance(loop, Over) else None
+    if blocks is not None:
+        count = body.value(f"mul i64 {count}, {_count(blocks, values)}")
     for most in (count, *_apart(fused, values)):
         fewer = body.value(f"icmp slt i64 {most}, {threads}")
         threads = body.select(fewer, I64, most, threads)

@@ -33,6 +33,7 @@ from loopgrad.backends.llvm.surroundings import INDEX_BITS, Around, Position
 from loopgrad.backends.llvm.text import I64, vector
 from loopgrad.backends.llvm.turns import FEW, MOST_TWICE, Handed, Inside, handed, inside
 from loopgrad.backends.llvm.weaving import Weaving, woven
+from loopgrad.ir import walk
 from loopgrad.ir.nodes import Accumulate, Apply, Expression, Read, Reduction
 from loopgrad.ir.operations import ElementType
 from loopgrad.schedule.tree import (
@@ -47,6 +48,8 @@ from loopgrad.schedule.tree import (
     block_from,
     block_to,
     collapsed,
+    loops,
+    shared_blocks,
     steps,
 )
 
@@ -64,6 +67,8 @@ class Trees(Steps):
         self.products = Products(self, workspaces)
         self._certain: Mapping[Expression, Value] = {}  # conditions that hold in the lanes at hand
         self._plan: Overlap | None = None  # of the vector loop at hand
+        # Of blocks that threads share within a loop.
+        self._portion: tuple[Value, Value] | None = None
         self._rows: Over | None = None  # the loop whose iterations begin here, one by one
 
     def phase(self, nodes: tuple[Node, ...], turns: Mapping[str, int]) -> None:
@@ -100,7 +105,10 @@ class Trees(Steps):
     # -------------------------------------------------------------------------------------- loops
 
     def _over(self, loop: Over) -> None:
-        inner = collapsed(loop)
+        inner, blocks = collapsed(loop), shared_blocks(loop)
+        if blocks is not None:
+            self._shared_blocks(loop, inner, blocks)
+            return
         if inner is not None:
             self._pairs(loop, inner)
             return
@@ -152,6 +160,43 @@ class Trees(Steps):
         place = {inner.index: self._position(inner, self._sum(left, column))}
         with self._with(**place), self._row_of(inner):
             self.nodes(inner.body)
+
+    def _shared_blocks(self, outer: Over, inner: Over | Blocks | None, blocks: Blocks) -> None:
+        """The thread's part of the blocks, counted through the values of one loop around, or pairs of two."""
+        assert not isinstance(inner, Blocks)
+        above, height = self._begin_and_count(outer)
+        left, width = self._begin_and_count(inner) if inner else ("0", "1")
+        _, depth = self._begin_and_count(blocks)
+        pairs = self.body.value(f"mul i64 {height}, {width}")
+        count = Value(self.body.value(f"mul i64 {pairs}, {depth}"), INT)
+        first, last = self._part(self.vectors.whole.literal(0), count)
+
+        def once(number: str) -> None:
+            row = self.body.value(f"udiv i64 {number}, {width}")
+            column = self.body.value(f"urem i64 {number}, {width}")
+            before = self.body.value(f"mul i64 {number}, {depth}")
+            begin = self._greatest(self.body.value(f"sub i64 {first.text}, {before}"), "0")
+            end = self._least(self.body.value(f"sub i64 {last.text}, {before}"), depth)
+            places = {outer.index: self._position(outer, self._sum(above, row))}
+            if inner:
+                places[inner.index] = self._position(inner, self._sum(left, column))
+            with self._with(**places), self._repeated(outer):
+                self._portion = Value(begin, INT), Value(end, INT)
+                self.nodes((inner or outer).body)
+
+        def run() -> None:
+            begin = self.body.value(f"udiv i64 {first.text}, {depth}")
+            end = self.body.value(f"udiv i64 {self.body.value(f'sub i64 {last.text}, 1')}, {depth}")
+            counted(self.body, begin, self._sum(end, "1"), 1, once)
+
+        runs = self.body.value(f"icmp slt i64 {first.text}, {last.text}")
+        self.where(runs, run)
+
+    def _least(self, one: str, other: str) -> str:
+        return self.body.select(self.body.value(f"icmp slt i64 {one}, {other}"), I64, one, other)
+
+    def _greatest(self, one: str, other: str) -> str:
+        return self.body.select(self.body.value(f"icmp sgt i64 {one}, {other}"), I64, one, other)
 
     def _begin_and_count(self, loop: Over | Blocks) -> tuple[str, str]:
         """The first value of the index, and how many there are, or how many blocks of them."""
@@ -691,10 +736,23 @@ class Trees(Steps):
         count = self._block_count(length, self._block_size(blocks))
         first, last = vectors.whole.literal(0), Value(count, INT)
         if parallel:
-            first, last = self._part(first, last)
+            first, last = self._portion or self._part(first, last)
         once = self._numbered(blocks, lower, upper)
+        if parallel and self._portion and _is_uneven(blocks):
+            once = self._folded(once, count)
         runs = self.body.value(f"icmp slt i64 {first.text}, {last.text}")
         self.where(runs, lambda: counted(self.body, first.text, last.text, 1, once))
+
+    def _folded(self, once: Callable[[str], None], count: str) -> Callable[[str], None]:
+        """First and last by turns: so contiguous parts are alike, of work that grows from block to block."""
+
+        def folded(number: str) -> None:
+            half = self.body.value(f"lshr i64 {number}, 1")
+            odd = self.body.value(f"trunc i64 {number} to i1")
+            behind = self.body.value(f"sub i64 {self.body.value(f'sub i64 {count}, 1')}, {half}")
+            once(self.body.select(odd, I64, behind, half))
+
+        return folded
 
     def _numbered(self, blocks: Blocks, lower: Value, upper: Value) -> Callable[[str], None]:
         """What runs the block of a number."""
@@ -717,3 +775,15 @@ class Trees(Steps):
         }
         with self._with(**ends), self._repeated(blocks):
             self.nodes(blocks.body)
+
+
+def _is_uneven(blocks: Blocks) -> bool:
+    """Do bounds within hang on which block it is: `u <= t`?"""
+    own = {blocks.index, block_from(blocks.index).name, block_to(blocks.index).name}
+    inside = (
+        d for node in steps(blocks.body) if isinstance(node, Product) for d in (*node.n, *node.k)
+    )
+    others = (loop for loop in loops(blocks.body) if loop.index != blocks.index)
+    return any(
+        own & walk.indices_of(e) for one in (*inside, *others) for e in (one.lower, one.upper)
+    )
