@@ -90,7 +90,7 @@ def check(
     single = literal(program, {n: of_type(a, np.float32) for n, a in inputs.items()})
     for dtype in dtypes:
         given = {n: guarded.copy(of_type(a, dtype), end) for n, a in inputs.items()}
-        like = tuple(np.asarray(w, dtype if w.dtype.kind == "f" else w.dtype) for w in wanted)
+        like = tuple(np.empty(w.shape, dtype if w.dtype.kind == "f" else w.dtype) for w in wanted)
         found = between_guards(program, given, like, words, threads, end)
         eps = np.finfo(dtype).eps
         for name, f, s, w in zip(program.results, found, single, wanted, strict=True):
