@@ -28,12 +28,13 @@ class TensorFacts:
 
 
 def outgrows(tensor: str, tensors: Mapping[str, TensorFacts]) -> bool:
-    """Has a temporary axes that nothing that is given or wanted has together?"""
+    """Has a temporary axes that nothing that is given or wanted has together, but for integers and masks?"""
     facts = tensors[tensor]
     if facts.role != "temporary":
         return False
     axes = _axes(facts)
-    return not any(axes <= _axes(t) for t in tensors.values() if t.role != "temporary")
+    given = (t for t in tensors.values() if t.role != "temporary")
+    return not any(axes <= _axes(t) for t in given if t.element is ElementType.FLOAT)
 
 
 def _axes(facts: TensorFacts) -> Counter[Expression]:

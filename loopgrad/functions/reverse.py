@@ -21,8 +21,8 @@ from loopgrad.ir.operations import ElementType
 from loopgrad.ir.walk import fresh_name
 from loopgrad.pipeline import compile, compile_returning, infer, stable
 
-# Elements that a pullback may keep, whatever else there is.
-MUCH = 2**22
+# Elements of a tensor that a pullback may keep, whatever else there is.
+MUCH = 2**18
 
 ZERO = -1  # in place of a gradient's number: nothing depends on the input
 
@@ -85,9 +85,9 @@ class Reverse:
         return derived_pair(self.program, wrt, batch)
 
     def keeps_much(self, inputs: Sequence[Any], named: Mapping[str, Any]) -> bool:
-        """Are the tensors that a call keeps for its pullback large, and most of what there is?"""
+        """Is a tensor that a call keeps for its pullback large, and most of what there is?"""
         shapes = self.forward.shapes(inputs, named)
-        kept = sum(math.prod(shapes[name]) for name in self._extra)
+        kept = max(math.prod(shapes[name]) for name in self._extra)
         rest = sum(math.prod(shapes[name]) for name in (*self.inputs, *self.results))
         return is_much(kept, rest)
 
@@ -205,8 +205,12 @@ class Again(Reverse):
 
 
 def is_much(kept: int, rest: int) -> bool:
-    """Is it too much to keep, beside what there is in any case? Both in elements."""
-    return kept > MUCH and kept > 4 * rest
+    """Is a tensor too large to be kept, beside what there is in any case? Both in elements.
+
+    To compute it again costs no time then: scores of attention take as long to be written and read. What
+    products with long sums make, as a hidden layer, is seldom so large.
+    """
+    return kept > MUCH and kept > 2 * rest
 
 
 def outgrows(facts: Facts, tensor: str, results: Sequence[str]) -> bool:

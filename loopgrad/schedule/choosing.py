@@ -85,9 +85,9 @@ def may_share(line: Line, index: str, context: Context) -> bool:
         return False
     if _shares_for_free(line, index):
         return True
-    if index in line.kept or not _may_be_copied(line):
-        return False
-    return saves_rows(line, index, context.choices.copies, context.tensors)
+    if index in line.kept:
+        return _adds_diagonals(line, index)
+    return _may_be_copied(line) and saves_rows(line, index, context.choices.copies, context.tensors)
 
 
 def _shares_for_free(line: Line, index: str) -> bool:
@@ -98,8 +98,20 @@ def _shares_for_free(line: Line, index: str) -> bool:
 
 
 def _may_be_copied(line: Line) -> bool:
-    whole = None not in line.written.bare
-    return whole and line.statement.reduction is not Reduction.SET and not line.integral
+    return None not in line.written.bare and _is_real_sum(line)
+
+
+def _is_real_sum(line: Line) -> bool:
+    return line.statement.reduction is not Reduction.SET and not line.integral
+
+
+def _adds_diagonals(line: Line, index: str) -> bool:
+    """`r[t-u] += s[t,u]`: is the target, all of it, small beside what is read?"""
+    written = line.written
+    if not _is_real_sum(line) or written.affine != written.indices:
+        return False
+    needed = line.kept | {index}
+    return any(needed <= one.affine and len(one.axes) > len(written.axes) for one in line.read)
 
 
 def is_small_beside(line: Line, index: str) -> bool:

@@ -123,11 +123,14 @@ class Nesting:
                 yield from self._start(line, around)
                 line = replace(line, first=False)
             started.append(line)
-        packs, known = packed(packable(started, index, around), self.context)
+        unpacked = [x for x in started if id(x.roles) not in self.packs]
+        packs, known = packed(packable(unpacked, index, around), self.context)
         self.packs.update(known)
         yield from packs
         within = [part for line in started for part in split(line, index, self.whole)]
-        body = self.nest(within, around)
+        within = [without_unblocked(line, within) for line in within]
+        beside = _rows_beside(within, index)
+        body = self._in_blocks(within, [beside], around) if beside else self.nest(within, around)
         yield Blocks(index, *bounds, self.context.choices.rows or _rows(lines, index), body)
 
     # -------------------------------------------------------------------------------- starting
@@ -168,6 +171,11 @@ def _rows(lines: Sequence[Line], index: str) -> int | Expression:
     more: dict[Expression, None] = {}
     for line in lines:
         others = [] if line.roles is None else [i for i in line.roles.m if i != index]
+        if any(is_blocked(line, i) for i in others):
+            # Of those there are as few as make up the rows, with all values of this one.
+            lower, upper = line.bounds[index]
+            few = walk.apply("min", Number(ROWS), walk.apply("max", upper, Number(1)))
+            return few if lower == Number(0) and not walk.indices_of(upper) else ROWS
         if others and line.roles is not None and index in line.roles.m:
             if any(line.bound_by[i] or line.bounds[i][0] != Number(0) for i in others):
                 return FEWER
@@ -178,6 +186,17 @@ def _rows(lines: Sequence[Line], index: str) -> int | Expression:
         enough = walk.apply("+", count, Number(ROWS - 1))
         return walk.apply("//", enough, walk.apply("max", count, Number(1)))
     return ROWS
+
+
+def _rows_beside(lines: Sequence[Line], index: str) -> str | None:
+    """An index that makes up rows of products together with the one in blocks, and wants blocks itself.
+
+    Not where others have the one for a batch: then blocks for each of its values pack what they share once.
+    """
+    products = [(x.roles.batch, x.roles.m) for x in lines if x.roles is not None]
+    batched = {i for batch, m in products if index in batch for i in m}
+    beside = (i for _, m in products if index in m for i in m if i != index and i not in batched)
+    return next((i for i in beside if wants_blocks(lines, i)), None)
 
 
 def _product(counts: Sequence[Expression]) -> Expression:

@@ -18,7 +18,7 @@ from loopgrad.schedule.owning import owned, owned_parts
 from loopgrad.schedule.parting import parted
 from loopgrad.schedule.sharing import common
 from loopgrad.schedule.staging import stage
-from loopgrad.schedule.tree import Blocks, Mark, Node, Over, Pack, block_from, block_to
+from loopgrad.schedule.tree import Blocks, Mark, Node, Over, Pack, Shares, block_from, block_to
 from loopgrad.schedule.turning import turned
 
 
@@ -106,7 +106,7 @@ def _shared(lines: Sequence[Line], index: str, context: Context, whole: Collecti
     """The lines in one loop over the index, whose iterations threads share."""
     copied: dict[str, bool] = {}
     for line in lines:
-        if index in line.reduced:
+        if line.written.axis_of(index) is None:
             copied[line.written.tensor] = copied.get(line.written.tensor, False) or line.first
     nesting = Nesting(context, frozenset(copied), whole)
     lower, upper = lines[0].bounds[index]
@@ -120,7 +120,8 @@ def _shared(lines: Sequence[Line], index: str, context: Context, whole: Collecti
                 body = (Over(i, *lines[0].bounds[i], body),)
         else:
             body = nesting.nest([within_block(x, index) for x in lines], ())
-        return Tree((Blocks(index, lower, upper, None, body, Mark.PARALLEL),), copied)
+        shares = _shares(lines, index)
+        return Tree((Blocks(index, lower, upper, None, body, Mark.PARALLEL, shares),), copied)
     if vector_index(lines, (), context.choices.vector) == index:
         # It runs over lanes within each thread's part.
         body = nesting.nest([within_block(x, index) for x in lines], ())
@@ -152,6 +153,19 @@ def _with_shared_blocks(
             if size is not None and fixed and owned and all(isinstance(n, Pack) for n in packs):
                 return (*packs, replace(blocks, mark=Mark.PARALLEL))
     return body
+
+
+def _shares(lines: Sequence[Line], index: str) -> Shares:
+    """Are the heaviest lines' rows longer, all of them, the larger the index is: `u <= t`?"""
+    heaviest = max(line.weight for line in lines)
+    hanging = [
+        tuple(index in walk.indices_of(bound) for bound in line.bounds[i])
+        for line in lines
+        for i, others in line.bound_by.items()
+        if line.weight == heaviest and index in others
+    ]
+    grows = bool(hanging) and set(hanging) == {(False, True)}
+    return Shares.GROWING if grows else Shares.EVEN
 
 
 def _single(lines: Sequence[Line]) -> tuple[str, ...]:

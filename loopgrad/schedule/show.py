@@ -64,10 +64,11 @@ def _nodes(nodes: Iterable[Node], innermost: str | None = None) -> Iterator[str]
                     continue
                 yield shown
                 yield from (INDENT + line for line in inner)
-            case Blocks(index, lower, upper, size, body, mark):
+            case Blocks(index, lower, upper, size, body, mark, shares):
                 count = show_expression(size) if isinstance(size, Expression) else size
                 what = f"in blocks of {count}" if count else "in blocks"
-                yield f"for {_range(index, lower, upper, False)} {what} {mark.value}".rstrip() + ":"
+                shared = f"{what} {mark.value} {shares.value}".rstrip()
+                yield f"for {_range(index, lower, upper, False)} {shared}:"
                 yield from (INDENT + line for line in _nodes(body))
             case Pack(name, right, made=made):
                 yield f"pack{made.value}:  {name} = {show_expression(right)}"

@@ -68,31 +68,34 @@ def _late(
     index: str,
     apart: Callable[[Line, Line], bool],
 ) -> int:
-    """The position of all that reads what the line writes, where nothing ties it to its own: then an
-    iteration's share of that is all that is ever kept.
+    """The position of all that uses what the line writes, where nothing ties it to its own: then an
+    iteration's share of that is all that is ever kept. A product is not tied by what is there then anyway.
     """
     line, position = lines[number], positions[number]
     tensor = line.written.tensor
     others = [
         (other, p) for i, (other, p) in enumerate(zip(lines, positions, strict=True)) if i != number
     ]
-    if any(other.written.tensor == tensor for other, _ in others):
-        return position
-    readers = [(other, p) for other, p in others if any(one.tensor == tensor for one in other.read)]
-    late = min((p for _, p in readers), default=position)
+    users = [(other, p) for other, p in others if tensor in _tensors(other)]
+    late = min((p for _, p in users), default=position)
     if late <= position or late % 2:
         return position
     near = {one.tensor for one in line.read}
+    if line.roles is not None:
+        near &= {other.written.tensor for other, _ in others}
+        near -= {one.tensor for other, p in others if p >= late for one in other.read}
     for other, p in others:
-        if p == position and not near.isdisjoint(
-            (other.written.tensor, *(r.tensor for r in other.read))
-        ):
+        if p == position and not near.isdisjoint(_tensors(other)):
             return position
         if p == late and (apart(line, other) or not _alike(line, other, index)):
             return position
     return (
-        late if all(_aligned(other, line, index) for other, p in readers if p == late) else position
+        late if all(_aligned(other, line, index) for other, p in users if p == late) else position
     )
+
+
+def _tensors(line: Line) -> set[str]:
+    return {line.written.tensor, *(one.tensor for one in line.read)}
 
 
 def _alike(line: Line, other: Line, index: str) -> bool:
@@ -107,7 +110,7 @@ def _aligned(line: Line, earlier: Line, index: str) -> bool:
     uses = [one for one in line.read if one.tensor == written.tensor]
     if line.written.tensor == written.tensor and not _both_reduce(line, earlier, index):
         uses.append(line.written)
-    return all(axis is not None and one.axis_of(index) == axis for one in uses)
+    return all(axis is not None and one.bare[axis] == index for one in uses)
 
 
 def _are_apart(line: Line, earlier: Line) -> bool:

@@ -42,6 +42,15 @@ class Mark(Enum):
     SCAN = "scan"
 
 
+class Shares(Enum):
+    """How a loop's values are shared out: as many for each thread, or as much work, where that grows with the
+    index (`u <= t`). The value is what `explain` prints.
+    """
+
+    EVEN = ""
+    GROWING = "by growing work"
+
+
 class Scope(Enum):
     """Where a tensor's elements are.
 
@@ -155,7 +164,7 @@ class Blocks:
     `size`: a number, or a formula in extents and constants that is 1 at least. None, with PARALLEL: a
     block is what one thread gets, and each thread runs the body once (if its block is not empty).
     Blocks of one index nest: the inner ones cut up the outer one, and their own numbers hold inside
-    of them.
+    of them. `shares`: of parallel blocks without a size.
     """
 
     index: str
@@ -164,6 +173,7 @@ class Blocks:
     size: int | Expression | None
     body: tuple[Node, ...]
     mark: Mark = Mark.SEQUENTIAL
+    shares: Shares = Shares.EVEN
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ import pytest
 import loopgrad as lg
 from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
+from loopgrad.backends.formulas import evaluate
 from loopgrad.backends.llvm.savings import savings
 from loopgrad.backends.llvm.shaping import Fitted, Shaping
 from loopgrad.pipeline import stable
@@ -20,6 +21,7 @@ from loopgrad.schedule.choices import Choices
 from loopgrad.schedule.show import show
 from loopgrad.schedule.specializing import made_for
 from loopgrad.schedule.tree import Fused, Scope
+from tests.derivatives import as_tuple
 from tests.effort import sample
 from tests.schedule import walking
 from tests.schedule.test_memory import stated, threads
@@ -154,7 +156,7 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize("text", PROGRAMS, ids=named)
+@pytest.mark.parametrize("text", sample(PROGRAMS, 2), ids=named)
 def test_walked_slowly(text: str) -> None:
     program = stable(lg.program(text).backward(recompute=True))
     rng = np.random.default_rng(len(text))
@@ -170,7 +172,7 @@ def test_walked_slowly(text: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("text", sample(PROGRAMS, 5), ids=named)
+@pytest.mark.parametrize("text", sample(PROGRAMS, 6), ids=named)
 def test_compiled(text: str, dtype: str) -> None:
     """At sizes around those of blocks, with copies for further threads and without any."""
     program = lg.program(text)
@@ -194,7 +196,7 @@ def test_compiled(text: str, dtype: str) -> None:
                         np.testing.assert_allclose(got, want, rtol=0, atol=near * scale)
 
 
-@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("count", [1, 3])
 def test_what_is_stated_of_copies(count: int) -> None:
     """The first thread adds up in the result itself."""
     program = lg.program(HEAD).backward(recompute=True)
@@ -203,3 +205,87 @@ def test_what_is_stated_of_copies(count: int) -> None:
         own, asked = stated(program, inputs, "float64")
         assert own == asked
         assert own < 2400 * 2400 * 8
+
+
+GROUPED = """\
+grouped(q[G,R,T,D], k[G,U,D], v[G,U,E]) -> y[G,R,T,E]:
+    for g, r, t, u, d:  s[g,r,t,u] += q[g,r,t,d] * k[g,u,d]
+    for g, r, t, u:     Z[g,r,t]   += exp(s[g,r,t,u])
+    for g, r, t, u, e:  y[g,r,t,e] += exp(s[g,r,t,u]) / Z[g,r,t] * v[g,u,e]
+"""
+VOCABULARY = """\
+vocabulary(x[R,T,D], W[U,D], int label[R,T]) -> loss[R,T]:
+    for r, t, u, d:  s[r,t,u] += x[r,t,d] * W[u,d]
+    for r, t, u:     Z[r,t]   += exp(s[r,t,u])
+    for r, t:        loss[r,t] = log(Z[r,t]) - s[r,t,label[r,t]]
+"""
+RELATIVE = """\
+relative(q[T,D], k[T,D], v[T,E], r[2*T-1]) -> y[T,E]:
+    for t, u:     s[t,u] += r[t-u+T-1]
+    for t, u, d:  s[t,u] += q[t,d] * k[u,d]
+    for t, u:     Z[t]   += exp(s[t,u])
+    for t, u, e:  y[t,e] += exp(s[t,u]) / Z[t] * v[u,e]
+"""
+
+
+@pytest.mark.parametrize("text", [GROUPED, VOCABULARY], ids=named)
+@pytest.mark.parametrize("backward", [False, True])
+def test_rows_of_two_indices_are_in_blocks_of_both(text: str, backward: bool) -> None:
+    """A block has some 48 rows, whether the inner index has few values or many."""
+    program = lg.program(text)
+    program = stable(program.backward(recompute=True) if backward else program)
+    many = scheduled(program, fitted(program, sizes_of(program, R=2, T=4096, U=4096, D=64, E=64)))
+    for phase in many.phases:
+        assert isinstance(phase, Fused)
+        for buffer in phase.buffers:
+            if many.tensors[buffer.tensor].role != "result" and buffer.scope is Scope.ROW:
+                extents = dict.fromkeys(infer(program).extents, 4096)
+                rows = [evaluate(axis.extent, extents) for axis in buffer.axes]
+                assert np.prod(rows) <= 48 * 4096, show(many)
+
+
+def both_ways(text: str, sizes: dict[str, int], rng: np.random.Generator) -> None:
+    program = lg.program(text)
+    for one in (program, program.backward(recompute=True)):
+        whole = {name: sizes.get(name, 1) for name in infer(one).extents}
+        inputs = drawn(one, whole, rng)
+        wanted = as_tuple(lg.compile(one, optimize=False)(**inputs))
+        for count in (1, 3):
+            with threads(count):
+                for got, want in zip(as_tuple(lg.compile(one)(**inputs)), wanted, strict=True):
+                    scale = np.abs(want).max(initial=1)
+                    np.testing.assert_allclose(got, want, rtol=0, atol=1e-11 * scale)
+
+
+@pytest.mark.parametrize("t", [5, 100])
+def test_values_of_rows_of_two_indices(t: int) -> None:
+    rng = np.random.default_rng(t)
+    for text in (GROUPED, VOCABULARY):
+        both_ways(text, {"G": 2, "R": 7, "T": t, "U": 33, "D": 5, "E": 6}, rng)
+
+
+def test_sums_along_diagonals_are_copied_too() -> None:
+    """`r.grad[t-u+T-1] += s.grad[t,u]`: no value of t has elements of its own."""
+    program = stable(lg.program(RELATIVE).backward(recompute=True))
+    schedule = scheduled(program, fitted(program, sizes_of(program, T=4096, D=64, E=64)))
+    copied = [b.tensor for p in schedule.phases for b in p.buffers if b.scope is Scope.PARTIAL]  # type: ignore[union-attr]
+    assert sorted(copied) == ["k.grad", "r.grad", "v.grad"]
+    with always():
+        for t in (1, 70):
+            program = lg.program(RELATIVE).backward(recompute=True)
+            rng = np.random.default_rng(t)
+            inputs = {n: rng.standard_normal(s) for n, s in {"q": (t, 3), "k": (t, 3), "v": (t, 2), "r": (2 * t - 1,), "y.grad": (t, 2)}.items()}  # fmt: skip
+            wanted = lg.compile(program, optimize=False)(**inputs)
+            for count in (1, 2, 3):
+                with threads(count):
+                    for got, want in zip(lg.compile(program)(**inputs), wanted, strict=True):
+                        np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-10)
+
+
+def test_threads_share_triangles_by_area() -> None:
+    program = stable(lg.program(CAUSAL).backward(recompute=True))
+    text = show(scheduled(program, fitted(program, sizes_of(program, T=4096, D=64, E=64))))
+    assert "for t < T in blocks parallel by growing work:" in text
+    rng = np.random.default_rng(2)
+    for t in (1, 2, 5, 97):
+        both_ways(CAUSAL, {"T": t, "D": 3, "E": 2}, rng)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from loopgrad.analysis.facts import Facts, outgrows
@@ -21,23 +21,24 @@ Names = tuple[str, ...]
 class Saving:
     """What threads need copies of that share an index below `extent`, and what is saved by them.
 
-    copied, saved: the extents of both tensors. batch: extents over which threads would share the work in any
-    case, if these were more than 1. less: how many times less one has to be.
+    copied, saved: the extents of both tensors; of the second of several, each of which would do. batch:
+    extents over which threads would share the work in any case, if these were more than 1. less: how many
+    times less one has to be.
     """
 
     extent: str
     batch: Names
     copied: Names
-    saved: Names
+    saved: tuple[Names, ...]
     less: int
 
     def pays(self, sizes: Mapping[str, int | float], threads: int) -> bool:
         if any(sizes.get(name) != 1 for name in self.batch):
             return False
-        if any(name not in sizes for name in (*self.copied, *self.saved)):
+        if any(name not in sizes for names in (self.copied, *self.saved) for name in names):
             return False
-        copied, saved = (prod(sizes[n] for n in names) for names in (self.copied, self.saved))
-        return self.less * threads * copied <= saved
+        copied, *saved = (prod(sizes[n] for n in names) for names in (self.copied, *self.saved))
+        return self.less * threads * copied <= max(saved)
 
 
 def savings(facts: Facts) -> tuple[Saving, ...]:
@@ -45,11 +46,18 @@ def savings(facts: Facts) -> tuple[Saving, ...]:
     found: dict[Saving, None] = {}
     for statement in walk.all_statements(facts.program.statements):
         if isinstance(statement, Accumulate):
-            found.update(dict.fromkeys(_savings(statement, facts)))
+            own = list(_savings(statement, facts))
+            for extent in dict.fromkeys(one.extent for one in own):
+                alike = [one for one in own if one.extent == extent]
+                least = min(one.less for one in alike)
+                saved = (names for one in alike if one.less == least for names in one.saved)
+                whole = replace(alike[0], saved=tuple(dict.fromkeys(saved)), less=least)
+                found.setdefault(whole)
     return tuple(found)
 
 
 def _savings(statement: Accumulate, facts: Facts) -> Iterator[Saving]:
+    """What each of its reads would save."""
     target, reads = statement.target, walk.statement_reads(statement)
     if statement.reduction not in (Reduction.ADD, Reduction.SUBTRACT):
         return
@@ -72,7 +80,7 @@ def _savings(statement: Accumulate, facts: Facts) -> Iterator[Saving]:
             for index in sorted(walk.indices_of(read) - kept):
                 extent = _extent(read, index, facts)
                 if extent is not None:
-                    yield Saving(extent, around, copied, saved, less)
+                    yield Saving(extent, around, copied, (saved,), less)
 
 
 def _is_plain(statement: Accumulate) -> bool:

@@ -44,6 +44,7 @@ from loopgrad.schedule.tree import (
     Pack,
     Picks,
     Product,
+    Shares,
     Step,
     block_from,
     block_to,
@@ -711,14 +712,16 @@ class Trees(Steps):
 
     # ------------------------------------------------------------------------------------- blocks
 
-    def _part(self, lower: Value, upper: Value) -> tuple[Value, Value]:
+    def _part(
+        self, lower: Value, upper: Value, shares: Shares = Shares.EVEN
+    ) -> tuple[Value, Value]:
         """What the thread gets of an interval."""
         count = self.body.value(f"sub nsw i64 {upper.text}, {lower.text}")
         some = self.body.value(f"icmp sgt i64 {count}, 0")
         count = self.body.select(some, I64, count, "0")
         first, last = (
             replace(lower, text=self.body.value(f"add i64 {lower.text}, {end}"))
-            for end in share(self.body, count)
+            for end in share(self.body, count, grows=shares is Shares.GROWING)
         )
         return first, last
 
@@ -728,7 +731,7 @@ class Trees(Steps):
         parallel = blocks.mark is Mark.PARALLEL
         if blocks.size is None:
             if parallel:
-                lower, upper = self._part(lower, upper)
+                lower, upper = self._part(lower, upper, blocks.shares)
             runs = self.body.value(f"icmp slt i64 {lower.text}, {upper.text}")
             self.where(runs, lambda: self._block(blocks, lower.text, upper.text))
             return

@@ -89,7 +89,7 @@ def _reversal(known: Parameters, moving: tuple[str, ...], primals: Sequence[Any]
     found = reversal(operator, moving)
     if found.forward.keeps and may_outgrow(found):
         shapes = Parameters(found.forward, known.numbers, known.real).bound(primals).shapes
-        kept = sum(math.prod(shapes[name]) for name in found.forward.keeps)
+        kept = max(math.prod(shapes[name]) for name in found.forward.keeps)
         rest = sum(math.prod(shapes[name]) for name in (*known.names, *operator.results))
         if is_much(kept, rest):
             return reversal(operator, moving, keep=False)

@@ -97,7 +97,7 @@ class Choice:
         sizes = {n: elements(shape_of(forward.facts, n, values)) for n in forward.delivers}
         rest = sum(sizes[name] for name in forward.results)
         rest += sum(t.numel() for t in arguments[: len(forward.inputs)])
-        return is_much(sum(sizes[name] for name in forward.keeps), rest)
+        return is_much(max(sizes[name] for name in forward.keeps), rest)
 
 
 def values_of(operator: Operator, arguments: Sequence[Any]) -> Any:
