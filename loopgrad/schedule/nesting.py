@@ -192,11 +192,14 @@ def _rows_beside(lines: Sequence[Line], index: str) -> str | None:
     """An index that makes up rows of products together with the one in blocks, and wants blocks itself.
 
     Not where others have the one for a batch: then blocks for each of its values pack what they share once.
+    Nor those of windows, which are few.
     """
     products = [(x.roles.batch, x.roles.m) for x in lines if x.roles is not None]
     batched = {i for batch, m in products if index in batch for i in m}
     beside = (i for _, m in products if index in m for i in m if i != index and i not in batched)
-    return next((i for i in beside if wants_blocks(lines, i)), None)
+    accesses = [one for x in lines for one in (x.written, *x.read)]
+    shared = {i for one in accesses for axis in one.axes if len(axis) > 1 for i in axis}
+    return next((i for i in beside if i not in shared and wants_blocks(lines, i)), None)
 
 
 def _product(counts: Sequence[Expression]) -> Expression:
