@@ -198,7 +198,8 @@ def _rows_beside(lines: Sequence[Line], index: str) -> str | None:
     batched = {i for batch, m in products if index in batch for i in m}
     beside = (i for _, m in products if index in m for i in m if i != index and i not in batched)
     accesses = [one for x in lines for one in (x.written, *x.read)]
-    shared = {i for one in accesses for axis in one.axes if len(axis) > 1 for i in axis}
+    inside = (axis & one.affine for one in accesses for axis in one.axes)
+    shared = {i for axis in inside if len(axis) > 1 for i in axis}
     return next((i for i in beside if i not in shared and wants_blocks(lines, i)), None)
 
 
