@@ -13,7 +13,7 @@ from loopgrad.schedule.choosing import gaining, is_scattered, loop_order, vector
 from loopgrad.schedule.context import Context
 from loopgrad.schedule.contractions import product
 from loopgrad.schedule.identities import identity
-from loopgrad.schedule.lines import Bounds, Line
+from loopgrad.schedule.lines import Bounds, Line, affine_indices
 from loopgrad.schedule.staging import stage
 from loopgrad.schedule.tree import Blocks, Mark, Node, Over, Product, Step, block_from
 
@@ -197,9 +197,8 @@ def _rows_beside(lines: Sequence[Line], index: str) -> str | None:
     products = [(x.roles.batch, x.roles.m) for x in lines if x.roles is not None]
     batched = {i for batch, m in products if index in batch for i in m}
     beside = (i for _, m in products if index in m for i in m if i != index and i not in batched)
-    accesses = [one for x in lines for one in (x.written, *x.read)]
-    inside = (axis & one.affine for one in accesses for axis in one.axes)
-    shared = {i for axis in inside if len(axis) > 1 for i in axis}
+    subscripts = (s for x in lines for one in (x.target, *x.reads()) for s in one.subscripts)
+    shared = {i for axis in map(affine_indices, subscripts) if len(axis) > 1 for i in axis}
     return next((i for i in beside if i not in shared and wants_blocks(lines, i)), None)
 
 
