@@ -151,7 +151,8 @@ def _with_shared_blocks(
                 for line in lines
             )
             if size is not None and fixed and owned and all(isinstance(n, Pack) for n in packs):
-                return (*packs, replace(blocks, mark=Mark.PARALLEL))
+                shares = _shares(lines, index)
+                return (*packs, replace(blocks, mark=Mark.PARALLEL, shares=shares))
     return body
 
 

@@ -164,7 +164,7 @@ class Blocks:
     `size`: a number, or a formula in extents and constants that is 1 at least. None, with PARALLEL: a
     block is what one thread gets, and each thread runs the body once (if its block is not empty).
     Blocks of one index nest: the inner ones cut up the outer one, and their own numbers hold inside
-    of them. `shares`: of parallel blocks without a size.
+    of them. `shares`: of parallel blocks; of those of a size first and last by turns, where work grows.
     """
 
     index: str

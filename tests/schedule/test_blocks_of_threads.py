@@ -29,10 +29,15 @@ def lines(program: lg.Program) -> list[str]:
     return show(optimized(infer(program), validate(program))).splitlines()
 
 
-@pytest.mark.parametrize("text", [CAUSAL, HEADS, WHOLE])
-def test_rows_of_a_head(text: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "shares"),
+    [(CAUSAL, " by growing work"), (HEADS, " by growing work"), (WHOLE, "")],
+    ids=["causal", "heads", "whole"],
+)
+def test_rows_of_a_head(text: str, shares: str) -> None:
     assert any(
-        line.endswith("for t < T in blocks of 48 parallel:") for line in lines(lg.program(text))
+        line.endswith(f"for t < T in blocks of 48 parallel{shares}:")
+        for line in lines(lg.program(text))
     )
 
 

@@ -16,7 +16,6 @@ from loopgrad.backends.llvm.shares import share
 from loopgrad.backends.llvm.steps import Steps
 from loopgrad.backends.llvm.surroundings import INDEX_BITS, Position
 from loopgrad.backends.llvm.text import I64
-from loopgrad.ir import walk
 from loopgrad.ir.nodes import Expression
 from loopgrad.ir.operations import ElementType
 from loopgrad.schedule.tree import (
@@ -24,12 +23,9 @@ from loopgrad.schedule.tree import (
     Mark,
     Node,
     Over,
-    Product,
     Shares,
     block_from,
     block_to,
-    loops,
-    steps,
 )
 
 INT = ElementType.INT
@@ -215,27 +211,19 @@ class Sharing(Steps):
         if parallel:
             first, last = self._portion or self._part(first, last)
         once = self._numbered(blocks, lower, upper)
-        if parallel and self._portion and _is_uneven(blocks):
-            once = self._folded(once, count)
         runs = self.body.value(f"icmp slt i64 {first.text}, {last.text}")
         self.where(runs, lambda: counted(self.body, first.text, last.text, 1, once))
 
-    def _folded(self, once: Callable[[str], None], count: str) -> Callable[[str], None]:
-        """First and last by turns: so contiguous parts are alike, of work that grows from block to block."""
-
-        def folded(number: str) -> None:
-            half = self.body.value(f"lshr i64 {number}, 1")
-            odd = self.body.value(f"trunc i64 {number} to i1")
-            behind = self.body.value(f"sub i64 {self.body.value(f'sub i64 {count}, 1')}, {half}")
-            once(self.body.select(odd, I64, behind, half))
-
-        return folded
-
     def _numbered(self, blocks: Blocks, lower: Value, upper: Value) -> Callable[[str], None]:
-        """What runs the block of a number."""
+        """What runs the block of a number: first and last by turns, where work grows from block to block.
+
+        So contiguous parts are alike.
+        """
         size = self._block_size(blocks)
 
         def once(number: str) -> None:
+            if blocks.shares is Shares.GROWING:
+                number = self._folded(number, blocks, lower, upper)
             offset = self.body.value(f"mul nsw i64 {number}, {size}")
             begin = self.body.value(f"add nsw i64 {lower.text}, {offset}")
             end = self.body.value(f"add nsw i64 {begin}, {size}")
@@ -243,6 +231,15 @@ class Sharing(Steps):
             self._block(blocks, begin, self.body.select(over, I64, upper.text, end))
 
         return once
+
+    def _folded(self, number: str, blocks: Blocks, lower: Value, upper: Value) -> str:
+        """0, last, 1, last but one, ..."""
+        length = self.body.value(f"sub nsw i64 {upper.text}, {lower.text}")
+        count = self._block_count(length, self._block_size(blocks))
+        half = self.body.value(f"lshr i64 {number}, 1")
+        odd = self.body.value(f"trunc i64 {number} to i1")
+        behind = self.body.value(f"sub i64 {self.body.value(f'sub i64 {count}, 1')}, {half}")
+        return self.body.select(odd, I64, behind, half)
 
     def _block(self, blocks: Blocks, begin: str, end: str) -> None:
         bounds = self._whole(blocks)
@@ -252,15 +249,3 @@ class Sharing(Steps):
         }
         with self._with(**ends), self._repeated(blocks):
             self.nodes(blocks.body)
-
-
-def _is_uneven(blocks: Blocks) -> bool:
-    """Do bounds within hang on which block it is: `u <= t`?"""
-    own = {blocks.index, block_from(blocks.index).name, block_to(blocks.index).name}
-    inside = (
-        d for node in steps(blocks.body) if isinstance(node, Product) for d in (*node.n, *node.k)
-    )
-    others = (loop for loop in loops(blocks.body) if loop.index != blocks.index)
-    return any(
-        own & walk.indices_of(e) for one in (*inside, *others) for e in (one.lower, one.upper)
-    )
