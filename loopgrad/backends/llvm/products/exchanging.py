@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from loopgrad.backends.llvm.products.groups import Along, Group
 from loopgrad.backends.llvm.products.narrow import few_columns
 from loopgrad.backends.llvm.products.operands import LEFT, RIGHT, TARGET
-from loopgrad.backends.llvm.products.tiling import SUFFIX
+from loopgrad.backends.llvm.products.tiling import ROWS, SUFFIX
 from loopgrad.backends.llvm.products.workspace import DEEP, KEPT, LANES, PART, TABLE
 from loopgrad.backends.llvm.repeat import where
 from loopgrad.ir import walk
@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from loopgrad.backends.llvm.products.lowering import Products
 
 # Sixteenths of a vector's multiplication: what it takes to pack an element of the left side, or of the
-# right one; and to turn one of the target.
-PACKED_LEFT, PACKED_RIGHT, TURNED = 10, 4, 12
+# right one, where it stands alone; an element of a run, and where a run begins; to turn an element of the
+# target; to multiply by one of few columns; and to begin and end a tile.
+PACKED_LEFT, PACKED_ALONE, PACKED_IN_RUN, RUN, TURNED, FEW, TILE = 10, 34, 4, 100, 12, 4, 1500
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,14 +121,16 @@ class Exchanging:
             self._times(16, total, columns, self._vectors(rows)),
             self._times(PACKED_LEFT, total, rows),
             self._times(TURNED, rows, columns),
+            self._times(
+                TILE, self._cut(columns, ROWS), self._cut(rows, self.products.tiling.width)
+            ),
         )
-        last = self.body.value(f"and i64 {columns}, {self.lanes - 1}")
-        few = self.body.value(f"icmp sle i64 {last}, {few_columns(self.products.tiling)}")
-        some = self._vectors(columns)
-        less = self.body.value(f"udiv i64 {columns}, {self.lanes}")
-        some = self.body.select(few, "i64", less, some)
         usual = self._sum(
-            self._times(16, total, rows, some), self._times(PACKED_RIGHT, total, columns)
+            self._times(1, total, rows, self._by_lanes(columns)),
+            self._times(1, total, self._packing(columns, sides.n_within[-1])),
+            self._times(
+                TILE, self._cut(rows, ROWS), self._cut(columns, self.products.tiling.width)
+            ),
         )
         is_less = self.body.value(f"icmp slt i64 {exchanged}, {usual}")
         one = self.body.value(f"icmp eq i64 {self.groups.total(sides.m.outer)}, 1")
@@ -140,9 +143,30 @@ class Exchanging:
             is_less = self.body.value(f"and i1 {is_less}, {other}")
         return is_less
 
+    def _by_lanes(self, columns: str) -> str:
+        """Sixteenths of a vector that so many columns take: the last ones are a vector or few."""
+        last = self.body.value(f"and i64 {columns}, {self.lanes - 1}")
+        alone = self.body.value(f"icmp sle i64 {last}, {few_columns(self.products.tiling)}")
+        whole = self.body.value(f"sub i64 {columns}, {last}")
+        few = self._sum(self._times(16, self._vectors(whole)), self._times(FEW, last))
+        return self.body.select(alone, "i64", few, self._times(16, self._vectors(columns)))
+
+    def _packing(self, columns: str, last: Along) -> str:
+        """Sixteenths of a vector that it takes to pack as many elements, in runs of the last index."""
+        least_one = self.body.value(f"icmp sgt i64 {last.count}, 1")
+        run = self.body.select(least_one, "i64", last.count, "1")
+        runs = self.body.value(f"udiv i64 {columns}, {run}")
+        in_runs = self._sum(self._times(PACKED_IN_RUN, columns), self._times(RUN, runs))
+        stands = self.body.value(f"icmp eq i64 {last.strides[RIGHT]}, 1")
+        return self.body.select(stands, "i64", in_runs, self._times(PACKED_ALONE, columns))
+
     def _vectors(self, count: str) -> str:
-        more = self.body.value(f"add i64 {count}, {self.lanes - 1}")
-        return self.body.value(f"udiv i64 {more}, {self.lanes}")
+        return self._cut(count, self.lanes)
+
+    def _cut(self, count: str, size: int) -> str:
+        """How many pieces of a size, the last of which may be smaller."""
+        more = self.body.value(f"add i64 {count}, {size - 1}")
+        return self.body.value(f"udiv i64 {more}, {size}")
 
     def _times(self, number: int, *factors: str) -> str:
         product = str(number)
