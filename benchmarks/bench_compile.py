@@ -156,9 +156,9 @@ def passes() -> None:
 def times_of_passes(program: Program) -> list[float]:
     """Milliseconds of each, and the size of the object code."""
     from loopgrad import pipeline
-    from loopgrad.backends.llvm import engine, objects, symbols
-    from loopgrad.backends.llvm.machine import this_machine
-    from loopgrad.backends.llvm.passes import optimize
+    from loopgrad.backends.llvm.compiling import engine, objects, symbols
+    from loopgrad.backends.llvm.compiling.machine import this_machine
+    from loopgrad.backends.llvm.compiling.passes import optimize
 
     times = []
 

@@ -2,8 +2,8 @@
 
     python benchmarks/bench_costs.py [SIZE]
 
-For each: operations, transcendental calls and bytes as formulas in the extents (simplify/cost.py), the
-simplified ones below the literal ones; the ratio of the two at SIZE for every extent (by default 64), of
+For each: operations, transcendental calls and bytes as formulas in the extents (simplify/searching/cost.py),
+the simplified ones below the literal ones; the ratio of the two at SIZE for every extent (by default 64), of
 all three and of the weighted sum that `simplify` compares by; and the milliseconds that it took.
 A program that stays as it is has one line.
 """
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import loopgrad as lg
-from loopgrad.simplify.cost import Cost, cost, show_formula
+from loopgrad.simplify.searching.cost import Cost, cost, show_formula
 
 ROOT = Path(__file__).parents[1]
 SOURCES = {

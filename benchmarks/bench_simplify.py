@@ -18,8 +18,8 @@ from rich.console import Console
 from rich.table import Table
 
 import loopgrad as lg
-from loopgrad.simplify import judging
 from loopgrad.simplify import simplify as simplifying
+from loopgrad.simplify.searching import judging
 
 NAMES = (
     "softmax stable_softmax batchnorm layer_norm gelu attention ugrnn_cell gru_cell lstm_cell ugrnn"

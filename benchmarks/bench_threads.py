@@ -20,7 +20,8 @@ import time
 from collections.abc import Callable, Sequence
 
 import loopgrad as lg
-from loopgrad.backends.llvm import engine, threads
+from loopgrad.backends.llvm.compiling import engine
+from loopgrad.backends.llvm.threading import threads
 
 # Each part adds 1 again and again. The store is volatile, so that LLVM keeps it and the sum.
 TEXT = """

@@ -1,4 +1,4 @@
-"""Derives the coefficients of `loopgrad/backends/llvm/coefficients.py`: minimax polynomials.
+"""Derives the coefficients of `loopgrad/backends/llvm/mathematics`: minimax polynomials.
 
     python benchmarks/derive_coefficients.py [--only erf_small]      (needs mpmath)
 

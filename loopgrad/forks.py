@@ -17,12 +17,12 @@ from typing import Any
 # Whoever holds one of them takes only those that stand behind it.
 ORDER = (
     "building",  # pipeline.py: a program is derived or compiled
-    "working",  # simplify/normal_form.py: an expression is brought to its normal form
+    "working",  # simplify/algebra/normal_form.py: an expression is brought to its normal form
     "compiling",  # backends/llvm: a program's code is made
-    "learning",  # backends/llvm/calls.py: a call is learnt
-    "llvm",  # backends/llvm/engine.py
+    "learning",  # backends/llvm/calling/calls.py: a call is learnt
+    "llvm",  # backends/llvm/compiling/engine.py
     "cache",  # cache/files.py
-    "generating",  # backends/llvm/generating.py
+    "generating",  # backends/llvm/compiling/generating.py
     "llvmlite",  # its own
 )
 

@@ -41,6 +41,6 @@ def begin(program: Program) -> None:
 
 
 def _contracts(statement: object) -> bool:
-    from loopgrad.backends.llvm.savings import contracts
+    from loopgrad.backends.llvm.calling.savings import contracts
 
     return isinstance(statement, Accumulate) and contracts(statement)

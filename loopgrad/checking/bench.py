@@ -46,8 +46,8 @@ from loopgrad.ir.walk import (
     subexpressions,
     substitute,
 )
-from loopgrad.simplify.evaluate import Tensor, TooLarge, Undefined, shape_of
-from loopgrad.simplify.floats import Floats, array, numbers
+from loopgrad.simplify.numbers.evaluate import Tensor, TooLarge, Undefined, shape_of
+from loopgrad.simplify.numbers.floats import Floats, array, numbers
 
 MOST_CLOSED = 8  # numbers, and factors, that a change may bring in
 LARGEST_ORDERED = 80  # names, numbers and operations of a statement

@@ -11,9 +11,9 @@ from loopgrad.checking.findings import Counterexample
 from loopgrad.checking.headers import Task
 from loopgrad.checking.trials import Trial, Trials, constants_of, differing, run
 from loopgrad.ir.nodes import Program
-from loopgrad.simplify.evaluate import TooLarge, Undefined
-from loopgrad.simplify.floats import Floats, array
-from loopgrad.simplify.sampling import Kind
+from loopgrad.simplify.certifying.sampling import Kind
+from loopgrad.simplify.numbers.evaluate import TooLarge, Undefined
+from loopgrad.simplify.numbers.floats import Floats, array
 
 SIZES_TRIED = 24
 # What elements are taken from: of both signs, between 0 and 1, above 1, with zeros.

@@ -14,16 +14,16 @@ from loopgrad.checking.headers import Task, certifiable, hoisted
 from loopgrad.checking.trials import KINDS, LEAST, Trial, Trials, differing, run
 from loopgrad.diagnostics import ProgramError
 from loopgrad.ir.nodes import Program
-from loopgrad.simplify.canonical import canonical
-from loopgrad.simplify.certificate import Certifier
-from loopgrad.simplify.edges import beyond, empty_axes
-from loopgrad.simplify.evaluate import TooLarge, Undefined
-from loopgrad.simplify.floats import Floats, array
-from loopgrad.simplify.forms import equal_forms
-from loopgrad.simplify.induction import equal_by_induction
-from loopgrad.simplify.sampling import turn
-from loopgrad.simplify.verdicts import Counterexample as Example
-from loopgrad.simplify.verdicts import Verdict
+from loopgrad.simplify.certifying.certificate import Certifier
+from loopgrad.simplify.certifying.edges import beyond, empty_axes
+from loopgrad.simplify.certifying.sampling import turn
+from loopgrad.simplify.certifying.verdicts import Counterexample as Example
+from loopgrad.simplify.certifying.verdicts import Verdict
+from loopgrad.simplify.numbers.evaluate import TooLarge, Undefined
+from loopgrad.simplify.numbers.floats import Floats, array
+from loopgrad.simplify.reading.canonical import canonical
+from loopgrad.simplify.reading.forms import equal_forms
+from loopgrad.simplify.reading.induction import equal_by_induction
 
 SHOWING = 3  # trials on which faults are looked for
 DRAWN = 48  # trials, until some show a fault

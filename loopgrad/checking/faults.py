@@ -19,7 +19,7 @@ from loopgrad.checking.mending import Patch, Translation, patched
 from loopgrad.checking.trials import Trial
 from loopgrad.ir.nodes import Program
 from loopgrad.ir.printer import show_statements
-from loopgrad.simplify.canonical import canonical
+from loopgrad.simplify.reading.canonical import canonical
 
 HOWS: tuple[How, ...] = ("insert after", "insert before")
 REFUTED = 3  # mends tried, each on the trials that refuted those before

@@ -22,7 +22,7 @@ from loopgrad.checking.ordering import Reordered, reordered
 from loopgrad.diagnostics import ProgramError, ProgramWarning, Span
 from loopgrad.ir.nodes import Program
 from loopgrad.pipeline import as_program, verify
-from loopgrad.simplify.verdicts import Verdict
+from loopgrad.simplify.certifying.verdicts import Verdict
 
 INFERRED: tuple[Kind, ...] = ("out of range", "wrong range")  # of what statements write
 MENDS = 4  # of a header, one after the other

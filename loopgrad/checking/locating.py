@@ -24,7 +24,7 @@ from loopgrad.checking.solving import Solver
 from loopgrad.checking.trials import differing
 from loopgrad.ir.nodes import Reduction
 from loopgrad.ir.walk import indices_of
-from loopgrad.simplify.floats import array, numbers
+from loopgrad.simplify.numbers.floats import array, numbers
 
 MOST_TRIED = 6_000  # edits of small statements tried on one claim
 SOLVED_FOR = 2  # trials in which values of temporaries are solved for

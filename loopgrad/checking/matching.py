@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from loopgrad.checking.pieces import ADDITIVE, Fault, Piece, Place, Vector, contribution, whole
 from loopgrad.checking.trials import LEAST, differing
-from loopgrad.simplify.evaluate import GREATEST
-from loopgrad.simplify.floats import array
+from loopgrad.simplify.numbers.evaluate import GREATEST
+from loopgrad.simplify.numbers.floats import array
 
 ROUNDINGS = 1e-9  # of a tensor's largest number
 MOST_SUMMED = 8  # statements of which sums are tried

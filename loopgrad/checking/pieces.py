@@ -28,7 +28,7 @@ from loopgrad.ir.walk import (
     statement_reads,
     subexpressions,
 )
-from loopgrad.simplify.evaluate import (
+from loopgrad.simplify.numbers.evaluate import (
     GREATEST,
     LEAST,
     ONE_TURN,
@@ -38,8 +38,8 @@ from loopgrad.simplify.evaluate import (
     TooLarge,
     Undefined,
 )
-from loopgrad.simplify.floats import Floats, array
-from loopgrad.simplify.spaces import Space, spread
+from loopgrad.simplify.numbers.floats import Floats, array
+from loopgrad.simplify.numbers.spaces import Space, spread
 
 Vector = NDArray[np.float64]
 

@@ -24,8 +24,8 @@ from loopgrad.diagnostics import ProgramError
 from loopgrad.frontend.unfold import unfold
 from loopgrad.ir.nodes import Accumulate, Apply, Block, Expression, Program, Statement
 from loopgrad.ir.walk import apply
-from loopgrad.simplify.evaluate import TooLarge, Undefined
-from loopgrad.simplify.floats import array
+from loopgrad.simplify.numbers.evaluate import TooLarge, Undefined
+from loopgrad.simplify.numbers.floats import array
 
 MOST_RUNS = 700  # edits measured
 DEEPEST = 4  # edits one after another

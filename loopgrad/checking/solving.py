@@ -22,8 +22,8 @@ from loopgrad.frontend.unfold import unfold
 from loopgrad.ir.nodes import Block, Input, Program, Statement
 from loopgrad.ir.operations import ElementType
 from loopgrad.ir.walk import accumulates, statement_reads
-from loopgrad.simplify.evaluate import Tensor, TooLarge, Undefined
-from loopgrad.simplify.floats import Floats, array, numbers
+from loopgrad.simplify.numbers.evaluate import Tensor, TooLarge, Undefined
+from loopgrad.simplify.numbers.floats import Floats, array, numbers
 
 LARGEST = 130  # elements of a temporary
 STEPS = 4  # of Newton's method; where all is linear, one is enough

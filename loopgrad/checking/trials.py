@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from loopgrad.analysis.facts import Facts
 from loopgrad.analysis.infer import infer
 from loopgrad.ir.nodes import Expression, Extent, Program
-from loopgrad.simplify.evaluate import (
+from loopgrad.simplify.certifying.sampling import Inputs, Kind, Sizes, draw_constants
+from loopgrad.simplify.numbers.evaluate import (
     Setting,
     Tensor,
     TooLarge,
@@ -22,9 +23,8 @@ from loopgrad.simplify.evaluate import (
     integer,
     shape_of,
 )
-from loopgrad.simplify.floats import Floats, array, numbers
-from loopgrad.simplify.lines import Numbers
-from loopgrad.simplify.sampling import Inputs, Kind, Sizes, draw_constants
+from loopgrad.simplify.numbers.floats import Floats, array, numbers
+from loopgrad.simplify.numbers.lines import Numbers
 
 Known = Mapping[str, int | float | Fraction]
 Shape = tuple[int, ...]

@@ -15,7 +15,15 @@ from loopgrad.commands.sources import ProgramCommand, load_program
 from loopgrad.diagnostics import ProgramError, listing, suggestion
 from loopgrad.ir.nodes import Expression, Program
 from loopgrad.ir.printer import show_expression
-from loopgrad.schedule.account import Account, Bytes, Held, Kept, Memory, PhaseAccount, account
+from loopgrad.schedule.showing.account import (
+    Account,
+    Bytes,
+    Held,
+    Kept,
+    Memory,
+    PhaseAccount,
+    account,
+)
 from loopgrad.schedule.tree import Scope
 
 INDENT = "    "
@@ -135,7 +143,7 @@ def accounted(
 
     Raises ValueError for choices that cannot be made.
     """
-    from loopgrad.backends.llvm.scratch import BYTES
+    from loopgrad.backends.llvm.writing.scratch import BYTES
     from loopgrad.pipeline import compile
 
     runner: Any = compile(program, schedule=words).runner
@@ -196,7 +204,7 @@ class _Shower:
         return f"{name} {where}: {self._bytes(held.bytes)}"
 
     def whole(self, found: Account, program: Program) -> Iterator[str]:
-        from loopgrad.simplify.cost import cost, show_formula
+        from loopgrad.simplify.searching.cost import cost, show_formula
 
         yield f"inputs {self._bytes(found.inputs)}; results {self._bytes(found.results)}"
         yield from self._memory(found)
@@ -272,7 +280,7 @@ class _Shower:
 
     def _is_small(self, work: Expression | None) -> bool:
         """Does code that is given these sizes leave it to one thread?"""
-        from loopgrad.backends.llvm.fused import SMALL_WORK
+        from loopgrad.backends.llvm.fused.phase import SMALL_WORK
 
         value = None if work is None else self._number(lambda evaluated: evaluated(work))
         return value is not None and value < SMALL_WORK

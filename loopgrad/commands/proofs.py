@@ -6,7 +6,7 @@ import click
 
 from loopgrad.commands.output import print_program, print_source
 from loopgrad.ir.nodes import Program
-from loopgrad.simplify.derivation import Derivation
+from loopgrad.simplify.telling.derivation import Derivation
 
 
 def print_proof(literal: Program, simplified: Program, notation: str = "text") -> None:

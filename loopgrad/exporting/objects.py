@@ -23,10 +23,16 @@ from loopgrad.analysis.facts import Facts
 from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
 from loopgrad.backends.kernel import Task
-from loopgrad.backends.llvm import engine, objects, threads
-from loopgrad.backends.llvm.c_functions import C_PREFIX
-from loopgrad.backends.llvm.fused import EntryFrame
-from loopgrad.backends.llvm.layout import (
+from loopgrad.backends.llvm.compiling import engine, objects
+from loopgrad.backends.llvm.compiling.machine import this_machine
+from loopgrad.backends.llvm.compiling.passes import FINAL, LITERAL, Passes
+from loopgrad.backends.llvm.fused.phase import EntryFrame
+from loopgrad.backends.llvm.products.library import tiling_here
+from loopgrad.backends.llvm.products.modules import emit as products
+from loopgrad.backends.llvm.products.tiling import SUFFIX
+from loopgrad.backends.llvm.threading import threads
+from loopgrad.backends.llvm.writing.c_functions import C_PREFIX
+from loopgrad.backends.llvm.writing.layout import (
     ARRAY_HEAD,
     CONSTANT_BITS,
     ENTRY,
@@ -35,13 +41,8 @@ from loopgrad.backends.llvm.layout import (
     Layout,
     Variant,
 )
-from loopgrad.backends.llvm.machine import this_machine
-from loopgrad.backends.llvm.passes import FINAL, LITERAL, Passes
-from loopgrad.backends.llvm.products.library import tiling_here
-from loopgrad.backends.llvm.products.modules import emit as products
-from loopgrad.backends.llvm.products.tiling import SUFFIX
-from loopgrad.backends.llvm.scratch import ALIGNMENT, SIZE, TOO_LARGE
-from loopgrad.backends.llvm.text import I64, Body, Module
+from loopgrad.backends.llvm.writing.scratch import ALIGNMENT, SIZE, TOO_LARGE
+from loopgrad.backends.llvm.writing.text import I64, Body, Module
 from loopgrad.printers.c_functions import Exported, Function
 from loopgrad.printers.c_helpers import code
 

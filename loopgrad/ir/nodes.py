@@ -25,7 +25,7 @@ from loopgrad.ir.operations import ElementType
 
 if TYPE_CHECKING:
     from loopgrad.backends.kernel import Kernel
-    from loopgrad.simplify.derivation import Derivation
+    from loopgrad.simplify.telling.derivation import Derivation
 
 
 # ------------------------------------------------------------------------------------- expressions

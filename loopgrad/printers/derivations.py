@@ -11,7 +11,7 @@ from loopgrad.ir.walk import summands, without_bounds
 from loopgrad.printers.latex import expression, statements
 
 if TYPE_CHECKING:
-    from loopgrad.simplify.derivation import Chain, Derivation, Step
+    from loopgrad.simplify.telling.derivation import Chain, Derivation, Step
 
 LONGEST = 116  # of a formula's text, where it stands in one row
 

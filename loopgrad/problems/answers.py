@@ -10,7 +10,7 @@ from loopgrad.ir.printer import show_statement
 from loopgrad.ir.walk import statement_reads
 from loopgrad.printers.latex import statements as latex_statements
 from loopgrad.problems.differences import Check
-from loopgrad.simplify.derivation import Derivation
+from loopgrad.simplify.telling.derivation import Derivation
 
 
 @dataclass(frozen=True)

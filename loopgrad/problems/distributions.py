@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from loopgrad.analysis.infer import infer
 from loopgrad.ir.nodes import Program
-from loopgrad.simplify.decimals import CONTEXT
-from loopgrad.simplify.evaluate import Setting, evaluate
-from loopgrad.simplify.lines import Lines, Numbers
+from loopgrad.simplify.numbers.decimals import CONTEXT
+from loopgrad.simplify.numbers.evaluate import Setting, evaluate
+from loopgrad.simplify.numbers.lines import Lines, Numbers
 
 Rows = NDArray[np.float64]
 LENGTHS = (1, 2, 3, 10, 100)

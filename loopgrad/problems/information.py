@@ -12,7 +12,7 @@ from loopgrad.problems.answers import Evidence, Part, Worked
 from loopgrad.problems.differences import check
 from loopgrad.problems.distributions import pairs, to_digits
 from loopgrad.simplify.equality import equal
-from loopgrad.simplify.identities import identity
+from loopgrad.simplify.telling.identities import identity
 
 ROUNDING = 1e-12  # relative to the cross entropy: sums of up to 100 rounded terms
 SMALLEST = 3  # of each kind and length of pairs, whose gap is computed again

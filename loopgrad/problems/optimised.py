@@ -8,8 +8,8 @@ import numpy as np
 
 from loopgrad.ir.nodes import Program
 from loopgrad.problems.answers import Evidence, Part, Worked
-from loopgrad.simplify.cost import cost
 from loopgrad.simplify.equality import equal
+from loopgrad.simplify.searching.cost import cost
 
 SIZES = ((5, 4), (64, 1000), (1, 1), (0, 3), (3, 0))
 TOLERANCE = 1e-12

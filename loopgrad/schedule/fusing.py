@@ -21,38 +21,38 @@ from loopgrad.ir.nodes import (
 )
 from loopgrad.ir.operations import ElementType
 from loopgrad.schedule import Loop, Nest, Phase, Scheduled, Sequence, nests, tensors_of
-from loopgrad.schedule.again import computed_again
-from loopgrad.schedule.blocking import uses_alike
-from loopgrad.schedule.borders import with_borders
-from loopgrad.schedule.buffers import buffers_of
 from loopgrad.schedule.choices import Choices
 from loopgrad.schedule.context import Context
-from loopgrad.schedule.contractions import with_roles
-from loopgrad.schedule.factoring import factored
-from loopgrad.schedule.fission import fission
-from loopgrad.schedule.gathering import gathered
 from loopgrad.schedule.identities import identity
-from loopgrad.schedule.inner_sums import with_inner_sums
-from loopgrad.schedule.integral import kept_whole
 from loopgrad.schedule.lines import Line, aligned, covers, maps_first, maps_together
-from loopgrad.schedule.moments import with_moments
-from loopgrad.schedule.narrowing import narrowed
-from loopgrad.schedule.one_hot import with_one_hot
-from loopgrad.schedule.ordinals import with_ordinals
-from loopgrad.schedule.passing import earlier_sums
-from loopgrad.schedule.phases import Tree, trees
-from loopgrad.schedule.picking import with_picked
-from loopgrad.schedule.preparing import with_packs_before
-from loopgrad.schedule.pulling import pulled
-from loopgrad.schedule.reciprocals import with_reciprocals
-from loopgrad.schedule.recurrences import recurrence
-from loopgrad.schedule.requirements import required
-from loopgrad.schedule.separating import separated
-from loopgrad.schedule.sharing import hoisted, out_of_block
+from loopgrad.schedule.loops.blocking import uses_alike
+from loopgrad.schedule.loops.buffers import buffers_of
+from loopgrad.schedule.loops.moments import with_moments
+from loopgrad.schedule.loops.narrowing import narrowed
+from loopgrad.schedule.loops.one_hot import with_one_hot
+from loopgrad.schedule.loops.passing import earlier_sums
+from loopgrad.schedule.loops.phases import Tree, trees
+from loopgrad.schedule.loops.requirements import required
+from loopgrad.schedule.products.borders import with_borders
+from loopgrad.schedule.products.contractions import with_roles
+from loopgrad.schedule.recurrences.again import computed_again
+from loopgrad.schedule.recurrences.cores import recurrence
+from loopgrad.schedule.recurrences.fission import fission
+from loopgrad.schedule.recurrences.pulling import pulled
+from loopgrad.schedule.recurrences.unwinding import unwound, with_start
+from loopgrad.schedule.sums.factoring import factored
+from loopgrad.schedule.sums.inner_sums import with_inner_sums
+from loopgrad.schedule.sums.integral import kept_whole
+from loopgrad.schedule.sums.reciprocals import with_reciprocals
+from loopgrad.schedule.sums.sharing import hoisted, out_of_block
 from loopgrad.schedule.supported import Support
+from loopgrad.schedule.threads.preparing import with_packs_before
 from loopgrad.schedule.tree import Fused
-from loopgrad.schedule.unwinding import unwound, with_start
-from loopgrad.schedule.winning import with_staged_winners
+from loopgrad.schedule.windows.gathering import gathered
+from loopgrad.schedule.windows.ordinals import with_ordinals
+from loopgrad.schedule.windows.picking import with_picked
+from loopgrad.schedule.windows.separating import separated
+from loopgrad.schedule.windows.winning import with_staged_winners
 from loopgrad.schedule.work import work
 
 

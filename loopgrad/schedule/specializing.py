@@ -31,7 +31,7 @@ from loopgrad.ir.nodes import (
 )
 from loopgrad.schedule import Phase, Scheduled, default
 from loopgrad.schedule.choices import Choices
-from loopgrad.schedule.singles import has_no_lanes
+from loopgrad.schedule.loops.singles import has_no_lanes
 from loopgrad.schedule.tree import Fused, Mark, Step, loops, steps
 
 EXACT = 2**31

@@ -18,7 +18,7 @@ from typing import TypeAlias
 
 from loopgrad.ir.nodes import Accumulate, Expression, Index, Number, Read
 from loopgrad.ir.operations import ElementType
-from loopgrad.schedule.linear import Linear
+from loopgrad.schedule.recurrences.linear import Linear
 
 ZERO = Number(0)
 

@@ -8,14 +8,14 @@ from typing import Literal
 
 from loopgrad.ir.nodes import Constant, Expression, Program
 from loopgrad.ir.walk import map_declared, map_statement, number, rebuild
-from loopgrad.simplify.canonical import canonical
-from loopgrad.simplify.certificate import Certifier, certify
-from loopgrad.simplify.edges import beyond, empty_axes
-from loopgrad.simplify.forms import equal_forms
-from loopgrad.simplify.induction import equal_by_induction
-from loopgrad.simplify.sampling import World
-from loopgrad.simplify.trials import Draw
-from loopgrad.simplify.verdicts import Counterexample, Verdict
+from loopgrad.simplify.certifying.certificate import Certifier, certify
+from loopgrad.simplify.certifying.edges import beyond, empty_axes
+from loopgrad.simplify.certifying.sampling import World
+from loopgrad.simplify.certifying.trials import Draw
+from loopgrad.simplify.certifying.verdicts import Counterexample, Verdict
+from loopgrad.simplify.reading.canonical import canonical
+from loopgrad.simplify.reading.forms import equal_forms
+from loopgrad.simplify.reading.induction import equal_by_induction
 
 
 @dataclass(frozen=True)

@@ -23,16 +23,16 @@ from loopgrad.ir.walk import (
     statement_reads,
     subexpressions,
 )
-from loopgrad.simplify import normal_form as nf
-from loopgrad.simplify.contributions import Unsupported
-from loopgrad.simplify.derivation import Derivation
-from loopgrad.simplify.joint import completed
-from loopgrad.simplify.judging import Judge, Option, best
-from loopgrad.simplify.probe import MORE
-from loopgrad.simplify.reading import Reading
-from loopgrad.simplify.search import cheaper
-from loopgrad.simplify.telling import Story
-from loopgrad.simplify.work import Candidate
+from loopgrad.simplify.algebra import normal_form as nf
+from loopgrad.simplify.certifying.probe import MORE
+from loopgrad.simplify.reading.contributions import Unsupported
+from loopgrad.simplify.reading.statements import Reading
+from loopgrad.simplify.searching.joint import completed
+from loopgrad.simplify.searching.judging import Judge, Option, best
+from loopgrad.simplify.searching.search import cheaper
+from loopgrad.simplify.searching.work import Candidate
+from loopgrad.simplify.telling.derivation import Derivation
+from loopgrad.simplify.telling.telling import Story
 
 
 def simplify(program: Program, forward: Program | None = None) -> Program:

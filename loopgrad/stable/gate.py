@@ -27,9 +27,11 @@ from loopgrad.ir.walk import (
     statement_reads,
     subexpressions,
 )
-from loopgrad.simplify.certificate import Certifier
-from loopgrad.simplify.edges import empty_axes
-from loopgrad.simplify.evaluate import (
+from loopgrad.simplify.certifying.certificate import Certifier
+from loopgrad.simplify.certifying.edges import empty_axes
+from loopgrad.simplify.certifying.sampling import Inputs, Sizes, World, draw_constants
+from loopgrad.simplify.certifying.trials import Draw
+from loopgrad.simplify.numbers.evaluate import (
     Known,
     Prepared,
     Setting,
@@ -40,10 +42,8 @@ from loopgrad.simplify.evaluate import (
     integer,
     shape_of,
 )
-from loopgrad.simplify.lines import Lines, Numbers, as_decimals
-from loopgrad.simplify.sampling import Inputs, Sizes, World, draw_constants
-from loopgrad.simplify.spaces import worlds
-from loopgrad.simplify.trials import Draw
+from loopgrad.simplify.numbers.lines import Lines, Numbers, as_decimals
+from loopgrad.simplify.numbers.spaces import worlds
 from loopgrad.stable.candidates import candidates, remainders
 from loopgrad.stable.near_one import of_distance
 from loopgrad.stable.singles import Singles

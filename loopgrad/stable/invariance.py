@@ -20,7 +20,7 @@ from loopgrad.analysis.facts import Facts
 from loopgrad.analysis.infer import infer
 from loopgrad.ir.nodes import Expression, Extent
 from loopgrad.ir.walk import ONE, apply, plus_one
-from loopgrad.simplify.evaluate import (
+from loopgrad.simplify.numbers.evaluate import (
     Prepared,
     Setting,
     Tensor,
@@ -30,10 +30,10 @@ from loopgrad.simplify.evaluate import (
     integer,
     shape_of,
 )
-from loopgrad.simplify.exponentials import log
-from loopgrad.simplify.floats import Floats, floats, numbers
-from loopgrad.simplify.lines import Lines, Numbers, as_decimals
-from loopgrad.simplify.spaces import worlds
+from loopgrad.simplify.numbers.exponentials import log
+from loopgrad.simplify.numbers.floats import Floats, floats, numbers
+from loopgrad.simplify.numbers.lines import Lines, Numbers, as_decimals
+from loopgrad.simplify.numbers.spaces import worlds
 
 if TYPE_CHECKING:
     from loopgrad.stable.gate import Case

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from loopgrad.simplify.floats import Floats
+from loopgrad.simplify.numbers.floats import Floats
 
 SINGLE = np.float32
 

@@ -17,8 +17,8 @@ from loopgrad.ir.limits import within_limits
 from loopgrad.ir.memo import is_final, once_per_program
 from loopgrad.ir.nodes import Apply, Program
 from loopgrad.ir.walk import all_statements, statement_expressions, subexpressions
-from loopgrad.simplify.cost import cost
-from loopgrad.simplify.decimals import CONTEXT
+from loopgrad.simplify.numbers.decimals import CONTEXT
+from loopgrad.simplify.searching.cost import cost
 from loopgrad.stable.candidates import Shift, candidates
 from loopgrad.stable.gate import Gate
 from loopgrad.stable.invariance import moves

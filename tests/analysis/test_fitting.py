@@ -11,9 +11,9 @@ import pytest
 import loopgrad as lg
 from loopgrad.analysis.fitting import Fitting, Interval
 from loopgrad.analysis.infer import infer
-from loopgrad.simplify.decimals import CONTEXT
-from loopgrad.simplify.lines import Lines
-from loopgrad.simplify.sampling import Inputs, World
+from loopgrad.simplify.certifying.sampling import Inputs, World
+from loopgrad.simplify.numbers.decimals import CONTEXT
+from loopgrad.simplify.numbers.lines import Lines
 from loopgrad.stable.gate import draw
 
 SIZES = {"B": 3, "T": 5, "S": 4, "C": 7, "N": 11, "D": 2}

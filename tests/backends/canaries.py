@@ -17,8 +17,10 @@ import numpy as np
 
 from loopgrad.backends.formulas import evaluate
 from loopgrad.backends.kernel import BoundCall
-from loopgrad.backends.llvm import LLVMRunner, Prepared, calls, scratch
-from loopgrad.backends.llvm.scratch import ALIGNMENT, BYTES, Placed
+from loopgrad.backends.llvm import LLVMRunner, Prepared
+from loopgrad.backends.llvm.calling import calls
+from loopgrad.backends.llvm.writing import scratch
+from loopgrad.backends.llvm.writing.scratch import ALIGNMENT, BYTES, Placed
 from loopgrad.backends.recycling import aligned
 from loopgrad.cache import files
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from loopgrad.backends.llvm import engine, functions
-from loopgrad.backends.llvm.lanes import Lanes
-from loopgrad.backends.llvm.text import I64, RARE, Body
+from loopgrad.backends.llvm.compiling import engine
+from loopgrad.backends.llvm.writing import functions
+from loopgrad.backends.llvm.writing.lanes import Lanes
+from loopgrad.backends.llvm.writing.text import I64, RARE, Body
 
 ENTRY = "elementwise"
 

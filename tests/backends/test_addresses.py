@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import loopgrad as lg
-from loopgrad.backends.llvm import calls
-from loopgrad.backends.llvm.addresses import Addressed, fails
+from loopgrad.backends.llvm.calling import calls
+from loopgrad.backends.llvm.calling.addresses import Addressed, fails
 
 pytestmark = pytest.mark.skipif(not calls.available(), reason="not this Python")
 

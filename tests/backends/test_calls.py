@@ -17,7 +17,7 @@ from numpy.testing import assert_array_equal
 import loopgrad as lg
 from loopgrad.backends import recycling
 from loopgrad.backends.kernel import Kernel
-from loopgrad.backends.llvm import calls, python_api
+from loopgrad.backends.llvm.calling import calls, python_api
 
 pytestmark = pytest.mark.skipif(not python_api.fits(), reason="no CPython with a GIL, 64 bits")
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import loopgrad as lg
-from loopgrad.backends.llvm import scratch
+from loopgrad.backends.llvm.writing import scratch
 from tests.backends import canaries
 from tests.backends.test_forced_schedules import (
     CHOICES,

@@ -12,10 +12,10 @@ from types import SimpleNamespace
 import llvmlite.binding as llvm
 import pytest
 
-from loopgrad.backends.llvm import engine, objects, symbols
-from loopgrad.backends.llvm.generating import Turns, generating, object_code
-from loopgrad.backends.llvm.machine import this_machine
-from loopgrad.backends.llvm.passes import (
+from loopgrad.backends.llvm.compiling import engine, objects, symbols
+from loopgrad.backends.llvm.compiling.generating import Turns, generating, object_code
+from loopgrad.backends.llvm.compiling.machine import this_machine
+from loopgrad.backends.llvm.compiling.passes import (
     EXPLICIT,
     FINAL,
     LITERAL,

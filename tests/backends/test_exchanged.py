@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import loopgrad as lg
-from loopgrad.backends.llvm.machine import this_machine
+from loopgrad.backends.llvm.compiling.machine import this_machine
 from loopgrad.backends.llvm.products import exchanging
 from loopgrad.backends.llvm.products.callable import Functions, functions
 from loopgrad.backends.llvm.products.tiling import ROWS, packed_size

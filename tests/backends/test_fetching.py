@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import loopgrad as lg
-from loopgrad.backends.llvm.machine import this_machine
+from loopgrad.backends.llvm.compiling.machine import this_machine
 
 ASKED = "call void @llvm.prefetch"
 HEAD = "f(x[B,J], g[B,J]) -> y[B,J], z[B]:\n    for b, j:  m[b] max= x[b,j]\n"

@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 
 import loopgrad as lg
 from loopgrad.analysis.infer import infer
-from loopgrad.backends.llvm import fused
-from loopgrad.backends.llvm.savings import Saving
+from loopgrad.backends.llvm.calling.savings import Saving
+from loopgrad.backends.llvm.fused import phase as fused
 from loopgrad.cache import files
 from loopgrad.ir.operations import ElementType
-from loopgrad.schedule import preparing
+from loopgrad.schedule.threads import preparing
 from tests.backends import guarded
 from tests.constructs import WIDE, averaged
 from tests.derivatives import as_tuple

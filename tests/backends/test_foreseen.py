@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import loopgrad as lg
-from loopgrad.backends.llvm import engine, objects
-from loopgrad.backends.llvm.passes import FINAL
+from loopgrad.backends.llvm.compiling import engine, objects
+from loopgrad.backends.llvm.compiling.passes import FINAL
 from loopgrad.backends.llvm.products import library
 
 

@@ -13,10 +13,11 @@ import pytest
 from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
 from loopgrad.backends.kernel import Task
-from loopgrad.backends.llvm import LLVMBackend, engine, machine
+from loopgrad.backends.llvm import LLVMBackend
+from loopgrad.backends.llvm.compiling import engine, machine
 from loopgrad.backends.llvm.emit import emit
-from loopgrad.backends.llvm.layout import Layout, Variant
-from loopgrad.backends.llvm.text import Module
+from loopgrad.backends.llvm.writing.layout import Layout, Variant
+from loopgrad.backends.llvm.writing.text import Module
 from loopgrad.frontend.library import program
 from loopgrad.ir.nodes import Extent, Number, Program
 from loopgrad.pipeline import compile

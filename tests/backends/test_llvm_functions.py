@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from loopgrad.backends.llvm.machine import this_machine
+from loopgrad.backends.llvm.compiling.machine import this_machine
 from loopgrad.frontend.library import program
 from loopgrad.pipeline import compile
 from tests.backends.elementwise import apply

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from loopgrad.backends.llvm.lanes import Lanes
-from loopgrad.backends.llvm.text import Body, Module
+from loopgrad.backends.llvm.writing.lanes import Lanes
+from loopgrad.backends.llvm.writing.text import Body, Module
 from loopgrad.ir.operations import OPERATIONS, Typing
 from tests.backends.elementwise import apply
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 import loopgrad as lg
-from loopgrad.backends.llvm.engine import new_module
-from loopgrad.backends.llvm.layout import Variant
-from loopgrad.backends.llvm.numbering import folded
-from loopgrad.backends.llvm.text import Body
+from loopgrad.backends.llvm.compiling.engine import new_module
+from loopgrad.backends.llvm.writing.layout import Variant
+from loopgrad.backends.llvm.writing.numbering import folded
+from loopgrad.backends.llvm.writing.text import Body
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_every_value_is_computed_before_it_is_used(name: str) -> None:
 
 def test_a_large_call_after_a_small_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs code of its own, which stores past the caches; both are right."""
-    from loopgrad.backends.llvm import layout
+    from loopgrad.backends.llvm.writing import layout
 
     monkeypatch.setattr(layout, "LARGE", 8 * 1000)
     program = lg.program("double(x[N]) -> y[N]:\n    y[n] = 2 * x[n]")

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loopgrad.backends.llvm import engine, objects, passes
+from loopgrad.backends.llvm.compiling import engine, objects, passes
 from loopgrad.cache import files, keys
 
 DOUBLE = "define i64 @twice(i64 %n) { %m = add i64 %n, %n\n ret i64 %m }"

@@ -10,8 +10,8 @@ import pytest
 import loopgrad as lg
 from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
-from loopgrad.backends.llvm.overlapping import ROWS, Overlap, overlap
-from loopgrad.backends.llvm.unrolling import Unrolling
+from loopgrad.backends.llvm.fused.overlapping import ROWS, Overlap, overlap
+from loopgrad.backends.llvm.fused.unrolling import Unrolling
 from loopgrad.ir.nodes import Program
 from loopgrad.schedule.default import optimized
 from loopgrad.schedule.tree import Fused, Node, Over

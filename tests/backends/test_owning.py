@@ -11,11 +11,12 @@ import pytest
 import loopgrad as lg
 from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
-from loopgrad.backends.llvm import fused, trees
+from loopgrad.backends.llvm.fused import phase as fused
+from loopgrad.backends.llvm.fused import trees
 from loopgrad.cache import files
 from loopgrad.schedule.choices import Choices
 from loopgrad.schedule.default import optimized
-from loopgrad.schedule.show import show
+from loopgrad.schedule.showing.show import show
 from tests.schedule import walking
 from tests.schedule.test_walking import interpreted
 

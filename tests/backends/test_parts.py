@@ -9,8 +9,8 @@ import pytest
 
 import loopgrad as lg
 from loopgrad.analysis.infer import infer
-from loopgrad.backends.llvm import engine, parts
-from loopgrad.backends.llvm.generating import APART
+from loopgrad.backends.llvm.compiling import engine, parts
+from loopgrad.backends.llvm.compiling.generating import APART
 from loopgrad.peers.problem import draw
 
 LONG = "".join(f"  %v{n} = add i64 %v{n - 1}, {n}\n" for n in range(1, parts.LEAST))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import loopgrad as lg
-from loopgrad.backends.llvm import pool
+from loopgrad.backends.llvm.threading import pool
 
 TEXT = """softmax(s[B,J]) -> p[B,J]:
     for b, j:  Z[b]   += exp(s[b,j])
@@ -68,9 +68,9 @@ import sys, numpy as np, loopgrad as lg
 lg.set_num_threads(2)
 softmax = lg.program({TEXT!r})
 softmax(np.ones((2, 3)))
-print("loopgrad.backends.llvm.threads" in sys.modules)
+print("loopgrad.backends.llvm.threading.threads" in sys.modules)
 softmax(np.ones((2000, 1000)))
-print("loopgrad.backends.llvm.threads" in sys.modules)
+print("loopgrad.backends.llvm.threading.threads" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "True"]

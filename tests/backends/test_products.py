@@ -8,9 +8,9 @@ from itertools import product
 import numpy as np
 import pytest
 
-from loopgrad.backends.llvm import engine, symbols
-from loopgrad.backends.llvm.machine import this_machine
-from loopgrad.backends.llvm.passes import FINAL
+from loopgrad.backends.llvm.compiling import engine, symbols
+from loopgrad.backends.llvm.compiling.machine import this_machine
+from loopgrad.backends.llvm.compiling.passes import FINAL
 from loopgrad.backends.llvm.products.callable import NAMES, Functions, callable_from, functions
 from loopgrad.backends.llvm.products.library import provide
 from loopgrad.backends.llvm.products.modules import emit

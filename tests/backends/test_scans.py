@@ -17,7 +17,7 @@ from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
 from loopgrad.schedule.choices import choices_of
 from loopgrad.schedule.default import optimized
-from loopgrad.schedule.show import show
+from loopgrad.schedule.showing.show import show
 from tests.backends.test_forced_schedules import forced
 from tests.derivatives import as_tuple
 from tests.effort import EFFORT, sample

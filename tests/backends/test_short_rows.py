@@ -11,10 +11,10 @@ import loopgrad as lg
 from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
 from loopgrad.backends import llvm
-from loopgrad.backends.llvm import layout
-from loopgrad.backends.llvm.shaping import short_rows
+from loopgrad.backends.llvm.calling.shaping import short_rows
+from loopgrad.backends.llvm.writing import layout
 from loopgrad.schedule.choices import Choices
-from loopgrad.schedule.show import show
+from loopgrad.schedule.showing.show import show
 from loopgrad.schedule.specializing import made_for
 
 PICKED = """picked(E[V,K], int w[B]) -> y[B,K], s[B]:

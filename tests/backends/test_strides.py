@@ -9,7 +9,7 @@ import loopgrad as lg
 from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
 from loopgrad.schedule.default import optimized
-from loopgrad.schedule.show import show
+from loopgrad.schedule.showing.show import show
 from tests.backends import guarded
 from tests.backends.test_forced_schedules import check
 from tests.effort import sample

@@ -19,7 +19,8 @@ import pytest
 
 import loopgrad as lg
 from loopgrad.backends import thread_count
-from loopgrad.backends.llvm import engine, threads
+from loopgrad.backends.llvm.compiling import engine
+from loopgrad.backends.llvm.threading import threads
 
 PART = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
 CALL = ctypes.CFUNCTYPE(None, PART, ctypes.c_void_p, ctypes.c_int64)

@@ -11,7 +11,7 @@ import loopgrad as lg
 from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
 from loopgrad.schedule.default import optimized
-from loopgrad.schedule.show import show
+from loopgrad.schedule.showing.show import show
 
 # Between two rows of a picture, where both are there; weighted, at places that are given.
 BETWEEN = """between(v[B,C,Y], int i[B,N], p[B,N]) -> y[B,C,N]:

@@ -12,8 +12,10 @@ import pytest
 
 import loopgrad as lg
 from loopgrad.backends.kernel import Kernel, Task
-from loopgrad.backends.llvm import LLVMBackend, layout, streaming
-from loopgrad.backends.llvm.machine import this_machine
+from loopgrad.backends.llvm import LLVMBackend
+from loopgrad.backends.llvm.compiling.machine import this_machine
+from loopgrad.backends.llvm.fused import streaming
+from loopgrad.backends.llvm.writing import layout
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Accumulate, Expression, Extent, Index, Number, Read
 from loopgrad.ir.operations import ElementType

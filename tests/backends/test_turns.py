@@ -11,7 +11,7 @@ import pytest
 import loopgrad as lg
 from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
-from loopgrad.backends.llvm.turns import handed, inside
+from loopgrad.backends.llvm.fused.turns import handed, inside
 from loopgrad.ir.printer import show_expression
 from loopgrad.schedule.default import optimized
 from loopgrad.schedule.tree import Blocks, Fused, Node, Over

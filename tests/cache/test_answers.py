@@ -18,8 +18,8 @@ import pytest
 import loopgrad as lg
 from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
-from loopgrad.backends.llvm import engine, known
-from loopgrad.backends.llvm.layout import Layout, Variant
+from loopgrad.backends.llvm.compiling import engine, known
+from loopgrad.backends.llvm.writing.layout import Layout, Variant
 from loopgrad.cache import answers, files
 from loopgrad.frontend.library import StandardLibrary, standard_library
 from loopgrad.frontend.parser import parse

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import loopgrad as lg
-from loopgrad.simplify.certificate import certify
+from loopgrad.simplify.certifying.certificate import certify
 from tests.effort import by_name, sample
 from tests.simplify.mutations import mutations
 

@@ -7,8 +7,8 @@ from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
 from loopgrad.backends.formulas import evaluate
 from loopgrad.ir.nodes import Extent
-from loopgrad.schedule.account import Account, Bytes, account
 from loopgrad.schedule.default import literal, optimized
+from loopgrad.schedule.showing.account import Account, Bytes, account
 
 
 def of(text: str, size: int = 4) -> Account:

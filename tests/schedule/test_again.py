@@ -9,7 +9,7 @@ import loopgrad as lg
 from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
 from loopgrad.schedule.default import optimized
-from loopgrad.schedule.show import show
+from loopgrad.schedule.showing.show import show
 
 SUMS = """sums(l[T,B,J], A[I,J]) -> h[T,B,J], s[I,J], n[B]:
     for t:

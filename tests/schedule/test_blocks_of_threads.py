@@ -9,10 +9,10 @@ import pytest
 import loopgrad as lg
 from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
-from loopgrad.backends.llvm import fused
+from loopgrad.backends.llvm.fused import phase as fused
 from loopgrad.cache import files
 from loopgrad.schedule.default import optimized
-from loopgrad.schedule.show import show
+from loopgrad.schedule.showing.show import show
 
 CAUSAL = """
 causal(q[B,T,D], k[B,T,D], v[B,T,E]) -> y[B,T,E]:

@@ -12,7 +12,7 @@ from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
 from loopgrad.schedule.choices import choices_of
 from loopgrad.schedule.default import optimized
-from loopgrad.schedule.show import show
+from loopgrad.schedule.showing.show import show
 
 TEXT = """f(x[B,J], W[K,J]) -> p[B,K]:
     for b, j:     y[b,j] += tanh(x[b,j])

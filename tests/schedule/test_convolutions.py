@@ -16,7 +16,7 @@ from loopgrad.analysis.validity import validate
 from loopgrad.schedule import Scheduled
 from loopgrad.schedule.choices import Choices
 from loopgrad.schedule.default import optimized
-from loopgrad.schedule.show import show
+from loopgrad.schedule.showing.show import show
 from loopgrad.schedule.tree import Fused, Product, steps
 from tests.effort import EFFORT
 from tests.schedule.test_walking import SLOW, check, interpreted

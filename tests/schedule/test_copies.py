@@ -13,12 +13,12 @@ import loopgrad as lg
 from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
 from loopgrad.backends.formulas import evaluate
-from loopgrad.backends.llvm.savings import savings
-from loopgrad.backends.llvm.shaping import Fitted, Shaping
+from loopgrad.backends.llvm.calling.savings import savings
+from loopgrad.backends.llvm.calling.shaping import Fitted, Shaping
 from loopgrad.pipeline import stable
 from loopgrad.schedule import Scheduled
 from loopgrad.schedule.choices import Choices
-from loopgrad.schedule.show import show
+from loopgrad.schedule.showing.show import show
 from loopgrad.schedule.specializing import made_for
 from loopgrad.schedule.tree import Fused, Scope
 from tests.derivatives import as_tuple
@@ -92,7 +92,7 @@ def scheduled(program: lg.Program, found: Fitted) -> Scheduled:
 
 @contextmanager
 def always() -> Iterator[None]:
-    from loopgrad.backends.llvm.savings import Saving
+    from loopgrad.backends.llvm.calling.savings import Saving
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(

@@ -13,7 +13,7 @@ from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
 from loopgrad.ir.printer import show_expression
 from loopgrad.schedule.default import literal, optimized
-from loopgrad.schedule.idle import busy
+from loopgrad.schedule.loops.idle import busy
 from tests.derivatives import as_tuple
 
 PROGRAMS = {

@@ -17,7 +17,7 @@ from loopgrad.pipeline import stable
 from loopgrad.schedule import Scheduled
 from loopgrad.schedule.choices import Choices
 from loopgrad.schedule.default import optimized
-from loopgrad.schedule.show import show
+from loopgrad.schedule.showing.show import show
 from loopgrad.schedule.tree import Fused, Product, Scope, steps
 
 LINEAR = """\

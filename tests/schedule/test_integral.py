@@ -12,7 +12,7 @@ import loopgrad as lg
 from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
 from loopgrad.schedule.default import optimized
-from loopgrad.schedule.show import show
+from loopgrad.schedule.showing.show import show
 
 # Each a sum that passes would take apart: sides of a product, factors and terms that leave a sum.
 PROGRAMS = {

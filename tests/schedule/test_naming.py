@@ -5,8 +5,8 @@ from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
 from loopgrad.ir.nodes import Accumulate, Apply, Extent, Index, Number, Read, Reduction
 from loopgrad.schedule.default import optimized
-from loopgrad.schedule.naming import named
-from loopgrad.schedule.show import show
+from loopgrad.schedule.showing.naming import named
+from loopgrad.schedule.showing.show import show
 from loopgrad.schedule.tree import Over, Step
 
 MOMENTS = """\

@@ -9,7 +9,7 @@ import loopgrad as lg
 from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
 from loopgrad.schedule.default import optimized
-from loopgrad.schedule.show import show
+from loopgrad.schedule.showing.show import show
 
 PAIRS = """pairs(x[N,D], y[M,D], c[N,M]) -> u[N,D], v[M,D]:
     for n, m, d:  u[n,d] += c[n,m] * abs(x[n,d] - y[m,d])

@@ -10,7 +10,7 @@ from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
 from loopgrad.schedule.choices import Choices
 from loopgrad.schedule.default import optimized
-from loopgrad.schedule.show import show
+from loopgrad.schedule.showing.show import show
 from tests.schedule.test_walking import check
 
 HEAD = "f(x[B,J], g[B,J]) -> p[B,J], c[B], z[B]:\n    for b, j:  z[b] += exp(x[b,j])\n"

@@ -11,9 +11,9 @@ import pytest
 import loopgrad as lg
 from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
-from loopgrad.backends.llvm.shaping import windows
+from loopgrad.backends.llvm.calling.shaping import windows
 from loopgrad.schedule.default import optimized
-from loopgrad.schedule.show import show
+from loopgrad.schedule.showing.show import show
 
 POOL = lg.program(
     "pool(x[B,X]) -> y[B,(X+1)//2]:\n"

@@ -9,10 +9,10 @@ import loopgrad as lg
 from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
 from loopgrad.backends.formulas import evaluate
-from loopgrad.schedule.account import account
 from loopgrad.schedule.default import optimized
-from loopgrad.schedule.preparing import LARGE
-from loopgrad.schedule.show import show
+from loopgrad.schedule.showing.account import account
+from loopgrad.schedule.showing.show import show
+from loopgrad.schedule.threads.preparing import LARGE
 
 LINEAR = """
 linear(x[B,I], param W[J,I]) -> y[B,J]:

@@ -13,7 +13,7 @@ from loopgrad.analysis.validity import validate
 from loopgrad.ir import walk
 from loopgrad.schedule import Fused, Scheduled
 from loopgrad.schedule.default import optimized
-from loopgrad.schedule.reciprocals import TAKEN
+from loopgrad.schedule.sums.reciprocals import TAKEN
 from loopgrad.schedule.tree import Step, steps
 
 # Each divides by what changes less often than what is divided: once a row, in lanes, in a product, in a block.

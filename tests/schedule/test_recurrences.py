@@ -11,7 +11,7 @@ from loopgrad.analysis.validity import validate
 from loopgrad.ir.printer import show_expression
 from loopgrad.schedule.choices import Choices
 from loopgrad.schedule.default import optimized
-from loopgrad.schedule.show import show
+from loopgrad.schedule.showing.show import show
 from tests.schedule.test_walking import check
 
 HEAD = "f(W[J,I], x[T,B,J], g[B,J]) -> h[T,B,J]:\n    for t:\n"

@@ -9,7 +9,7 @@ import loopgrad as lg
 from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
 from loopgrad.schedule.default import optimized
-from loopgrad.schedule.show import show
+from loopgrad.schedule.showing.show import show
 
 SUMS = """sums(x[B,K,N], w[K], v[B], u[B]) -> s[K], e[B], d[B]:
     for b, k, n:  s[k] += x[b,k,n]

@@ -10,8 +10,8 @@ from loopgrad.analysis.validity import validate
 from loopgrad.backends.kernel import Task
 from loopgrad.backends.llvm import prepare
 from loopgrad.schedule.default import optimized
-from loopgrad.schedule.show import show
-from loopgrad.schedule.singles import has_no_lanes, runs_singly
+from loopgrad.schedule.loops.singles import has_no_lanes, runs_singly
+from loopgrad.schedule.showing.show import show
 from loopgrad.schedule.tree import Fused
 from loopgrad.stable import stabilize
 

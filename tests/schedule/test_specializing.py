@@ -10,11 +10,11 @@ import pytest
 import loopgrad as lg
 from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
-from loopgrad.backends.llvm.shaping import Shaping, batches, shaping
+from loopgrad.backends.llvm.calling.shaping import Shaping, batches, shaping
 from loopgrad.ir.printer import show_statement
 from loopgrad.peers.problem import draw
 from loopgrad.schedule.choices import Choices
-from loopgrad.schedule.show import show
+from loopgrad.schedule.showing.show import show
 from loopgrad.schedule.specializing import made_for, specialized
 
 SIZES = {"B": 2, "C": 3, "X": 11, "Y": 9, "O": 4, "DX": 3, "DY": 2, "N": 23}

@@ -15,7 +15,7 @@ import loopgrad as lg
 from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
 from loopgrad.backends.kernel import BoundCall
-from loopgrad.backends.llvm.shaping import short_rows
+from loopgrad.backends.llvm.calling.shaping import short_rows
 from loopgrad.schedule.choices import Choices
 from loopgrad.schedule.default import optimized
 from loopgrad.schedule.specializing import made_for

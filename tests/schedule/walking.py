@@ -32,7 +32,7 @@ from loopgrad.ir.nodes import (
 )
 from loopgrad.ir.operations import COMPARE, ElementType
 from loopgrad.schedule import Nest, Phase, Scheduled, Sequence
-from loopgrad.schedule.buffers import _common, uses
+from loopgrad.schedule.loops.buffers import _common, uses
 from loopgrad.schedule.tree import (
     Blocks,
     Buffer,

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 import loopgrad as lg
-from loopgrad.simplify.decimals import CONTEXT
-from loopgrad.simplify.evaluate import Tensor
-from loopgrad.simplify.lines import Numbers
-from loopgrad.simplify.sampling import Kind, World
-from loopgrad.simplify.trials import Draw, Pairing, Trial
+from loopgrad.simplify.certifying.sampling import Kind, World
+from loopgrad.simplify.certifying.trials import Draw, Pairing, Trial
+from loopgrad.simplify.numbers.decimals import CONTEXT
+from loopgrad.simplify.numbers.evaluate import Tensor
+from loopgrad.simplify.numbers.lines import Numbers
 
 
 def trial(of: Pairing, number: int, kind: Kind = "unit") -> Trial | None:

@@ -10,7 +10,7 @@ from types import ModuleType
 import pytest
 
 import loopgrad as lg
-from loopgrad.simplify.cost import cost
+from loopgrad.simplify.searching.cost import cost
 
 PATH = Path(__file__).parents[2] / "benchmarks" / "bench_costs.py"
 

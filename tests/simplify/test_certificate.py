@@ -12,10 +12,10 @@ import pytest
 import loopgrad as lg
 from loopgrad.ir.nodes import Accumulate, Apply, Block, Statement
 from loopgrad.ir.walk import reads
-from loopgrad.simplify.certificate import Certifier, certify
-from loopgrad.simplify.sampling import turn
-from loopgrad.simplify.trials import Draw, pairing
-from loopgrad.simplify.verdicts import Verdict
+from loopgrad.simplify.certifying.certificate import Certifier, certify
+from loopgrad.simplify.certifying.sampling import turn
+from loopgrad.simplify.certifying.trials import Draw, pairing
+from loopgrad.simplify.certifying.verdicts import Verdict
 from tests.simplify.mutations import mutations
 from tests.simplify.running import interpreted, trial
 

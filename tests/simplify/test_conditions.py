@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import loopgrad as lg
-from loopgrad.simplify.certificate import certify
-from loopgrad.simplify.cost import cost
-from loopgrad.simplify.forms import equal_forms
+from loopgrad.simplify.certifying.certificate import certify
+from loopgrad.simplify.reading.forms import equal_forms
+from loopgrad.simplify.searching.cost import cost
 from tests.simplify.test_golden import lines, simplified
 
 CAUSAL = """

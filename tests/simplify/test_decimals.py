@@ -9,8 +9,8 @@ from decimal import Context, Decimal, localcontext
 
 import pytest
 
-from loopgrad.simplify import decimals
-from loopgrad.simplify.decimals import CONTEXT, FINER
+from loopgrad.simplify.numbers import decimals
+from loopgrad.simplify.numbers.decimals import CONTEXT, FINER
 
 
 @pytest.fixture(autouse=True)

@@ -13,15 +13,15 @@ import loopgrad as lg
 from loopgrad.analysis.infer import infer
 from loopgrad.ir.nodes import Apply, Extent, Index, Number, Range, Read, Reduce
 from loopgrad.ir.walk import ZERO, computed_tensors
-from loopgrad.simplify.bits import Stored, same_bits
-from loopgrad.simplify.decimals import CONTEXT
-from loopgrad.simplify.derivation import Derivation
-from loopgrad.simplify.evaluate import Tensor
-from loopgrad.simplify.lines import Numbers
-from loopgrad.simplify.rules import BY_NAME, RULES
-from loopgrad.simplify.sampling import World
-from loopgrad.simplify.steps import LAST, _Check, certified
-from loopgrad.simplify.trials import Draw
+from loopgrad.simplify.certifying.sampling import World
+from loopgrad.simplify.certifying.trials import Draw
+from loopgrad.simplify.numbers.decimals import CONTEXT
+from loopgrad.simplify.numbers.evaluate import Tensor
+from loopgrad.simplify.numbers.lines import Numbers
+from loopgrad.simplify.telling.bits import Stored, same_bits
+from loopgrad.simplify.telling.derivation import Derivation
+from loopgrad.simplify.telling.rules import BY_NAME, RULES
+from loopgrad.simplify.telling.steps import LAST, _Check, certified
 from tests.effort import by_name, sample
 
 WRITTEN = Path(__file__).parents[1] / "programs"

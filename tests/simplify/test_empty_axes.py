@@ -8,10 +8,10 @@ import pytest
 
 import loopgrad as lg
 from loopgrad.analysis.infer import infer
-from loopgrad.simplify.certificate import Certifier
-from loopgrad.simplify.cost import cost
-from loopgrad.simplify.edges import empty_axes
-from loopgrad.simplify.empty_sums import EmptySums
+from loopgrad.simplify.certifying.certificate import Certifier
+from loopgrad.simplify.certifying.edges import empty_axes
+from loopgrad.simplify.reading.empty_sums import EmptySums
+from loopgrad.simplify.searching.cost import cost
 
 NORM = """
     f(v[J,I], g[J], u[J,I], eps = 1e-5) -> W[J,I]:

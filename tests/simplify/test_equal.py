@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import loopgrad as lg
-from loopgrad.simplify.canonical import canonical
+from loopgrad.simplify.reading.canonical import canonical
 from tests.simplify.mutations import mutations
 
 CORPUS = lg.load(Path(__file__).parents[1] / "programs" / "corpus.loops")

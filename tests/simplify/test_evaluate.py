@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import loopgrad as lg
-from loopgrad.simplify.trials import pairing
+from loopgrad.simplify.certifying.trials import pairing
 from tests.effort import by_name
 from tests.simplify.running import array, interpreted, trial
 

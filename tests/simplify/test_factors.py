@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 import loopgrad as lg
 from loopgrad.analysis.infer import infer
 from loopgrad.ir.nodes import Program
-from loopgrad.simplify.cost import cost
-from loopgrad.simplify.evaluate import Setting, computed, prepared, shape_of
-from loopgrad.simplify.floats import Floats, array, numbers
-from loopgrad.simplify.spaces import worlds
+from loopgrad.simplify.numbers.evaluate import Setting, computed, prepared, shape_of
+from loopgrad.simplify.numbers.floats import Floats, array, numbers
+from loopgrad.simplify.numbers.spaces import worlds
+from loopgrad.simplify.searching.cost import cost
 from loopgrad.stable.singles import Singles
 
 SIZES = {"B": 40, "N": 30, "T": 4}

@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from loopgrad.simplify.fields import (
+from loopgrad.simplify.numbers.fields import (
     CHAIN,
     UNKNOWN,
     Fields,

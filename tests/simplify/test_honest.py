@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import loopgrad as lg
-from loopgrad.simplify.forms import equal_forms
+from loopgrad.simplify.reading.forms import equal_forms
 
 WRITTEN = Path(__file__).parents[1] / "programs"
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 import loopgrad as lg
-from loopgrad.simplify.forms import equal_forms
-from loopgrad.simplify.identities import identity
+from loopgrad.simplify.reading.forms import equal_forms
+from loopgrad.simplify.telling.identities import identity
 
 HEAD = "f(P[N], Q[N]) -> H:\n    for n:  H += "
 

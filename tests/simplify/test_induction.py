@@ -7,8 +7,8 @@ import random
 import pytest
 
 import loopgrad as lg
-from loopgrad.simplify.certificate import certify
-from loopgrad.simplify.induction import equal_by_induction
+from loopgrad.simplify.certifying.certificate import certify
+from loopgrad.simplify.reading.induction import equal_by_induction
 from tests.simplify.mutations import mutations
 from tests.simplify.test_blocks import forward_of
 

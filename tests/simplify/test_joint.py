@@ -7,8 +7,8 @@ import textwrap
 import pytest
 
 import loopgrad as lg
-from loopgrad.simplify.certificate import certify
-from loopgrad.simplify.cost import cost
+from loopgrad.simplify.certifying.certificate import certify
+from loopgrad.simplify.searching.cost import cost
 
 GOLDEN = {
     "softmax": """

@@ -7,8 +7,8 @@ import textwrap
 import pytest
 
 import loopgrad as lg
-from loopgrad.simplify.certificate import Certifier, certify
-from loopgrad.simplify.cost import cost
+from loopgrad.simplify.certifying.certificate import Certifier, certify
+from loopgrad.simplify.searching.cost import cost
 
 PLAIN = lg.program("f(x[N]) -> y[N]:\n    for n:  y[n] = x[n]")
 VARIANCE = lg.program(

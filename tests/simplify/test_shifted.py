@@ -7,7 +7,7 @@ import textwrap
 import pytest
 
 import loopgrad as lg
-from loopgrad.simplify.certificate import certify
+from loopgrad.simplify.certifying.certificate import certify
 
 BACKWARD = {
     "a network that keeps h0": (

@@ -9,11 +9,11 @@ import pytest
 
 import loopgrad as lg
 from loopgrad.diagnostics import ProgramError
-from loopgrad.simplify import judging
-from loopgrad.simplify.certificate import Certifier, certify
-from loopgrad.simplify.cost import cost, show_formula
-from loopgrad.simplify.forms import equal_forms
-from loopgrad.simplify.judging import certified
+from loopgrad.simplify.certifying.certificate import Certifier, certify
+from loopgrad.simplify.reading.forms import equal_forms
+from loopgrad.simplify.searching import judging
+from loopgrad.simplify.searching.cost import cost, show_formula
+from loopgrad.simplify.searching.judging import certified
 from tests.effort import by_name
 
 NAMES = by_name(sorted(lg.lib), 6)

@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from loopgrad.simplify.spaces import WORLD, Space, spread, worlds
+from loopgrad.simplify.numbers.spaces import WORLD, Space, spread, worlds
 
 LOOPS = [("i", 0, 4), ("j", 1, 4), ("k", 0, 1)]
 AXES = {"world": (2, 1, 1, 1), "i": (1, 4, 1, 1), "i and j": (1, 4, 3, 1), "all": (2, 4, 3, 1)}

@@ -12,10 +12,10 @@ import numpy as np
 import loopgrad as lg
 from loopgrad.analysis.infer import infer
 from loopgrad.ir.nodes import Program
-from loopgrad.simplify.decimals import CONTEXT
-from loopgrad.simplify.evaluate import Prepared, Setting, Tensor, computed, integer
-from loopgrad.simplify.lines import Lines, Numbers, as_decimals
-from loopgrad.simplify.spaces import worlds
+from loopgrad.simplify.numbers.decimals import CONTEXT
+from loopgrad.simplify.numbers.evaluate import Prepared, Setting, Tensor, computed, integer
+from loopgrad.simplify.numbers.lines import Lines, Numbers, as_decimals
+from loopgrad.simplify.numbers.spaces import worlds
 from loopgrad.stable.gate import KINDS, as_floats, error_of
 from loopgrad.stable.singles import Singles
 from loopgrad.stable.stabilize import stabilized

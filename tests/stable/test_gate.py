@@ -13,7 +13,7 @@ from loopgrad.analysis.infer import infer
 from loopgrad.ir.memo import is_final
 from loopgrad.ir.nodes import Apply
 from loopgrad.ir.walk import accumulates, subexpressions
-from loopgrad.simplify.decimals import CONTEXT
+from loopgrad.simplify.numbers.decimals import CONTEXT
 from loopgrad.stable import stabilize
 from loopgrad.stable.gate import ALIKE, Gate, _improves, _kindest, _worsens, error_of
 from loopgrad.stable.joint import stable_pair

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import loopgrad as lg
-from loopgrad.simplify.certificate import certify
+from loopgrad.simplify.certifying.certificate import certify
 from loopgrad.stable import stabilize
 from tests.effort import EFFORT
 from tests.strategies import Drawn, programs

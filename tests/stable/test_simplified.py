@@ -15,9 +15,9 @@ import loopgrad as lg
 from loopgrad.analysis.facts import Facts
 from loopgrad.analysis.infer import infer
 from loopgrad.ir.walk import computed_tensors
-from loopgrad.simplify.decimals import CONTEXT
-from loopgrad.simplify.evaluate import Tensor
-from loopgrad.simplify.lines import Lines, Numbers, as_decimals
+from loopgrad.simplify.numbers.decimals import CONTEXT
+from loopgrad.simplify.numbers.evaluate import Tensor
+from loopgrad.simplify.numbers.lines import Lines, Numbers, as_decimals
 from loopgrad.stable.gate import MODERATE, Gate, as_floats, draw, error_of
 from tests.effort import by_name
 

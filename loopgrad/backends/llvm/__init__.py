@@ -18,7 +18,7 @@ import numpy as np
 from loopgrad import forks
 from loopgrad.backends.collecting import BuildingLock
 from loopgrad.backends.kernel import LEARNT, BoundCall, Shortcut, Task
-from loopgrad.backends.llvm.layout import (
+from loopgrad.backends.llvm.writing.layout import (
     ASLEEP,
     CONSTANT_BITS,
     ENDLESS,
@@ -31,15 +31,15 @@ from loopgrad.backends.llvm.layout import (
     has_many_elements,
     is_large,
 )
-from loopgrad.backends.llvm.scratch import TOO_LARGE
+from loopgrad.backends.llvm.writing.scratch import TOO_LARGE
 from loopgrad.backends.recycling import Scratch
 from loopgrad.backends.thread_count import get_num_threads
 
 if TYPE_CHECKING:
-    from loopgrad.backends.llvm.engine import Code
-    from loopgrad.backends.llvm.passes import Passes
-    from loopgrad.backends.llvm.scratch import Placed
-    from loopgrad.backends.llvm.shaping import Fitted, Shaping
+    from loopgrad.backends.llvm.calling.shaping import Fitted, Shaping
+    from loopgrad.backends.llvm.compiling.engine import Code
+    from loopgrad.backends.llvm.compiling.passes import Passes
+    from loopgrad.backends.llvm.writing.scratch import Placed
     from loopgrad.schedule import Scheduled
 
 
@@ -115,7 +115,7 @@ class LLVMRunner:
             given = arrays, known.integers, known.reals, record, scratch, known.threads
             failed = compiled.code.run(*given)
             if failed == ASLEEP:
-                from loopgrad.backends.llvm import pool
+                from loopgrad.backends.llvm.threading import pool
 
                 pool.wake()
                 failed = compiled.code.run(*given)
@@ -130,7 +130,7 @@ class LLVMRunner:
         return size if size < TOO_LARGE else None
 
     def shortcut(self) -> Shortcut | None:
-        from loopgrad.backends.llvm import calls
+        from loopgrad.backends.llvm.calling import calls
 
         return calls.Shortcut(self) if calls.available() else None
 
@@ -166,7 +166,7 @@ class LLVMRunner:
     ) -> Fitted:
         """For what code is made at these sizes, as far as they are known. shapes: of the tensors."""
         if self._shaping is None:
-            from loopgrad.backends.llvm.shaping import shaping_of
+            from loopgrad.backends.llvm.calling.shaping import shaping_of
 
             self._shaping = shaping_of(self.task)
         return self._shaping.fitted(sizes, has_many_elements(shapes), threads)
@@ -189,7 +189,7 @@ class LLVMRunner:
 
     def text(self, real: str = "double", optimized: bool = False) -> str:
         """The LLVM text of the program, for those who want to look."""
-        from loopgrad.backends.llvm import engine
+        from loopgrad.backends.llvm.compiling import engine
 
         text, passes = self.written(real)
         return str(engine.optimized(text, passes)) if optimized else text
@@ -201,7 +201,7 @@ class LLVMRunner:
 
         sizes: of extents, as far as they are known, and the values of constants.
         """
-        from loopgrad.backends.llvm.shaping import known_shapes
+        from loopgrad.backends.llvm.calling.shaping import known_shapes
 
         shapes = known_shapes(self.task.facts, sizes)
         found = self._fitted(sizes, shapes, get_num_threads())
@@ -210,7 +210,7 @@ class LLVMRunner:
 
     def assembly(self, real: str = "double") -> str:
         """The machine's instructions for the program."""
-        from loopgrad.backends.llvm import engine
+        from loopgrad.backends.llvm.compiling import engine
 
         return engine.assembly(*self.written(real))
 
@@ -243,7 +243,7 @@ def _made_for(found: Fitted, variant: Variant) -> Variant:
 
 
 def _compile(task: Task, variant: Variant) -> Compiled:
-    from loopgrad.backends.llvm import known
+    from loopgrad.backends.llvm.compiling import known
 
     layout = Layout(task, variant)
     return Compiled(layout, known.code(task, variant, lambda: _emit(task, layout)))
@@ -258,7 +258,7 @@ def _scheduled(task: Task, variant: Variant) -> Scheduled:
     facts, safety = task.facts, task.safety
     if plain:
         return default.literal(facts, safety)
-    from loopgrad.backends.llvm.shaping import short_rows
+    from loopgrad.backends.llvm.calling.shaping import short_rows
     from loopgrad.schedule.specializing import made_for
 
     values = dict(variant.constants)
@@ -269,8 +269,9 @@ def _scheduled(task: Task, variant: Variant) -> Scheduled:
 
 def _emit(task: Task, layout: Layout) -> tuple[str, Passes]:
     """The text, and the passes for it; `layout` is filled with the places that may fail."""
-    from loopgrad.backends.llvm import emit, engine, passes
-    from loopgrad.schedule.singles import has_no_lanes, runs_singly
+    from loopgrad.backends.llvm import emit
+    from loopgrad.backends.llvm.compiling import engine, passes
+    from loopgrad.schedule.loops.singles import has_no_lanes, runs_singly
     from loopgrad.schedule.tree import Fused
 
     scheduled = _scheduled(task, layout.variant)

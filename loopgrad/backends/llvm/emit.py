@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from loopgrad.analysis.facts import TensorFacts
-from loopgrad.backends.llvm import fused, scratch
-from loopgrad.backends.llvm.function import PhaseFunction
-from loopgrad.backends.llvm.fused import EntryFrame, FusedPhase, Given
-from loopgrad.backends.llvm.identities import fill, identity
-from loopgrad.backends.llvm.layout import ARRAY_HEAD, ASLEEP, ENTRY, GAVE_UP, Layout
-from loopgrad.backends.llvm.scratch import Placed, offsets, size_function
-from loopgrad.backends.llvm.statements import PhaseWriter
-from loopgrad.backends.llvm.text import I64, ONCE, Body, Module
+from loopgrad.backends.llvm.fused import phase as fused
+from loopgrad.backends.llvm.fused.phase import EntryFrame, FusedPhase, Given
+from loopgrad.backends.llvm.literal.function import PhaseFunction
+from loopgrad.backends.llvm.literal.identities import fill, identity
+from loopgrad.backends.llvm.literal.statements import PhaseWriter
+from loopgrad.backends.llvm.writing import scratch
+from loopgrad.backends.llvm.writing.layout import ARRAY_HEAD, ASLEEP, ENTRY, GAVE_UP, Layout
+from loopgrad.backends.llvm.writing.scratch import Placed, offsets, size_function
+from loopgrad.backends.llvm.writing.text import I64, ONCE, Body, Module
 from loopgrad.ir.nodes import Expression
 from loopgrad.schedule import Nest, Phase, Scheduled, in_memory
-from loopgrad.schedule.idle import busy
+from loopgrad.schedule.loops.idle import busy
 from loopgrad.schedule.tree import Fused
 
 

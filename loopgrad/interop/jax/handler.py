@@ -12,9 +12,9 @@ from typing import Any
 import jax
 
 from loopgrad.backends import thread_count
-from loopgrad.backends.llvm import engine
-from loopgrad.backends.llvm.layout import ARRAY_HEAD
-from loopgrad.backends.llvm.passes import AS_WRITTEN
+from loopgrad.backends.llvm.compiling import engine
+from loopgrad.backends.llvm.compiling.passes import AS_WRITTEN
+from loopgrad.backends.llvm.writing.layout import ARRAY_HEAD
 from loopgrad.interop.jax.sites import Site, Table, read
 
 TARGET = "loopgrad"  # the name by which XLA programs call it

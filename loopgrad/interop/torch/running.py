@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from loopgrad.backends.llvm import addresses
+from loopgrad.backends.llvm.calling import addresses
 from loopgrad.backends.shapes import label
 from loopgrad.interop.operators import Operator, names_of_numbers
 from loopgrad.interop.torch.storages import empty

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from loopgrad.backends.llvm.lanes import Lanes
 from loopgrad.backends.llvm.mathematics.exponential import (
     exp_of_reduced,
     power_of_two,
     reduced,
 )
 from loopgrad.backends.llvm.mathematics.formats import format_of
+from loopgrad.backends.llvm.writing.lanes import Lanes
 
 
 def erf(w: Lanes, x: str) -> str:

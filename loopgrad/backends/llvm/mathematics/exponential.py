@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from loopgrad.backends.llvm.lanes import Lanes
 from loopgrad.backends.llvm.mathematics.formats import format_of
+from loopgrad.backends.llvm.writing.lanes import Lanes
 
 
 def reduced(w: Lanes, x: str, bias: int) -> tuple[str, str]:

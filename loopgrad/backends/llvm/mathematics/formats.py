@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from loopgrad.backends.llvm.lanes import Lanes
+from loopgrad.backends.llvm.writing.lanes import Lanes
 
 
 @dataclass(frozen=True)

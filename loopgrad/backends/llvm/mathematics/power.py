@@ -8,13 +8,13 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-from loopgrad.backends.llvm.lanes import Lanes
 from loopgrad.backends.llvm.mathematics.exponential import (
     reduced,
     scaled,
 )
 from loopgrad.backends.llvm.mathematics.formats import DOUBLE, format_of
 from loopgrad.backends.llvm.mathematics.logarithm import parts
+from loopgrad.backends.llvm.writing.lanes import Lanes
 
 
 def power(w: Lanes, x: str, y: str) -> str:

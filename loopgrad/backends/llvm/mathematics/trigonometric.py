@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from loopgrad.backends.llvm.c_functions import declare
-from loopgrad.backends.llvm.lanes import Lanes
 from loopgrad.backends.llvm.mathematics.formats import format_of
-from loopgrad.backends.llvm.text import Body
+from loopgrad.backends.llvm.writing.c_functions import declare
+from loopgrad.backends.llvm.writing.lanes import Lanes
+from loopgrad.backends.llvm.writing.text import Body
 
 
 def sin(w: Lanes, x: str) -> str:

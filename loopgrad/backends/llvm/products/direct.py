@@ -11,7 +11,7 @@ from loopgrad.backends.llvm.products.packing import rows_of_tile
 from loopgrad.backends.llvm.products.runs import entry
 from loopgrad.backends.llvm.products.tiling import DEPTH, KERNEL_ROWS, SUFFIX, Tiling
 from loopgrad.backends.llvm.products.writer import Writer
-from loopgrad.backends.llvm.text import I64, Module
+from loopgrad.backends.llvm.writing.text import I64, Module
 
 Parameters = list[tuple[str, str]]
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from loopgrad.analysis.facts import TensorFacts
-from loopgrad.backends.llvm.frame import Frame
+from loopgrad.backends.llvm.fused.frame import Frame
 from loopgrad.backends.llvm.products.loops import as_loops
 from loopgrad.backends.llvm.products.ranges import Known, count_at_most, inside, within
 from loopgrad.backends.llvm.products.sides import Side, ordered, side

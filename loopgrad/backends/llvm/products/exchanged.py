@@ -16,7 +16,7 @@ from loopgrad.backends.llvm.products.kernel import Kernel, kernel_vectors
 from loopgrad.backends.llvm.products.runs import entry
 from loopgrad.backends.llvm.products.tiling import ROWS, SUFFIX, Tiling
 from loopgrad.backends.llvm.products.writer import Writer
-from loopgrad.backends.llvm.text import I64, Module
+from loopgrad.backends.llvm.writing.text import I64, Module
 
 Parameters = list[tuple[str, str]]
 

@@ -15,7 +15,7 @@ from loopgrad.backends.llvm.products.narrow import few_columns
 from loopgrad.backends.llvm.products.operands import LEFT, RIGHT, TARGET
 from loopgrad.backends.llvm.products.tiling import ROWS, SUFFIX
 from loopgrad.backends.llvm.products.workspace import DEEP, KEPT, LANES, PART, TABLE
-from loopgrad.backends.llvm.repeat import where
+from loopgrad.backends.llvm.writing.repeat import where
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Accumulate, Read
 from loopgrad.schedule.tree import Blocks, Node, Over, Product, Step, steps

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from loopgrad.backends.llvm.repeat import counted, where
-from loopgrad.backends.llvm.text import Body
+from loopgrad.backends.llvm.writing.repeat import counted, where
+from loopgrad.backends.llvm.writing.text import Body
 
 Strides = Mapping[str, str]  # operands -> how far an element of each moves with the index
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from loopgrad.backends.llvm.products.tiling import SUFFIX, Tiling
 from loopgrad.backends.llvm.products.writer import Writer
-from loopgrad.backends.llvm.text import Module
+from loopgrad.backends.llvm.writing.text import Module
 
 
 def kernel_name(tiling: Tiling, rows: int, vectors: int) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from loopgrad.backends.llvm import engine
-from loopgrad.backends.llvm.machine import this_machine
-from loopgrad.backends.llvm.passes import FINAL, Passes
+from loopgrad.backends.llvm.compiling import engine
+from loopgrad.backends.llvm.compiling.machine import this_machine
+from loopgrad.backends.llvm.compiling.passes import FINAL, Passes
 
 if TYPE_CHECKING:
     from loopgrad.backends.llvm.products.tiling import Tiling

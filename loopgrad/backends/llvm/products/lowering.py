@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING
 
-from loopgrad.backends.llvm.frame import Frame
+from loopgrad.backends.llvm.fused.frame import Frame
+from loopgrad.backends.llvm.fused.shares import share
 from loopgrad.backends.llvm.products.evaluated import Evaluated
 from loopgrad.backends.llvm.products.exchanging import Exchanging, Kept, Memory, Sides, kept_sides
 from loopgrad.backends.llvm.products.groups import Along, Group, Groups
@@ -28,13 +29,12 @@ from loopgrad.backends.llvm.products.workspace import (
     is_scattered,
     workspaces,
 )
-from loopgrad.backends.llvm.repeat import counted, where
-from loopgrad.backends.llvm.shares import share
+from loopgrad.backends.llvm.writing.repeat import counted, where
 from loopgrad.ir.nodes import Expression, Read
 from loopgrad.schedule.tree import Dimension, Made, Node, Pack, Product, steps
 
 if TYPE_CHECKING:
-    from loopgrad.backends.llvm.trees import Trees
+    from loopgrad.backends.llvm.fused.trees import Trees
 
 # Values of k that are worth being packed by themselves.
 PART_DEPTH = 256

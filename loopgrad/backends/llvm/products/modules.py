@@ -12,7 +12,7 @@ from loopgrad.backends.llvm.products.packing import emit_pack, emit_pack_at, emi
 from loopgrad.backends.llvm.products.product import emit_product
 from loopgrad.backends.llvm.products.runs import emit_runs
 from loopgrad.backends.llvm.products.tiling import KERNEL_ROWS, Tiling
-from loopgrad.backends.llvm.text import Module
+from loopgrad.backends.llvm.writing.text import Module
 
 
 def emit(module: Module, tile: Tiling) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from loopgrad.backends.llvm.products.tiling import DEPTH, SUFFIX, Tiling
 from loopgrad.backends.llvm.products.writer import Writer
-from loopgrad.backends.llvm.text import Module
+from loopgrad.backends.llvm.writing.text import Module
 
 AT_ONCE = 4  # rows, or vectors of rows: as many sums hide how long one addition takes
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from loopgrad.backends.llvm.products.runs import entry, run
 from loopgrad.backends.llvm.products.tiling import ROWS, SUFFIX, Tiling
 from loopgrad.backends.llvm.products.writer import Writer
-from loopgrad.backends.llvm.text import I64, Module
+from loopgrad.backends.llvm.writing.text import I64, Module
 
 WORTH_TURNING = 4  # rows, of columns that lie anywhere
 AHEAD = 8  # columns of A: memory is asked for so much earlier than it is read

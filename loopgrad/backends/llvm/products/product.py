@@ -12,7 +12,7 @@ from loopgrad.backends.llvm.products.narrow import along_k_name, along_m_name, f
 from loopgrad.backends.llvm.products.packing import pack_rows_name, rows_of_tile
 from loopgrad.backends.llvm.products.tiling import DEPTH, KERNEL_ROWS, ROWS, SUFFIX, Tiling
 from loopgrad.backends.llvm.products.writer import Writer
-from loopgrad.backends.llvm.text import Module
+from loopgrad.backends.llvm.writing.text import Module
 
 
 def emit_product(module: Module, tiling: Tiling) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from loopgrad.backends.llvm.products.tiling import SUFFIX, Tiling
 from loopgrad.backends.llvm.products.writer import Writer
-from loopgrad.backends.llvm.text import I64, Module
+from loopgrad.backends.llvm.writing.text import I64, Module
 
 
 def entry(w: Writer, table: str, number: str) -> str:

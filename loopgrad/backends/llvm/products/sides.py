@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from loopgrad.backends.llvm.frame import Frame
-from loopgrad.backends.llvm.strides import coefficient
+from loopgrad.backends.llvm.fused.frame import Frame
+from loopgrad.backends.llvm.fused.strides import coefficient
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Apply, Expression, Number, Read
 from loopgrad.ir.operations import ElementType

@@ -12,7 +12,7 @@ from loopgrad.backends.llvm.products.ranges import Known, count_at_most, inside
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Conditional, Expression, Index, Number
 from loopgrad.ir.operations import ElementType
-from loopgrad.schedule.preparing import VECTOR, filled, room
+from loopgrad.schedule.threads.preparing import VECTOR, filled, room
 from loopgrad.schedule.tree import (
     Axis,
     Blocks,

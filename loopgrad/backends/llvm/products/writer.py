@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from loopgrad.backends.llvm.products.tiling import REAL_BYTES, Tiling
-from loopgrad.backends.llvm.text import I64, RARE, Body, Module
+from loopgrad.backends.llvm.writing.text import I64, RARE, Body, Module
 
 
 class Writer:

@@ -1,0 +1,1 @@
+"""Calls of compiled code from Python, and the sizes that code is made for."""

@@ -1,0 +1,228 @@
+"""Integer constants and extents for whose values code is made (`schedule/specializing.py`).
+
+Apart from what makes it: a call whose code is known already asks for no more than this, and reads it from
+the disk, so that nobody looks at the statements.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import astuple, dataclass
+from typing import Any
+
+from loopgrad.analysis.facts import Facts, outgrows
+from loopgrad.backends.kernel import Task
+from loopgrad.backends.llvm.calling.savings import Saving, contracts, savings
+from loopgrad.cache.answers import kept
+from loopgrad.ir import walk
+from loopgrad.ir.nodes import (
+    Accumulate,
+    Apply,
+    Compare,
+    Constant,
+    Expression,
+    Extent,
+    Read,
+    Statement,
+)
+from loopgrad.ir.operations import ElementType
+
+# The extent of a window, and of the rows of many, up to which code is made for it.
+SMALL_WINDOW, SHORT_ROW = 8, 8
+
+
+Values = tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """For what code is made: the values of constants and extents, about how large others are, and the
+    extents of indices that threads share at the price of copies.
+    """
+
+    constants: Values = ()
+    about: Values = ()
+    copies: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.constants or self.about or self.copies)
+
+
+@dataclass(frozen=True, slots=True)
+class Shaping:
+    """For whose values code is made: constants, and the extents of windows and of rows that are small.
+
+    ordering: the extents on whose magnitudes it hangs in which order sums of several factors are added up.
+    batches: those of which threads would share the values; of a single one there is nothing to share.
+    savings: what copies for each thread of sums over rows would save (`schedule/threads/copies.py`).
+    """
+
+    constants: tuple[str, ...]
+    windows: tuple[str, ...]
+    rows: frozenset[str]
+    ordering: tuple[str, ...] = ()
+    batches: tuple[str, ...] = ()
+    savings: tuple[Saving, ...] = ()
+
+    def fitted(self, sizes: Mapping[str, int | float], many: bool, threads: int) -> Fitted:
+        """For what code is made for a call. many: are there many elements, so that short rows count?"""
+        paying = [one for one in self.savings if one.pays(sizes, threads)]
+        losing = {one.extent for one in self.savings if one not in paying}
+        paying = [one for one in paying if one.extent not in losing]
+        copies = tuple(sorted({one.extent for one in paying}))
+        lone = {name for one in paying for name in one.batch}
+        return Fitted(self.values(sizes, many, lone), self.about(sizes), copies)
+
+    def values(
+        self, sizes: Mapping[str, int | float], many: bool, lone: Collection[str] = ()
+    ) -> Values:
+        """Those of them that are known. lone: further batches, of a single one."""
+        limits = [(name, SMALL_WINDOW) for name in self.windows]
+        limits += [(name, SHORT_ROW) for name in sorted(self.rows) if many]
+        batches = dict.fromkeys((*self.batches, *sorted(lone)))
+        limits += [(name, 1) for name in batches if many and name not in self.rows]
+        small = (name for name, most in limits if 0 < sizes.get(name, 0) <= most)
+        return tuple((name, int(sizes[name])) for name in (*self.constants, *small))
+
+    def about(self, sizes: Mapping[str, int | float]) -> Values:
+        """A power of four near each extent of `ordering`; nothing where one is not known."""
+        if any(name not in sizes for name in self.ordering):
+            return ()
+        return tuple((name, magnitude(int(sizes[name]))) for name in self.ordering)
+
+
+def magnitude(size: int) -> int:
+    """The greatest power of four that is not above twice the size.
+
+    >>> [magnitude(n) for n in (0, 1, 2, 7, 8, 31, 32, 1000)]
+    [1, 1, 4, 4, 16, 16, 64, 1024]
+    """
+    return 1 << ((2 * max(size, 1)).bit_length() - 1) // 2 * 2
+
+
+def shaping_of(task: Task) -> Shaping:
+    """From an earlier process, where the program is known by a name and one has found it."""
+    facts = task.facts
+
+    def found() -> tuple[Any, ...]:
+        rows = tuple(sorted(short_rows(facts)))
+        saved = tuple(map(astuple, savings(facts)))
+        return shaping(facts), windows(facts), rows, ordering(facts), batches(facts), saved
+
+    # Some results may count as temporaries, for which the task may be made.
+    given = task.origin, [t.name for t in facts.tensors.values() if t.role == "temporary"]
+    constants, small, rows, order, single, saved = (
+        kept("shaping", given, found) if task.origin else found()
+    )
+    return Shaping(
+        constants, small, frozenset(rows), order, single, tuple(Saving(*one) for one in saved)
+    )
+
+
+def known_shapes(facts: Facts, sizes: Mapping[str, int | float]) -> Iterator[list[int]]:
+    """Of the tensors all of whose extents are told."""
+    from loopgrad.backends.formulas import evaluate
+
+    for tensor in facts.tensors.values():
+        with suppress(KeyError, ValueError):
+            yield [evaluate(extent, sizes) for extent in tensor.extents]
+
+
+def shaping(facts: Facts) -> tuple[str, ...]:
+    """The integer constants on which it hangs what a statement reads and writes, and when."""
+    whole = {name for name, element in facts.constants.items() if element is ElementType.INT}
+    found: dict[str, None] = {}
+    if whole:
+        for statement in walk.all_statements(facts.program.statements):
+            for expression in _places(statement):
+                for node in walk.subexpressions(expression):
+                    if isinstance(node, Constant) and node.name in whole:
+                        found.setdefault(node.name)
+    return tuple(found)
+
+
+def windows(facts: Facts) -> tuple[str, ...]:
+    """The extents of windows: DX of `y[n] += k[dx] * x[n+dx]`, n being below `X-DX+1`. They seldom change."""
+    found: dict[str, None] = {}
+    for statement in facts.program.statements:
+        if isinstance(statement, Accumulate):
+            ranges = {r.index: r for r in statement.ranges}
+            for subscript in _subscripts(statement):
+                inside = [ranges[i] for i in walk.indices_of(subscript) if i in ranges]
+                extents = [r.upper for r in inside if isinstance(r.upper, Extent)]
+                if len(extents) > 1 or any(isinstance(r.upper, Apply) for r in inside):
+                    found.update((e.name, None) for e in extents)
+    given = {axis for t in facts.tensors.values() if t.role == "input" for axis in t.extents}
+    return tuple(name for name in sorted(found) if Extent(name) in given)
+
+
+def short_rows(facts: Facts) -> frozenset[str]:
+    """The extents of axes along which memory is contiguous, of tensors with further ones.
+
+    Not those of windows, and not where a contraction runs over them: that has tiles of its own.
+    """
+    last = (t.extents[-1] for t in facts.tensors.values() if t.rank > 1)
+    found = {e.name for e in last if isinstance(e, Extent)}
+    for statement in walk.all_statements(facts.program.statements):
+        if isinstance(statement, Accumulate) and contracts(statement):
+            bounds = (r.upper for r in statement.ranges)
+            found -= {e.name for e in bounds if isinstance(e, Extent)}
+    return frozenset(found - {*windows(facts)})
+
+
+def ordering(facts: Facts) -> tuple[str, ...]:
+    """The extents over which sums of three factors or more run that several orders make products of."""
+    from loopgrad.schedule.sums.sides import factors
+
+    found: dict[str, None] = {}
+    for statement in walk.all_statements(facts.program.statements):
+        if not isinstance(statement, Accumulate) or not contracts(statement):
+            continue
+        kept = frozenset().union(*map(walk.indices_of, statement.target.subscripts))
+        reduced = {r.index for r in statement.ranges} - kept
+        parts = list(factors(statement.value))
+        sides = [f for f in parts if walk.indices_of(f)]
+        first = [i for i in reduced if any(i not in walk.indices_of(f) for f in sides)]
+        if len(sides) > 2 and len(first) > 1:
+            uppers = (r.upper for r in statement.ranges)
+            found.update((u.name, None) for u in uppers if isinstance(u, Extent))
+    return tuple(sorted(found))
+
+
+def batches(facts: Facts) -> tuple[str, ...]:
+    """The extents of first axes alone, of arrays with rows and columns besides, where products go over them:
+    threads take pairs of indices elsewhere.
+
+    Not where a temporary is larger than all that is given and wanted, as attention's scores are: threads that
+    share its rows would need all of them.
+    """
+    statements = walk.all_statements(facts.program.statements)
+    if not any(isinstance(s, Accumulate) and contracts(s) for s in statements):
+        return ()
+    if any(outgrows(name, facts.tensors) for name in facts.tensors):
+        return ()
+    given = [t.extents for t in facts.tensors.values() if t.role != "temporary"]
+    first = {axes[0] for axes in given if len(axes) > 2}
+    later = {extent for axes in given for extent in axes[1:]}
+    return tuple(sorted(e.name for e in first - later if isinstance(e, Extent)))
+
+
+def _subscripts(statement: Accumulate) -> Iterator[Expression]:
+    for read in (statement.target, *walk.statement_reads(statement)):
+        yield from (s for s in read.subscripts if not any(True for _ in walk.reads(s)))
+
+
+def _places(statement: Statement) -> Iterator[Expression]:
+    """Bounds, conditions and subscripts."""
+    yield from walk.bounds(statement.ranges)
+    for expression in walk.statement_expressions(statement):
+        for node in walk.subexpressions(expression):
+            match node:
+                case Read(_, subscripts):
+                    yield from subscripts
+                case Compare() | Apply("**"):
+                    yield node
+    for target in (getattr(statement, "target", None),):
+        if target is not None:
+            yield from target.subscripts

@@ -1,0 +1,136 @@
+"""Object code: what LLVM makes of a module's text, kept on disk with the names that it calls.
+
+    text --key--> key --read--> Object          from an earlier process
+    text --generate--> Object --write-->        else
+
+What is kept is executed as it is: `cache/files.py` sees to it that nobody else can have written it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, partial
+from itertools import accumulate, pairwise
+from typing import Any
+
+import llvmlite
+import llvmlite.binding as llvm
+
+from loopgrad.backends.llvm.compiling import symbols
+from loopgrad.backends.llvm.compiling.generating import APART, aside, is_idle, object_code
+from loopgrad.backends.llvm.compiling.machine import Machine, this_machine
+from loopgrad.backends.llvm.compiling.parts import parts
+from loopgrad.backends.llvm.compiling.passes import Passes, optimize
+from loopgrad.backends.thread_count import get_num_threads
+from loopgrad.cache import files, keys
+
+KIND = "object"
+
+
+@dataclass(frozen=True)
+class Object:
+    """codes: object files, which call each other. calls: the functions that they need and do not define."""
+
+    codes: tuple[bytes, ...]
+    calls: tuple[str, ...]
+
+
+@cache
+def _environment(machine: Machine) -> str:
+    version = (llvmlite.__version__, *llvm.llvm_version_info)
+    target = (llvm.get_default_triple(), machine.cpu, machine.features)
+    return keys.key(keys.program_version(), repr((version, target)))
+
+
+def environment() -> str:
+    """What code depends on beside its text: loopgrad, LLVM and the processor."""
+    return _environment(this_machine())
+
+
+def key_of(text: str, passes: Passes) -> str:
+    """A name for the code: of all that it depends on."""
+    return keys.key(environment(), repr(passes), text)
+
+
+def key_of_made(what: str, passes: Passes) -> str:
+    """The same, where `what` says all that the text is made of."""
+    return keys.key(environment(), repr(passes), "made of", what)
+
+
+def of_text(key: str, write: Callable[[], str], passes: Passes) -> Object:
+    """The code of that name, kept for the next process. `write` gives the text, where it is asked for."""
+    return read(key) or keep(key, made(write(), passes))
+
+
+def read(key: str) -> Object | None:
+    """The code of that name, None where none is kept."""
+    contents = files.read(KIND, key)
+    if contents is None:
+        return None
+    calls, sizes, codes = contents.split(b"\n", 2)
+    ends = [*accumulate(map(int, sizes.split()))]
+    each = tuple(codes[begin:end] for begin, end in pairwise([0, *ends]))
+    return Object(each, tuple(calls.decode().split()))
+
+
+def keep(key: str, made: Object) -> Object:
+    """The same; it is under the key from now on."""
+    head = f"{' '.join(made.calls)}\n{' '.join(str(len(code)) for code in made.codes)}\n"
+    files.write(KIND, key, b"".join([head.encode(), *made.codes]))
+    return made
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A module after LLVM's passes, of which code is to be generated: most of the work, without Python."""
+
+    module: Any
+    machine: Any
+    passes: Passes
+
+    def finished(self) -> bytes:
+        return object_code(self.machine, self.module, self.passes)
+
+
+def ready(text: str, passes: Passes) -> Ready:
+    machine = this_machine().create(passes.level)
+    return Ready(optimized(text, passes, machine), machine, passes)
+
+
+def made(text: str, passes: Passes, whole: bool = False) -> Object:
+    """The code of a module; of two halves at a time, where that may be, no other code is generated, and it
+    need not be whole."""
+    apart = APART and passes.only is not None and get_num_threads() > 1
+    first, *others = parts(text) if apart and not whole and is_idle() else (text,)
+    begun = [aside(partial(_code, other, passes)) for other in others]
+    codes = _code(first, passes), *(each.result() for each in begun)
+    return Object(codes, symbols.declared(text))
+
+
+def _code(text: str, passes: Passes) -> bytes:
+    return ready(text, passes).finished()
+
+
+def optimized(
+    text: str, passes: Passes, machine: Any | None = None, context: Any | None = None
+) -> Any:
+    """The module after LLVM's passes. `machine`: LLVM's target machine for it. `context`: what it shares with
+    modules that are linked with it; else it has one of its own.
+    """
+    machine = machine or this_machine().create(passes.level)
+    module = parsed(text, machine, context or new_context())
+    optimize(module, machine, passes)
+    return module
+
+
+def new_context() -> Any:
+    """Of LLVM: what it makes unique is there for as long as the context, numbers too."""
+    return llvm.create_context() if APART else llvm.get_global_context()
+
+
+def parsed(text: str, machine: Any, context: Any) -> Any:
+    module = llvm.parse_assembly(text, context)
+    module.triple = machine.triple
+    module.data_layout = str(machine.target_data)
+    return module

@@ -1,0 +1,169 @@
+"""Stores past the caches, of results too large to be found there by who reads them next.
+
+A store into a cache first reads the line that it changes; one past it does not, which saves a third
+of the traffic of a copy. It has to be aligned, and it loses where the caches would have held the
+result. So a phase decides when it begins, by the bytes that it touches, and each row by its address:
+rows that do not begin at a vector's alignment, as those of odd lengths, get there by a few elements
+that are stored as usual. Code for calls that are not large has no such stores, and half the loops.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from loopgrad.backends.llvm.fused.accesses import behind
+from loopgrad.backends.llvm.fused.vectors import Vectors
+from loopgrad.backends.llvm.writing import layout
+from loopgrad.backends.llvm.writing.scratch import BYTES
+from loopgrad.ir import walk
+from loopgrad.ir.nodes import Accumulate, Read, Reduction
+from loopgrad.schedule.tree import Blocks, Node, Over, Pack, Product, Step, steps
+
+LONG = 32  # vectors of a row that need not begin at an aligned address
+
+
+class Streaming:
+    """The decisions of one phase, emitted where the body of `vectors` stands at first."""
+
+    def __init__(self, vectors: Vectors, nodes: tuple[Node, ...], lanes: int):
+        self.vectors, self.body, self.lanes = vectors, vectors.body, lanes
+        large = vectors.frame.layout.variant.large
+        self.tensors = frozenset(_candidates(vectors, nodes) if large else ())
+        # The i1: the phase touches much; None in code for calls that never do.
+        self.large = self._is_large(nodes) if large else None
+
+    def _is_large(self, nodes: tuple[Node, ...]) -> str:
+        frame, total = self.vectors.frame, "0"
+        for tensor in sorted(_used(nodes)):
+            if tensor in frame.buffers:
+                continue
+            size = str(BYTES[frame.storage(tensor).kind])
+            for extent in frame.tensors[tensor].extents:
+                size = self.body.value(f"mul i64 {size}, {self.vectors.extent(extent)}")
+            total = self.body.value(f"add i64 {total}, {size}")
+        return self.body.value(f"icmp sge i64 {total}, {layout.LARGE}")
+
+    def of(self, loop: Over) -> frozenset[str]:
+        """The tensors that a vector loop may store past the caches."""
+        rows = self.vectors.rows
+        return frozenset(
+            node.statement.target.tensor
+            for node in loop.body
+            if isinstance(node, Step)
+            and node.statement.target.tensor in self.tensors
+            and rows.get(node.statement.target, ("", 0))[1] == 1
+        )
+
+    def wanted(self, loop: Over, lower: str, upper: str) -> tuple[str, str]:
+        """The i1: the phase touches much, and a vector of all rows that are stored is aligned from
+        the same value of the index on. And how many values there are before that, less than a vector
+        has lanes.
+
+        None in short rows, of which few vectors would be left. And none where the loop adds up as well:
+        in which lane an element is added must not hang on where results happen to lie.
+        """
+        body, tensors = self.body, self.of(loop)
+        assert self.large is not None
+        holds, before = self.large, ""
+        for node in loop.body:
+            if isinstance(node, Step) and node.statement.target.tensor in tensors:
+                away, fits = self._until_aligned(node, lower)
+                same = body.value(f"icmp eq i64 {away}, {before}") if before else fits
+                holds = body.value(f"and i1 {holds}, {fits}")
+                holds = body.value(f"and i1 {holds}, {same}") if before else holds
+                before = before or away
+        fits = body.value(f"icmp eq i64 {before}, 0")
+        if any(loop.index not in _kept(node) for node in steps(loop.body)):
+            return body.value(f"and i1 {holds}, {fits}"), "0"
+        length = body.value(f"sub i64 {upper}, {lower}")
+        long = body.value(f"icmp sge i64 {length}, {LONG * self.lanes}")
+        fits = body.value(f"or i1 {fits}, {long}")
+        return body.value(f"and i1 {holds}, {fits}"), before
+
+    def _until_aligned(self, step: Step, lower: str) -> tuple[str, str]:
+        """How many elements of the step's row come before the first aligned vector; whether one does."""
+        body, target = self.body, step.statement.target
+        kind = self.vectors.frame.storage(target.tensor).kind
+        row, _ = self.vectors.rows[target]
+        first = behind(body, kind, row, lower)
+        address = body.value(f"ptrtoint {body.module.pointer(kind)} {first} to i64")
+        missing = body.value(f"sub i64 0, {address}")
+        missing = body.value(f"and i64 {missing}, {body.module.vector_bytes - 1}")
+        rest = body.value(f"and i64 {address}, {BYTES[kind] - 1}")
+        return body.value(f"udiv i64 {missing}, {BYTES[kind]}"), body.value(
+            f"icmp eq i64 {rest}, 0"
+        )
+
+    def finish(self) -> None:
+        """Others see what was stored so only behind a fence."""
+        if self.tensors and self.large is not None:
+            mark = self.body.fresh("fence")
+            self.body.branch(self.large, mark, f"{mark}.end")
+            self.body.start(mark)
+            self.body.do("fence seq_cst")
+            self.body.jump(f"{mark}.end")
+            self.body.start(f"{mark}.end")
+
+
+def _kept(step: Step | Product) -> frozenset[str]:
+    target = step.statement.target if isinstance(step, Step) else step.target
+    return frozenset().union(*map(walk.indices_of, target.subscripts))
+
+
+def _statements(nodes: tuple[Node, ...]) -> Iterator[tuple[Step, Accumulate]]:
+    for node in steps(nodes):
+        if isinstance(node, Step):
+            yield node, node.statement
+
+
+def _used(nodes: tuple[Node, ...]) -> set[str]:
+    return _read(nodes).keys() | _written(nodes).keys()
+
+
+def _written(nodes: tuple[Node, ...]) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for node in steps(nodes):
+        if not isinstance(node, Pack):
+            target = node.statement.target if isinstance(node, Step) else node.target
+            found[target.tensor] += 1
+    return found
+
+
+def _read(nodes: tuple[Node, ...]) -> Counter[str]:
+    found: Counter[str] = Counter()
+    for node in steps(nodes):
+        match node:
+            case Step(statement):
+                found.update(read.tensor for read in walk.statement_reads(statement))
+            case Pack(_, right):
+                found.update(read.tensor for read in walk.reads(right))
+            case product:
+                both = (*walk.reads(product.left), *walk.reads(product.right))
+                found.update(read.tensor for read in both)
+    return found
+
+
+def _forwarded(nodes: tuple[Node, ...]) -> Iterator[str]:
+    """The tensors of reads of what an earlier step of the same loop's body has just computed."""
+    for node in nodes:
+        if isinstance(node, Over | Blocks):
+            yield from _forwarded(node.body)
+            written: set[Read] = set()
+            for step in node.body:
+                if isinstance(step, Step):
+                    reads = walk.statement_reads(step.statement)
+                    yield from (read.tensor for read in reads if read in written)
+                    written.add(step.statement.target)
+
+
+def _candidates(vectors: Vectors, nodes: tuple[Node, ...]) -> Iterator[str]:
+    """Tensors in memory that one step stores, and that nothing reads again in the phase."""
+    read, written = _read(nodes), _written(nodes)
+    read.subtract(_forwarded(nodes))
+    for step, statement in _statements(nodes):
+        tensor = statement.target.tensor
+        stores = step.first or statement.reduction is Reduction.SET
+        once = written[tensor] == 1 and not read[tensor] and statement.guard is None
+        if stores and once and tensor not in vectors.frame.buffers:
+            yield tensor

@@ -1,0 +1,1 @@
+"""Statements as they stand, each under loops of its own: what a schedule does not understand."""

@@ -1,0 +1,129 @@
+"""Lines within a block of an index: products over it, and what is done to the rows at hand.
+
+Where a sum over u runs up to the blocked t (`u <= t`), a block has a part that all its rows share,
+a product, and a small triangle, which goes row by row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
+
+from loopgrad.ir import walk
+from loopgrad.ir.nodes import Expression, Number
+from loopgrad.schedule.context import Context
+from loopgrad.schedule.lines import Line, access
+from loopgrad.schedule.products.contractions import pack
+from loopgrad.schedule.tree import Pack, block_from, block_to
+
+
+def within_block(line: Line, index: str) -> Line:
+    """The line with its loop over what one block holds."""
+    start, stop = block_from(index), block_to(index)
+    ranges = tuple(
+        replace(r, lower=start, upper=stop) if r.index == index else r
+        for r in line.statement.ranges
+    )
+    return replace(line, statement=replace(line.statement, ranges=ranges))
+
+
+def with_upper(line: Line, index: str, upper: Expression) -> Line:
+    ranges = tuple(
+        replace(r, upper=upper) if r.index == index else r for r in line.statement.ranges
+    )
+    return replace(line, statement=replace(line.statement, ranges=ranges))
+
+
+def with_lower(line: Line, index: str, lower: Expression) -> Line:
+    ranges = tuple(
+        replace(r, lower=lower) if r.index == index else r for r in line.statement.ranges
+    )
+    return replace(line, statement=replace(line.statement, ranges=ranges))
+
+
+def at(bound: Expression, index: str, value: Expression) -> Expression:
+    """The bound where the index has the value."""
+    return walk.substitute(bound, {index: value})
+
+
+def last_of(index: str) -> Expression:
+    return walk.apply("-", block_to(index), Number(1))
+
+
+# ---------------------------------------------------------------------------------- triangles
+
+
+def split(line: Line, index: str, whole: Collection[str]) -> Iterator[Line]:
+    """The line within a block of the index: itself, or what all rows share and a triangle.
+
+    whole: tensors of which elements beyond the triangle may be written, as nobody reads them.
+    """
+    inner = triangle(line, index)
+    if inner is None or line.roles is None:
+        yield within_block(line, index)
+        return
+    lower, upper = line.bounds[inner]
+    if inner in line.roles.n and line.written.tensor in whole:
+        yield within_block(with_upper(line, inner, at(upper, index, last_of(index))), index)
+        return
+    shared = at(upper, index, block_from(index))
+    yield within_block(with_upper(line, inner, shared), index)
+    rest = with_lower(line, inner, walk.apply("max", lower, shared))
+    yield within_block(replace(rest, roles=None, first=False), index)
+
+
+def triangle(line: Line, index: str) -> str | None:
+    """The index of a contraction whose upper bound is some rows ahead of the given one."""
+    if line.roles is None or index in line.roles.batch:
+        return None
+    for inner, outer in line.bound_by.items():
+        if index in outer:
+            return inner
+    return None
+
+
+# -------------------------------------------------------------------------------------- packs
+
+
+def packed(lines: Iterable[Line], context: Context) -> tuple[list[Pack], dict[int, str]]:
+    """The right sides of contractions, ready before; and their context, by the `id` of the roles."""
+    made: dict[Pack, str] = {}
+    known: dict[int, str] = {}
+    for line in lines:
+        if line.roles is not None:
+            anonymous = pack(line, line.roles, "")
+            if anonymous not in made:
+                made[anonymous] = context.name("packed")
+            known[id(line.roles)] = made[anonymous]
+    return [replace(one, name=name) for one, name in made.items()], known
+
+
+def packable(lines: Sequence[Line], index: str, around: Sequence[str]) -> Iterator[Line]:
+    """The contractions whose right sides are the same for all blocks of the index, whole."""
+    written = {line.written.tensor for line in lines}
+    for line in lines:
+        if line.roles is None or not set(line.roles.batch) <= set(around):
+            continue
+        reads = list(map(access, walk.reads(line.roles.right)))
+        if any(index in one.indices or one.tensor in written for one in reads):
+            continue
+        sides = (*line.roles.n, *line.roles.k)
+        inner = triangle(line, index)
+        if inner is not None:
+            _, upper = line.bounds[inner]
+            last = walk.apply("-", line.bounds[index][1], Number(1))
+            line = with_upper(line, inner, at(upper, index, last))
+        if not any(_hangs_on_more(bound, around) for i in sides for bound in line.bounds[i]):
+            yield line
+
+
+def _hangs_on_more(bound: Expression, around: Sequence[str]) -> bool:
+    return not set(walk.indices_of(bound)) <= set(around)
+
+
+def uses_alike(tensor: str, lines: Iterable[Line]) -> bool:
+    """Has every use of the tensor the same indices, alone, for its subscripts?"""
+    uses = {
+        one.bare for line in lines for one in (line.written, *line.read) if one.tensor == tensor
+    }
+    return len(uses) == 1 and None not in next(iter(uses))

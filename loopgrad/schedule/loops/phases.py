@@ -1,0 +1,193 @@
+"""Lines -> phases: parallel nests, and what has to run between them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from loopgrad.ir import walk
+from loopgrad.ir.nodes import Expression
+from loopgrad.schedule.context import Context
+from loopgrad.schedule.lines import SMALL, Line, few_values
+from loopgrad.schedule.loops.blocking import within_block
+from loopgrad.schedule.loops.choosing import may_share, parallel_index, vector_index
+from loopgrad.schedule.loops.merging import merged
+from loopgrad.schedule.loops.moments import moments_of
+from loopgrad.schedule.loops.nesting import Nesting, wants_blocks
+from loopgrad.schedule.loops.parting import parted
+from loopgrad.schedule.loops.staging import stage
+from loopgrad.schedule.loops.turning import turned
+from loopgrad.schedule.sums.sharing import common
+from loopgrad.schedule.threads.owning import owned, owned_parts
+from loopgrad.schedule.tree import Blocks, Mark, Node, Over, Pack, Shares, block_from, block_to
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """A phase before its buffers are known.
+
+    copied: tensors of which each thread has a copy, with those among them that hold nothing before.
+    """
+
+    nodes: tuple[Node, ...]
+    copied: Mapping[str, bool] = field(default_factory=dict)
+
+
+def trees(lines: Sequence[Line], context: Context, whole: Collection[str]) -> Iterator[Tree]:
+    """The phases of the lines, in order.
+
+    whole: tensors of which elements may be written that no line writes, as nobody reads them.
+    """
+    if not lines:
+        return
+    if len(lines) == 1 and lines[0].moments:
+        yield from map(Tree, moments_of(lines[0], context))
+        return
+    owning = owned_parts(lines, context)
+    if any(part.rows for part in owning):
+        for each in owning:
+            if each.rows:
+                yield Tree(owned(each, context))
+            else:
+                yield from trees(each.lines, context, whole)
+        return
+    index = parallel_index(lines, context)
+    if index is None and any(line.moments for line in lines):
+        for line in lines:
+            yield from trees([line], context, whole)
+        return
+    if index is None:
+        yield Tree(Nesting(context, whole=whole).nest(lines, ()))
+        return
+    positions = stage(lines, index, lambda line: may_share(line, index, context))
+    for position in sorted(set(positions)):
+        here = [x for x, p in zip(lines, positions, strict=True) if p == position]
+        if position % 2:
+            yield from trees(here, context, whole)
+            continue
+        with_products, others = _connected(here)
+        if with_products and others:
+            yield from trees(others, context, whole)
+            here = with_products
+        apart = parted(here, context.tensors)
+        if len(apart) > 1:
+            for part in apart:
+                yield from trees(part, context, whole)
+            continue
+        joined = merged(here, context)
+        if joined is not here:
+            yield from trees(joined, context, whole)
+        else:
+            here = list(common(here, index, context))
+            across = turned(here, context)
+            yield Tree(across) if across else _shared(here, index, context, whole)
+
+
+def _connected(lines: Sequence[Line]) -> tuple[list[Line], list[Line]]:
+    """Those that have to do with a contraction, by way of what one writes and another uses; the rest."""
+    having = [line for line in lines if line.roles is not None]
+    rest = [line for line in lines if line.roles is None]
+    while True:
+        written = {line.written.tensor for line in having}
+        used = written.union(one.tensor for line in having for one in line.read)
+        more = [
+            line
+            for line in rest
+            if line.written.tensor in used or any(one.tensor in written for one in line.read)
+        ]
+        if not more:
+            apart = set(map(id, rest))
+            return [x for x in lines if id(x) not in apart], rest
+        having += more
+        rest = [line for line in rest if all(line is not other for other in more)]
+
+
+def _shared(lines: Sequence[Line], index: str, context: Context, whole: Collection[str]) -> Tree:
+    """The lines in one loop over the index, whose iterations threads share."""
+    copied: dict[str, bool] = {}
+    for line in lines:
+        if line.written.axis_of(index) is None:
+            copied[line.written.tensor] = copied.get(line.written.tensor, False) or line.first
+    nesting = Nesting(context, frozenset(copied), whole)
+    lower, upper = lines[0].bounds[index]
+    if any(x.roles is not None and index in (*x.roles.m, *x.roles.k) for x in lines):
+        # Each thread takes a part of the index, in blocks where rows follow on the products.
+        if wants_blocks(lines, index):
+            bounds = block_from(index), block_to(index)
+            single = _single(lines)
+            body = tuple(nesting.blocks(lines, index, bounds, single))
+            for i in reversed(single):
+                body = (Over(i, *lines[0].bounds[i], body),)
+        else:
+            body = nesting.nest([within_block(x, index) for x in lines], ())
+        shares = _shares(lines, index)
+        return Tree((Blocks(index, lower, upper, None, body, Mark.PARALLEL, shares),), copied)
+    if vector_index(lines, (), context.choices.vector) == index:
+        # It runs over lanes within each thread's part.
+        body = nesting.nest([within_block(x, index) for x in lines], ())
+        return Tree((Blocks(index, lower, upper, None, body, Mark.PARALLEL),), copied)
+    body = nesting.nest(lines, (index,))
+    match body:
+        case (Over(mark=Mark.SEQUENTIAL) as inner,) if _in_pairs(lines, inner, copied):
+            within = _with_shared_blocks(inner.body, lines, copied)
+            body = (replace(inner, body=within, mark=Mark.PARALLEL),)
+        case _:
+            body = _with_shared_blocks(body, lines, copied)
+    return Tree((Over(index, lower, upper, body, Mark.PARALLEL),), copied)
+
+
+def _with_shared_blocks(
+    body: tuple[Node, ...], lines: Sequence[Line], copied: Container[str]
+) -> tuple[Node, ...]:
+    """What threads share the values around of, with blocks that they share as well: where each has elements
+    of its own, behind nothing but what is packed, which a thread that has some of them does for itself.
+    """
+    match body:
+        case (*packs, Blocks(index, lower, upper, size, mark=Mark.SEQUENTIAL) as blocks):
+            bounds = [e for e in (lower, upper, size) if isinstance(e, Expression)]
+            fixed = not any(walk.indices_of(e) or any(True for _ in walk.reads(e)) for e in bounds)
+            owned = all(
+                line.written.tensor not in copied and line.written.axis_of(index) is not None
+                for line in lines
+            )
+            if size is not None and fixed and owned and all(isinstance(n, Pack) for n in packs):
+                shares = _shares(lines, index)
+                return (*packs, replace(blocks, mark=Mark.PARALLEL, shares=shares))
+    return body
+
+
+def _shares(lines: Sequence[Line], index: str) -> Shares:
+    """Are the heaviest lines' rows longer, all of them, the larger the index is: `u <= t`?"""
+    heaviest = max(line.weight for line in lines)
+    hanging = [
+        tuple(index in walk.indices_of(bound) for bound in line.bounds[i])
+        for line in lines
+        for i, others in line.bound_by.items()
+        if line.weight == heaviest and index in others
+    ]
+    grows = bool(hanging) and set(hanging) == {(False, True)}
+    return Shares.GROWING if grows else Shares.EVEN
+
+
+def _single(lines: Sequence[Line]) -> tuple[str, ...]:
+    """The indices of one value that all lines keep: outside, what blocks have in common is packed once."""
+    return tuple(
+        i
+        for i in lines[0].loops
+        if all(i in line.loops and i in line.kept and few_values(line, i) == 1 for line in lines)
+    )
+
+
+def _has_few(line: Line, index: str) -> bool:
+    """Does the index take few values, so that finding a pair would take longer than what is done for it?"""
+    return 0 < few_values(line, index) <= SMALL
+
+
+def _in_pairs(lines: Sequence[Line], inner: Over, copied: Container[str]) -> bool:
+    """May threads take pairs of both indices: do these have elements of their own as well?"""
+    if any(line.bound_by.get(inner.index) or _has_few(line, inner.index) for line in lines):
+        return False
+    return all(
+        line.written.tensor in copied or line.written.axis_of(inner.index) is not None
+        for line in lines
+    )

@@ -1,0 +1,93 @@
+"""What sizes have to satisfy for subscripts to be in range that nobody could prove to be.
+
+`hp[t,b,j']` with j' below J' and the axis of extent J needs `J' <= J`; under `if t > 0` the least t of
+`h[t-1]` is 1. A call whose sizes break a requirement runs the literal loops, which find the subscript
+to blame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+from loopgrad.ir import walk
+from loopgrad.ir.nodes import Apply, Constant, Expression, Extent, Index, Number, Read
+from loopgrad.schedule.lines import Bounds, Line, Tensors
+from loopgrad.schedule.loops.narrowing import narrowed
+
+
+def required(line: Line, tensors: Tensors) -> tuple[Line, tuple[Expression, ...]]:
+    """The line with fewer unproved subscripts, and the conditions under which those are in range.
+
+    Conditions are comparisons of integers in extents and constants. A line whose loops are empty is
+    asked for more than it needs: it then runs literally, which is right too.
+    """
+    conditions: dict[Expression, None] = {}
+    left = []
+    guard = line.statement.guard
+    always = set(walk.reads(guard)) if guard is not None else set()
+    where_it_holds = narrowed(line).bounds
+    for read in line.unproved:
+        bounds = line.bounds if read in always else where_it_holds
+        found = _conditions(read, bounds, tensors)
+        if found is None:
+            left.append(read)
+        else:
+            conditions.update(dict.fromkeys(found))
+    return replace(line, unproved=tuple(left)), tuple(conditions)
+
+
+def _conditions(
+    read: Read, bounds: Mapping[str, Bounds], tensors: Tensors
+) -> list[Expression] | None:
+    found: list[Expression] = []
+    for subscript, extent in zip(read.subscripts, tensors[read.tensor].extents, strict=True):
+        limits = _limits(subscript, bounds)
+        if limits is None:
+            return None
+        least, greatest = limits
+        found += _unless_plain("<=", Number(0), least)
+        found += _unless_plain("<", greatest, extent)
+    return found
+
+
+def _unless_plain(operator: str, left: Expression, right: Expression) -> Iterator[Expression]:
+    """The condition; nothing where it holds at sight."""
+    match left, right:
+        case Number(0), Number(int(value)) if value >= 0:
+            return
+        case Apply("-", (upper, Number(1))), extent if upper == extent:
+            return
+    yield walk.compare(operator, left, right)
+
+
+def _limits(
+    expression: Expression, bounds: Mapping[str, Bounds]
+) -> tuple[Expression, Expression] | None:
+    """The least and the greatest value; None where it hangs on data, or is no plain formula."""
+    match expression:
+        case Number(int()) | Extent() | Constant():
+            return expression, expression
+        case Index(name) if name in bounds and not any(map(walk.indices_of, bounds[name])):
+            lower, upper = bounds[name]
+            if any(True for bound in (lower, upper) for _ in walk.reads(bound)):
+                return None
+            return lower, walk.apply("-", upper, Number(1))
+        case Apply("+" | "-" as sign, (left, right)):
+            one, other = _limits(left, bounds), _limits(right, bounds)
+            if one and other:
+                least, greatest = other if sign == "+" else reversed(other)
+                return _apply(sign, one[0], least), _apply(sign, one[1], greatest)
+        case Apply("*", (Number(int(factor)), right)) if factor >= 0:
+            inner = _limits(right, bounds)
+            if inner:
+                low, high = (walk.apply("*", Number(factor), limit) for limit in inner)
+                return low, high
+    return None
+
+
+def _apply(sign: str, left: Expression, right: Expression) -> Expression:
+    match left, right:
+        case Number(int(a)), Number(int(b)):
+            return Number(a + b if sign == "+" else a - b)
+    return walk.apply(sign, left, right)

@@ -1,0 +1,1 @@
+"""Which sums are products of matrices, and what makes products of others."""

@@ -1,0 +1,107 @@
+"""Sums that are spread over their target: each product of one position goes to several places.
+
+    x[b,i,2*n+p-1] += y[b,o,n] * k[o,i,p]   if 0 <= 2*n+p-1 < X
+
+as the gradient of a convolution in what it reads. All positions and places in one product, and then
+each where it belongs:
+
+    t[b,i,p,n] += y[b,o,n] * k[o,i,p]
+    x[b,i,2*n+p-1] += t[b,i,p,n]            if 0 <= 2*n+p-1 < X
+
+And sums that are not wanted everywhere, as scores of which a mask is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import replace
+
+from loopgrad.ir import walk
+from loopgrad.ir.nodes import Compare, Conditional, Expression, Index, Number, Read, Reduction
+from loopgrad.schedule.context import Context
+from loopgrad.schedule.lines import Line, reads_whole_axes
+from loopgrad.schedule.sums.sides import factors
+
+Breadth = Callable[[Line, str, Expression], tuple[int, bool, bool]]
+
+
+def apart_by_places(
+    line: Line, context: Context, breadth: Breadth
+) -> tuple[Line, Line, tuple[str, ...]] | None:
+    """The sum into a temporary, the line that takes it from there, and the indices of the positions.
+
+    None for other lines.
+
+    `breadth` compares the indices of a subscript: the largest range is that of the positions.
+    """
+    statement = line.statement
+    if statement.reduction not in (Reduction.ADD, Reduction.SUBTRACT) or not line.reduced:
+        return None
+    places, guard = _spread(line), statement.guard
+    if line.unproved or line.bounding or places is None or not (guard or places):
+        return None
+    if guard is not None and not _may_be_computed_anyway(line, context):
+        return None
+    positions = _positions(line, context, breadth)
+    order = _order(line, positions)
+    if order is None or any(line.bounds[i][0] != Number(0) for i in order):
+        return None
+    name = context.temporary(
+        "spread" if places else "whole", tuple(line.bounds[i][1] for i in order)
+    )
+    total = Read(name, tuple(map(Index, order)))
+    sums = replace(statement, target=total, reduction=Reduction.ADD, guard=None)
+    own = tuple(r for r in statement.ranges if r.index in line.kept)
+    takes = replace(statement, value=total, ranges=own)
+    if line.first and guard is not None:  # what a sum leaves out is zero
+        value = Conditional(guard, total, walk.number(0.0))
+        takes = replace(takes, value=value, guard=None)
+    return Line(sums, first=True), Line(takes, first=line.first), positions
+
+
+def _spread(line: Line) -> bool | None:
+    """Do the places overlap: has a subscript several indices? None where one is in two, or in a gather."""
+    axes = line.written.axes
+    if line.kept != frozenset().union(*axes) or sum(map(len, axes)) != len(line.kept):
+        return None
+    return any(len(axis) > 1 for axis in axes)
+
+
+def _may_be_computed_anyway(line: Line, context: Context) -> bool:
+    """May what the guard rules out be computed, and not used? It is not nearly all, as of `i == w[b]`."""
+    guard = line.statement.guard
+    assert guard is not None
+    picks = any(isinstance(e, Compare) and "==" in e.operators for e in walk.subexpressions(guard))
+    if walk.indices_of(guard) & line.reduced or picks:
+        return False
+    return reads_whole_axes(line.statement.value, line, context.tensors)
+
+
+def _positions(line: Line, context: Context, breadth: Breadth) -> tuple[str, ...]:
+    """Of each axis of the target the index with the largest range: as large as the axis, if any is."""
+    found = []
+    extents = context.tensors[line.target.tensor].extents
+    for place, extent in zip(line.target.subscripts, extents, strict=True):
+        inside = [i for i in line.indices if i in walk.indices_of(place)]
+        sizes = [((line.bounds[i][1] == extent, breadth(line, i, place)), i) for i in inside]
+        found += [max(sizes, key=lambda pair: pair[0])[1]] if sizes else []
+    return tuple(found)
+
+
+def _order(line: Line, positions: Collection[str]) -> tuple[str, ...] | None:
+    """The indices of the temporary: those that select a matrix, of the one side, of the other."""
+    places = line.target.subscripts
+    found: list[str] = []
+    for place in places:
+        inside = [i for i in line.indices if i in walk.indices_of(place)]
+        found += sorted(inside, key=lambda i: i in positions)
+    if not found:
+        return None
+    last = found[-1]
+    parts = list(factors(line.statement.value))
+    right = frozenset().union(*(walk.indices_of(p) for p in parts if last in walk.indices_of(p)))
+    left = frozenset().union(*(walk.indices_of(p) for p in parts if last not in walk.indices_of(p)))
+    first = next((n for n, i in enumerate(found) if i not in right), len(found))
+    selecting = [i for n, i in enumerate(found) if n < first or (i in left and i in right)]
+    rest = [i for i in found if i not in selecting]
+    return (*selecting, *(i for i in rest if i not in right), *(i for i in rest if i in right))

@@ -1,0 +1,1 @@
+"""A scheduled program for its reader: in the notation, with what it costs."""

@@ -1,0 +1,191 @@
+"""Sums within sums: what one index of a sum holds is summed first, where that makes it a product.
+
+    c[t] += y[t,e] * v[u,e] * p[t,u]        over u and e
+
+is a loop over t, u and e in which every element counts once. With `i[t,u] = y[t,e] * v[u,e]` summed
+over e, a matrix product, and `c[t] += i[t,u] * p[t,u]`, the rest is a loop less; and another line
+that has the same inner sum shares it. `A[i,j] * B[j,k] * C[k,l]` is two products likewise.
+
+Which index goes first is a matter of sizes: `U[o,r] * V[r,i] * x[b,i]` over r and i is U (V x), or (U V) x.
+Where a call tells about how large they are (`choices.sizes`), it is that which leaves least to do; else
+that of the innermost loop. What another line has to have in any case is there already.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+
+from loopgrad.ir import walk
+from loopgrad.ir.nodes import (
+    Accumulate,
+    Conditional,
+    Expression,
+    Extent,
+    Index,
+    Number,
+    Read,
+    Reduction,
+)
+from loopgrad.schedule.context import Context
+from loopgrad.schedule.lines import Line
+from loopgrad.schedule.products.contractions import roles
+from loopgrad.schedule.sums.sharing import extents_of
+from loopgrad.schedule.sums.sides import factors, multiplied
+
+
+@dataclass(frozen=True)
+class InnerSums:
+    """`lines`, `requires`: what has to hold of extents for them to be the same; `whole`: temporaries
+    of which elements that no line reads may be written.
+    """
+
+    lines: tuple[Line, ...]
+    requires: tuple[Expression, ...]
+    whole: frozenset[str]
+
+
+def with_inner_sums(lines: Sequence[Line], context: Context) -> InnerSums:
+    """The lines, with sums over one of their indices in lines of their own."""
+    return _Parting(context).parted(lines)
+
+
+@dataclass(frozen=True)
+class _Inner:
+    """A sum that may go first: its index, the factors that it is in, the others, and its name among lines.
+
+    work: of the sum; rest: of what is left then.
+    """
+
+    index: str
+    taken: tuple[Expression, ...]
+    left: tuple[Expression, ...]
+    key: Hashable
+    work: int
+    rest: int
+
+
+class _Parting:
+    def __init__(self, context: Context):
+        self.context = context
+        self.known: dict[Hashable, Read] = {}
+        self.needed: set[Hashable] = set()  # by lines that have no other order
+        self.requires: dict[Expression, None] = {}
+        self.whole: set[str] = set()
+
+    def parted(self, lines: Sequence[Line]) -> InnerSums:
+        for line in lines:
+            match list(self._inner_sums(line)):
+                case [only]:
+                    self.needed.add(only.key)
+        found = tuple(part for line in lines for part in self._parts(line))
+        return InnerSums(found, tuple(self.requires), frozenset(self.whole))
+
+    def _parts(self, line: Line) -> Iterator[Line]:
+        """The line; or its inner sums, innermost first, and what is left of it."""
+        while (inner := self._best(line)) is not None:
+            total = self.known.get(inner.key)
+            if total is None:
+                anonymous = _sum(line, inner.index, inner.taken)
+                total = self.known[inner.key] = self._temporary(line, anonymous)
+                yield Line(replace(anonymous, target=total), first=True)
+            # Of nothing the sum is 0, whatever the factors are.
+            self.requires[walk.compare("<", *line.bounds[inner.index])] = None
+            value = multiplied([*inner.left, total])
+            rest = tuple(r for r in line.statement.ranges if r.index != inner.index)
+            line = _unguarded(
+                replace(line, statement=replace(line.statement, value=value, ranges=rest))
+            )
+        yield line
+
+    def _temporary(self, line: Line, anonymous: Accumulate) -> Read:
+        indices = [i.name for i in anonymous.target.subscripts if isinstance(i, Index)]
+        extents = extents_of(anonymous.value, line, self.context.tensors)
+        assert extents is not None
+        name = self.context.temporary("inner", tuple(extents[i] for i in indices))
+        if any(line.bound_by[i] for i in indices):
+            self.whole.add(name)
+        return Read(name, anonymous.target.subscripts)
+
+    def _best(self, line: Line) -> _Inner | None:
+        """The sum that best goes first: of those that cost least, that of the innermost loop."""
+
+        def work(inner: _Inner) -> int:
+            is_there = inner.key in self.known or inner.key in self.needed
+            return inner.rest + (0 if is_there else inner.work)
+
+        return min(self._inner_sums(line), key=work, default=None)
+
+    def _inner_sums(self, line: Line) -> Iterator[_Inner]:
+        """Those that may go first, that of the innermost loop before others."""
+        statement = line.statement
+        sums = statement.reduction in (Reduction.ADD, Reduction.SUBTRACT)
+        if not sums or not line.reduced or line.unproved or line.integral:
+            return
+        if roles(replace(line, statement=replace(statement, guard=None))) is not None:
+            return  # a product as it is, or with what the guard leaves taken from it
+        guarding = frozenset() if statement.guard is None else walk.indices_of(statement.guard)
+        parts = list(factors(statement.value))
+        for index in reversed(line.indices):
+            if index not in line.reduced - line.bounding - guarding or line.bound_by[index]:
+                continue
+            taken = tuple(f for f in parts if index in walk.indices_of(f))
+            left = tuple(f for f in parts if index not in walk.indices_of(f))
+            if self._is_worth_it(line, index, taken, left):
+                ranges = _sum(line, index, taken).ranges
+                key = index, frozenset(ranges), frozenset(Counter(taken).items())
+                work = self._work(line, _needed(line, index, taken))
+                rest = self._work(line, {*line.indices} - {index})
+                yield _Inner(index, taken, left, key, work, rest)
+
+    def _work(self, line: Line, indices: Iterable[str]) -> int:
+        """How many values the indices take together, about."""
+        sizes = dict(self.context.choices.sizes)
+
+        def length(index: str) -> int:
+            _, upper = line.bounds[index]
+            known = sizes.get(upper.name) if isinstance(upper, Extent) else None
+            return known or line.lengths[index]
+
+        return prod(map(length, indices))
+
+    def _is_worth_it(
+        self, line: Line, index: str, taken: Sequence[Expression], left: Sequence[Expression]
+    ) -> bool:
+        """Is the inner sum a product of matrices, no larger than what is there in any case?"""
+        beside = frozenset().union(*map(walk.indices_of, left))
+        needed = _needed(line, index, taken)
+        kept = needed - {index}
+        if not beside or len(taken) < 2 or not kept <= set(line.indices):
+            return False
+        tensors = [f for f in (*left, line.target) if any(walk.reads(f))]
+        fewer = needed < set(line.indices)
+        if not fewer and not any(kept <= walk.indices_of(f) for f in tensors):
+            return False
+        value = multiplied(taken)
+        if extents_of(value, line, self.context.tensors) is None:
+            return False
+        return roles(Line(_sum(line, index, taken), first=True)) is not None
+
+
+def _sum(line: Line, index: str, taken: Sequence[Expression]) -> Accumulate:
+    """The product of these factors, summed over the index, without a name."""
+    ranges = tuple(r for r in line.statement.ranges if r.index in _needed(line, index, taken))
+    target = Read("", tuple(Index(r.index) for r in ranges if r.index != index))
+    return Accumulate(target, Reduction.ADD, multiplied(taken), ranges)
+
+
+def _unguarded(line: Line) -> Line:
+    """What was a sum, and is none any more, writes all of its target as the sum did."""
+    statement = line.statement
+    if statement.guard is None or line.reduced or not line.first:
+        return line
+    value = Conditional(statement.guard, statement.value, Number(0.0))
+    return replace(line, statement=replace(statement, value=value, guard=None))
+
+
+def _needed(line: Line, index: str, taken: Sequence[Expression]) -> frozenset[str]:
+    """The indices of the inner sum, those included that its ranges hang on."""
+    return frozenset({index}).union(*map(walk.indices_of, taken))

@@ -1,0 +1,1 @@
+"""Sums and maxima over windows that overlap, and what they spread."""

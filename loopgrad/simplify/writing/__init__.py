@@ -1,0 +1,1 @@
+"""Such sums as statements again: temporaries, groups, factored expressions."""
