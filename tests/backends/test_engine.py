@@ -150,7 +150,7 @@ def test_what_is_set_for_explicit_code_is_set_for_it_alone() -> None:
 
     with pytest.raises(KeyError), generating(EXPLICIT):
         raise KeyError
-    reduced = replace(FINAL, addresses=True)
+    reduced = replace(FINAL, thorough=True)
     found = [multiplies(p) for p in (reduced, EXPLICIT, reduced, FINAL, reduced)]
     assert found == [False, True, False, True, False]
 
@@ -158,7 +158,7 @@ def test_what_is_set_for_explicit_code_is_set_for_it_alone() -> None:
 def test_code_of_several_modules_is_generated_at_a_time() -> None:
     """The same as one after the other."""
     texts = [STRIDED.replace("ptr", engine.new_module("float").pointer("float"))] * 4 + [THRICE] * 2
-    kinds = [replace(FINAL, addresses=number % 3 > 0) for number in range(len(texts))]
+    kinds = [replace(FINAL, thorough=number % 3 > 0) for number in range(len(texts))]
 
     def code(text: str, passes: Passes) -> bytes:
         machine = this_machine().create(passes.level)

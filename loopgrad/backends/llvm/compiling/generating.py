@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import Any, Generic, TypeVar
@@ -25,32 +25,41 @@ Answer = TypeVar("Answer")
 APART = llvm.llvm_version_info[0] >= 17
 
 
+# LLVM's searches that a thorough generation has: option -> what it is where there is none.
+SEARCHES = {"-disable-lsr": True, "-enable-misched": False}
+
+
+def _say(searches: Mapping[str, bool], on: bool) -> None:
+    for option, value in searches.items():
+        llvm.set_option("", f"{option}={str(value != on).lower()}")
+
+
 class Turns:
     """Who generates code. As a lock, which its holder may take again, it is free when no other does."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition(threading.RLock())
         self.inside: list[int] = []  # threads
-        self._addresses = True  # what they all want
+        self._thorough = True  # what they all want
 
     @contextmanager
-    def taken(self, addresses: bool) -> Iterator[None]:
-        """Together with others that want the same. addresses: as in `Passes`."""
+    def taken(self, thorough: bool) -> Iterator[None]:
+        """Together with others that want the same. thorough: as in `Passes`."""
         me = threading.get_ident()
         with self._changed:
-            while self.inside and self._addresses != addresses:
+            while self.inside and self._thorough != thorough:
                 self._changed.wait()
-            if not self.inside and not addresses:
-                llvm.set_option("", "-disable-lsr=true")
-            self._addresses = addresses
+            if not self.inside and not thorough:
+                _say(SEARCHES, False)
+            self._thorough = thorough
             self.inside.append(me)
         try:
             yield
         finally:
             with self._changed:
                 self.inside.remove(me)
-                if not self.inside and not addresses:
-                    llvm.set_option("", "-disable-lsr=false")
+                if not self.inside and not thorough:
+                    _say(SEARCHES, True)
                 self._changed.notify_all()
 
     def __enter__(self) -> None:
@@ -81,7 +90,7 @@ def is_idle() -> bool:
 @contextmanager
 def generating(passes: Passes) -> Iterator[None]:
     """Around the generation of code, which is done as the passes say."""
-    with _turns.taken(passes.addresses or not TAKES_OPTIONS):
+    with _turns.taken(passes.thorough or not TAKES_OPTIONS):
         yield
 
 

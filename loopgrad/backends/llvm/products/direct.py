@@ -80,7 +80,8 @@ class _ProductAt:
     def write(self) -> None:
         w = self.w
         self.zeros = w.zeros()
-        w.loop("%K", self._depth, step=DEPTH, once=True)
+        w.loop("%K", self._depth, step=DEPTH)
+        w.clear_where_empty("%K", "%adds", "%M", "%N", "%C", "%cm")
         w.finish()
 
     def _depth(self, k: str) -> None:

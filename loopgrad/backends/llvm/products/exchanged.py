@@ -101,7 +101,9 @@ class _Product:
         w = self.w
         self.zeros = w.zeros()
         self.dm = w.body.value("select i1 %adds, i64 %tm, i64 0")
-        w.loop("%M", self._panel, step=self.tiling.width)
+        some = w.compare("sgt", "%K", 0)
+        w.where(some, lambda: w.loop("%M", self._panel, step=self.tiling.width))
+        w.clear_where_empty("%K", "%adds", "%N", "%M", "%T", "%tm")
         w.finish()
 
     def _panel(self, m: str) -> None:
@@ -165,6 +167,7 @@ class _Put:
     def write(self) -> None:
         w = self.w
         self.scale, self.adding = w.splat("%scale"), w.splat("%adds", "i1")
+        self.square = w.body.value(f"alloca {w.real}, i64 {self.lanes**2}, align 64")
 
         def rows(m: str) -> None:
             w.loop("%N", lambda n: self._square(m, n), step=self.lanes)
@@ -190,12 +193,18 @@ class _Put:
                 w.store(w.body.value(f"fadd {w.tiling.vector} {row}, {w.load(place)}"), place)
 
         def some() -> None:
-            for r, (row, place) in enumerate(zip(rows, places, strict=True)):
-                there = w.compare("sgt", left, r)
-                mask = w.first_lanes(w.body.value(f"select i1 {there}, i64 {columns}, i64 0"))
-                known = w.body.value(f"and <{lanes} x i1> {mask}, {self.adding}")
+            for r, row in enumerate(rows):
+                w.store(row, w.at(self.square, r * lanes))
+            mask = w.first_lanes(w.least(columns, lanes))
+            known = w.body.value(f"and <{lanes} x i1> {mask}, {self.adding}")
+
+            def one(r: str) -> None:
+                place = w.at(to, w.integer("mul", "%cm", r))
+                row = w.load(w.at(self.square, w.integer("mul", r, lanes)))
                 before = w.masked_load(place, known)
                 w.masked_store(w.body.value(f"fadd {w.tiling.vector} {row}, {before}"), place, mask)
+
+            w.loop(w.least(left, lanes), one)
 
         wide, high = w.compare("sge", columns, lanes), w.compare("sge", left, lanes)
         whole = w.body.value(f"and i1 {wide}, {high}")

@@ -18,7 +18,7 @@ def kernel_vectors(tiling: Tiling) -> list[int]:
 
 
 def kernel_parameters(module: Module, real: str) -> list[tuple[str, str]]:
-    """Kinds and names. A[r,k] is at r*am + k*ak, B[k,n] at k*bk + n, C[r,n] at r*cm + n.
+    """Kinds and names. A[r,k] is at r*am + k*ak, B[k,n] at k*bk + n, C[r,n] at r*cm + n; K > 0.
 
     D is C's value before, or zeros with dm = 0; C = D + scale * A B.
     """
@@ -121,7 +121,7 @@ class Kernel:
                     sums[i] = w.multiply_add(a, b[v], sums[i])
             return [*self.next_a(at_a), self.next_b(at_b), *sums]
 
-        return w.loop("%K", step, carried=places + zeros)[len(places) :]
+        return w.loop("%K", step, carried=places + zeros, once=True)[len(places) :]
 
 
 def emit_part(module: Module, tiling: Tiling) -> None:

@@ -36,15 +36,11 @@ class _Product:
         self.scratch = w.body.value(f"alloca {w.real}, i64 {count}, align 64")
         self.tile = w.body.value(f"alloca {w.real}, i64 {ROWS * tiling.width}, align 64")
         self.zeros = w.zeros()
-        some_rows, some_columns = w.compare("sgt", "%M", 0), w.compare("sgt", "%N", 0)
-        some = w.body.value(f"and i1 {some_rows}, {some_columns}")
         # Where k is contiguous, packing the rows of A would gain nothing.
         self.packs = w.compare("ne", "%ak", 1)
-        w.where(some, self._depths)
+        w.loop("%K", self._depth, step=DEPTH)
+        w.clear_where_empty("%K", "%adds", "%M", "%N", "%C", "%cm")
         w.finish()
-
-    def _depths(self) -> None:
-        self.w.loop("%K", self._depth, step=DEPTH, once=True)
 
     def _depth(self, k: str) -> None:
         w = self.w

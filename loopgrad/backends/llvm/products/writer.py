@@ -135,6 +135,25 @@ class Writer:
         given = ", ".join(f"{k} {v}" for k, v in zip(kinds, values, strict=True))
         self.body.do(f"call void {self.body.load(function, place)}({given})")
 
+    def clear_where_empty(
+        self, terms: str, adds: str, rows: str, columns: str, matrix: str, step: str
+    ) -> None:
+        """Sums of no terms: zeros, where nothing was there to add them to."""
+        none = self.compare("slt", terms, 1)
+        clears = self.body.value(f"and i1 {none}, {self.body.value(f'xor i1 {adds}, true')}")
+        lanes = self.tiling.lanes
+
+        def row(r: str) -> None:
+            start = self.at(matrix, self.integer("mul", r, step))
+
+            def some(n: str) -> None:
+                mask = self.first_lanes(self.least(self.integer("sub", columns, n), lanes))
+                self.masked_store("zeroinitializer", self.at(start, n), mask)
+
+            self.loop(columns, some, step=lanes)
+
+        self.where(clears, lambda: self.loop(rows, row))
+
     # ------------------------------------------------------------------------------------- vectors
 
     def first_lanes(self, count: str) -> str:
