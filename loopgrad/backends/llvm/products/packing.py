@@ -268,23 +268,24 @@ class _PackAt:
             place = w.at(to, w.integer("mul", k, self.stride))
             columns_at = [w.at(source, column) for column in columns]
 
-            def turned(found: list[str]) -> None:
+            def side_by_side() -> list[str]:
+                mask = w.first_lanes(runs[1])
+                return [w.masked_load(column, mask) for column in columns_at]
+
+            def every_other() -> list[str]:
+                low, high = self._masks_apart(runs[2])
+                return [self._even(column, low, high) for column in columns_at]
+
+            def several() -> None:
+                found = w.chosen(turns[1], w.tiling.vector, side_by_side, every_other)
                 for i, row in enumerate(w.transposed(found)):
                     w.store(row, w.at(place, w.integer("mul", self.stride, i)))
-
-            def side_by_side() -> None:
-                mask = w.first_lanes(runs[1])
-                turned([w.masked_load(column, mask) for column in columns_at])
-
-            def every_other() -> None:
-                low, high = self._masks_apart(runs[2])
-                turned([self._even(column, low, high) for column in columns_at])
 
             def single() -> None:
                 for j, column in enumerate(columns_at):
                     w.store(w.load(column, w.real), w.at(place, j), w.real)
 
-            w.where(turns[1], side_by_side, lambda: w.where(turns[2], every_other, single))
+            w.where(w.body.value(f"or i1 {turns[1]}, {turns[2]}"), several, single)
 
         w.loop("%K", rows, step=lambda _: step)
 

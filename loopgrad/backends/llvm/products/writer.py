@@ -48,6 +48,24 @@ class Writer:
             at.jump(f"{mark}.end")
         at.start(f"{mark}.end")
 
+    def chosen(
+        self,
+        condition: str,
+        kind: str,
+        then: Callable[[], list[str]],
+        otherwise: Callable[[], list[str]],
+    ) -> list[str]:
+        """The values of one of the two, which are of that kind, and as many."""
+        found: list[tuple[list[str], str]] = []
+        self.where(
+            condition,
+            lambda: found.append((then(), self.body.block)),
+            lambda: found.append((otherwise(), self.body.block)),
+        )
+        (first, after_first), (second, after_second) = found
+        pairs = zip(first, second, strict=True)
+        return [self.body.phi(kind, (a, after_first), (b, after_second)) for a, b in pairs]
+
     def loop(
         self,
         end: str | int,
