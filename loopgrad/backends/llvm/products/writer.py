@@ -35,7 +35,10 @@ class Writer:
     # ------------------------------------------------------------------------------------- control
 
     def where(
-        self, condition: str, then: Callable[[], None], otherwise: Callable[[], None] | None = None
+        self,
+        condition: str,
+        then: Callable[[], object],
+        otherwise: Callable[[], object] | None = None,
     ) -> None:
         at, mark = self.body, self.body.fresh("where")
         at.branch(condition, f"{mark}.then", f"{mark}.else" if otherwise else f"{mark}.end")
