@@ -198,6 +198,7 @@ class _Shower:
         where = {
             Scope.ROW: "in a row of each thread",
             Scope.PARTIAL: "summed by each thread for itself",
+            Scope.SPLIT: "summed in a copy by each thread that goes on with another's row",
             None: "packed for products by each thread",
         }[held.scope]
         name = held.name if held.scope is None else f"{held.name}[{axes}]" if axes else held.name

@@ -22,7 +22,6 @@ from loopgrad.schedule.tree import (
     Over,
     Pack,
     Product,
-    Scope,
     Step,
 )
 
@@ -120,7 +119,7 @@ def in_memory(scheduled: Scheduled) -> frozenset[str]:
     for phase in scheduled.phases:
         inside: frozenset[str] = frozenset()
         if isinstance(phase, Fused):
-            inside = frozenset(b.tensor for b in phase.buffers if b.scope is not Scope.PARTIAL)
+            inside = frozenset(b.tensor for b in phase.buffers if not b.further)
         found |= tensors_of(phase) - inside
     return frozenset(found)
 

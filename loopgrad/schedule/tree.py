@@ -58,12 +58,16 @@ class Scope(Enum):
     ROW: in memory of the thread's own, used again by each iteration of the loops outside.
     PARTIAL: each thread has its own copy, which starts at the identity; after the phase they are
         combined, in the order of the threads, into the tensor's own memory.
+    SPLIT: in the tensor's own memory for the thread that begins a row, which is an iteration of the loops
+        whose blocks threads share (`shared_blocks`). One that goes on with a row has a copy of that; after
+        the phase the copies are added, in the order of the threads.
     PROGRAM: in memory that all phases of a call share.
     """
 
     REGISTER = "register"
     ROW = "row"
     PARTIAL = "partial"
+    SPLIT = "split"
     PROGRAM = "memory"
 
 
@@ -96,8 +100,9 @@ class Buffer:
 
     `lanes`: of a REGISTER buffer, whether it holds an element for each lane of the vector loop
     around it, or one for all. `first`: of a PARTIAL buffer, whether what the threads computed is
-    stored in the tensor's own memory; otherwise it is combined with what that holds. `reduction`
-    combines them.
+    stored in the tensor's own memory; otherwise it is combined with what that holds. `rows`: of a
+    SPLIT one, the other axes, each with the index of a loop that is its subscript in every use; `axes` are
+    those of a row.
     """
 
     tensor: str
@@ -106,6 +111,17 @@ class Buffer:
     axes: tuple[Axis, ...] = ()
     lanes: bool = False
     first: bool = False
+    rows: tuple[tuple[int, str], ...] = ()
+
+    @property
+    def own(self) -> str:
+        """The name of the memory that each thread has, or each but the first."""
+        return f"{self.tensor}.row" if self.scope is Scope.SPLIT else self.tensor
+
+    @property
+    def further(self) -> bool:
+        """Does the first thread have none, as it adds up in the tensor's own memory?"""
+        return self.scope in (Scope.PARTIAL, Scope.SPLIT)
 
 
 @dataclass(frozen=True, slots=True)

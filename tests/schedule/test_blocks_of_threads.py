@@ -41,11 +41,15 @@ def test_rows_of_a_head(text: str, shares: str) -> None:
     )
 
 
-def test_not_of_what_rows_add_to() -> None:
-    """The gradients of keys and values are sums over the rows."""
-    backward = lg.program(CAUSAL).backward(batch=False)
-    shown = [line.strip() for line in lines(backward) if "in blocks" in line]
-    assert "for t < T in blocks of 48:" in shown
+def test_what_rows_add_to() -> None:
+    """The gradients of keys and values are sums over the rows: copies of a head's."""
+    shown = lines(lg.program(CAUSAL).backward(batch=False))
+    assert "    for t < T in blocks of 48 parallel by growing work:" in shown
+    copies = [line for line in shown if line.endswith("that goes on with a row")]
+    assert copies == [
+        "  # k.grad[T,D] a copy for each thread that goes on with a row",
+        "  # v.grad[T,E] a copy for each thread that goes on with a row",
+    ]
 
 
 def softmax(s: np.ndarray) -> np.ndarray:
@@ -74,5 +78,52 @@ def test_results(text: str, threads: int, monkeypatch: pytest.MonkeyPatch) -> No
                     s = np.where(np.tri(T, dtype=bool), s, -np.inf)
                 wanted = softmax(s) @ v if T else v
                 np.testing.assert_allclose(kernel(q, k, v), wanted, rtol=0, atol=1e-13)
+    finally:
+        lg.set_num_threads(before)
+
+
+def gradients(
+    q: np.ndarray, k: np.ndarray, v: np.ndarray, g: np.ndarray, causal: bool
+) -> tuple[np.ndarray, ...]:
+    """Of heads outside of times."""
+    s = q @ k.swapaxes(-1, -2)
+    p = softmax(np.where(np.tri(*s.shape[-2:], dtype=bool), s, -np.inf) if causal else s)
+    of_p = g @ v.swapaxes(-1, -2)
+    of_s = p * (of_p - (of_p * p).sum(-1, keepdims=True))
+    return of_s @ k, of_s.swapaxes(-1, -2) @ q, p.swapaxes(-1, -2) @ g
+
+
+BESIDE = HEADS.replace("[b,h,t,d]", "[b,t,h,d]").replace("[b,h,u,d]", "[b,u,h,d]").replace(
+    "[b,h,u,e]", "[b,u,h,e]"
+).replace("[b,h,t,e]", "[b,t,h,e]").replace("[B,H,T,D]", "[B,T,H,D]").replace(
+    "[B,H,T,E]", "[B,T,H,E]"
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", [CAUSAL, WHOLE, BESIDE], ids=["causal", "whole", "beside"])
+def test_gradients(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Heads outside of times and inside; one of them that several threads share, and some; no row at all."""
+    monkeypatch.setattr(files, "folder", lambda: None)
+    monkeypatch.setattr(fused, "SMALL_WORK", 0)
+    before = lg.get_num_threads()
+    rng = np.random.default_rng(1)
+    program = lg.program(text).simplify()
+    kernel = lg.compile(program.backward(recompute=True))
+
+    def turned(a: np.ndarray) -> np.ndarray:
+        return a.swapaxes(1, 2) if text is BESIDE else a
+
+    try:
+        for heads in ((1,), (2,), (7,)) if "h" not in text else ((1, 2), (3, 1), (2, 5)):
+            for T in (0, 1, 49, 145, 193):
+                q, k, v, g = (rng.standard_normal((*heads, T, n)) for n in (5, 5, 3, 3))
+                given = [np.ascontiguousarray(turned(a)) for a in (q, k, v, g)]
+                wanted = gradients(q, k, v, g, text is not WHOLE) if T else (q, k, v)
+                for threads in (1, 2, 3, 5, 16):
+                    lg.set_num_threads(threads)
+                    found, again = kernel(*given), kernel(*given)
+                    for one, two, other in zip(found, again, wanted, strict=True):
+                        np.testing.assert_array_equal(one, two)
+                        np.testing.assert_allclose(turned(one), other, rtol=0, atol=1e-12)
     finally:
         lg.set_num_threads(before)

@@ -45,7 +45,10 @@ from loopgrad.schedule.tree import (
     Picks,
     Product,
     Scope,
+    Shares,
     Step,
+    collapsed,
+    shared_blocks,
 )
 
 
@@ -68,6 +71,7 @@ class Walk:
     indices: dict[str, int] = field(default_factory=dict)
     buffers: dict[str, tuple[Buffer, dict[tuple[int, ...], Any]]] = field(default_factory=dict)
     resets: dict[int, list[str]] = field(default_factory=dict)
+    portion: tuple[int, int] | None = None  # of blocks that threads share within a loop
 
     def run(self) -> None:
         for condition in self.scheduled.requires:
@@ -117,27 +121,79 @@ class Walk:
         found = uses(phase.body)
         self.resets = {}
         for buffer in phase.buffers:
-            if buffer.scope is not Scope.PARTIAL:
+            if not buffer.further:
                 common = _common([use.path for use in found[buffer.tensor]])
                 used = [walk.indices_of(use.read) for use in found[buffer.tensor]]
                 while common and not any(common[-1].index in indices for indices in used):
                     common.pop()  # a loop that reduces: the buffer lives outside of it
                 if common:
                     self.resets.setdefault(id(common[-1]), []).append(buffer.tensor)
-        copies = []
+        copies, rows = [], []
         parts = self.threads if any(_is_parallel(n) for n in phase.body) else 1
         for thread in range(parts):
-            self.buffers = {b.tensor: (b, {}) for b in phase.buffers}
+            self.buffers = {b.tensor: (b, {}) for b in phase.buffers if b.scope is not Scope.SPLIT}
+            self.split = {b.tensor: (b, {}) for b in phase.buffers if b.scope is Scope.SPLIT}
+            self.gone_on: dict[str, int] = {}
             for buffer in phase.buffers:
                 if buffer.scope is Scope.PARTIAL:
                     self.start_copy(buffer, phase)
             for node in phase.body:
                 self.node(node, (thread, parts))
-            copies.append({b.tensor: self.buffers[b.tensor][1] for b in phase.buffers})
+            copies.append({name: elements for name, (_, elements) in self.buffers.items()})
+            rows.append((self.gone_on, self.split))
         self.buffers = {}
+        self.add_rows(rows, phase)
         for buffer in phase.buffers:
             if buffer.scope is Scope.PARTIAL:
                 self.combine(buffer, [copy[buffer.tensor] for copy in copies], phase)
+
+    def add_rows(self, rows: list[Any], phase: Fused) -> None:
+        """The copies of rows that threads have gone on with, to the tensors."""
+        for at_row, split in rows:
+            for name, (buffer, elements) in split.items() if at_row else ():
+                reduction = _reduction(name, phase)
+                if reduction is Reduction.SUBTRACT:
+                    reduction = Reduction.ADD
+                for at, value in elements.items():
+                    place = {position: at_row[index] for position, index in buffer.rows}
+                    place |= {axis.position: i for axis, i in zip(buffer.axes, at, strict=True)}
+                    where = tuple(place[i] for i in range(len(place)))
+                    memory = self.memory[name]
+                    memory[where] = REAL_UPDATES[reduction](memory[where], value)
+
+    def rows_of(self, loop: Over, blocks: Blocks, thread: int, threads: int) -> None:
+        """A thread's part of the blocks, counted through the values of the loop, or of pairs."""
+        inner = collapsed(loop)
+        loops = [loop] if inner is None else [loop, inner]
+        values = [range(self.value(o.lower), self.value(o.upper)) for o in loops]
+        depth = self.depth(blocks)
+        pairs = list(itertools.product(*values))
+        first = len(pairs) * depth * thread // threads
+        last = len(pairs) * depth * (thread + 1) // threads
+        own = dict(self.buffers)
+        for number, pair in enumerate(pairs):
+            begin, end = max(first - number * depth, 0), min(last - number * depth, depth)
+            if begin >= end:
+                continue
+            self.indices.update(zip((o.index for o in loops), pair, strict=True))
+            self.buffers = own | (self.split if begin else {})
+            if begin:
+                assert not self.gone_on, "a thread goes on with one row"
+                self.gone_on = {o.index: self.indices[o.index] for o in loops}
+            self.portion = begin, end
+            for each in loops:
+                self.reset(each)
+            for node in loops[-1].body:
+                self.node(node)
+            self.portion = None
+        self.buffers = own
+        for each in loops:
+            self.indices.pop(each.index, None)
+
+    def depth(self, blocks: Blocks) -> int:
+        count = self.value(blocks.upper) - self.value(blocks.lower)
+        size = blocks.size if isinstance(blocks.size, int) else self.value(blocks.size)
+        return max(-(-count // size), 1)
 
     def start_copy(self, buffer: Buffer, phase: Fused) -> None:
         start = self.start(_reduction(buffer.tensor, phase), buffer.tensor)
@@ -165,6 +221,8 @@ class Walk:
                     if read not in own:
                         self.place(read)
                 self.update(statement, first)
+            case Over() if part[1] > 1 and shared_blocks(node):
+                self.rows_of(node, shared_blocks(node), *part)
             case Over(index, lower, upper, body, mark, descending):
                 low, high = self.share(lower, upper, mark, part)
                 if mark is Mark.VECTOR:
@@ -197,15 +255,20 @@ class Walk:
                     for k in (f"{index}.from", f"{index}.to")
                     if k in self.indices
                 }
-                begin = low
                 step = size if size is None or isinstance(size, int) else self.value(size)
-                while begin < high:
+                starts = range(low, high, step or max(high - low, 1))
+                if mark is Mark.PARALLEL and self.portion:
+                    if node.shares is Shares.GROWING:  # first and last by turns
+                        half = -(-len(starts) // 2)
+                        order = itertools.zip_longest(starts[:half], reversed(starts[half:]))
+                        starts = [s for both in order for s in both if s is not None]
+                    starts = starts[slice(*self.portion)]
+                for begin in starts:
                     end = high if step is None else min(begin + step, high)
                     self.indices[f"{index}.from"], self.indices[f"{index}.to"] = begin, end
                     self.reset(node)
                     for inner in body:
                         self.node(inner)
-                    begin = end
                 for k in (f"{index}.from", f"{index}.to"):
                     self.indices.pop(k, None)
                 self.indices.update(outer)

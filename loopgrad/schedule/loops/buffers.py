@@ -81,6 +81,8 @@ def buffers_of(trees: Sequence[Tree], tensors: Tensors, kept: frozenset[str]) ->
                 continue
             if tensor in tree.copied:
                 own.append(_copy(tensor, tensors))
+            elif tensor in tree.split:
+                own.append(_row(tensor, tree.split[tensor], tensors))
             elif tensor not in kept and phases_with[tensor] == 1:
                 own += _within(tensor, places, tensors)
         found.append(own)
@@ -91,6 +93,12 @@ def _copy(tensor: str, tensors: Tensors) -> Buffer:
     facts = tensors[tensor]
     axes = tuple(Axis(i, extent) for i, extent in enumerate(facts.extents))
     return Buffer(tensor, facts.element, Scope.PARTIAL, axes)
+
+
+def _row(tensor: str, rows: Mapping[int, str], tensors: Tensors) -> Buffer:
+    facts = tensors[tensor]
+    axes = tuple(Axis(i, extent) for i, extent in enumerate(facts.extents) if i not in rows)
+    return Buffer(tensor, facts.element, Scope.SPLIT, axes, rows=tuple(sorted(rows.items())))
 
 
 def _within(tensor: str, places: Sequence[Use], tensors: Tensors) -> Iterator[Buffer]:

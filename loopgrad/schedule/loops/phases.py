@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from loopgrad.ir import walk
-from loopgrad.ir.nodes import Expression
 from loopgrad.schedule.context import Context
 from loopgrad.schedule.lines import SMALL, Line, few_values
 from loopgrad.schedule.loops.blocking import within_block
@@ -19,7 +17,8 @@ from loopgrad.schedule.loops.staging import stage
 from loopgrad.schedule.loops.turning import turned
 from loopgrad.schedule.sums.sharing import common
 from loopgrad.schedule.threads.owning import owned, owned_parts
-from loopgrad.schedule.tree import Blocks, Mark, Node, Over, Pack, Shares, block_from, block_to
+from loopgrad.schedule.threads.splitting import growing, shared_blocks
+from loopgrad.schedule.tree import Blocks, Mark, Node, Over, block_from, block_to
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +26,12 @@ class Tree:
     """A phase before its buffers are known.
 
     copied: tensors of which each thread has a copy, with those among them that hold nothing before.
+    split: those that threads which share a row add to, with the axes that the rows' indices go over.
     """
 
     nodes: tuple[Node, ...]
     copied: Mapping[str, bool] = field(default_factory=dict)
+    split: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
 
 
 def trees(lines: Sequence[Line], context: Context, whole: Collection[str]) -> Iterator[Tree]:
@@ -120,53 +121,24 @@ def _shared(lines: Sequence[Line], index: str, context: Context, whole: Collecti
                 body = (Over(i, *lines[0].bounds[i], body),)
         else:
             body = nesting.nest([within_block(x, index) for x in lines], ())
-        shares = _shares(lines, index)
+        shares = growing(lines, index)
         return Tree((Blocks(index, lower, upper, None, body, Mark.PARALLEL, shares),), copied)
     if vector_index(lines, (), context.choices.vector) == index:
         # It runs over lanes within each thread's part.
         body = nesting.nest([within_block(x, index) for x in lines], ())
         return Tree((Blocks(index, lower, upper, None, body, Mark.PARALLEL),), copied)
     body = nesting.nest(lines, (index,))
+    split: Mapping[str, Mapping[int, str]] = {}
+    rows = {index: (lower, upper)}
     match body:
         case (Over(mark=Mark.SEQUENTIAL) as inner,) if _in_pairs(lines, inner, copied):
-            within = _with_shared_blocks(inner.body, lines, copied)
-            body = (replace(inner, body=within, mark=Mark.PARALLEL),)
+            rows[inner.index] = inner.lower, inner.upper
+            within, split = shared_blocks(inner.body, lines, copied, rows)
+            if within is not inner.body or not _have_few(lines, inner.index):
+                body = (replace(inner, body=within, mark=Mark.PARALLEL),)
         case _:
-            body = _with_shared_blocks(body, lines, copied)
-    return Tree((Over(index, lower, upper, body, Mark.PARALLEL),), copied)
-
-
-def _with_shared_blocks(
-    body: tuple[Node, ...], lines: Sequence[Line], copied: Container[str]
-) -> tuple[Node, ...]:
-    """What threads share the values around of, with blocks that they share as well: where each has elements
-    of its own, behind nothing but what is packed, which a thread that has some of them does for itself.
-    """
-    match body:
-        case (*packs, Blocks(index, lower, upper, size, mark=Mark.SEQUENTIAL) as blocks):
-            bounds = [e for e in (lower, upper, size) if isinstance(e, Expression)]
-            fixed = not any(walk.indices_of(e) or any(True for _ in walk.reads(e)) for e in bounds)
-            owned = all(
-                line.written.tensor not in copied and line.written.axis_of(index) is not None
-                for line in lines
-            )
-            if size is not None and fixed and owned and all(isinstance(n, Pack) for n in packs):
-                shares = _shares(lines, index)
-                return (*packs, replace(blocks, mark=Mark.PARALLEL, shares=shares))
-    return body
-
-
-def _shares(lines: Sequence[Line], index: str) -> Shares:
-    """Are the heaviest lines' rows longer, all of them, the larger the index is: `u <= t`?"""
-    heaviest = max(line.weight for line in lines)
-    hanging = [
-        tuple(index in walk.indices_of(bound) for bound in line.bounds[i])
-        for line in lines
-        for i, others in line.bound_by.items()
-        if line.weight == heaviest and index in others
-    ]
-    grows = bool(hanging) and set(hanging) == {(False, True)}
-    return Shares.GROWING if grows else Shares.EVEN
+            body, split = shared_blocks(body, lines, copied, rows)
+    return Tree((Over(index, lower, upper, body, Mark.PARALLEL),), copied, split)
 
 
 def _single(lines: Sequence[Line]) -> tuple[str, ...]:
@@ -178,14 +150,14 @@ def _single(lines: Sequence[Line]) -> tuple[str, ...]:
     )
 
 
-def _has_few(line: Line, index: str) -> bool:
+def _have_few(lines: Sequence[Line], index: str) -> bool:
     """Does the index take few values, so that finding a pair would take longer than what is done for it?"""
-    return 0 < few_values(line, index) <= SMALL
+    return any(0 < few_values(line, index) <= SMALL for line in lines)
 
 
 def _in_pairs(lines: Sequence[Line], inner: Over, copied: Container[str]) -> bool:
     """May threads take pairs of both indices: do these have elements of their own as well?"""
-    if any(line.bound_by.get(inner.index) or _has_few(line, inner.index) for line in lines):
+    if any(line.bound_by.get(inner.index) for line in lines):
         return False
     return all(
         line.written.tensor in copied or line.written.axis_of(inner.index) is not None

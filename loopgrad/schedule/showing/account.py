@@ -230,9 +230,9 @@ class _Accounting:
 
     def _kept(self, phase: Fused) -> Iterator[Kept]:
         for b in phase.buffers:
-            if b.scope in (Scope.ROW, Scope.PARTIAL):
+            if b.scope is Scope.ROW or b.further:
                 kept = tuple(axis.extent for axis in b.axes)
-                yield Kept(b.tensor, self._size(b.element), kept, b.scope is Scope.PARTIAL)
+                yield Kept(b.own, self._size(b.element), kept, b.further)
         for pack in _packs_of_threads(phase):
             yield Kept(pack.own, self.size, tuple(_extents(pack)))
 
@@ -249,13 +249,14 @@ class _Accounting:
 
     def _held(self, phase: Fused, kept: tuple[Kept, ...]) -> Iterator[Held]:
         """What the phase keeps for itself; what its products pack for themselves last, in one."""
-        buffers = {b.tensor: b for b in phase.buffers}
+        buffers = {b.own: b for b in phase.buffers}
         yield from (Held(b.tensor, b.scope) for b in buffers.values() if b.scope is Scope.REGISTER)
         packs = {pack.own: show_expression(pack.right) for pack in _packs_of_threads(phase)}
         others = []
         for one in kept:
             if one.name in buffers:
-                yield Held(one.name, buffers[one.name].scope, one.extents, one.bytes)
+                own = buffers[one.name]
+                yield Held(own.tensor, own.scope, one.extents, one.bytes)
             elif one.name in packs:
                 yield Held(packs[one.name], None, one.extents, one.bytes)
             else:

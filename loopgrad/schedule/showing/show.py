@@ -106,6 +106,7 @@ def _buffer(buffer: Buffer) -> str:
         Scope.REGISTER: "in registers",
         Scope.ROW: "in a row of each thread",
         Scope.PARTIAL: "a copy for each thread",
+        Scope.SPLIT: "a copy for each thread that goes on with a row",
         Scope.PROGRAM: "in memory",
     }[buffer.scope]
     return f"{buffer.tensor}[{axes}] {where}" if axes else f"{buffer.tensor} {where}"

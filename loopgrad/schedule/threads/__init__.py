@@ -1,1 +1,3 @@
-"""What threads share beside the rows of a loop: copies of sums, rows that data pick, packs made together."""
+"""What threads share beside the rows of a loop: copies of sums, blocks of rows, rows that data pick, and packs
+that they make together.
+"""

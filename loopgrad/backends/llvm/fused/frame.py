@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from loopgrad.analysis.facts import TensorFacts
 from loopgrad.backends.llvm.writing.layout import Layout
 from loopgrad.backends.llvm.writing.text import I64, Body, Module
-from loopgrad.ir.nodes import Expression
+from loopgrad.ir import walk
+from loopgrad.ir.nodes import Expression, Index, Number
 from loopgrad.ir.operations import ElementType
 from loopgrad.schedule.tree import Axis, Buffer, Scope
 
@@ -47,6 +48,24 @@ def storage(facts: TensorFacts, buffer: Buffer | None, layout: Layout) -> Storag
     return Storage(facts, kind, buffer.axes)
 
 
+# 1 where a thread goes on with another's row, 0 where it begins one.
+GOES_ON = Index("row.goes_on")
+
+
+def split_axes(facts: TensorFacts, buffer: Buffer) -> tuple[Axis, ...]:
+    """Of a SPLIT tensor: a thread that goes on with a row has the values at hand alone."""
+    rows = dict(buffer.rows)
+
+    def axis(position: int, extent: Expression) -> Axis:
+        if position not in rows:
+            return Axis(position, extent)
+        more = walk.apply("-", extent, Number(1))
+        here = walk.apply("-", extent, walk.apply("*", more, GOES_ON))
+        return Axis(position, here, walk.apply("*", Index(rows[position]), GOES_ON))
+
+    return tuple(axis(i, extent) for i, extent in enumerate(facts.extents))
+
+
 class Frame:
     """Parameters in the order in which the code asks for them; see `fused.py` for who gives them."""
 
@@ -58,7 +77,10 @@ class Frame:
         buffers: Mapping[str, Buffer],
     ):
         self.module, self.layout = module, layout
-        self.tensors, self.buffers = dict(tensors), dict(buffers)
+        self.split = {n: b for n, b in buffers.items() if b.scope is Scope.SPLIT}
+        self.here: dict[str, str] = {}  # of split tensors: where they are for the row at hand
+        self.tensors = dict(tensors)
+        self.buffers = {n: b for n, b in buffers.items() if n not in self.split}
         self.body = Body(module, "phase")
         self.types = {name: facts.element for name, facts in tensors.items()}
         self.integers: dict[int, str] = {}  # slots -> parameters
@@ -66,6 +88,10 @@ class Frame:
         self.pointers: dict[str, str] = {}
         self.fails = False
         self._dummies: dict[str, str] = {}
+        for buffer in self.split.values():
+            extents = tuple(axis.extent for axis in buffer.axes)
+            facts = TensorFacts(buffer.own, "temporary", extents, buffer.element)
+            self.add(facts, replace(buffer, tensor=buffer.own))
 
     def add(self, facts: TensorFacts, buffer: Buffer) -> None:
         """Memory of the thread's own that the phase's code needs for itself."""
@@ -73,9 +99,15 @@ class Frame:
         self.types[facts.name] = facts.element
 
     def storage(self, tensor: str) -> Storage:
+        if tensor in self.split:
+            facts = self.tensors[tensor]
+            kind = self.layout.memory_type(facts.element)
+            return Storage(facts, kind, split_axes(facts, self.split[tensor]))
         return storage(self.tensors[tensor], self.buffers.get(tensor), self.layout)
 
     def pointer(self, tensor: str) -> str:
+        if tensor in self.here:
+            return self.here[tensor]
         return self.pointers.setdefault(tensor, f"%T{len(self.pointers)}")
 
     def integer(self, slot: int) -> str:

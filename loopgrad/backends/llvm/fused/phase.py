@@ -14,9 +14,11 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from loopgrad.analysis.facts import TensorFacts
+from loopgrad.backends.llvm.fused.context import Context
 from loopgrad.backends.llvm.fused.contributions import Contributions
 from loopgrad.backends.llvm.fused.frame import Frame
 from loopgrad.backends.llvm.fused.partials import combine
+from loopgrad.backends.llvm.fused.splits import Made, join
 from loopgrad.backends.llvm.fused.trees import Trees
 from loopgrad.backends.llvm.fused.unrolling import Unrolling
 from loopgrad.backends.llvm.fused.vectors import Vectors
@@ -127,7 +129,7 @@ def lower(
 def _placed(buffer: Buffer, layout: Layout) -> Placed:
     extents = tuple(axis.extent for axis in buffer.axes)
     kind = layout.memory_type(buffer.element)
-    return Placed("tensor", buffer.tensor, kind, extents, buffer.scope is Scope.PARTIAL)
+    return Placed("tensor", buffer.tensor, kind, extents, buffer.further)
 
 
 def vector_bytes(module: Module, nodes: tuple[Node, ...]) -> int:
@@ -234,27 +236,6 @@ def _writer(phase: Fused, buffer: Buffer) -> Accumulate:
 
 
 @dataclass(frozen=True, slots=True)
-class Context:
-    """The slots of a context, in a function's text."""
-
-    body: Body
-    base: str
-
-    def at(self, slot: int, kind: str = I64) -> str:
-        address = self.body.element(I64, self.base, slot)
-        if kind == I64:
-            return address
-        pointer = self.body.module.pointer
-        return self.body.value(f"bitcast {pointer(I64)} {address} to {pointer(kind)}")
-
-    def load(self, kind: str, slot: int) -> str:
-        return self.body.load(kind, self.at(slot, kind))
-
-    def store(self, kind: str, value: str, slot: int) -> None:
-        self.body.store(kind, value, self.at(slot, kind))
-
-
-@dataclass(frozen=True, slots=True)
 class Given:
     """What the entry knows: values by slot, typed pointers by tensor, the phases' scratch memory."""
 
@@ -303,7 +284,8 @@ def call(fused: FusedPhase, body: Body, given: Given) -> None:
             partials.append((buffer, places[tensor], count))
         slot += 3
     threads = _threads(fused, values)
-    needed = None if partials else busy(fused.phase)
+    split = frame.split.values()
+    needed = None if partials or split else busy(fused.phase)
     if needed is None:
         _run(fused, body, context, threads, given.asleep)
     else:
@@ -324,6 +306,19 @@ def call(fused: FusedPhase, body: Body, given: Given) -> None:
 
     if partials and threads != "1":
         where(body, body.value(f"icmp sgt i64 {threads}, 1"), finish)
+    if split and threads != "1":
+
+        def add_rows() -> None:
+            loop = fused.phase.body[0]
+            assert isinstance(loop, Over)
+            rows = {each.index: _count(each, values) for each in _rows(loop)}
+            made = Made(block, size, threads, rows, _depth(loop, values) or "1")
+            for one in split:
+                reduction = _writer(fused.phase, one).reduction
+                target = given.pointer(one.tensor)
+                join(values, one, reduction, made, target, places[one.own], given.asleep)
+
+        where(body, body.value(f"icmp sgt i64 {threads}, 1"), add_rows)
     if frame.fails or partials:
         fine = body.value(f"icmp eq i64 {context.load(I64, 0)}, 0")
         label = body.fresh("phase")
@@ -346,17 +341,33 @@ def _threads(fused: FusedPhase, values: EntryFrame) -> str:
     if any(True for bound in (loop.lower, loop.upper) for _ in walk.reads(bound)):
         return threads
     count = _count(loop, values)
-    inner = collapsed(loop) if isinstance(loop, Over) else None
-    if inner is not None:
-        count = body.value(f"mul i64 {count}, {_count(inner, values)}")
-    blocks = shared_blocks(loop) if isinstance(loop, Over) else None
-    if blocks is not None:
-        count = body.value(f"mul i64 {count}, {_count(blocks, values)}")
+    if isinstance(loop, Over):
+        for inner in _rows(loop)[1:]:
+            count = body.value(f"mul i64 {count}, {_count(inner, values)}")
+        depth = _depth(loop, values)
+        if depth is not None:
+            count = body.value(f"mul i64 {count}, {depth}")
     for most in (count, *_apart(fused, values)):
         fewer = body.value(f"icmp slt i64 {most}, {threads}")
         threads = body.select(fewer, I64, most, threads)
     none = body.value(f"icmp slt i64 {threads}, 1")
     return body.select(none, I64, "1", threads)
+
+
+def _rows(loop: Over) -> tuple[Over | Blocks, ...]:
+    """The loops of which threads take pairs, or one."""
+    inner = collapsed(loop)
+    return (loop,) if inner is None else (loop, inner)
+
+
+def _depth(loop: Over, values: EntryFrame) -> str | None:
+    """Of the blocks that threads share, how many each value of the loops around has, one at least."""
+    blocks = shared_blocks(loop)
+    if blocks is None:
+        return None
+    count = _count(blocks, values)
+    some = values.body.value(f"icmp sgt i64 {count}, 1")
+    return values.body.select(some, I64, count, "1")
 
 
 def _apart(fused: FusedPhase, values: EntryFrame) -> Iterator[str]:

@@ -9,16 +9,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 
-from loopgrad.backends.llvm.fused.frame import Frame, Value
+from loopgrad.backends.llvm.fused.frame import GOES_ON, Frame, Value
 from loopgrad.backends.llvm.fused.invariants import written_in
 from loopgrad.backends.llvm.fused.shares import share
 from loopgrad.backends.llvm.fused.steps import Steps
 from loopgrad.backends.llvm.fused.surroundings import INDEX_BITS, Position
 from loopgrad.backends.llvm.writing.repeat import counted, handing
 from loopgrad.backends.llvm.writing.text import I64
-from loopgrad.ir.nodes import Expression
+from loopgrad.ir.nodes import Expression, Number
 from loopgrad.ir.operations import ElementType
 from loopgrad.schedule.tree import (
+    ZERO,
     Blocks,
     Mark,
     Node,
@@ -86,6 +87,8 @@ class Sharing(Steps):
         above, height = self._begin_and_count(outer)
         left, width = self._begin_and_count(inner) if inner else ("0", "1")
         _, depth = self._begin_and_count(blocks)
+        if self.frame.split:  # what sums begin with is there for no blocks, too
+            depth = self._greatest(depth, "1")
         pairs = self.body.value(f"mul i64 {height}, {width}")
         count = Value(self.body.value(f"mul i64 {pairs}, {depth}"), INT)
         first, last = self._part(self.vectors.whole.literal(0), count)
@@ -99,7 +102,7 @@ class Sharing(Steps):
             places = {outer.index: self._position(outer, self._sum(above, row))}
             if inner:
                 places[inner.index] = self._position(inner, self._sum(left, column))
-            with self._with(**places), self._repeated(outer):
+            with self._with(**places), self._repeated(outer), self._split(begin):
                 self._portion = Value(begin, INT), Value(end, INT)
                 self.nodes((inner or outer).body)
                 self._portion = None
@@ -111,6 +114,23 @@ class Sharing(Steps):
 
         runs = self.body.value(f"icmp slt i64 {first.text}, {last.text}")
         self.where(runs, run)
+
+    @contextmanager
+    def _split(self, begin: str) -> Iterator[None]:
+        """In it what threads add to for a row is the tensor, or the copy of who goes on with the row."""
+        frame = self.frame
+        if not frame.split:
+            yield
+            return
+        goes_on = self.body.value(f"icmp sgt i64 {begin}, 0")
+        for tensor, buffer in frame.split.items():
+            kind = frame.module.pointer(frame.storage(tensor).kind)
+            whole, own = frame.pointer(tensor), frame.pointer(buffer.own)
+            frame.here[tensor] = self.body.select(goes_on, kind, own, whole)
+        number = self.body.value(f"zext i1 {goes_on} to i64")
+        with self._with(**{GOES_ON.name: Position(number, ZERO, Number(2))}):
+            yield
+        frame.here.clear()
 
     def _least(self, one: str, other: str) -> str:
         return self.body.select(self.body.value(f"icmp slt i64 {one}, {other}"), I64, one, other)
@@ -210,6 +230,8 @@ class Sharing(Steps):
         first, last = vectors.whole.literal(0), Value(count, INT)
         if parallel:
             first, last = self._portion or self._part(first, last)
+            if self._portion:  # which may be of a row without blocks
+                last = Value(self._least(last.text, count), INT)
         once = self._numbered(blocks, lower, upper)
         runs = self.body.value(f"icmp slt i64 {first.text}, {last.text}")
         self.where(runs, lambda: counted(self.body, first.text, last.text, 1, once))
