@@ -52,7 +52,7 @@ def test_what_failed_in_the_background_is_made_again(
         raise OSError
 
     with monkeypatch.context() as patch:
-        patch.setattr(objects.Ready, "finished", fail)
+        patch.setattr(objects.Ready, "code", fail)
         engine.begin_library(lambda: twice(name), (), FINAL, what)
         for thread in threading.enumerate():
             if thread.name == "loopgrad-llvm":

@@ -162,11 +162,11 @@ def begin_library(text: Callable[[], str], names: Sequence[str], passes: Passes,
     with _lock:
         if key in _libraries or key in _begun or objects.read(key) is not None:
             return
-        written = text()
+        ready = objects.ready(text(), passes)
 
     def make() -> objects.Object:
         with nullcontext() if APART else _lock:
-            return objects.keep(key, objects.made(written, passes, whole=True))
+            return objects.keep(key, ready.object())
 
     _begun[key] = aside(make)
 

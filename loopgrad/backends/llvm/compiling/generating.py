@@ -94,6 +94,18 @@ def generating(passes: Passes) -> Iterator[None]:
         yield
 
 
+def parsed(text: str, context: Any) -> Any:
+    """The module of a text. `context`: LLVM's, in which no other thread has a module."""
+    parse = getattr(llvm.ffi.lib.LLVMPY_ParseAssembly, "_cfn", None)
+    if parse is not None and APART:
+        # As `parse_assembly`, without llvmlite's lock, and one call: after each a thread waits for Python.
+        mistake = ctypes.c_char_p()
+        found = parse(context, text.encode(), ctypes.byref(mistake))
+        if found and not mistake:
+            return llvm.ModuleRef(found, context)
+    return llvm.parse_assembly(text, context)
+
+
 def object_code(machine: Any, module: Any, passes: Passes) -> bytes:
     """The object file that a module becomes. `machine`: LLVM's target machine, of this module alone."""
     with generating(passes):
@@ -101,10 +113,10 @@ def object_code(machine: Any, module: Any, passes: Passes) -> bytes:
         if emit is None or not APART:
             code: bytes = machine.emit_object(module)
             return code
-        with llvm.ffi.OutputString() as mistake:
-            found = emit(machine, module, 1, mistake)  # as `emit_object`, without llvmlite's lock
-            if not found:
-                raise RuntimeError(str(mistake))
+        mistake = llvm.ffi.OutputString()
+        found = emit(machine, module, 1, mistake)  # as `emit_object`, without llvmlite's lock
+        if not found:
+            raise RuntimeError(str(mistake))
     library = llvm.ffi.lib
     try:
         return ctypes.string_at(

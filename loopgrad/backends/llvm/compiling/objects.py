@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from itertools import accumulate, pairwise
 from typing import Any
 
@@ -18,7 +18,7 @@ import llvmlite
 import llvmlite.binding as llvm
 
 from loopgrad.backends.llvm.compiling import symbols
-from loopgrad.backends.llvm.compiling.generating import APART, aside, is_idle, object_code
+from loopgrad.backends.llvm.compiling.generating import APART, aside, is_idle, object_code, parsed
 from loopgrad.backends.llvm.compiling.machine import Machine, this_machine
 from loopgrad.backends.llvm.compiling.parts import parts
 from loopgrad.backends.llvm.compiling.passes import Passes, optimize
@@ -83,54 +83,54 @@ def keep(key: str, made: Object) -> Object:
 
 @dataclass(frozen=True)
 class Ready:
-    """A module after LLVM's passes, of which code is to be generated: most of the work, without Python."""
+    """A module's text, and what LLVM needs to make code of it: what is left is its work, with next to no
+    Python. So another thread may do it while Python is busy."""
 
-    module: Any
+    text: str
     machine: Any
+    context: Any
     passes: Passes
 
-    def finished(self) -> bytes:
-        return object_code(self.machine, self.module, self.passes)
+    def optimized(self) -> Any:
+        """The module after LLVM's passes."""
+        module = parsed(self.text, self.context)
+        optimize(module, self.machine, self.passes)
+        return module
+
+    def code(self) -> bytes:
+        return object_code(self.machine, self.optimized(), self.passes)
+
+    def object(self) -> Object:
+        return Object((self.code(),), symbols.declared(self.text))
 
 
-def ready(text: str, passes: Passes) -> Ready:
-    machine = this_machine().create(passes.level)
-    return Ready(optimized(text, passes, machine), machine, passes)
+def ready(
+    text: str, passes: Passes, machine: Any | None = None, context: Any | None = None
+) -> Ready:
+    """`machine`: LLVM's target machine for it. `context`: what it shares with modules that are linked with it;
+    else it has one of its own."""
+    machine = machine or this_machine().create(passes.level)
+    target = f'target datalayout = "{machine.target_data}"\ntarget triple = "{machine.triple}"\n'
+    return Ready(target + text, machine, context or new_context(), passes)
 
 
-def made(text: str, passes: Passes, whole: bool = False) -> Object:
-    """The code of a module; of two halves at a time, where that may be, no other code is generated, and it
-    need not be whole."""
+def made(text: str, passes: Passes) -> Object:
+    """The code of a module; of two halves at a time, where that may be and no other code is generated."""
     apart = APART and passes.only is not None and get_num_threads() > 1
-    first, *others = parts(text) if apart and not whole and is_idle() else (text,)
-    begun = [aside(partial(_code, other, passes)) for other in others]
-    codes = _code(first, passes), *(each.result() for each in begun)
+    first, *others = parts(text) if apart and is_idle() else (text,)
+    begun = [aside(ready(other, passes).code) for other in others]
+    codes = ready(first, passes).code(), *(each.result() for each in begun)
     return Object(codes, symbols.declared(text))
-
-
-def _code(text: str, passes: Passes) -> bytes:
-    return ready(text, passes).finished()
 
 
 def optimized(
     text: str, passes: Passes, machine: Any | None = None, context: Any | None = None
 ) -> Any:
-    """The module after LLVM's passes. `machine`: LLVM's target machine for it. `context`: what it shares with
-    modules that are linked with it; else it has one of its own.
-    """
-    machine = machine or this_machine().create(passes.level)
-    module = parsed(text, machine, context or new_context())
-    optimize(module, machine, passes)
-    return module
+    """The module after LLVM's passes, which is made as `ready` says."""
+    return ready(text, passes, machine, context).optimized()
 
 
 def new_context() -> Any:
     """Of LLVM: what it makes unique is there for as long as the context, numbers too."""
     return llvm.create_context() if APART else llvm.get_global_context()
 
-
-def parsed(text: str, machine: Any, context: Any) -> Any:
-    module = llvm.parse_assembly(text, context)
-    module.triple = machine.triple
-    module.data_layout = str(machine.target_data)
-    return module
