@@ -107,8 +107,8 @@ class Ready:
 def ready(
     text: str, passes: Passes, machine: Any | None = None, context: Any | None = None
 ) -> Ready:
-    """`machine`: LLVM's target machine for it. `context`: what it shares with modules that are linked with it;
-    else it has one of its own."""
+    """`machine`: LLVM's target machine for it. `context`: what it shares with modules that are linked with
+    it; else it has one of its own."""
     machine = machine or this_machine().create(passes.level)
     target = f'target datalayout = "{machine.target_data}"\ntarget triple = "{machine.triple}"\n'
     return Ready(target + text, machine, context or new_context(), passes)
@@ -133,4 +133,3 @@ def optimized(
 def new_context() -> Any:
     """Of LLVM: what it makes unique is there for as long as the context, numbers too."""
     return llvm.create_context() if APART else llvm.get_global_context()
-
