@@ -20,6 +20,7 @@ ORDER = (
     "working",  # simplify/algebra/normal_form.py: an expression is brought to its normal form
     "compiling",  # backends/llvm: a program's code is made
     "learning",  # backends/llvm/calling/calls.py: a call is learnt
+    "later",  # backends/llvm/compiling/later.py: code is made that no call waits for
     "llvm",  # backends/llvm/compiling/engine.py
     "cache",  # cache/files.py
     "generating",  # backends/llvm/compiling/generating.py

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import ctypes
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
 import pytest
 
 from loopgrad.backends.llvm.compiling import engine, symbols
+from loopgrad.backends.llvm.compiling.later import LATER
 from loopgrad.backends.llvm.compiling.machine import this_machine
 from loopgrad.backends.llvm.compiling.passes import FINAL
-from loopgrad.backends.llvm.products.callable import NAMES, Functions, callable_from, functions
-from loopgrad.backends.llvm.products.library import provide
-from loopgrad.backends.llvm.products.modules import emit
+from loopgrad.backends.llvm.products.callable import (
+    NAMES,
+    Functions,
+    _product,
+    callable_from,
+    functions,
+)
+from loopgrad.backends.llvm.products.library import provide, tiling_here
+from loopgrad.backends.llvm.products.modules import emit, emit_edges, emit_product_and_pack
 from loopgrad.backends.llvm.products.narrow import few_columns
+from loopgrad.backends.llvm.products.tiles import first_shapes, shapes
 from loopgrad.backends.llvm.products.tiling import DEPTH, SUFFIX, Tiling, packed_size, tiling
 
 DTYPES = {"float": np.float32, "double": np.float64}
@@ -219,6 +228,34 @@ def test_what_is_not_finite_stays_in_its_row_and_column(real):
         wanted = a.astype(float) @ b.astype(float)
     assert (np.isnan(got) == np.isnan(wanted)).all()
     assert (np.isfinite(got) == np.isfinite(wanted)).all()
+
+
+@pytest.mark.parametrize("real", DTYPES)
+def test_a_result_does_not_tell_whether_all_tiles_were_there(real):
+    """Bit for bit; and they all come into the table."""
+    tile, dtype, rng = tiling_here(real), DTYPES[real], np.random.default_rng(4)
+    first = engine.load(emit_product_and_pack(engine.new_module(real), tile), FINAL)
+    others = engine.load(emit_edges(engine.new_module(real), tile), FINAL)
+    address = first.address(f"loopgrad_product_{SUFFIX[real]}")
+    every = functions(real)
+    with LATER:
+        pass  # now it has them
+    made = replace(every, product=_product(real)(address))
+    where = ctypes.CFUNCTYPE(ctypes.c_void_p)(first.address(f"loopgrad_tiles_{SUFFIX[real]}"))()
+    table = (ctypes.c_void_p * len(shapes(tile))).from_address(where)
+    assert [i for i, entry in enumerate(table) if entry] == [
+        i for i, shape in enumerate(shapes(tile)) if shape in first_shapes(tile)
+    ]
+    for m, n, k in product(
+        (1, 3, 5, 7, 20), (1, tile.lanes, tile.width - 1, tile.width + 3), (1, 70)
+    ):
+        a, b = (rng.standard_normal(s).astype(dtype) for s in ((m, k), (k, n)))
+        for mode in (0, 2):
+            c = rng.standard_normal((m, n)).astype(dtype)
+            assert (run(made, a, b, c, mode) == run(every, a, b, c, mode)).all(), (m, n, k)
+    put = others.address(f"loopgrad_edges_{SUFFIX[real]}")
+    ctypes.CFUNCTYPE(None, ctypes.c_void_p)(put)(where)
+    assert all(table)
 
 
 def test_modules_that_declare_it_get_it():

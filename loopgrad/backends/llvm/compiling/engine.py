@@ -171,6 +171,12 @@ def begin_library(text: Callable[[], str], names: Sequence[str], passes: Passes,
     _begun[key] = aside(make)
 
 
+def is_kept(text: Callable[[], str], names: Sequence[str], passes: Passes, what: str) -> bool:
+    """Is the code there that `library` would else make?"""
+    key = objects.key_of_made(what, passes)
+    return key in _libraries or objects.read(key) is not None
+
+
 def load(text: str, passes: Passes = LITERAL) -> Loaded:
     """The code of a module's text in memory, with all that it calls."""
     if get_num_threads() > 1:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from loopgrad.backends.llvm.compiling import engine
+from loopgrad.backends.llvm.compiling.later import LATER
 from loopgrad.backends.llvm.compiling.machine import this_machine
 from loopgrad.backends.llvm.compiling.passes import FINAL, Passes
+from loopgrad.backends.thread_count import get_num_threads
 
 if TYPE_CHECKING:
     from loopgrad.backends.llvm.products.tiling import Tiling
@@ -16,10 +19,11 @@ SUFFIX = {"float": "f32", "double": "f64"}
 # Part -> what its functions are called after `loopgrad_`. Each is a module, compiled when first one of them
 # is called.
 PARTS: Mapping[str, tuple[str, ...]] = {
-    "product": ("pack", "product"),
+    "product": ("pack", "product", "tiles"),
     "scattered": ("pack_at", "product_at", "runs"),
     "exchanged": ("product_turned", "put_turned"),
 }
+_complete: set[str] = set()  # types whose products have all tiles, or will have
 
 
 def tiling_here(real: str) -> Tiling:
@@ -33,7 +37,32 @@ def tiling_here(real: str) -> Tiling:
 def provide(real: str, part: str) -> Mapping[str, int]:
     """Compiles a part for "float" or "double" and makes it known to LLVM; its functions' addresses."""
     names = [f"loopgrad_{name}_{SUFFIX[real]}" for name in PARTS[part]]
-    return engine.library(*_written(real, part, names))
+    found = engine.library(*_written(real, part, names))
+    if part == "product" and real not in _complete:
+        _complete.add(real)
+        _complete_tiles(real, found[names[-1]])
+    return found
+
+
+def _complete_tiles(real: str, tiles: int) -> None:
+    """Adds the tiles that the product has not from the start, as soon as their code is there. `tiles`: the
+    function that tells where its table is."""
+    name = f"loopgrad_edges_{SUFFIX[real]}"
+    written = _written(real, "edges", [name])
+
+    def add() -> None:
+        put = engine.library(*written)[name]
+        table = ctypes.CFUNCTYPE(ctypes.c_void_p)(tiles)()
+        ctypes.CFUNCTYPE(None, ctypes.c_void_p)(put)(table)
+
+    def make() -> None:
+        engine.begin_library(*written)  # so that others have LLVM to themselves
+        add()
+
+    if get_num_threads() == 1 or engine.is_kept(*written):
+        add()
+    else:
+        LATER.begin(make)
 
 
 def begin(real: str, part: str) -> None:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from loopgrad.backends.llvm.products.direct import emit_product_at
 from loopgrad.backends.llvm.products.exchanged import emit_turned
-from loopgrad.backends.llvm.products.kernel import emit_kernel, emit_part, kernel_vectors
+from loopgrad.backends.llvm.products.kernel import emit_part
 from loopgrad.backends.llvm.products.narrow import emit_narrow
 from loopgrad.backends.llvm.products.packing import emit_pack, emit_pack_at, emit_pack_rows
 from loopgrad.backends.llvm.products.product import emit_product
 from loopgrad.backends.llvm.products.runs import emit_runs
-from loopgrad.backends.llvm.products.tiling import KERNEL_ROWS, Tiling
+from loopgrad.backends.llvm.products.tiles import (
+    Shape,
+    emit_address,
+    emit_other_tiles,
+    emit_tiles,
+    first_shapes,
+    shapes,
+)
+from loopgrad.backends.llvm.products.tiling import Tiling
 from loopgrad.backends.llvm.writing.text import Module
 
 
@@ -19,20 +27,30 @@ def emit(module: Module, tile: Tiling) -> str:
     """The text of a module with all of them for one element type."""
     emit_scattered(module, tile)
     emit_exchanged(module, tile)
-    return emit_product_and_pack(module, tile)
+    _emit_product_and_pack(module, tile, shapes(tile))
+    return module.text()
 
 
 def emit_product_and_pack(module: Module, tile: Tiling) -> str:
-    """With `pack` and `product`, which all contractions call."""
-    for vectors in kernel_vectors(tile):
-        for rows in KERNEL_ROWS:
-            emit_kernel(module, tile, rows, vectors)
+    """With `pack` and `product`, which all contractions call, and the tiles that most of them need."""
+    _emit_product_and_pack(module, tile, first_shapes(tile))
+    emit_address(module, tile)
+    return module.text()
+
+
+def emit_edges(module: Module, tile: Tiling) -> str:
+    """The other tiles, for what is left over at the edges."""
+    emit_other_tiles(module, tile)
+    return module.text()
+
+
+def _emit_product_and_pack(module: Module, tile: Tiling, there: Collection[Shape]) -> None:
+    emit_tiles(module, tile, there)
     emit_part(module, tile)
     emit_narrow(module, tile)
     emit_pack_rows(module, tile)
     emit_pack(module, tile)
     emit_product(module, tile)
-    return module.text()
 
 
 def emit_scattered(module: Module, tile: Tiling) -> str:
@@ -52,6 +70,7 @@ def emit_exchanged(module: Module, tile: Tiling) -> str:
 # What is compiled at a time, by name.
 EMITTED: Mapping[str, Callable[[Module, Tiling], str]] = {
     "product": emit_product_and_pack,
+    "edges": emit_edges,
     "scattered": emit_scattered,
     "exchanged": emit_exchanged,
 }

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from loopgrad.backends.llvm.products.kernel import (
-    kernel_name,
-    kernel_parameters,
-    kernel_vectors,
-    part_name,
-)
+from loopgrad.backends.llvm.products.kernel import part_name
 from loopgrad.backends.llvm.products.narrow import along_k_name, along_m_name, few_columns
 from loopgrad.backends.llvm.products.packing import pack_rows_name, rows_of_tile
-from loopgrad.backends.llvm.products.tiling import DEPTH, KERNEL_ROWS, ROWS, SUFFIX, Tiling
+from loopgrad.backends.llvm.products.tiles import call_tile
+from loopgrad.backends.llvm.products.tiling import DEPTH, ROWS, SUFFIX, Tiling
 from loopgrad.backends.llvm.products.writer import Writer
 from loopgrad.backends.llvm.writing.text import Module
 
@@ -151,6 +147,10 @@ class _Product:
         whole = w.compare("sge", columns, w.integer("mul", vectors, self.tiling.lanes))
         kernels = w.integer("mul", w.integer("lshr", vectors, 1), ROWS)  # 1, 2, 4 -> 0, 1, 2
         kernels = w.integer("sub", kernels, 1)
+        # Where C has not all columns of the tile, it goes by way of memory.
+        step = w.body.value(f"select i1 {whole}, i64 %cm, i64 {self.tiling.width}")
+        dm = w.body.value(f"select i1 {whole}, i64 {self.dm}, i64 0")
+        scale = w.body.value(f"select i1 {whole}, {w.real} %scale, {w.real} 1.0")
         rows = ""
 
         def tile(m: str) -> None:
@@ -164,42 +164,21 @@ class _Product:
             before = w.body.value(
                 f"select i1 {self.fresh}, {w.pointer} {self.zeros}, {w.pointer} {place}"
             )
-            kernel = self._kernel(w.integer("add", kernels, rows))
-            factors = [self.depth, a, am, ak, b, self.stride]
+            to = w.body.value(f"select i1 {whole}, {w.pointer} {place}, {w.pointer} {self.tile}")
+            d = w.body.value(f"select i1 {whole}, {w.pointer} {before}, {w.pointer} {self.zeros}")
+            given = [self.depth, a, am, ak, b, self.stride, to, step, d, dm, scale]
+            call_tile(w, w.integer("add", kernels, rows), rows, vectors, given)
             w.where(
-                whole,
-                lambda: self._call(kernel, [*factors, place, "%cm", before, self.dm, "%scale"]),
-                lambda: self._part(kernel, rows, columns, factors, place, before),
+                w.body.value(f"xor i1 {whole}, true"),
+                lambda: self._part(rows, columns, place, before),
             )
 
         w.loop(self.rows, tile, step=lambda _: rows)
 
-    def _part(
-        self, kernel: str, rows: str, columns: str, factors: list[str], place: str, before: str
-    ) -> None:
-        """A tile of which C has not all columns, by way of memory."""
+    def _part(self, rows: str, columns: str, place: str, before: str) -> None:
+        """What a tile has left in memory, as far as C has these columns."""
         w, pointer = self.w, self.w.pointer
-        width = str(self.tiling.width)
-        self._call(kernel, [*factors, self.tile, width, self.zeros, "0", "1.0"])
         w.body.do(
             f"call void @{part_name(self.tiling)}(i64 {rows}, i64 {columns}, {pointer} {self.tile}, "
             f"{pointer} {place}, i64 %cm, {pointer} {before}, i64 {self.dm}, {w.real} %scale)"
         )
-
-    def _kernel(self, number: str) -> str:
-        """The address of a kernel: of those of 1, 2 and 4 vectors, with 1 to `ROWS` rows each."""
-        w, tiling = self.w, self.tiling
-        kinds = ", ".join(kind for kind, _ in kernel_parameters(w.module, w.real))
-        kernel = "ptr" if w.module.opaque_pointers else f"void ({kinds})*"
-        names = [kernel_name(tiling, r, v) for v in kernel_vectors(tiling) for r in KERNEL_ROWS]
-        table, kind = f"@tiles_{SUFFIX[w.real]}", f"[{len(names)} x {kernel}]"
-        values = ", ".join(f"{kernel} @{name}" for name in names)
-        w.module.declare(f"{table} = internal constant {kind} [{values}]")
-        at = w.module.pointer(kind)
-        place = w.body.value(f"getelementptr {kind}, {at} {table}, i64 0, i64 {number}")
-        return w.body.load(kernel, place)
-
-    def _call(self, kernel: str, values: list[str]) -> None:
-        kinds = [kind for kind, _ in kernel_parameters(self.w.module, self.w.real)]
-        given = ", ".join(f"{k} {v}" for k, v in zip(kinds, values, strict=True))
-        self.w.body.do(f"call void {kernel}({given})")
