@@ -18,7 +18,8 @@ def kernel_vectors(tiling: Tiling) -> list[int]:
 
 
 def kernel_parameters(module: Module, real: str) -> list[tuple[str, str]]:
-    """Kinds and names. A[r,k] is at r*am + k*ak, B[k,n] at k*bk + n, C[r,n] at r*cm + n; K > 0.
+    """Kinds and names. A[r,k] is at r*am + k*ak, B[k,n] at k*bk + n, C[r,n] at r*cm + n; K > 0. How
+    many rows and vectors are meant, a kernel knows by itself.
 
     D is C's value before, or zeros with dm = 0; C = D + scale * A B.
     """
@@ -35,6 +36,8 @@ def kernel_parameters(module: Module, real: str) -> list[tuple[str, str]]:
         (pointer, "%D"),
         ("i64", "%dm"),
         (real, "%scale"),
+        ("i64", "%rows"),
+        ("i64", "%vectors"),
     ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from loopgrad.backends.llvm.products.kernel import part_name
 from loopgrad.backends.llvm.products.narrow import along_k_name, along_m_name, few_columns
 from loopgrad.backends.llvm.products.packing import pack_rows_name, rows_of_tile
-from loopgrad.backends.llvm.products.tiles import call_tile
+from loopgrad.backends.llvm.products.tiles import Tile
 from loopgrad.backends.llvm.products.tiling import DEPTH, ROWS, SUFFIX, Tiling
 from loopgrad.backends.llvm.products.writer import Writer
 from loopgrad.backends.llvm.writing.text import Module
@@ -147,10 +147,6 @@ class _Product:
         whole = w.compare("sge", columns, w.integer("mul", vectors, self.tiling.lanes))
         kernels = w.integer("mul", w.integer("lshr", vectors, 1), ROWS)  # 1, 2, 4 -> 0, 1, 2
         kernels = w.integer("sub", kernels, 1)
-        # Where C has not all columns of the tile, it goes by way of memory.
-        step = w.body.value(f"select i1 {whole}, i64 %cm, i64 {self.tiling.width}")
-        dm = w.body.value(f"select i1 {whole}, i64 {self.dm}, i64 0")
-        scale = w.body.value(f"select i1 {whole}, {w.real} %scale, {w.real} 1.0")
         rows = ""
 
         def tile(m: str) -> None:
@@ -164,21 +160,22 @@ class _Product:
             before = w.body.value(
                 f"select i1 {self.fresh}, {w.pointer} {self.zeros}, {w.pointer} {place}"
             )
-            to = w.body.value(f"select i1 {whole}, {w.pointer} {place}, {w.pointer} {self.tile}")
-            d = w.body.value(f"select i1 {whole}, {w.pointer} {before}, {w.pointer} {self.zeros}")
-            given = [self.depth, a, am, ak, b, self.stride, to, step, d, dm, scale]
-            call_tile(w, w.integer("add", kernels, rows), rows, vectors, given)
+            tile = Tile(w, w.integer("add", kernels, rows), rows, vectors)
+            factors = [self.depth, a, am, ak, b, self.stride]
             w.where(
-                w.body.value(f"xor i1 {whole}, true"),
-                lambda: self._part(rows, columns, place, before),
+                whole,
+                lambda: tile.call([*factors, place, "%cm", before, self.dm, "%scale"]),
+                lambda: self._part(tile, columns, factors, place, before),
             )
 
         w.loop(self.rows, tile, step=lambda _: rows)
 
-    def _part(self, rows: str, columns: str, place: str, before: str) -> None:
-        """What a tile has left in memory, as far as C has these columns."""
+    def _part(self, tile: Tile, columns: str, factors: list[str], place: str, before: str) -> None:
+        """A tile of which C has not all columns, by way of memory."""
         w, pointer = self.w, self.w.pointer
+        width = str(self.tiling.width)
+        tile.call([*factors, self.tile, width, self.zeros, "0", "1.0"])
         w.body.do(
-            f"call void @{part_name(self.tiling)}(i64 {rows}, i64 {columns}, {pointer} {self.tile}, "
+            f"call void @{part_name(self.tiling)}(i64 {tile.rows}, i64 {columns}, {pointer} {self.tile}, "
             f"{pointer} {place}, i64 %cm, {pointer} {before}, i64 {self.dm}, {w.real} %scale)"
         )

@@ -38,11 +38,10 @@ def emit_tiles(module: Module, tiling: Tiling, there: Collection[Shape]) -> None
         if (rows, vectors) in there:
             emit_kernel(module, tiling, rows, vectors)
     kind = _kind(module, tiling)
-    names = [
-        f"@{kernel_name(tiling, *shape)}" if shape in there else "null" for shape in shapes(tiling)
-    ]
-    entries = ", ".join(f"{kind} {name}" for name in names)
-    module.declare(f"{_table(tiling)} = internal global [{len(names)} x {kind}] [{entries}]")
+    least = _least_tiles_name(tiling)
+    names = [kernel_name(tiling, *s) if s in there else least for s in shapes(tiling)]
+    entries = ", ".join(f"{kind} @{name}" for name in names)
+    module.declare(f"{_table(tiling)} = internal global {_several(module, tiling)} [{entries}]")
     _emit_least_tiles(module, tiling)
 
 
@@ -68,29 +67,32 @@ def emit_other_tiles(module: Module, tiling: Tiling) -> None:
     w.finish()
 
 
-def call_tile(w: Writer, number: str, rows: str, vectors: str, values: Sequence[str]) -> None:
-    """A call of the tile with that number in the table, of so many rows and vectors."""
-    module, tiling = w.module, w.tiling
-    several, kind = _several(module, tiling), _kind(module, tiling)
-    at = module.pointer(several)
-    place = w.body.value(f"getelementptr {several}, {at} {_table(tiling)}, i64 0, i64 {number}")
-    tile = w.body.value(f"load atomic {kind}, {module.pointer(kind)} {place} acquire, align 8")
-    kinds = [kind for kind, _ in kernel_parameters(module, w.real)]
-    given = ", ".join(f"{k} {v}" for k, v in zip(kinds, values, strict=True))
-    least = f"i64 {rows}, i64 {vectors}, {given}"
-    w.where(
-        w.body.value(f"icmp ne {kind} {tile}, null"),
-        lambda: w.body.do(f"call void {tile}({given})"),
-        lambda: w.body.do(f"call void @{_least_tiles_name(tiling)}({least})"),
-    )
+class Tile:
+    """The tile with that number in the table, of so many rows and vectors: its address, loaded here."""
+
+    def __init__(self, writer: Writer, number: str, rows: str, vectors: str):
+        self.w = w = writer
+        self.rows, self.vectors = rows, vectors
+        several, kind = _several(w.module, w.tiling), _kind(w.module, w.tiling)
+        at = w.module.pointer(several)
+        place = w.body.value(
+            f"getelementptr {several}, {at} {_table(w.tiling)}, i64 0, i64 {number}"
+        )
+        where = f"{w.module.pointer(kind)} {place}"
+        self.address = w.body.value(f"load atomic {kind}, {where} acquire, align 8")
+
+    def call(self, values: Sequence[str]) -> None:
+        """With what a kernel takes, but for `rows` and `vectors`."""
+        kinds = [kind for kind, _ in kernel_parameters(self.w.module, self.w.real)]
+        every = zip(kinds, [*values, self.rows, self.vectors], strict=True)
+        self.w.body.do(f"call void {self.address}({', '.join(f'{k} {v}' for k, v in every)})")
 
 
 def _emit_least_tiles(module: Module, tiling: Tiling) -> None:
-    """`least_tiles_*(rows, vectors, ...)`: what a tile of so many would do, by the least one."""
+    """`least_tiles_*`: what a tile of `rows` and `vectors` would do, by the least one."""
     given = kernel_parameters(module, tiling.real)
     parameters = ", ".join(f"{kind} {name}" for kind, name in given)
-    name = _least_tiles_name(tiling)
-    w = Writer(module, tiling, name, f"i64 %rows, i64 %vectors, {parameters}", inner=True)
+    w = Writer(module, tiling, _least_tiles_name(tiling), parameters, inner=True)
 
     def row(r: str) -> None:
         steps = {"%A": "%am", "%C": "%cm", "%D": "%dm"}
@@ -98,7 +100,7 @@ def _emit_least_tiles(module: Module, tiling: Tiling) -> None:
 
         def vector(v: str) -> None:
             n = w.integer("mul", v, tiling.lanes)
-            places = {"%A": rows["%A"], "%B": w.at("%B", n)}
+            places = {"%A": rows["%A"], "%B": w.at("%B", n), "%rows": "1", "%vectors": "1"}
             places |= {matrix: w.at(rows[matrix], n) for matrix in ("%C", "%D")}
             values = ", ".join(f"{kind} {places.get(name, name)}" for kind, name in given)
             w.body.do(f"call void @{kernel_name(tiling, 1, 1)}({values})")
