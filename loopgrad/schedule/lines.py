@@ -6,6 +6,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import prod
+from typing import TYPE_CHECKING
 
 from loopgrad.analysis.extents import polynomial
 from loopgrad.analysis.facts import TensorFacts
@@ -21,6 +22,9 @@ from loopgrad.ir.nodes import (
     Read,
     Reduction,
 )
+
+if TYPE_CHECKING:
+    from loopgrad.schedule.tree import Border
 
 # What an extent that is not known before a call counts as, and a constant with a default.
 USUAL, SMALL = 64, 4
@@ -69,7 +73,10 @@ def access(read: Read) -> Access:
 
 @dataclass(frozen=True, slots=True)
 class Roles:
-    """The two sides of a contraction, and which index has which part in it, in the line's order."""
+    """The two sides of a contraction, and which index has which part in it, in the line's order.
+
+    borders: where the right side is known to be zero.
+    """
 
     left: Expression
     right: Expression
@@ -77,6 +84,7 @@ class Roles:
     m: tuple[str, ...]
     n: tuple[str, ...]
     k: tuple[str, ...]
+    borders: tuple[Border, ...] = ()
 
 
 @dataclass(frozen=True)

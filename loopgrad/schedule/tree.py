@@ -202,6 +202,15 @@ class Dimension:
 
 
 @dataclass(frozen=True, slots=True)
+class Border:
+    """A right side is known to be zero where the subscript is not at least `lower` and below `upper`."""
+
+    subscript: Expression
+    lower: Expression
+    upper: Expression
+
+
+@dataclass(frozen=True, slots=True)
 class Product:
     """`target[..m..n..] += left[..m..k..] * right[..k..n..]`, by the micro-kernel.
 
@@ -211,7 +220,7 @@ class Product:
     `n` is alone the target's last subscript. `first` as for a step: the sum over all of k is stored.
     `negative` subtracts. It runs only where `guard`, which hangs on the loops around alone, holds.
     `packed` names the `Pack` that has made the right side ready; without one
-    the product packs for itself.
+    the product packs for itself. `borders`: what may be left out, where there is a row or column of zeros.
     """
 
     target: Read
@@ -224,6 +233,7 @@ class Product:
     negative: bool = False
     packed: str | None = None
     guard: Expression | None = None
+    borders: tuple[Border, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ def check(made: Functions, m: int, n: int, k: int, real: str, mode: int, seed: i
     for first, some in ((0, half), (half, k - half)) if half else ((0, k),):
         made.product_turned(
             m, n, some, packed.ctypes.data, first, k, memory.ctypes.data,
-            np.ascontiguousarray(at_k[first:]).ctypes.data, at_n.ctypes.data,
+            np.ascontiguousarray(at_k[first:]).ctypes.data, None, at_n.ctypes.data, None,
             turned.ctypes.data, filled, first > 0,
         )  # fmt: skip
     wide, memory_c = guarded((m, n + 3), dtype)

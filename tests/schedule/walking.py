@@ -35,6 +35,7 @@ from loopgrad.schedule import Nest, Phase, Scheduled, Sequence
 from loopgrad.schedule.loops.buffers import _common, uses
 from loopgrad.schedule.tree import (
     Blocks,
+    Border,
     Buffer,
     Dimension,
     Fused,
@@ -311,12 +312,18 @@ class Walk:
         for _ in self.over(loops((*node.m, *node.n))):
             total = 0.0
             for _ in self.over(loops(node.k)):
-                total += self.value(node.left) * self.value(node.right)
+                right = self.value(node.right)
+                assert right == 0 or all(map(self.is_inside, node.borders)), "no zero on a border"
+                total += self.value(node.left) * right
             if node.negative:
                 total = -total
             self.store(node.target, total if node.first else self.element(node.target) + total)
         for d in (*node.m, *node.n, *node.k):
             self.indices.pop(d.index, None)
+
+    def is_inside(self, border: Border) -> bool:
+        subscript = self.value(border.subscript)
+        return bool(self.value(border.lower) <= subscript < self.value(border.upper))
 
     # ----------------------------------------------------------------------------- elements
 

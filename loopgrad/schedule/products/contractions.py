@@ -292,7 +292,9 @@ def _padded(line: Line, padding: Padding) -> tuple[Line, ...]:
     if found is None:
         return ()
     before, whole = found
-    return *before, replace(whole, roles=roles(whole))
+    made = roles(whole)
+    assert made is not None
+    return *before, replace(whole, roles=replace(made, borders=padding.borders(made.right)))
 
 
 def _over_windows(
@@ -349,6 +351,7 @@ def product(line: Line, found: Roles, packed: str | None = None) -> Product:
         statement.reduction is Reduction.SUBTRACT,
         packed,
         statement.guard,
+        found.borders,
     )
 
 

@@ -28,8 +28,9 @@ from loopgrad.ir.nodes import (
 )
 from loopgrad.schedule.context import Context
 from loopgrad.schedule.limits import conditions, is_natural, limits
-from loopgrad.schedule.lines import Line, reads_whole_axes
+from loopgrad.schedule.lines import Bounds, Line, reads_whole_axes
 from loopgrad.schedule.sums.sides import factors, multiplied
+from loopgrad.schedule.tree import Border
 
 _ONE = constant(1)
 
@@ -55,6 +56,7 @@ class Padding:
 
     context: Context
     copies: dict[object, str] = field(default_factory=dict)
+    inside: dict[str, Mapping[int, Bounds]] = field(default_factory=dict)  # of copies: where x is
     finite: set[object] = field(default_factory=set)
 
     def without_guard(self, line: Line) -> tuple[tuple[Line, ...], Line] | None:
@@ -126,6 +128,15 @@ class Padding:
         value = multiplied([Read(name, subscripts), *others])
         return tuple(before), replace(line, statement=replace(whole, value=value))
 
+    def borders(self, side: Expression) -> tuple[Border, ...]:
+        """Where a side is zero, as its factors are copies that have zeros around them."""
+        return tuple(
+            Border(factor.subscripts[axis], *bounds)
+            for factor in factors(side)
+            if isinstance(factor, Read)
+            for axis, bounds in self.inside.get(factor.tensor, {}).items()
+        )
+
     def _is_copied_whole(self, read: Read, axes: Mapping[int, _Axis], line: Line) -> bool:
         """Is all that is copied needed? No gathers, and no single row of a matrix."""
         extents = self.context.tensors[read.tensor].extents
@@ -143,12 +154,17 @@ class Padding:
         if key in self.copies:
             return self.copies[key], []
         old = self.context.tensors[read.tensor].extents
+        starts = {i: to_expression(subtract({}, axis.least)) for i, axis in axes.items()}
         extents = tuple(
             _extent(subtract(axes[i].end, axes[i].least)) if i in axes else e
             for i, e in enumerate(old)
         )
         name = self.context.temporary(f"{read.tensor}.padded", extents)
         self.copies[key] = name
+        self.inside[name] = {
+            i: (start, to_expression(add(polynomial(start), polynomial(old[i]))))
+            for i, start in starts.items()
+        }
         indices: list[str] = []
         for i, subscript in enumerate(read.subscripts):
             bare = i not in axes and isinstance(subscript, Index)

@@ -72,11 +72,12 @@ def _nodes(nodes: Iterable[Node], innermost: str | None = None) -> Iterator[str]
                 yield from (INDENT + line for line in _nodes(body))
             case Pack(name, right, made=made):
                 yield f"pack{made.value}:  {name} = {show_expression(right)}"
-            case Product(target, left, right, _, _, _, first, negative, _, guard):
+            case Product(target, left, right, _, _, _, first, negative, _, guard, borders):
                 how = Reduction.SUBTRACT if negative else Reduction.ADD
                 value = walk.apply("*", left, right)
                 statement = Accumulate(target, Reduction.SET if first else how, value, (), guard)
-                yield f"product:  {show_statement(statement)}"
+                known = ", zeros left out" if borders else ""
+                yield f"product{known}:  {show_statement(statement)}"
 
 
 def _step(statement: Accumulate, stores: bool) -> str:

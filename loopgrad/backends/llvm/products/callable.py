@@ -19,6 +19,8 @@ NAMES = (
     "runs",
     "product_turned",
     "put_turned",
+    "product_boxes",
+    "boxes",
 )
 
 _INTEGER, _ADDRESS = ctypes.c_int64, ctypes.c_void_p
@@ -29,7 +31,11 @@ _PACK_AT = ctypes.CFUNCTYPE(None, *[_INTEGER] * 2, *[_ADDRESS] * 4)
 
 
 _PRODUCT_TURNED = ctypes.CFUNCTYPE(
-    None, *[_INTEGER] * 3, _ADDRESS, *[_INTEGER] * 2, *[_ADDRESS] * 4, _INTEGER, ctypes.c_bool
+    None, *[_INTEGER] * 3, _ADDRESS, *[_INTEGER] * 2, *[_ADDRESS] * 6, _INTEGER, ctypes.c_bool
+)
+_BOXES = ctypes.CFUNCTYPE(None, *[_ADDRESS] * 6)
+_PRODUCT_BOXES = ctypes.CFUNCTYPE(
+    None, *[_INTEGER] * 2, _ADDRESS, *[_INTEGER] * 2, *[_ADDRESS] * 7, _INTEGER, ctypes.c_bool
 )
 _RUNS = ctypes.CFUNCTYPE(None, _INTEGER, *[_ADDRESS] * 2)
 
@@ -63,6 +69,8 @@ class Functions:
     runs: Callable[..., None]
     product_turned: Callable[..., None]
     put_turned: Callable[..., None]
+    product_boxes: Callable[..., None]
+    boxes: Callable[..., None]
     tiling: Tiling
 
 
@@ -77,6 +85,6 @@ def functions(real: str) -> Functions:
 def callable_from(real: str, tile: Tiling, *addresses: int) -> Functions:
     """The functions at these addresses, in the order of `NAMES`."""
     products = _product(real), _product_at(real), _RUNS, _PRODUCT_TURNED, _put_turned(real)
-    kinds = _PACK, _PACK_AT, *products
+    kinds = _PACK, _PACK_AT, *products, _PRODUCT_BOXES, _BOXES
     made = (kind(address) for kind, address in zip(kinds, addresses, strict=True))
     return Functions(**dict(zip(NAMES, made, strict=True)), tiling=tile)

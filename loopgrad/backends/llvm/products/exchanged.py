@@ -1,11 +1,12 @@
 """Products with their sides exchanged: lanes run over the rows of C, and B is read where it lies.
 
-    T[n,m] = or += sum over k of A[m,k] * B[at_k[k] + at_n[n]]        product_turned
+    T[to[n],m] = or += sum over k of A[m,rows[k]] * B[at_k[k] + at_n[n]]        product_turned
     C[m,n] = or += scale * T[n,m]                                     put_turned
 
 A is packed as a right side is; the elements of B, wherever they lie, are read one by one, each for a
 whole tile of A's columns. So of a convolution nothing is packed but its weights, and no lane is
-wasted on the last places of small images.
+wasted on the last places of small images. `to` and `rows` are there for products that leave out
+zeros (`boxes.py`): without them, columns and values of k are those that come next.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ Parameters = list[tuple[str, str]]
 
 # Rows of a tile. Fewer are taken for four, or six, of which the last ones are the last one again.
 SOME_ROWS = (4, ROWS)
+NUMBERS = 1056  # columns, or values of k, of a call without tables of which they are, at most
 
 
 def _name(tiling: Tiling, rows: int, vectors: int) -> str:
@@ -29,13 +31,17 @@ def _name(tiling: Tiling, rows: int, vectors: int) -> str:
 
 
 def _parameters(module: Module, real: str) -> Parameters:
-    """As those of a kernel, but that A[r,k] is at at_n[min(r, last)] + at_k[k] of `A`."""
+    """As those of a kernel, but that A[r,k] is at at_n[min(r, last)] + at_k[k] of `A`, B[k,n] at
+    rows[k]*bk + n, C[r,n] at to[r]*cm + n, and D likewise.
+    """
     pointer, table = module.pointer(real), module.pointer(I64)
     return [
         (I64, "%K"),
         (pointer, "%A"),
         (table, "%at_k"),
+        (table, "%rows"),
         (table, "%at_n"),
+        (table, "%to"),
         (I64, "%last"),
         (pointer, "%B"),
         (I64, "%bk"),
@@ -48,6 +54,10 @@ def _parameters(module: Module, real: str) -> Parameters:
 
 
 class _Turned(Kernel):
+    def __init__(self, writer: Writer, rows: int, vectors: int):
+        super().__init__(writer, rows, vectors)
+        self.targets: dict[int, str] = {}
+
     def first_a(self) -> Parameters:
         w = self.w
         numbers = [w.least(r, "%last") if r else "0" for r in range(self.rows)]
@@ -61,13 +71,32 @@ class _Turned(Kernel):
     def next_a(self, places: Sequence[str]) -> list[str]:
         return [self.w.body.element(I64, places[0], 1)]
 
+    def first_b(self) -> Parameters:
+        return [(self.w.module.pointer(I64), "%rows")]
+
+    def row_b(self, place: str) -> list[str]:
+        w = self.w
+        row = w.at("%B", w.integer("mul", w.body.load(I64, place), "%bk"))
+        return super().row_b(row)
+
+    def next_b(self, place: str) -> str:
+        return self.w.body.element(I64, place, 1)
+
+    def row_c(self, matrix: str, step: str, r: int) -> str:
+        w = self.w
+        if r not in self.targets:
+            self.targets[r] = entry(w, "%to", str(r))
+        return w.at(matrix, w.integer("mul", self.targets[r], step))
+
 
 def emit_turned(module: Module, tiling: Tiling) -> None:
     """Both functions.
 
-    `loopgrad_product_turned_*(M, N, K, packed, first, depth, B, at_k, at_n, T, tm, adds)`: T[n,m] is at
-    n*tm + m, where columns up to a whole vector and rows up to the next multiple of `ROWS` may be written.
-    What is packed has `depth` values of k, of which `first` and those that follow are meant.
+    `loopgrad_product_turned_*(M, N, K, packed, first, depth, B, at_k, rows, at_n, to, T, tm, adds)`: T[n,m]
+    is at to[n]*tm + m, where columns up to a whole vector, and what `to` says of columns up to the next
+    multiple of `ROWS`, may be written. What is packed has `depth` values of k; those meant are `rows` behind
+    `first`.
+    For `rows` and `to` null may be given, where K and N are at most `NUMBERS` - ROWS.
     `loopgrad_put_turned_*(M, N, T, tm, C, cm, scale, adds)`: rows of T up to a whole vector may be
     read.
     """
@@ -79,7 +108,8 @@ def emit_turned(module: Module, tiling: Tiling) -> None:
     pointer, table = module.pointer(tiling.real), module.pointer(I64)
     parameters = (
         f"i64 %M, i64 %N, i64 %K, {pointer} %packed, i64 %first, i64 %depth, {pointer} %B, "
-        f"{table} %at_k, {table} %at_n, {pointer} %T, i64 %tm, i1 zeroext %adds"
+        f"{table} %at_k, {table} %some_rows, {table} %at_n, {table} %some_to, {pointer} %T, i64 %tm, "
+        "i1 zeroext %adds"
     )
     name = f"loopgrad_product_turned_{SUFFIX[tiling.real]}"
     _Product(Writer(module, tiling, name, parameters, inner=False)).write()
@@ -101,10 +131,22 @@ class _Product:
         w = self.w
         self.zeros = w.zeros()
         self.dm = w.body.value("select i1 %adds, i64 %tm, i64 0")
+        self.rows, self.to = self._or_numbers("%some_rows"), self._or_numbers("%some_to")
         some = w.compare("sgt", "%K", 0)
         w.where(some, lambda: w.loop("%M", self._panel, step=self.tiling.width))
         w.clear_where_empty("%K", "%adds", "%N", "%M", "%T", "%tm")
         w.finish()
+
+    def _or_numbers(self, table: str) -> str:
+        """The table, or where there is none, 0, 1, 2, ..."""
+        w, kind = self.w, self.w.module.pointer(I64)
+        several = f"[{NUMBERS} x i64]"
+        values = ", ".join(f"i64 {i}" for i in range(NUMBERS))
+        w.module.declare(f"@numbers = internal constant {several} [{values}]")
+        at = w.module.pointer(several)
+        numbers = w.body.value(f"getelementptr {several}, {at} @numbers, i64 0, i64 0")
+        none = w.body.value(f"icmp eq {kind} {table}, null")
+        return w.body.select(none, kind, numbers, table)
 
     def _panel(self, m: str) -> None:
         w, lanes = self.w, self.tiling.lanes
@@ -141,12 +183,11 @@ class _Product:
             rows = w.body.value(f"select i1 {many}, i64 {ROWS}, i64 {SOME_ROWS[0]}")
             high = w.body.value(f"zext i1 {many} to i64")
             kernel = w.integer("add", w.integer("mul", kind, len(SOME_ROWS)), high)
-            place = w.at(t, w.integer("mul", n, "%tm"))
-            before = w.body.value(f"select i1 %adds, {w.pointer} {place}, {w.pointer} {self.zeros}")
+            before = w.body.value(f"select i1 %adds, {w.pointer} {t}, {w.pointer} {self.zeros}")
             last = w.integer("sub", w.least(rest, rows), 1)
-            at_n = w.body.element(I64, "%at_n", n)
-            sides = ["%K", "%B", "%at_k", at_n, last, panel, self.stride]
-            w.call_one_of(names, kernel, kinds, [*sides, place, "%tm", before, self.dm, "1.0"])
+            at_n, to = (w.body.element(I64, table, n) for table in ("%at_n", self.to))
+            sides = ["%K", "%B", "%at_k", self.rows, at_n, to, last, panel, self.stride]
+            w.call_one_of(names, kernel, kinds, [*sides, t, "%tm", before, self.dm, "1.0"])
 
         w.loop("%N", tile, step=lambda _: rows)
 

@@ -6,13 +6,14 @@ the tables of where its rows and columns lie.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from loopgrad.backends.llvm.products.groups import Along, Group
+from loopgrad.backends.llvm.products.bordered import Bordered, Plan
+from loopgrad.backends.llvm.products.groups import Along
 from loopgrad.backends.llvm.products.narrow import few_columns
-from loopgrad.backends.llvm.products.operands import LEFT, RIGHT, TARGET
+from loopgrad.backends.llvm.products.operands import LEFT, RIGHT, TARGET, Sides
 from loopgrad.backends.llvm.products.tiling import ROWS, SUFFIX
 from loopgrad.backends.llvm.products.workspace import DEEP, KEPT, LANES, PART, TABLE
 from loopgrad.backends.llvm.writing.repeat import where
@@ -25,23 +26,10 @@ if TYPE_CHECKING:
 
 # Sixteenths of a vector's multiplication: what it takes to pack an element of the left side, or of the
 # right one, where it stands alone; an element of a run, and where a run begins; to turn an element of the
-# target; to multiply by one of few columns; and to begin and end a tile.
-PACKED_LEFT, PACKED_ALONE, PACKED_IN_RUN, RUN, TURNED, FEW, TILE = 10, 34, 4, 100, 12, 4, 1500
-
-
-@dataclass(frozen=True, slots=True)
-class Sides:
-    """A product whose rows m, sums k and columns n count as one where strides allow.
-
-    n_within, k_within: what those of n and k are that the right side has; `total`: all of k.
-    """
-
-    m: Group
-    k: Group
-    n: Group
-    n_within: tuple[Along, ...]
-    k_within: tuple[Along, ...]
-    total: str
+# target; to multiply by one of few columns; to begin and end a tile; and, where zeros are left out, to find
+# the place of a column or of a value of k.
+PACKED_LEFT, PACKED_ALONE, PACKED_IN_RUN, RUN, TURNED, FEW, TILE = 14, 34, 4, 100, 12, 4, 1500
+FOUND = 192
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +48,16 @@ class Memory:
     turned: str
     at_k: str
     at_n: str
+    boxes: str
     kept: Kept | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Skipping:
+    """Of a product that may leave out zeros."""
+
+    bordered: Bordered
+    plan: Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +68,7 @@ class _Sums:
     columns: str
     memory: Memory
     stride: str
+    skipping: _Skipping | None = None
 
 
 def kept_sides(nodes: Sequence[Node]) -> frozenset[int]:
@@ -118,8 +116,9 @@ class Exchanging:
         m, k, n, total = sides.m.inner, sides.k.inner, sides.n.inner, sides.total
         rows, columns = m.count, n.count
         exchanged = self._sum(
-            self._times(16, total, columns, self._vectors(rows)),
+            self._left(sides, self._times(16, total, columns, self._vectors(rows))),
             self._times(PACKED_LEFT, total, rows),
+            self._times(FOUND, self._sum(total, columns)) if sides.windows else "0",
             self._times(TURNED, rows, columns),
             self._times(
                 TILE, self._cut(columns, ROWS), self._cut(rows, self.products.tiling.width)
@@ -142,6 +141,38 @@ class Exchanging:
         for other in (one, sums, packable):
             is_less = self.body.value(f"and i1 {is_less}, {other}")
         return is_less
+
+    def _left(self, sides: Sides, work: str) -> str:
+        """How much of the work is not with zeros: of each window, about, all but its corners."""
+        for window in sides.windows:
+            n, k = sides.n_within[window.n].count, sides.k_within[window.k].count
+            lowest = highest = window.first
+            for step, count in ((window.by_n, n), (window.by_k, k)):
+                last = self._times(1, step, self.body.value(f"sub i64 {count}, 1"))
+                up = self.body.value(f"icmp sgt i64 {last}, 0")
+                low, high = (
+                    self.body.select(up, "i64", *pair) for pair in (("0", last), (last, "0"))
+                )
+                lowest, highest = self._sum(lowest, low), self._sum(highest, high)
+            corner = self._times(2, window.by_n, window.by_k)
+            corner = self._at_least_one(
+                self._at_least(self.body.value(f"sub i64 0, {corner}"), corner)
+            )
+            lost = "0"
+            below = self.body.value(f"sub i64 0, {lowest}")
+            above = self.body.value(f"sub i64 {self._sum(highest, '1')}, {window.length}")
+            for beyond in (below, above):
+                far = self._at_least(beyond, "0")
+                area = self._times(1, far, self._sum(far, "1"))
+                lost = self._sum(lost, self.body.value(f"udiv i64 {area}, {corner}"))
+            every = self._at_least_one(self._times(1, n, k))
+            rest = self._at_least(self.body.value(f"sub i64 {every}, {lost}"), "0")
+            work = self._times(1, self.body.value(f"udiv i64 {work}, {every}"), rest)
+        return work
+
+    def _at_least(self, a: str, b: str) -> str:
+        more = self.body.value(f"icmp sgt i64 {a}, {b}")
+        return self.body.select(more, "i64", a, b)
 
     def _by_lanes(self, columns: str) -> str:
         """Sixteenths of a vector that so many columns take: the last ones are a vector or few."""
@@ -192,10 +223,20 @@ class Exchanging:
         filled = self.body.value(f"mul i64 {self._vectors(rows)}, {self.lanes}")
         width = self.body.value(f"udiv i64 {PART}, {filled}")
         width = least(self.body.value(f"and i64 {width}, {-self.lanes}"), str(TABLE))
+        bordered = Bordered(self.products, sides, memory.boxes) if sides.windows else None
+        plan = bordered.plan(width) if bordered else None
+        if plan is not None:
+            width = self.body.select(plan.applies, "i64", plan.columns, width)
+        skipping = _Skipping(bordered, plan) if bordered and plan else None
 
         def columns(at: Mapping[str, str], first: str, kept: bool) -> None:
             count = least(self.body.value(f"sub i64 {n.count}, {first}"), width)
-            self.groups.tabulate(memory.at_n, first, count, sides.n_within, RIGHT)
+            self._unless(
+                skipping,
+                lambda: self.groups.tabulate(memory.at_n, first, count, sides.n_within, RIGHT),
+            )
+            if skipping is not None:
+                skipping.bordered.find(skipping.plan, first, count)
             target = self.groups.at(at[TARGET], first)
 
             def some_rows(begin: str) -> None:
@@ -205,11 +246,11 @@ class Exchanging:
                     RIGHT: at[RIGHT],
                     TARGET: self._moved(target, begin, m.strides[TARGET]),
                 }
-                into = _Sums(Along(some, m.strides), count, memory, filled)
+                into = _Sums(Along(some, m.strides), count, memory, filled, skipping)
                 if kept:
                     self._of_kept(sides, begin, into, here[RIGHT])
                 else:
-                    self._of_packed(sides.k, into, here)
+                    self._of_packed(sides, into, here)
                 self._put(into, here[TARGET], scale, adds)
 
             self.products.repeat(m.count, str(LANES), some_rows)
@@ -224,7 +265,10 @@ class Exchanging:
             )
 
         def in_parts() -> None:
-            self.groups.tabulate(memory.at_k, "0", sides.total, sides.k_within, RIGHT)
+            self._unless(
+                skipping,
+                lambda: self.groups.tabulate(memory.at_k, "0", sides.total, sides.k_within, RIGHT),
+            )
             matrices(False)
 
         def of_kept() -> None:
@@ -238,6 +282,13 @@ class Exchanging:
         fits = self.body.value(f"icmp sle i64 {size}, {KEPT}")
         where(self.body, fits, of_kept)
         where(self.body, self.body.value(f"xor i1 {fits}, true"), in_parts)
+
+    def _unless(self, skipping: _Skipping | None, write: Callable[[], None]) -> None:
+        """What is of use where nothing is left out."""
+        if skipping is None:
+            write()
+        else:
+            where(self.body, self.body.value(f"xor i1 {skipping.plan.applies}, true"), write)
 
     def _filled(self, count: str) -> str:
         return self.body.value(f"mul i64 {self._vectors(count)}, {self.lanes}")
@@ -272,12 +323,15 @@ class Exchanging:
         panels = self.groups.at(kept.packed, self._times(1, begin, sides.total))
 
         step = self._depth(sides.total)
+        if into.skipping is not None:
+            plan = into.skipping.plan
+            whole = self._times(1, plan.parts, plan.unit)
+            step = self.body.select(plan.applies, "i64", whole, step)
 
         def piece(first: str) -> None:
             count = self.products.least(self.body.value(f"sub i64 {sides.total}, {first}"), step)
-            later = self.body.value(f"icmp sgt i64 {first}, 0")
-            at_k = self.body.element("i64", kept.at_k, first)
-            self._multiply(into, count, (panels, first, sides.total), (right, at_k), later)
+            at = first, sides.total
+            self._multiply(sides, into, (first, count), (panels, *at), (right, kept.at_k))
 
         self.products.repeat(sides.total, step, piece)
 
@@ -290,14 +344,25 @@ class Exchanging:
         more = self.body.value(f"add i64 {total}, {pieces}")
         return self.body.value(f"udiv i64 {self.body.value(f'sub i64 {more}, 1')}, {pieces}")
 
-    def _of_packed(self, k: Group, into: _Sums, places: Mapping[str, str]) -> None:
+    def _of_packed(self, sides: Sides, into: _Sums, places: Mapping[str, str]) -> None:
         """Over all of k: several parts of it that count as one on the left, or pieces of one."""
+        k = sides.k
         least, inner, memory = self.products.least, k.inner.count, into.memory
         parts = self.groups.total(k.outer)
         several = self.body.value(f"udiv i64 {DEEP}, {inner}")
         some = self.body.value(f"icmp sgt i64 {several}, 1")
         together = self.body.select(some, "i64", several, "1")
         most = self._depth(inner)
+        if into.skipping is not None:
+            # All parts, or else all pieces, are of as many values of k's first index.
+            plan = into.skipping.plan
+            one = self.body.value(f"icmp eq i64 {parts}, 1")
+            first = sides.k_within[0].count
+            each = self.body.value(f"udiv i64 {parts}, {self._at_least_one(first)}")
+            whole = self.body.select(one, "i64", "1", self._times(1, plan.parts, each))
+            together = self.body.select(plan.applies, "i64", whole, together)
+            whole = self.body.select(one, "i64", self._times(1, plan.parts, plan.unit), inner)
+            most = self.body.select(plan.applies, "i64", whole, most)
 
         def some_parts(part: str) -> None:
             here = least(self.body.value(f"sub i64 {parts}, {part}"), together)
@@ -318,10 +383,8 @@ class Exchanging:
 
                 self.products.repeat(here, "1", pack)
                 begin = self.body.value(f"add i64 {self._times(1, part, inner)}, {first}")
-                later = self.body.value(f"icmp sgt i64 {begin}, 0")
-                at_k = self.body.element("i64", memory.at_k, begin)
                 panels = memory.packed, "0", depth
-                self._multiply(into, depth, panels, (places[RIGHT], at_k), later)
+                self._multiply(sides, into, (begin, depth), panels, (places[RIGHT], memory.at_k))
 
             self.products.repeat(inner, most, piece)
 
@@ -330,7 +393,40 @@ class Exchanging:
     def _moved(self, place: str, by: str, stride: str) -> str:
         return self.groups.at(place, self._times(1, by, stride))
 
+    def _at_least_one(self, count: str) -> str:
+        return self._at_least(count, "1")
+
     def _multiply(
+        self,
+        sides: Sides,
+        into: _Sums,
+        k: tuple[str, str],
+        left: tuple[str, str, str],
+        right: tuple[str, str],
+    ) -> None:
+        """So many values of k: (first, count). left: what is packed, its first one of these, and how many it
+        has; right: where it is, and the table of its rows."""
+        first, count = k
+        adds = self.body.value(f"icmp sgt i64 {first}, 0")
+        memory, table = right
+        skipping = into.skipping
+
+        def of_all() -> None:
+            at_k = self.body.element("i64", table, first)
+            self._multiply_all(into, count, left, (memory, at_k), adds)
+
+        def of_boxes(found: _Skipping) -> None:
+            unit = self._at_least_one(found.plan.unit)
+            begin, parts = (self.body.value(f"udiv i64 {x}, {unit}") for x in k)
+            moved = self._moved(memory, begin, sides.k_within[0].strides[RIGHT])
+            sums = into.memory.turned, into.stride
+            found.bordered.call(into.m.count, parts, left, moved, sums, adds)
+
+        self._unless(skipping, of_all)
+        if skipping is not None:
+            where(self.body, skipping.plan.applies, lambda: of_boxes(skipping))
+
+    def _multiply_all(
         self,
         into: _Sums,
         count: str,
@@ -338,19 +434,17 @@ class Exchanging:
         right: tuple[str, str],
         adds: str,
     ) -> None:
-        """So many values of k. left: what is packed, its first one of these, and how many it has;
-        right: where it is, and the table of its rows."""
         module = self.body.module
         p, t = self.products.pointer, module.pointer("i64")
         name = f"loopgrad_product_turned_{SUFFIX[self.real]}"
-        kinds = f"i64, i64, i64, {p}, i64, i64, {p}, {t}, {t}, {p}, i64, i1 zeroext"
+        kinds = f"i64, i64, i64, {p}, i64, i64, {p}, {t}, {t}, {t}, {t}, {p}, i64, i1 zeroext"
         module.declare(f"declare void @{name}({kinds})")
         packed, first, depth = left
         memory, at_k = right
         self.body.do(
             f"call void @{name}(i64 {into.m.count}, i64 {into.columns}, i64 {count}, {p} {packed}, "
-            f"i64 {first}, i64 {depth}, {p} {memory}, {t} {at_k}, {t} {into.memory.at_n}, "
-            f"{p} {into.memory.turned}, i64 {into.stride}, i1 zeroext {adds})"
+            f"i64 {first}, i64 {depth}, {p} {memory}, {t} {at_k}, {t} null, {t} {into.memory.at_n}, "
+            f"{t} null, {p} {into.memory.turned}, i64 {into.stride}, i1 zeroext {adds})"
         )
 
     def _put(self, sums: _Sums, target: str, scale: str, adds: str) -> None:

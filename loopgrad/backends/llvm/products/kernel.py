@@ -69,9 +69,13 @@ class Kernel:
         """The addresses of the tile's vectors, row after row."""
         w = self.w
         for r in range(self.rows):
-            row = w.at(matrix, w.integer("mul", step, r)) if r else matrix
+            row = self.row_c(matrix, step, r)
             for v in range(self.vectors):
                 yield w.at(row, v * self.lanes) if v else row
+
+    def row_c(self, matrix: str, step: str, r: int) -> str:
+        """The address of a row of C or D."""
+        return self.w.at(matrix, self.w.integer("mul", step, r)) if r else matrix
 
     def first_a(self) -> list[tuple[str, str]]:
         """What tells where a column of A is: kinds and first values.

@@ -21,7 +21,8 @@ SUFFIX = {"float": "f32", "double": "f64"}
 PARTS: Mapping[str, tuple[str, ...]] = {
     "product": ("pack", "product", "tiles"),
     "scattered": ("pack_at", "product_at", "runs"),
-    "exchanged": ("product_turned", "put_turned"),
+    "exchanged": ("product_turned", "put_turned", "product_boxes"),
+    "bordered": ("boxes",),
 }
 _complete: set[str] = set()  # types whose products have all tiles, or will have
 

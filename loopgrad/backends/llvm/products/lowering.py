@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 
 from loopgrad.backends.llvm.fused.frame import Frame
 from loopgrad.backends.llvm.fused.shares import share
+from loopgrad.backends.llvm.fused.surroundings import Position
+from loopgrad.backends.llvm.products.bordered import windows
 from loopgrad.backends.llvm.products.evaluated import Evaluated
-from loopgrad.backends.llvm.products.exchanging import Exchanging, Kept, Memory, Sides, kept_sides
+from loopgrad.backends.llvm.products.exchanging import Exchanging, Kept, Memory, kept_sides
 from loopgrad.backends.llvm.products.groups import Along, Group, Groups
 from loopgrad.backends.llvm.products.library import tiling_here
-from loopgrad.backends.llvm.products.operands import LEFT, RIGHT, TARGET, Operands, Packed
+from loopgrad.backends.llvm.products.operands import LEFT, RIGHT, TARGET, Operands, Packed, Sides
 from loopgrad.backends.llvm.products.sides import Side, coefficients, ordered, side
 from loopgrad.backends.llvm.products.tiling import SUFFIX
 from loopgrad.backends.llvm.products.together import Together
@@ -350,18 +352,25 @@ class Products:
         """
         o = self.operands(node)
         spaces = [self.frame.pointer(w.name) for w in self.workspaces[id(node)]]
-        packed, at_k, at_n, left, turned, *kept = spaces
+        packed, at_k, at_n, left, turned, *others = spaces
+        boxes, kept = (others[0], others[1:]) if node.borders else ("", others)
         m = self.groups.merged(o.m, [LEFT, TARGET])
         k = self.groups.at_least_once(self.groups.merged(o.k, [LEFT]))
         n = self.groups.merged(o.n, [TARGET], contiguous=TARGET)
         within = self.groups.merged_indices(o.n, n)
         sides = Sides(
-            m, k, n, within, o.k, self._multiply(self.groups.total(k.outer), k.inner.count)
+            m,
+            k,
+            n,
+            within,
+            o.k,
+            self._multiply(self.groups.total(k.outer), k.inner.count),
+            windows(self, node.borders, *self._counted(node)),
         )
         exchanging = Exchanging(self)
         exchanged = exchanging.is_less(sides)
         adds = "false" if node.first else "true"
-        memory = Memory(left, turned, at_k, at_n, Kept(*kept) if kept else None)
+        memory = Memory(left, turned, at_k, at_n, boxes, Kept(*kept) if kept else None)
         where(
             self.body, exchanged, lambda: exchanging.write(sides, o.places, memory, o.scale, adds)
         )
@@ -370,6 +379,10 @@ class Products:
             self.body.value(f"xor i1 {exchanged}, true"),
             lambda: self._by_columns(node, o, sides, packed, at_k, at_n),
         )
+
+    def _counted(self, node: Product) -> tuple[tuple[Dimension, ...], tuple[Dimension, ...]]:
+        """The indices of n and of k in the order in which they are counted up."""
+        return ordered(node.n, node.target), ordered(node.k, self._sides(node)[0].matrix)
 
     def _by_columns(
         self, node: Product, o: Operands, sides: Sides, packed: str, at_k: str, at_n: str
@@ -506,13 +519,13 @@ class Products:
     ) -> tuple[dict[str, str], tuple[Along, ...]]:
         """Where the operands' first elements are, and how the indices move them."""
         trees, vectors = self.trees, self.vectors
-        positions, counts = {}, []
+        counts = []
         for d in dimensions:
             lower, upper = trees.bound(d.lower), trees.bound(d.upper)
             count = self.body.value(f"sub i64 {upper.text}, {lower.text}")
             some = self.body.value(f"icmp sgt i64 {count}, 0")
             counts.append(self.body.select(some, "i64", count, "0"))
-            positions[d.index] = trees.position(d.index, lower.text, d.lower, d.upper)
+        positions = self.positions(dimensions)
         with vectors.scope((), positions), trees.with_positions(positions):
             places = {}
             strides: list[dict[str, str]] = [{} for _ in dimensions]
@@ -522,6 +535,14 @@ class Products:
                 for d, own in zip(dimensions, strides, strict=True):
                     own[operand] = self._stride(read, d.index)
         return places, tuple(Along(c, s) for c, s in zip(counts, strides, strict=True))
+
+    def positions(self, dimensions: Sequence[Dimension]) -> dict[str, Position]:
+        """The indices at their first values."""
+        trees = self.trees
+        return {
+            d.index: trees.position(d.index, trees.bound(d.lower).text, d.lower, d.upper)
+            for d in dimensions
+        }
 
     def _strides(self, read: Read, dimensions: Sequence[Dimension]) -> list[str]:
         return [self._stride(read, d.index) for d in dimensions]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 
+from loopgrad.backends.llvm.products.boxes import emit_boxes, emit_product_boxes
 from loopgrad.backends.llvm.products.direct import emit_product_at
 from loopgrad.backends.llvm.products.exchanged import emit_turned
 from loopgrad.backends.llvm.products.kernel import emit_part
@@ -27,6 +28,7 @@ def emit(module: Module, tile: Tiling) -> str:
     """The text of a module with all of them for one element type."""
     emit_scattered(module, tile)
     emit_exchanged(module, tile)
+    emit_bordered(module, tile)
     _emit_product_and_pack(module, tile, shapes(tile))
     return module.text()
 
@@ -64,6 +66,13 @@ def emit_scattered(module: Module, tile: Tiling) -> str:
 def emit_exchanged(module: Module, tile: Tiling) -> str:
     """What convolutions of many places call."""
     emit_turned(module, tile)
+    emit_product_boxes(module, tile)
+    return module.text()
+
+
+def emit_bordered(module: Module, tile: Tiling) -> str:
+    """What those call that leave out zeros."""
+    emit_boxes(module, tile)
     return module.text()
 
 
@@ -73,4 +82,5 @@ EMITTED: Mapping[str, Callable[[Module, Tiling], str]] = {
     "edges": emit_edges,
     "scattered": emit_scattered,
     "exchanged": emit_exchanged,
+    "bordered": emit_bordered,
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from loopgrad.backends.llvm.products.borders import Window
 from loopgrad.backends.llvm.products.groups import Along, Group
 
 LEFT, RIGHT, TARGET = "left", "right", "target"
@@ -19,6 +20,23 @@ class Operands:
     n: tuple[Along, ...]
     k: tuple[Along, ...]
     scale: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """A product whose rows m, sums k and columns n count as one where strides allow.
+
+    n_within, k_within: what those of n and k are that the right side has; `total`: all of k; `windows`:
+    where the right side is zero.
+    """
+
+    m: Group
+    k: Group
+    n: Group
+    n_within: tuple[Along, ...]
+    k_within: tuple[Along, ...]
+    total: str
+    windows: tuple[Window, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

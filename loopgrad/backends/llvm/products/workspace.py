@@ -8,6 +8,7 @@ from functools import reduce
 from typing import TypeGuard
 
 from loopgrad.analysis.facts import TensorFacts
+from loopgrad.backends.llvm.products.borders import BOXES, ROOM, SPARE
 from loopgrad.backends.llvm.products.ranges import Known, count_at_most, inside
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Conditional, Expression, Index, Number
@@ -32,6 +33,8 @@ DEPTH = 256  # values of k that are packed at a time, where k may be cut
 TABLE = 1024  # columns whose places are known at a time, at most
 DEEP = 512  # values of k at a time, where the left side is packed: half of it more at most
 KEPT = 1 << 22  # elements of a left side that are packed once for all loops around, at most
+DEEPEST = 3 * DEEP // 2
+PLACES = TABLE + BOXES * SPARE  # of columns in boxes, at most
 LANES = 256  # rows that are packed at a time, where lanes run over them
 INT = ElementType.INT
 
@@ -58,10 +61,10 @@ def workspaces(
 ) -> dict[int, tuple[Workspace, ...]]:
     """Of every pack, and of every product that packs for itself, by the `id` of the node.
 
-    The first is for what is packed; two others for tables of where k and n lie, and two for a left side
-    that is packed, and sums whose lanes run over it. Products that pack for themselves do so one
-    after the other, into the same memory; but a left side that is the same whenever a product runs
-    (`kept`, by `id`) has memory of its own, and a table of k.
+    The first is for what is packed; two others for tables of where k and n lie, two for a left side that is
+    packed, and sums whose lanes run over it, and one for what is left out. Products that pack for
+    themselves do so one after the other, into the same memory; but a left side that is the same whenever a
+    product runs (`kept`, by `id`) has memory of its own, and a table of k.
     """
     every = list(_inside(nodes, {}))
     alone = [(node, known) for node, known in every if _packs_for_itself(node)]
@@ -73,6 +76,8 @@ def workspaces(
         Workspace("product.left", _greatest(_left(node, known) for node, known in scattered)),
         Workspace("product.turned", _greatest(_turned(node, known) for node, known in scattered)),
     )
+    bordered = [(node, known) for node, known in scattered if node.borders]
+    boxes = Workspace("product.boxes", _greatest(_boxes(n, known) for n, known in bordered), INT)
     found: dict[int, tuple[Workspace, ...]] = {}
     for node, known in every:
         match node:
@@ -83,6 +88,8 @@ def workspaces(
                 found[id(node)] = (Workspace(node.own, size),)
             case Product(packed=None):
                 found[id(node)] = (part, *tables) if is_scattered(node) else (part,)
+                if node.borders and is_scattered(node):
+                    found[id(node)] += (boxes,)
                 if id(node) in kept and is_scattered(node):
                     found[id(node)] += _kept(node, known, len(found))
     return found
@@ -149,8 +156,15 @@ def _kept(product: Product, known: Known, number: int) -> tuple[Workspace, ...]:
 
 def _left(product: Product, known: Known) -> Expression:
     """Some rows of the left side, and as many values of k as are taken at a time."""
-    depth = walk.apply("min", Number(3 * DEEP // 2), _count(product.k, known))
+    depth = walk.apply("min", Number(DEEPEST), _count(product.k, known))
     return walk.apply("*", depth, _lanes(product, known))
+
+
+def _boxes(product: Product, known: Known) -> Expression:
+    """All boxes, where each of their columns is, and where each value of k is."""
+    depth = walk.apply("min", Number(DEEPEST), _count(product.k, known))
+    tables = walk.apply("*", Number(2 * BOXES), depth)
+    return walk.apply("+", Number(ROOM + 2 * PLACES), tables)
 
 
 def _turned(product: Product, known: Known) -> Expression:

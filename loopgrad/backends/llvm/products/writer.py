@@ -11,10 +11,19 @@ from loopgrad.backends.llvm.writing.text import I64, RARE, Body, Module
 class Writer:
     """Writes one function of the products: `void @name(parameters)`."""
 
-    def __init__(self, module: Module, tiling: Tiling, name: str, parameters: str, inner: bool):
+    def __init__(
+        self,
+        module: Module,
+        tiling: Tiling,
+        name: str,
+        parameters: str,
+        inner: bool,
+        kind: str = "nounwind",
+    ):
+        """`kind`: of a function, to LLVM; of inner ones also that they stay functions."""
         self.module, self.tiling, self.real = module, tiling, tiling.real
-        linkage, kind = ("internal ", " noinline nounwind") if inner else ("", " nounwind")
-        self.body = Body(module, name, f"{linkage}void @{name}({parameters}){kind}")
+        linkage, kind = ("internal ", f"noinline {kind}") if inner else ("", kind)
+        self.body = Body(module, name, f"{linkage}void @{name}({parameters}) {kind}")
 
     def finish(self) -> None:
         self.body.do("ret void")
