@@ -12,8 +12,10 @@ from contextvars import ContextVar
 from typing import Any
 
 from loopgrad.backends.thread_count import get_num_threads
-from loopgrad.ir.nodes import Accumulate, Program
-from loopgrad.ir.walk import all_statements
+from loopgrad.ir.nodes import Accumulate, Apply, Expression, Program, Reduction
+from loopgrad.ir.walk import all_statements, reads, subexpressions
+
+SUMS = Reduction.ADD, Reduction.SUBTRACT
 
 # The type of the products that are going to be called: "float", "double", or "" where nobody said.
 _expected: ContextVar[str] = ContextVar("expected", default="")
@@ -43,4 +45,13 @@ def begin(program: Program) -> None:
 def _contracts(statement: object) -> bool:
     from loopgrad.backends.llvm.calling.savings import contracts
 
-    return isinstance(statement, Accumulate) and contracts(statement)
+    if not isinstance(statement, Accumulate) or statement.reduction not in SUMS:
+        return False
+    return contracts(statement) and any(map(_multiplies, subexpressions(statement.value)))
+
+
+def _multiplies(expression: Expression) -> bool:
+    """One read by another?"""
+    if not isinstance(expression, Apply) or expression.operation not in ("*", "/"):
+        return False
+    return all(any(reads(operand)) for operand in expression.operands)

@@ -67,6 +67,7 @@ def test_what_failed_in_the_background_is_made_again(
         ("f(A[I,K], B[K,J]) -> C[I,J]:\n    C[i,j] += A[i,k] * B[k,j]", "float64", 2, "double"),
         ("f(A[I,K], B[K,J]) -> C[I,J]:\n    C[i,j] += A[i,k] * B[k,j]", "float32", 1, None),
         ("f(A[I,K], B[K,J]) -> C[I,J]:\n    C[i,j] = A[i,j] + B[i,j]", "float32", 2, None),
+        ("f(A[I,K], B[K,J]) -> C[I,J]:\n    C[i,j] += A[i,k] + B[k,j]", "float32", 2, None),
     ],
 )
 def test_products_are_begun_by_a_call_that_will_need_them(
