@@ -46,6 +46,7 @@ class Row:
     between: by input, the least integer that is drawn, and what all are below.
     scale: of what is drawn for parameters; states of a recurrence with large ones are nobody's.
     positive: inputs of which the absolute values are taken.
+    where: the programs that hold it.
     """
 
     program: str
@@ -56,6 +57,7 @@ class Row:
     between: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     scale: float = 1.0
     positive: tuple[str, ...] = ()
+    where: Any = field(default_factory=lambda: lg.lib)
 
     @property
     def name(self) -> str:
@@ -65,7 +67,7 @@ class Row:
 
     def problem(self) -> Problem:
         """Random inputs; integers below the extent that is named, as rows of a table are drawn from all."""
-        program, values = lg.lib[self.program], {**self.sizes, **self.keywords}
+        program, values = self.where[self.program], {**self.sizes, **self.keywords}
         problem = draw(program, values)
         rng = np.random.default_rng(1)
         drawn = {**problem.inputs}
@@ -93,12 +95,13 @@ def row(
     between: Mapping[str, tuple[int, int]] | None = None,
     scale: float = 1.0,
     positive: tuple[str, ...] = (),
+    where: Any = lg.lib,
     **keywords: int | float,
 ) -> Row:
     """`sizes` as in `B=8 C=64`."""
     pairs = (pair.split("=") for pair in sizes.split())
     named = {name: int(size) for name, size in pairs}
-    return Row(program, named, operator, keywords, below, between or {}, scale, positive)
+    return Row(program, named, operator, keywords, below, between or {}, scale, positive, where)
 
 
 def _windows(t: Any, v: Any, **more: int) -> Any:
@@ -568,8 +571,11 @@ def show(line: Line) -> str:
     return f"{line.row.name:64} {line.phase:9}{line.ours * 1e3:9.3f}{''.join(ratios)} {slow} {line.note}"
 
 
-def main(words: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main(
+    words: Sequence[str] | None = None, rows: Sequence[Row] | None = None, said: str | None = None
+) -> None:
+    description = (said or __doc__ or "").splitlines()[0]
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("words", nargs="*", help="rows whose names hold one of them")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0, help="for a row and phase, at most")
@@ -593,7 +599,9 @@ def main(words: Sequence[str] | None = None) -> None:
         import torch
 
         torch.set_num_threads(lg.get_num_threads())
-    chosen = [r for r in ROWS if not options.words or any(w in r.name for w in options.words)]
+    chosen = [
+        r for r in rows or ROWS if not options.words or any(w in r.name for w in options.words)
+    ]
     print(f"{'':64} {'':9}{'ms':>9}{'literal':>9}{'torch':>9}", flush=True)
     found: list[Line] = []
     for each in chosen:

@@ -93,7 +93,7 @@ def atoms_of(polynomial: Polynomial) -> set[int]:
     return {a for monomial in polynomial for a in monomial}
 
 
-def degree(polynomial: Polynomial) -> int:
+def degree(polynomial: Terms[Any]) -> int:
     return max(map(len, polynomial), default=0)
 
 

@@ -96,9 +96,9 @@ def test_windows_that_overlap_little_are_left_alone() -> None:
 
 
 def test_winners_are_looked_for_along_one_axis_after_the_other() -> None:
-    text = scheduled(SQUARES.backward())
-    assert "y.winner[b,y.found.place,n] min= dy   if x.turned[" in text
-    assert "y.winner2[b,m,n] min= dx   if y.found.part[b, m+dx, n] == turn * y[b,m,n]" in text
+    text = scheduled(pool(7, step=2).backward())
+    assert "y.winner[b,y.found.place,n] min= dy   if " in text
+    assert "y.winner2[b,m,n] min= dx   if " in text
 
 
 SHAPES = [(4, 1, 0, 1), (5, 1, 2, 1), (7, 2, 3, 1), (5, 1, 3, 2), (9, 1, 4, 1), (5, 2, 5, 1)]

@@ -20,15 +20,13 @@ loops run.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 from loopgrad.analysis.facts import TensorFacts
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import (
     Accumulate,
-    Compare,
-    Conditional,
     Expression,
     Index,
     Number,
@@ -39,10 +37,21 @@ from loopgrad.ir.nodes import (
 from loopgrad.ir.operations import ElementType
 from loopgrad.schedule.context import Context
 from loopgrad.schedule.lines import Line
+from loopgrad.schedule.windows.doubling import doubled
+from loopgrad.schedule.windows.extrema import (
+    ONE,
+    Extremum,
+    checked,
+    extremum_of,
+    is_number,
+    ranges_of_windows,
+    sense,
+    spread_conditions,
+    without,
+)
 from loopgrad.schedule.windows.ordinals import Search, searches
 from loopgrad.schedule.windows.separating import (
     Window,
-    in_sums,
     is_plain,
     is_whole,
     pays,
@@ -51,9 +60,8 @@ from loopgrad.schedule.windows.separating import (
     windows,
 )
 
-NONE, ONE, MINUS_ONE = Number(0.0), Number(1.0), Number(-1.0)
-
-SEEN = 8  # positions of windows along the first axis at which it is seen what the extremum is
+Lines = tuple[Line, ...]
+Way = Callable[[Lines, Search, Context], Lines | None]
 
 
 def with_staged_winners(
@@ -62,24 +70,26 @@ def with_staged_winners(
     """The lines, with winners that are looked for in stages. `kept`: tensors that others see."""
     current = tuple(lines)
     for search in searches(lines, kept):
-        if len(search.lines) > 1:
-            names, tensors = set(context.taken), dict(context.tensors)
-            found = _Winner(search, context).in_stages(current)
-            if found is None:
-                context.taken.intersection_update(names)
-                context.tensors.clear()
-                context.tensors.update(tensors)
-            current = current if found is None else found
+        found = _tried(doubled, current, search, context)
+        if found is None and len(search.lines) > 1:
+            found = _tried(_staged, current, search, context)
+        current = current if found is None else found
     return current
 
 
-@dataclass(frozen=True, slots=True)
-class _Equal:
-    """That a value in the window is the extremum."""
+def _tried(way: Way, lines: tuple[Line, ...], search: Search, context: Context) -> Lines | None:
+    """What the way makes of the lines; where that is nothing, all names are as they were."""
+    names, tensors = set(context.taken), dict(context.tensors)
+    found = way(lines, search, context)
+    if found is None:
+        context.taken.intersection_update(names)
+        context.tensors.clear()
+        context.tensors.update(tensors)
+    return found
 
-    value: Expression
-    extremum: Read
-    condition: Expression
+
+def _staged(lines: Lines, search: Search, context: Context) -> Lines | None:
+    return _Winner(search, context).in_stages(lines)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +109,7 @@ class _Winner:
     def in_stages(self, lines: Sequence[Line]) -> tuple[Line, ...] | None:
         """All lines; None where the search is of another kind, or where what it finds has other uses."""
         first = self.search.lines[0]
-        equal = self._equal(first)
+        equal = extremum_of(first, self.context)
         if equal is None or first.unproved or first.bounding or not is_whole(first, self.context):
             return None
         stages = self._stages(first, equal)
@@ -120,19 +130,9 @@ class _Winner:
                 found.append(line)
         return tuple(found)
 
-    def _equal(self, line: Line) -> _Equal | None:
-        found = [
-            _Equal(one, other, condition)
-            for condition in walk.conjuncts(line.statement.guard)
-            if isinstance(condition, Compare) and condition.operators == ("==",)
-            for one, other in (condition.operands, condition.operands[::-1])
-            if isinstance(other, Read) and other.subscripts == line.target.subscripts
-        ]
-        return found[0] if len(found) == 1 and self.context.is_floating(found[0].value) else None
-
     # ---------------------------------------------------------------------------------- search
 
-    def _stages(self, first: Line, equal: _Equal) -> _Stages | None:
+    def _stages(self, first: Line, equal: Extremum) -> _Stages | None:
         index, *others = self.search.indices
         for read in walk.reads(equal.value):
             for window in windows(read, first, self.context):
@@ -140,10 +140,10 @@ class _Winner:
                     return self._along(window, first, equal)
         return None
 
-    def _along(self, window: Window, first: Line, equal: _Equal) -> _Stages | None:
+    def _along(self, window: Window, first: Line, equal: Extremum) -> _Stages | None:
         index, *others = self.search.indices
-        guard = _without(first.statement.guard, [equal.condition])
-        sense, turn = self._sense(window, first, equal, guard)
+        guard = without(first.statement.guard, [equal.condition])
+        seeing, turn = sense(self.search, window.position, equal, self.context)
         values, value = self._turned(first, equal.value, turn)
         whose, target = equal.extremum.tensor, first.target
         most = Read(
@@ -167,8 +167,18 @@ class _Winner:
         wanted = walk.apply("*", turn, equal.extremum)
         same = walk.compare("==", outer.statement.value, wanted)
         look = self._look(index, f"{whose}.{index}", target, outer, [same])
-        checking = self._checked(outer, wanted, equal)
-        lines = (*sense, *values, inner, *columns, look, *checking)
+        fits = walk.compare("<=", outer.statement.value, wanted)
+        inside, real = outer.statement.guard, is_number(equal.extremum)
+        above = walk.conjunction([inside, real, walk.apply("not", fits)])
+        assert above is not None
+        extents = self.context.tensors[target.tensor].extents
+        each = Read(self.context.temporary("above", extents), target.subscripts)
+        count = Read(self.context.temporary("wrong", ()), ())
+        one = Accumulate(each, Reduction.ADD, ONE, outer.statement.ranges, above)
+        every = Accumulate(count, Reduction.ADD, each, ranges_of_windows(self.search))
+        counting = [Line(one, first=True), Line(every, first=True)]
+        checking = checked(counting, count, self.context)
+        lines = (*seeing, *values, inner, *columns, look, *checking)
         return _Stages(lines, window, {index: look.target, **found})
 
     def _look(
@@ -215,89 +225,19 @@ class _Winner:
                     return name
         return self.context.name(wanted)
 
-    def _sense(
-        self, window: Window, first: Line, equal: _Equal, guard: Expression | None
-    ) -> tuple[list[Line], Expression]:
-        """1, where values in the middle of some windows are below the extremum; -1, where above."""
-        search, position = self.search, window.position
-        middles = zip(search.indices, search.lows, search.counts, strict=True)
-        at: dict[str, Expression] = {i: Number(low + count // 2) for i, low, count in middles}
-        count = first.bounds[position][1]
-        several = walk.apply("*", Index(position), count)
-        at[position] = walk.apply("//", several, Number(SEEN))
-
-        def some(e: Expression) -> Expression:
-            return in_sums(walk.substitute(e, at))
-
-        value, extremum = some(equal.value), some(equal.extremum)
-        below, above = (walk.compare(o, value, extremum) for o in "<>")
-        vote = Conditional(below, ONE, Conditional(above, MINUS_ONE, NONE))
-        votes = Read(self.context.temporary("votes", ()), ())
-        turn = Read(self.context.temporary("turn", ()), ())
-        few = Range(position, Number(0), walk.apply("min", count, Number(SEEN)))
-        ranges = tuple(few if r.index == position else r for r in self._ranges(first))
-        inside = None if guard is None else some(guard)
-        voting = Accumulate(votes, Reduction.ADD, vote, ranges, inside)
-        sign = Conditional(walk.compare(">=", votes, NONE), ONE, MINUS_ONE)
-        setting = Accumulate(turn, Reduction.SET, sign, ())
-        return [Line(voting, first=True), Line(setting, first=True)], turn
-
-    def _checked(self, outer: Line, wanted: Expression, equal: _Equal) -> list[Line]:
-        """Lines that fail where there is more than what is said to be the extremum, or no number.
-
-        Where there is less, nobody has won. Of what is no number there is no winner.
-        """
-        statement = outer.statement
-        fits = walk.compare("<=", statement.value, wanted)
-        known = walk.compare("==", equal.extremum, equal.extremum)
-        guard = walk.conjunction([statement.guard, known, walk.apply("not", fits)])
-        extents = self._extents(outer)
-        above = Read(self.context.temporary("above", extents), statement.target.subscripts)
-        finding = Accumulate(above, Reduction.ADD, ONE, statement.ranges, guard)
-        wrong = Read(self.context.temporary("wrong", ()), ())
-        counting = Accumulate(wrong, Reduction.ADD, above, self._ranges(outer))
-        seen = self.context.temporary("right", (Number(1),))
-        place = Read(seen, (Conditional(walk.compare("==", wrong, NONE), Number(0), Number(1)),))
-        looking = Accumulate(place, Reduction.SET, wrong, ())
-        lines = [Line(finding, first=True), Line(counting, first=True)]
-        return [*lines, Line(looking, (place,), first=True)]
-
-    def _ranges(self, line: Line) -> tuple[Range, ...]:
-        return tuple(r for r in line.statement.ranges if r.index not in self.search.indices)
-
     def _extents(self, line: Line) -> tuple[Expression, ...]:
         return self.context.tensors[line.target.tensor].extents
 
-    def _whole_number(self, wanted: str, like: str) -> str:
-        name = self.context.name(wanted)
-        extents = self.context.tensors[like].extents
-        self.context.tensors[name] = TensorFacts(name, "temporary", extents, ElementType.INT)
-        return name
-
     # --------------------------------------------------------------------------------- spreads
 
-    def _spread(self, line: Line, stages: _Stages, equal: _Equal) -> list[Line] | None:
+    def _spread(self, line: Line, stages: _Stages, equal: Extremum) -> list[Line] | None:
         """What winners spread, in two stages; None where something else is done with what was found."""
-        if not is_plain(line) or line.statement.reduction not in (
-            Reduction.ADD,
-            Reduction.SUBTRACT,
-        ):
+        rest = spread_conditions(line, self.search) if is_plain(line) else None
+        if rest is None:
             return None
-        pairs = zip(self.search.indices, self.search.lines, strict=True)
-        won = [walk.compare("==", Index(index), each.target) for index, each in pairs]
-        parts = list(walk.conjuncts(line.statement.guard))
-        if line.first or not all(each in parts for each in won):
-            return None
-        known = set(walk.conjuncts(self.search.lines[0].statement.guard))
-        rest = walk.conjunction([c for c in parts if c not in won and c not in known])
-        inside = list(
-            walk.conjuncts(_without(self.search.lines[0].statement.guard, [equal.condition]))
-        )
-        plain = replace(
-            line, statement=replace(line.statement, guard=walk.conjunction([*inside, rest]))
-        )
-        if any(one.tensor in self.search.tensors for one in plain.read):
-            return None
+        guard = without(self.search.lines[0].statement.guard, [equal.condition])
+        inside = walk.conjunction([guard, *rest])
+        plain = replace(line, statement=replace(line.statement, guard=inside))
         every = list(windows(line.target, line, self.context))
         own = [
             w for w in every if w.is_at(stages.window.place) and w.extent == stages.window.extent
@@ -332,7 +272,3 @@ class _Winner:
 def _where(line: Line, conditions: Sequence[Expression]) -> Line:
     guard = walk.conjunction([line.statement.guard, *conditions])
     return replace(line, statement=replace(line.statement, guard=guard))
-
-
-def _without(guard: Expression | None, conditions: Collection[Expression]) -> Expression | None:
-    return walk.conjunction([part for part in walk.conjuncts(guard) if part not in conditions])

@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from loopgrad.analysis.extents import Polynomial, to_expression
-from loopgrad.analysis.polynomial import add, constant, subtract
+from loopgrad.analysis.extents import Polynomial, polynomial, to_expression
+from loopgrad.analysis.polynomial import add, constant, degree, subtract
 from loopgrad.backends.llvm.fused.frame import Value
 from loopgrad.backends.llvm.fused.surroundings import BOOL, INT, Position
 from loopgrad.backends.llvm.fused.vectors import Vectors
@@ -152,13 +152,16 @@ def _formulas(condition: Expression, vectors: Vectors) -> list[Polynomial]:
 
 
 def _nearly_always(formula: Polynomial, bounds: Mapping[str, Bounds], index: str) -> bool:
-    """Does it fail for a few values of the indices at most, at their ends?"""
+    """Does it fail for a few values of the indices at most, at their ends, or for one row of many?"""
     step, _ = _split(formula, index)
     rest = subtract(formula, {(Index(index),): step})
     if any(index in walk.indices_of(atom) for monomial in rest for atom in monomial):
         return False
     found = limits(formula, bounds)
-    return found is not None and is_natural(add(found[0], constant(_FEW * max(1, abs(step)))))
+    if found is None:
+        return False
+    few = is_natural(add(found[0], constant(_FEW * max(1, abs(step)))))
+    return few or degree(found[0]) < degree(polynomial(bounds[index][1]))
 
 
 def _split(formula: Polynomial, index: str) -> tuple[int, Polynomial]:
