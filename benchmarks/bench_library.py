@@ -124,6 +124,11 @@ def _attention(t: Any, v: Any, **more: Any) -> Any:
     return t.nn.functional.scaled_dot_product_attention(v.q, v.k, v.v, **more)
 
 
+def _grouped_queries(t: Any, v: Any) -> Any:
+    q = Inputs(q=v.q.flatten(1, 2), k=v.k, v=v.v)
+    return _attention(t, q, enable_gqa=True).unflatten(1, v.q.shape[1:3])
+
+
 def _sliding(t: Any, v: Any, window: int) -> Any:
     T = v.q.shape[2]
     distance = t.arange(T)[:, None] - t.arange(T)
@@ -368,6 +373,8 @@ ROWS = (
     row("gcn_layer", "V=2000 K=64 E=20000 J=64", below="V"),
     row("gat_layer", "V=1000 K=64 E=10000 H=4 J=16", below="V"),
     row("attention", "B=4 H=8 T=256 U=256 D=64 E=64", _attention),
+    row("attention", "B=1 H=8 T=1 U=4096 D=64 E=64", _attention),
+    row("attention", "B=1 H=8 T=4 U=4096 D=64 E=64", _attention),
     row("causal_attention", "B=2 H=8 T=512 D=64 E=64",
         lambda t, v: _attention(t, v, is_causal=True)),
     row("sliding_window_attention", "B=1 H=8 T=1024 D=64 E=64",
@@ -375,6 +382,7 @@ ROWS = (
     row("padded_attention", "B=4 H=8 T=256 U=256 D=64 E=64",
         lambda t, v: _attention(t, v, attn_mask=v.seen[:, None, None])),
     row("grouped_query_attention", "B=2 G=2 R=4 T=256 U=256 D=64 E=64"),
+    row("grouped_query_attention", "B=1 G=4 R=4 T=1 U=4096 D=64 E=64", _grouped_queries),
     row("causal_self_attention", "B=4 T=256 I=256 H=4 D=64 E=64 O=256"),
     row("rotary_attention", "B=2 H=8 T=256 D=64 E=64"),
     row("alibi_attention", "B=2 H=8 T=256 D=64 E=64"),
@@ -385,9 +393,12 @@ ROWS = (
     row("batch_norm_of_channels", "B=16 C=64 N=1024", _batch_norm),
     row("layer_norm", "B=4096 J=768",
         lambda t, v: t.nn.functional.layer_norm(v.x, (768,), v["γ"], v["β"])),
+    row("layer_norm", "B=16384 J=49",
+        lambda t, v: t.nn.functional.layer_norm(v.x, (49,), v["γ"], v["β"])),
     row("rms_norm", "B=4096 J=768",
         lambda t, v: t.nn.functional.rms_norm(v.x, (768,), v["γ"], 1e-5)),
     row("group_norm", "B=16 G=8 K=8 N=1024", _group_norm),
+    row("group_norm", "B=8 G=32 K=16 N=49", _group_norm),
     row("instance_norm", "B=16 C=64 N=1024", lambda t, v: t.nn.functional.instance_norm(v.x)),
     row("local_response_norm", "B=16 C=64 N=1024",
         lambda t, v: t.nn.functional.local_response_norm(v.x, 5)),
@@ -421,6 +432,8 @@ ROWS = (
         lambda t, v: t.nn.functional.bilinear(v.u, v.v, v.A)),
     row("low_rank_linear", "B=512 I=512 J=512 R=8", _low_rank),
     row("mlp", "B=512 I=256 H=512 J=256", _mlp),
+    row("mlp", "B=1 I=1024 H=2048 J=1024", _mlp),
+    row("mlp", "B=4 I=1024 H=2048 J=1024", _mlp),
     row("gaussian_mixture", "B=4096 D=16 K=32", _mixture),
     row("gaussian_mixture_full", "B=512 D=8 K=16"),
     row("vector_quantize", "B=2048 D=32 K=256"),
@@ -430,6 +443,7 @@ ROWS = (
     row("lstm", "T=64 B=32 K=64 J=128", _lstm, scale=0.05),
     row("lstm", "T=32 B=8 K=64 J=64", _lstm, scale=0.05),
     row("lstm", "T=64 B=64 K=256 J=256", _lstm, scale=0.05),
+    row("lstm", "T=64 B=1 K=256 J=256", _lstm, scale=0.05),
     row("lstm_packed", "T=64 B=32 K=64 J=128"),
     row("linear_recurrence", "T=1024 B=8 J=128"),
     row("linear_recurrence", "T=65536 B=1 J=4"),

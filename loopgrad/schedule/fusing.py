@@ -322,11 +322,16 @@ class _Fusing:
                     fits = fits and index not in elsewhere[axis]
                     if index and fits and index not in known.values():
                         known.setdefault(axis, index)
-        names = [known.get(axis, f"{name}.{axis}") for axis in range(len(extents))]
-        ranges = tuple(
-            Range(index, Number(0), extent) for index, extent in zip(names, extents, strict=True)
+        names = {
+            axis: known.get(axis, f"{name}.{axis}")
+            for axis, extent in enumerate(extents)
+            if axis in known or extent != walk.ONE
+        }
+        ranges = tuple(Range(index, Number(0), extents[axis]) for axis, index in names.items())
+        places = (
+            Index(names[axis]) if axis in names else walk.ZERO for axis in range(len(extents))
         )
-        whole = Read(name, tuple(map(Index, names)))
+        whole = Read(name, tuple(places))
         value = identity(line.statement.reduction, self.tensors[name].element)
         return Line(Accumulate(whole, Reduction.SET, value, ranges), first=True)
 

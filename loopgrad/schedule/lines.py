@@ -311,8 +311,15 @@ def reads_whole_axes(expression: Expression, line: Line, tensors: Tensors) -> bo
     return all(
         isinstance(subscript, Index) and line.bounds[subscript.name] == (Number(0), extent)
         for read in walk.reads(expression)
-        for subscript, extent in zip(read.subscripts, tensors[read.tensor].extents, strict=True)
+        for subscript, extent in long_axes(read, tensors[read.tensor].extents)
     )
+
+
+def long_axes(read: Read, extents: Sequence[Expression]) -> Iterator[tuple[Expression, Expression]]:
+    """Subscripts and extents but for those of an axis with a single place, that place."""
+    for pair in zip(read.subscripts, extents, strict=True):
+        if pair != (walk.ZERO, walk.ONE):
+            yield pair
 
 
 def covers(line: Line, extents: Sequence[Expression]) -> bool:
@@ -321,16 +328,14 @@ def covers(line: Line, extents: Sequence[Expression]) -> bool:
     A guard keeps a reduction from some of what it reads, not from what it writes.
     """
     bounds = line.bounds
-    subscripts = [s.name for s in line.target.subscripts if isinstance(s, Index)]
+    axes = list(long_axes(line.target, extents))
+    subscripts = {s.name for s, _ in axes if isinstance(s, Index)}
     guarded = line.statement.guard is not None and not line.reduced
-    if guarded or len(set(subscripts)) < len(extents):
+    if guarded or len(subscripts) < len(axes):
         return False
     if line.statement.reduction is Reduction.SET and line.reduced:
         return False
-    return all(
-        bounds[index] == (Number(0), extent)
-        for index, extent in zip(subscripts, extents, strict=True)
-    )
+    return all(isinstance(s, Index) and bounds[s.name] == (Number(0), extent) for s, extent in axes)
 
 
 # ---------------------------------------------------------------------------------- one meaning

@@ -25,6 +25,7 @@ from loopgrad.ir.nodes import (
     Constant,
     Expression,
     Extent,
+    Index,
     Number,
     Read,
     Statement,
@@ -101,14 +102,54 @@ def _statement(statement: Statement, constants: Mapping[str, int]) -> Statement:
                 statement, ranges=ranges, body=tuple(_statement(s, constants) for s in body)
             )
         case Accumulate(target=target, value=value, guard=guard):
-            return replace(
-                statement,
-                ranges=ranges,
-                target=_value(target, constants),
-                value=_value(value, constants),
-                guard=None if guard is None else _value(guard, constants),
+            return _without_single(
+                replace(
+                    statement,
+                    ranges=ranges,
+                    target=_value(target, constants),
+                    value=_value(value, constants),
+                    guard=None if guard is None else _value(guard, constants),
+                )
             )
     raise AssertionError("calls are unfolded before a program is scheduled")
+
+
+def _without_single(statement: Accumulate) -> Accumulate:
+    """Without the indices that take one value: what has no rows besides is no product of matrices."""
+    found: set[str] = set()
+    ranges = []
+    for one in statement.ranges:
+        own = walk.rebuild_range(one, lambda e: _at_zero(e, found))
+        if (own.lower, own.upper) == (walk.ZERO, walk.ONE):
+            found.add(one.index)
+        else:
+            ranges.append(own)
+    if not found:
+        return statement
+    return replace(
+        statement,
+        ranges=tuple(ranges),
+        target=_with_zero(statement.target, found),
+        value=_with_zero(statement.value, found),
+        guard=None if statement.guard is None else _with_zero(statement.guard, found),
+    )
+
+
+def _with_zero(e: Expression, indices: Collection[str]) -> Any:
+    """With 0 for these indices."""
+    match e:
+        case Index(name) if name in indices:
+            return walk.ZERO
+        case Read(tensor, subscripts, span):
+            return Read(tensor, tuple(_at_zero(s, indices) for s in subscripts), span)
+    return walk.rebuild(e, lambda inner: _with_zero(inner, indices))
+
+
+def _at_zero(e: Expression, indices: Collection[str]) -> Expression:
+    """The same, of integers."""
+    if isinstance(e, Index) and e.name in indices:
+        return walk.ZERO
+    return walk.without_neutral(walk.rebuild(e, lambda inner: _at_zero(inner, indices)))
 
 
 def _value(e: Expression, constants: Mapping[str, int]) -> Any:

@@ -22,6 +22,7 @@ import loopgrad as lg
 from loopgrad.analysis.infer import infer
 from loopgrad.backends.llvm.calling.savings import Saving
 from loopgrad.backends.llvm.fused import phase as fused
+from loopgrad.backends.llvm.writing import layout
 from loopgrad.cache import files
 from loopgrad.ir.operations import ElementType
 from loopgrad.schedule.threads import preparing
@@ -42,19 +43,19 @@ CHOICES += [f"{word} {index}" for word in ("parallel", "vector") for index in "b
 
 @contextmanager
 def forced(threads: int) -> Iterator[None]:
-    """Small work too is shared by that many threads, at the price of copies; what products need is made
-    ready together.
+    """Small work too is shared by that many threads, at the price of copies, and has code for its short rows;
+    what products need is made ready together.
     """
     before, folder, small = lg.get_num_threads(), files.folder, fused.SMALL_WORK
-    large = preparing.LARGE
+    large, many = preparing.LARGE, layout.MANY
     files.folder = lambda: None  # what is kept on disk knows nothing of it
-    fused.SMALL_WORK, preparing.LARGE, pays = 0, 0, Saving.pays
+    fused.SMALL_WORK, preparing.LARGE, layout.MANY, pays = 0, 0, 1, Saving.pays
     Saving.pays = lambda *_: threads > 1  # type: ignore[method-assign]
     lg.set_num_threads(threads)
     try:
         yield
     finally:
-        files.folder, fused.SMALL_WORK, preparing.LARGE = folder, small, large
+        files.folder, fused.SMALL_WORK, preparing.LARGE, layout.MANY = folder, small, large, many
         Saving.pays = pays  # type: ignore[method-assign]
         lg.set_num_threads(before)
 

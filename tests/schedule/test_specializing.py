@@ -10,7 +10,8 @@ import pytest
 import loopgrad as lg
 from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
-from loopgrad.backends.llvm.calling.shaping import Shaping, batches, shaping
+from loopgrad.backends.llvm.calling.shaping import Shaping, batches, shaping, sides
+from loopgrad.backends.llvm.writing import layout
 from loopgrad.ir.printer import show_statement
 from loopgrad.peers.problem import draw
 from loopgrad.schedule.choices import Choices
@@ -112,3 +113,61 @@ def test_a_batch_of_one_is_as_any_other(backward: bool) -> None:
     sizes = {**SIZES, "B": 1, "X": 40, "Y": 41}
     problem = draw(program, {**sizes, **given}, dtype="float64")
     check(program, list(problem.inputs.values()), problem.keywords)
+
+
+def with_single(program: lg.Program, **values: int) -> str:
+    return show(made_for(infer(program), validate(program), values, (), Choices()))
+
+
+LINEAR = """linear(x[B,I], W[J,I]) -> y[B,J]:
+    for b, j, i:  y[b,j] += W[j,i] * x[b,i]"""
+
+
+def test_a_product_of_a_single_row_is_a_loop_over_memory() -> None:
+    linear = lg.program(LINEAR)
+    assert "product:" in with_single(linear)
+    assert with_single(linear, B=1) == (
+        "for j < J parallel:  for i < I vector:  y[0,j] += W[j,i] * x[0,i]"
+    )
+    assert with_single(linear, I=1) == (  # an outer product: nothing is added up
+        "for b < B parallel:  for j < J vector:  y[b,j] = W[j,0] * x[b,0]"
+    )
+
+
+def test_a_single_query_reads_keys_and_values_where_they_lie() -> None:
+    text = with_single(lg.lib.attention, T=1)
+    assert "product:" not in text and "pack:" not in text
+    assert "for d < D vector:  s[b,h,0,u] += q[b,h,0,d] * k[b,h,u,d]" in text
+    lone = with_single(lg.lib.attention, B=1, H=1, T=1)  # threads share the keys
+    assert "y[0,0,0,e] += p[0,0,0,u] * v[0,0,u,e]" in lone
+    assert "# y[1,1,1,E] a copy for each thread" in lone
+
+
+def test_sums_down_columns_share_no_loop_with_what_runs_along_rows() -> None:
+    """`z.grad` is contiguous along h alone, `W1.grad` along i."""
+    text = with_single(lg.lib.mlp.backward(batch=False).simplify(), B=1)
+    (loop,) = (part for part in text.split("parallel") if "a.grad[0,h] +=" in part)
+    assert "h.to vector:" in loop and "W1.grad" not in loop
+
+
+SIZES_OF = {
+    "attention": {"B": 2, "H": 3, "T": 4, "U": 5, "D": 6, "E": 7},
+    "mlp": {"B": 2, "I": 3, "H": 4, "J": 5},
+    "lstm": {"T": 3, "B": 2, "K": 4, "J": 5},
+    "bilinear": {"B": 2, "I": 3, "J": 4, "K": 5},
+    "conv1d": {"B": 2, "C": 3, "X": 9, "O": 4, "DX": 3, "stride": 1},
+    "info_nce": {"B": 4, "D": 3},
+}
+
+
+@pytest.mark.parametrize("name", SIZES_OF)
+@pytest.mark.parametrize("backward", [False, True])
+def test_extents_of_one(name: str, backward: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "MANY", 1)
+    program = lg.lib[name].backward(recompute=True) if backward else lg.lib[name]
+    single = set(sides(infer(program))) & {*SIZES_OF[name]}
+    assert single
+    for ones in (*({e} for e in sorted(single)), single):
+        sizes = {e: 1 if e in ones else n for e, n in SIZES_OF[name].items()}
+        problem = draw(program, sizes, dtype="float64")
+        check(program, list(problem.inputs.values()), problem.keywords)

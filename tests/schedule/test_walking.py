@@ -15,7 +15,7 @@ import loopgrad as lg
 from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
 from loopgrad.backends.kernel import BoundCall
-from loopgrad.backends.llvm.calling.shaping import short_rows
+from loopgrad.backends.llvm.calling.shaping import short_rows, sides
 from loopgrad.schedule.choices import Choices
 from loopgrad.schedule.default import optimized
 from loopgrad.schedule.specializing import made_for
@@ -45,7 +45,7 @@ FORCED = st.sampled_from(
 def check(
     program: lg.Program, inputs: dict[str, Any], threads: int, choices: Choices, short: bool = False
 ) -> None:
-    """short: by the schedule for the lengths of short rows."""
+    """short: by the schedule for the lengths of short rows, and for the extents that are 1."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -55,7 +55,8 @@ def check(
     facts, safety = infer(program), validate(program)
     choices = replace(choices, copies=facts.extents) if choices is COPIED else choices
     rows = {n: call.extents[n] for n in short_rows(facts) if call.extents[n] > 0} if short else {}
-    scheduled = made_for(facts, safety, rows, rows.keys(), choices)
+    single = {n: 1 for n in sides(facts) if call.extents[n] == 1} if short else {}
+    scheduled = made_for(facts, safety, single | rows, rows.keys(), choices)
     try:
         results = walking.run(scheduled, call, threads)
     except walking.Broken:

@@ -6,10 +6,10 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from math import prod
 
 from loopgrad.ir import walk
-from loopgrad.ir.nodes import Apply, Compare, Expression, Number, Read, Reduction
+from loopgrad.ir.nodes import Apply, Compare, Expression, Index, Number, Read, Reduction
 from loopgrad.schedule.context import Context
 from loopgrad.schedule.costs import cost
-from loopgrad.schedule.lines import SMALL, Access, Line, few_values
+from loopgrad.schedule.lines import SMALL, Access, Line, few_values, long_axes
 from loopgrad.schedule.threads.copies import saves_rows
 
 # How much longer an operation takes outside of lanes.
@@ -52,7 +52,7 @@ def parallel_index(lines: Sequence[Line], context: Context) -> str | None:
     for index in dict.fromkeys(i for line in lines for i in line.indices):
         able = [line for line in lines if may_share(line, index, context)]
         if able and not any(line.bound_by.get(index) for line in lines):
-            copies = not all(_shares_for_free(line, index) for line in able)
+            copies = not all(_shares_for_free(line, index, context) for line in able)
             shares[index] = (_shared_work(able, index), copies, depth(able, index))
     if wanted in shares:
         return wanted
@@ -83,22 +83,26 @@ def may_share(line: Line, index: str, context: Context) -> bool:
     """
     if index not in line.indices or (line.roles and index in line.roles.n) or line.moments:
         return False
-    if _shares_for_free(line, index):
+    if _shares_for_free(line, index, context):
         return True
     if index in line.kept:
         return _adds_diagonals(line, index)
-    return _may_be_copied(line) and saves_rows(line, index, context.choices.copies, context.tensors)
+    return _may_be_copied(line, context) and saves_rows(
+        line, index, context.choices.copies, context.tensors
+    )
 
 
-def _shares_for_free(line: Line, index: str) -> bool:
+def _shares_for_free(line: Line, index: str, context: Context) -> bool:
     """Has each value of the index elements of the target for its own, or is a copy small?"""
     if line.written.axis_of(index) is not None:
         return True
-    return index not in line.kept and _may_be_copied(line) and is_small_beside(line, index)
+    small = index not in line.kept and is_small_beside(line, index)
+    return small and _may_be_copied(line, context)
 
 
-def _may_be_copied(line: Line) -> bool:
-    return None not in line.written.bare and _is_real_sum(line)
+def _may_be_copied(line: Line, context: Context) -> bool:
+    axes = long_axes(line.target, context.tensors[line.written.tensor].extents)
+    return all(isinstance(s, Index) for s, _ in axes) and _is_real_sum(line)
 
 
 def _is_real_sum(line: Line) -> bool:

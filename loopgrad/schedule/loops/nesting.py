@@ -56,7 +56,7 @@ class Nesting:
         if any(i not in order and i not in around for line in lines for i in line.loops):
             # What is no product any more has loops that the order does not know.
             return self._loops(lines, loop_order(lines, around, self.wanted), around, lanes)
-        apart = _never if lanes else _Conflicts(lines, index, around, self.wanted)
+        apart = _never if lanes else Conflicts(lines, index, around, self.wanted)
         positions = stage(lines, index, lambda x: index in x.loops, apart)
         nodes: list[Node] = []
         for position, here in positioned(lines, positions):
@@ -256,7 +256,7 @@ def _never(line: Line, other: Line) -> bool:
     return False
 
 
-class _Conflicts:
+class Conflicts:
     """Lines that gain by running over the index in lanes, and those whose lanes are further inside, or
     that lose by it: each lane would write on its own.
     """

@@ -11,8 +11,8 @@ from loopgrad.schedule.loops.blocking import within_block
 from loopgrad.schedule.loops.choosing import may_share, parallel_index, vector_index
 from loopgrad.schedule.loops.merging import merged
 from loopgrad.schedule.loops.moments import moments_of
-from loopgrad.schedule.loops.nesting import Nesting, wants_blocks
-from loopgrad.schedule.loops.parting import parted
+from loopgrad.schedule.loops.nesting import Conflicts, Nesting, wants_blocks
+from loopgrad.schedule.loops.parting import LIGHTER, parted
 from loopgrad.schedule.loops.staging import stage
 from loopgrad.schedule.loops.turning import turned
 from loopgrad.schedule.sums.sharing import common
@@ -60,7 +60,14 @@ def trees(lines: Sequence[Line], context: Context, whole: Collection[str]) -> It
     if index is None:
         yield Tree(Nesting(context, whole=whole).nest(lines, ()))
         return
-    positions = stage(lines, index, lambda line: may_share(line, index, context))
+    heaviest = max(line.weight for line in lines)
+    heavy = {id(line) for line in lines if LIGHTER * line.weight > heaviest}
+    conflicts = Conflicts(lines, index, (), context.choices.vector)
+
+    def shun(line: Line, other: Line) -> bool:
+        return {id(line), id(other)} <= heavy and conflicts(line, other)
+
+    positions = stage(lines, index, lambda line: may_share(line, index, context), shun)
     for position in sorted(set(positions)):
         here = [x for x, p in zip(lines, positions, strict=True) if p == position]
         if position % 2:

@@ -55,6 +55,7 @@ class Shaping:
 
     ordering: the extents on whose magnitudes it hangs in which order sums of several factors are added up.
     batches: those of which threads would share the values; of a single one there is nothing to share.
+    sides: those of products of matrices: one with a single row is a loop over memory.
     savings: what copies for each thread of sums over rows would save (`schedule/threads/copies.py`).
     """
 
@@ -63,6 +64,7 @@ class Shaping:
     rows: frozenset[str]
     ordering: tuple[str, ...] = ()
     batches: tuple[str, ...] = ()
+    sides: tuple[str, ...] = ()
     savings: tuple[Saving, ...] = ()
 
     def fitted(self, sizes: Mapping[str, int | float], many: bool, threads: int) -> Fitted:
@@ -80,8 +82,8 @@ class Shaping:
         """Those of them that are known. lone: further batches, of a single one."""
         limits = [(name, SMALL_WINDOW) for name in self.windows]
         limits += [(name, SHORT_ROW) for name in sorted(self.rows) if many]
-        batches = dict.fromkeys((*self.batches, *sorted(lone)))
-        limits += [(name, 1) for name in batches if many and name not in self.rows]
+        single = dict.fromkeys((*self.batches, *self.sides, *sorted(lone)))
+        limits += [(name, 1) for name in single if many and name not in self.rows]
         small = (name for name, most in limits if 0 < sizes.get(name, 0) <= most)
         return tuple((name, int(sizes[name])) for name in (*self.constants, *small))
 
@@ -108,16 +110,16 @@ def shaping_of(task: Task) -> Shaping:
     def found() -> tuple[Any, ...]:
         rows = tuple(sorted(short_rows(facts)))
         saved = tuple(map(astuple, savings(facts)))
-        return shaping(facts), windows(facts), rows, ordering(facts), batches(facts), saved
+        single = batches(facts), sides(facts)
+        return shaping(facts), windows(facts), rows, ordering(facts), *single, saved
 
     # Some results may count as temporaries, for which the task may be made.
     given = task.origin, [t.name for t in facts.tensors.values() if t.role == "temporary"]
-    constants, small, rows, order, single, saved = (
+    constants, small, rows, order, lone, matrices, saved = (
         kept("shaping", given, found) if task.origin else found()
     )
-    return Shaping(
-        constants, small, frozenset(rows), order, single, tuple(Saving(*one) for one in saved)
-    )
+    saving = tuple(Saving(*one) for one in saved)
+    return Shaping(constants, small, frozenset(rows), order, lone, matrices, saving)
 
 
 def known_shapes(facts: Facts, sizes: Mapping[str, int | float]) -> Iterator[list[int]]:
@@ -206,6 +208,18 @@ def batches(facts: Facts) -> tuple[str, ...]:
     first = {axes[0] for axes in given if len(axes) > 2}
     later = {extent for axes in given for extent in axes[1:]}
     return tuple(sorted(e.name for e in first - later if isinstance(e, Extent)))
+
+
+def sides(facts: Facts) -> tuple[str, ...]:
+    """The extents of the indices of products."""
+    found = {
+        r.upper.name
+        for statement in walk.all_statements(facts.program.statements)
+        if isinstance(statement, Accumulate) and contracts(statement)
+        for r in statement.ranges
+        if isinstance(r.upper, Extent)
+    }
+    return tuple(sorted(found))
 
 
 def _subscripts(statement: Accumulate) -> Iterator[Expression]:
