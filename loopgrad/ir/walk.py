@@ -160,21 +160,29 @@ def rebuild_range(r: Range, change: Callable[[Expression], Expression]) -> Range
 
 def subexpressions(expression: Expression) -> Iterator[Expression]:
     """The expression and all below it, parents first, left to right."""
-    stack = [expression]
+    return iter(_subexpressions(expression) if type(expression) in _CHILDREN else (expression,))
+
+
+@by_identity
+def _subexpressions(expression: Expression) -> tuple[Expression, ...]:
+    found, stack = [], [expression]
     while stack:
         node = stack.pop()
-        yield node
+        found.append(node)
         below = _CHILDREN.get(type(node))
         if below is not None:
             stack.extend(below(node)[::-1])
+    return tuple(found)
 
 
 def reads(expression: Expression | None) -> Iterator[Read]:
     """Every read in the expression, those in subscripts and conditions included."""
-    if expression is not None:
-        for node in subexpressions(expression):
-            if isinstance(node, Read):
-                yield node
+    return iter(_reads(expression) if type(expression) in _CHILDREN else ())
+
+
+@by_identity
+def _reads(expression: Expression) -> tuple[Read, ...]:
+    return tuple(node for node in subexpressions(expression) if isinstance(node, Read))
 
 
 def bounds(ranges: Iterable[Range]) -> Iterator[Expression]:

@@ -41,27 +41,20 @@ def folded(instruction: str) -> str | None:
     >>> folded("mul i64 4, 8"), folded("add nsw i64 %x, 0"), folded("add i64 %x, %y")
     ('32', '%x', None)
     """
-    match instruction.partition(" ")[0]:
-        case "add" | "sub" | "mul":
-            found = _ARITHMETIC.fullmatch(instruction)
-            return None if found is None else _computed(*found.groups())
-        case "icmp":
-            found = _COMPARISON.fullmatch(instruction)
-            if found is not None and found[1] in _ORDERS:
-                return str(_ORDERS[found[1]](int(found[2]), int(found[3]))).lower()
-        case "select":
-            found = _CHOICE.fullmatch(instruction)
-            if found is not None:
-                return found[2] if found[1] == "true" else found[3]
-        case "bitcast":
-            found = _SAME_TYPE.fullmatch(instruction)
-            if found is not None:
-                return found[2]
-        case "getelementptr":
-            found = _NO_STEP.fullmatch(instruction)
-            if found is not None:
-                return found[1]
-    return None
+    known = _FOLDED.get(instruction.partition(" ")[0])
+    if known is None:
+        return None
+    pattern, value = known
+    found = pattern.fullmatch(instruction)
+    return None if found is None else value(*found.groups())
+
+
+def _compared(order: str, a: str, b: str) -> str | None:
+    return str(_ORDERS[order](int(a), int(b))).lower() if order in _ORDERS else None
+
+
+def _chosen(condition: str, then: str, otherwise: str) -> str:
+    return then if condition == "true" else otherwise
 
 
 def _computed(operation: str, a: str, b: str) -> str | None:
@@ -76,6 +69,18 @@ def _computed(operation: str, a: str, b: str) -> str | None:
     x, y = int(a), int(b)
     value = x + y if operation == "add" else x - y if operation == "sub" else x * y
     return str(value) if value.bit_length() < _BITS else None
+
+
+# Operation -> what its instruction looks like where it may be folded, and the value of what that finds.
+_FOLDED: dict[str, tuple[re.Pattern[str], Callable[..., str | None]]] = {
+    "add": (_ARITHMETIC, _computed),
+    "sub": (_ARITHMETIC, _computed),
+    "mul": (_ARITHMETIC, _computed),
+    "icmp": (_COMPARISON, _compared),
+    "select": (_CHOICE, _chosen),
+    "bitcast": (_SAME_TYPE, lambda _, value: value),
+    "getelementptr": (_NO_STEP, lambda pointer: pointer),
+}
 
 
 class Numbering:

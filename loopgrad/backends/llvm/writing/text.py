@@ -133,7 +133,8 @@ class Body:
         known = folded(instruction) or self._numbering.known(instruction)
         if known is not None:
             return known
-        name = "%" + self.fresh()
+        self._count += 1
+        name = f"%v{self._count}"
         self._lines.append(f"  {name} = {instruction}")
         self._numbering.remember(instruction, name)
         return name
