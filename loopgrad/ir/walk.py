@@ -177,7 +177,9 @@ def _subexpressions(expression: Expression) -> tuple[Expression, ...]:
 
 def reads(expression: Expression | None) -> Iterator[Read]:
     """Every read in the expression, those in subscripts and conditions included."""
-    return iter(_reads(expression) if type(expression) in _CHILDREN else ())
+    if expression is None or type(expression) not in _CHILDREN:
+        return iter(())
+    return iter(_reads(expression))
 
 
 @by_identity

@@ -146,9 +146,30 @@ def library(
                 found = objects.of_text(
                     key, lambda: text if isinstance(text, str) else text(), passes
                 )
-        loaded = in_memory(found)
-        _libraries.setdefault(key, loaded)  # another thread may have been first
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(loaded))  # also when Python takes itself apart
+        _stay(key, found)
+    return _addresses(key, names)
+
+
+def kept_library(names: Sequence[str], passes: Passes, what: str) -> Mapping[str, int] | None:
+    """The same of code that is there; None where it would have to be made."""
+    key = objects.key_of_made(what, passes)
+    if key not in _libraries:
+        found = objects.read(key)
+        if found is None:
+            return None
+        _stay(key, found)
+    return _addresses(key, names)
+
+
+def _stay(key: str, found: objects.Object) -> None:
+    """Its code is in memory for good."""
+    loaded = in_memory(found)
+    _libraries.setdefault(key, loaded)  # another thread may have been first
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(loaded))  # also when Python takes itself apart
+
+
+def _addresses(key: str, names: Sequence[str]) -> Mapping[str, int]:
+    """Of functions, which modules that are loaded afterwards may call."""
     addresses = {name: _libraries[key].address(name) for name in names}
     for name, address in addresses.items():
         llvm.add_symbol(name, address)
@@ -169,12 +190,6 @@ def begin_library(text: Callable[[], str], names: Sequence[str], passes: Passes,
             return objects.keep(key, ready.object())
 
     _begun[key] = aside(make)
-
-
-def is_kept(text: Callable[[], str], names: Sequence[str], passes: Passes, what: str) -> bool:
-    """Is the code there that `library` would else make?"""
-    key = objects.key_of_made(what, passes)
-    return key in _libraries or objects.read(key) is not None
 
 
 def load(text: str, passes: Passes = LITERAL) -> Loaded:

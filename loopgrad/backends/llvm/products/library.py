@@ -51,17 +51,19 @@ def _complete_tiles(real: str, tiles: int) -> None:
     name = f"loopgrad_edges_{SUFFIX[real]}"
     written = _written(real, "edges", [name])
 
-    def add() -> None:
-        put = engine.library(*written)[name]
+    def add(found: Mapping[str, int]) -> None:
         table = ctypes.CFUNCTYPE(ctypes.c_void_p)(tiles)()
-        ctypes.CFUNCTYPE(None, ctypes.c_void_p)(put)(table)
+        ctypes.CFUNCTYPE(None, ctypes.c_void_p)(found[name])(table)
 
     def make() -> None:
         engine.begin_library(*written)  # so that others have LLVM to themselves
-        add()
+        add(engine.library(*written))
 
-    if get_num_threads() == 1 or engine.is_kept(*written):
-        add()
+    kept = engine.kept_library(*written[1:])
+    if kept is not None:
+        add(kept)
+    elif get_num_threads() == 1:
+        add(engine.library(*written))
     else:
         LATER.begin(make)
 
