@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from loopgrad.backends.llvm.compiling import engine
-from loopgrad.backends.llvm.compiling.later import LATER
 from loopgrad.backends.llvm.compiling.machine import this_machine
 from loopgrad.backends.llvm.compiling.passes import FINAL, Passes
 from loopgrad.backends.thread_count import get_num_threads
@@ -65,6 +64,8 @@ def _complete_tiles(real: str, tiles: int) -> None:
     elif get_num_threads() == 1:
         add(engine.library(*written))
     else:
+        from loopgrad.backends.llvm.compiling.later import LATER  # not needed where code is kept
+
         LATER.begin(make)
 
 
