@@ -155,3 +155,19 @@ def test_rows_that_are_looked_up_stay_in_lanes() -> None:
     program = lg.program("f(E[V,K], int w[B]) -> y[B,K]:\n    for b, k:  y[b,k] = E[w[b],k]")
     shown = show(made_for(infer(program), validate(program), {"K": 3}, {"K"}, Choices()))
     assert shown == "for b < B parallel:  for k < K vector:  y[b,k] = E[w[b],k]"
+
+
+def test_a_register_is_no_wider_than_rows() -> None:
+    """What is stored under a mask keeps whoever reads the next row waiting, if that is in its lanes."""
+    program = lg.program(
+        "solve(C[K,8,8], g[B,K,8]) -> r[B,K,8]:\n"
+        "    for d < 8 descending:\n"
+        "        for b, k:  r[b,k,d] += g[b,k,d]\n"
+        "        for b, k, c < d:  r[b,k,c] += C[k,d,c] * r[b,k,d]\n"
+    )
+    kernel = lg.compile(program)
+    assert "masked.store.v8f32" in kernel.runner.text("float")
+    rng = np.random.default_rng(0)
+    C, g = rng.normal(size=(3, 8, 8)), rng.normal(size=(5, 3, 8))
+    expected = lg.compile(program, optimize=False)(C, g)
+    np.testing.assert_allclose(kernel(C, g), expected, rtol=1e-12)

@@ -6,6 +6,10 @@ So each window writes where it has something to write, and nowhere else. An inde
 its axis keeps its loop, which goes over memory in order, in lanes, unless it would do so again and again:
 
     for n, i:  x[i] += g[n]   if i == w[n]              ->      x[w[n]] += g[n]   if w[n] < X
+
+A sum over an index of which data pick one value is no sum:
+
+    for b, j:  L[b] -= s[b,j]   if j == w[b]            ->      L[b] -= s[b,w[b]]   if 0 <= w[b] < J
 """
 
 from __future__ import annotations
@@ -15,8 +19,19 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from loopgrad.ir import walk
-from loopgrad.ir.nodes import Accumulate, Compare, Expression, Index, Number, Read, Reduction
+from loopgrad.ir.nodes import (
+    Accumulate,
+    Compare,
+    Conditional,
+    Expression,
+    Index,
+    Number,
+    Read,
+    Reduction,
+)
+from loopgrad.ir.operations import ElementType
 from loopgrad.schedule.context import Context
+from loopgrad.schedule.identities import identity
 from loopgrad.schedule.lines import Line, few_values
 
 # Of windows with so few places, sums at each place (`interleaving.py`) are quicker: they run in lanes.
@@ -25,7 +40,8 @@ MOST_PLACES = 32
 
 def with_picked(lines: Sequence[Line], context: Context) -> tuple[Line, ...]:
     """The lines, with values that data give in place of indices that a guard says are equal to them."""
-    return tuple(_without_picked(line, lines, context) for line in lines)
+    places = (_without_sums_of_one(line, context) for line in lines)
+    return tuple(_without_picked(line, lines, context) for line in places)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +88,36 @@ def _picked(line: Line, lines: Sequence[Line], context: Context) -> Iterator[_Pi
             assert axis is not None
             extent = context.tensors[line.written.tensor].extents[axis]
             yield _Pick(condition, index, place, extent, None)
+
+
+def _without_sums_of_one(line: Line, context: Context) -> Line:
+    """The line without loops over indices that are summed over, and of which a condition leaves one value."""
+    while (pick := next(_picked_of_sum(line, context), None)) is not None:
+        line = _at_place(line, pick)
+    statement = line.statement
+    if line.first and statement.guard is not None and not line.reduced:
+        start = identity(statement.reduction, context.tensors[line.written.tensor].element)
+        value = Conditional(statement.guard, statement.value, start)
+        line = replace(line, statement=replace(statement, value=value, guard=None))
+    return line
+
+
+def _picked_of_sum(line: Line, context: Context) -> Iterator[_Pick]:
+    if line.roles is not None or line.moments or line.statement.reduction is Reduction.SET:
+        return
+    for condition in walk.conjuncts(line.statement.guard):
+        match condition:
+            case Compare(("==",), (Index(index), Read() as place)):
+                pass
+            case Compare(("==",), (Read() as place, Index(index))):
+                pass
+            case _:
+                continue
+        lower, upper = line.bounds.get(index, (None, None))
+        free = index in line.reduced and index not in line.bounding and not few_values(line, index)
+        integer = context.tensors[place.tensor].element is ElementType.INT
+        if free and integer and index not in walk.indices_of(place) and lower and upper:
+            yield _Pick(condition, index, place, upper, lower)
 
 
 def _is_of_window(line: Line, index: str) -> bool:

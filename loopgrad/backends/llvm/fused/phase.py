@@ -10,7 +10,7 @@ the bytes of it that one thread gets, then the function's parameters in order. E
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from loopgrad.analysis.facts import TensorFacts
@@ -30,7 +30,7 @@ from loopgrad.backends.llvm.writing.repeat import where
 from loopgrad.backends.llvm.writing.scratch import BYTES, Placed, of_further, offsets
 from loopgrad.backends.llvm.writing.text import FREE, I64, ONCE, Body, Module
 from loopgrad.ir import walk
-from loopgrad.ir.nodes import Accumulate, Expression, Extent, Number, Read, Reduction
+from loopgrad.ir.nodes import Accumulate, Expression, Extent, Index, Number, Read, Reduction
 from loopgrad.schedule.loops.idle import busy
 from loopgrad.schedule.loops.singles import has_no_lanes
 from loopgrad.schedule.tree import (
@@ -55,6 +55,8 @@ SMALL_WORK = 1_750
 # Bytes that a thread should have for itself where it writes again and again: lines of memory at the ends of
 # what it has are another's as well.
 APART = 1_024
+
+LEAST_BYTES = 16  # of a register
 
 TYPICAL_LENGTH = 64  # of a loop whose bound is an element of a tensor
 
@@ -134,9 +136,33 @@ def _placed(buffer: Buffer, layout: Layout) -> Placed:
 
 def vector_bytes(module: Module, nodes: tuple[Node, ...]) -> int:
     """Of registers of 64 bytes half, where rows are picked: rows begin at any address, and what is stored
-    across two lines of memory and read again soon after takes several times as long."""
+    across two lines of memory and read again soon after takes several times as long. No more than rows of
+    a known length fill: what is stored under a mask keeps the next row waiting, if that is in its lanes."""
     picked = any(isinstance(loop, Over) and loop.mark is Mark.PICKED for loop in loops(nodes))
-    return min(module.vector_bytes, 32) if picked else module.vector_bytes
+    most = min(module.vector_bytes, 32) if picked else module.vector_bytes
+    lengths = list(_lengths(nodes, {}))
+    if lengths and None not in lengths:
+        longest = max(length for length in lengths if length is not None) * BYTES[module.real]
+        while most > LEAST_BYTES and longest <= most // 2:
+            most //= 2
+    return most
+
+
+def _lengths(nodes: Sequence[Node], known: Mapping[str, int | None]) -> Iterator[int | None]:
+    """How many values vector loops take at most; None where that is not known. `known`: of other indices."""
+    for node in nodes:
+        if isinstance(node, Over | Blocks):
+            match node.upper:
+                case Number(int(value)):
+                    limit: int | None = value
+                case Index(name):
+                    limit = known.get(name)
+                case _:
+                    limit = None
+            within = limit if node.lower == Number(0) else None
+            if isinstance(node, Over) and node.mark in (Mark.VECTOR, Mark.SCAN):
+                yield within
+            yield from _lengths(node.body, {**known, node.index: within and within - 1})
 
 
 def _finish(frame: Frame) -> str:
