@@ -71,7 +71,8 @@ def test_lesser_processors(real: str, vector_bytes: int, registers: int) -> None
         check(made, m, n, k, real, i % 3, seed=i)
 
 
-WAYS = {"exchanged": -(10**6), "usual": 10**9}  # what turning a sum counts for, to have either
+# What turning a sum counts for, and reading a right side where it lies, to have each.
+WAYS = {"exchanged": (-(10**6), 17), "packed": (10**9, 10**6), "lying": (10**9, -(10**6))}
 
 SIZES = [  # B, C, X, Y, O, taps, and constants
     (2, 3, 7, 9, 5, (3, 3), {"padding": 1}),
@@ -85,11 +86,19 @@ SIZES = [  # B, C, X, Y, O, taps, and constants
 
 
 @pytest.mark.parametrize(
-    ("way", "dtype"), [("exchanged", "float32"), ("exchanged", "float64"), ("usual", "float32")]
+    ("way", "dtype"),
+    [
+        ("exchanged", "float32"),
+        ("exchanged", "float64"),
+        ("packed", "float32"),
+        ("lying", "float32"),
+        ("lying", "float64"),
+    ],
 )
 def test_convolutions_either_way(way: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Values and gradients are those of the literal loops, in float64."""
-    monkeypatch.setattr(exchanging, "TURNED", WAYS[way])
+    monkeypatch.setattr(exchanging, "TURNED", WAYS[way][0])
+    monkeypatch.setattr(exchanging, "LYING", WAYS[way][1])
     program = replace(lg.lib.conv2d)  # with nothing kept of other tests
     backward = program.backward(batch=False)
     runs = lg.compile(program), lg.compile(backward)
@@ -108,9 +117,13 @@ def test_convolutions_either_way(way: str, dtype: str, monkeypatch: pytest.Monke
             np.testing.assert_allclose(mine, right, rtol=0, atol=bound * 10 * largest)
 
 
-def test_what_is_not_finite_stays_where_it_belongs(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_what_is_not_finite_stays_where_it_belongs(
+    way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Rows of a tile that stand for others, and columns behind the last, reach no sum."""
-    monkeypatch.setattr(exchanging, "TURNED", WAYS["exchanged"])
+    monkeypatch.setattr(exchanging, "TURNED", WAYS[way][0])
+    monkeypatch.setattr(exchanging, "LYING", WAYS[way][1])
     program = replace(lg.lib.conv2d)
     rng = np.random.default_rng(3)
     x, k = rng.normal(size=(2, 3, 7, 7)), rng.normal(size=(19, 3, 3, 3))

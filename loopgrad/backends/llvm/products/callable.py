@@ -16,7 +16,6 @@ NAMES = (
     "pack_at",
     "product",
     "product_at",
-    "runs",
     "product_turned",
     "put_turned",
     "product_boxes",
@@ -37,7 +36,6 @@ _BOXES = ctypes.CFUNCTYPE(None, *[_ADDRESS] * 6)
 _PRODUCT_BOXES = ctypes.CFUNCTYPE(
     None, *[_INTEGER] * 2, _ADDRESS, *[_INTEGER] * 2, *[_ADDRESS] * 7, _INTEGER, ctypes.c_bool
 )
-_RUNS = ctypes.CFUNCTYPE(None, _INTEGER, *[_ADDRESS] * 2)
 
 
 def _put_turned(real: str) -> Any:
@@ -48,7 +46,7 @@ def _put_turned(real: str) -> Any:
 
 def _product_at(real: str) -> Any:
     scale = ctypes.c_float if real == "float" else ctypes.c_double
-    matrices = (*[_INTEGER] * 3, _ADDRESS, *[_INTEGER] * 2, *[_ADDRESS] * 4)
+    matrices = (*[_INTEGER] * 3, _ADDRESS, *[_INTEGER] * 2, *[_ADDRESS] * 4, _INTEGER, _ADDRESS)
     return ctypes.CFUNCTYPE(None, *matrices, _INTEGER, scale, ctypes.c_bool)
 
 
@@ -66,7 +64,6 @@ class Functions:
     pack_at: Callable[..., None]
     product: Callable[..., None]
     product_at: Callable[..., None]
-    runs: Callable[..., None]
     product_turned: Callable[..., None]
     put_turned: Callable[..., None]
     product_boxes: Callable[..., None]
@@ -84,7 +81,7 @@ def functions(real: str) -> Functions:
 
 def callable_from(real: str, tile: Tiling, *addresses: int) -> Functions:
     """The functions at these addresses, in the order of `NAMES`."""
-    products = _product(real), _product_at(real), _RUNS, _PRODUCT_TURNED, _put_turned(real)
+    products = _product(real), _product_at(real), _PRODUCT_TURNED, _put_turned(real)
     kinds = _PACK, _PACK_AT, *products, _PRODUCT_BOXES, _BOXES
     made = (kind(address) for kind, address in zip(kinds, addresses, strict=True))
     return Functions(**dict(zip(NAMES, made, strict=True)), tiling=tile)

@@ -14,7 +14,7 @@ from loopgrad.backends.llvm.products.bordered import Bordered, Plan
 from loopgrad.backends.llvm.products.groups import Along
 from loopgrad.backends.llvm.products.narrow import few_columns
 from loopgrad.backends.llvm.products.operands import LEFT, RIGHT, TARGET, Sides
-from loopgrad.backends.llvm.products.tiling import ROWS, SUFFIX
+from loopgrad.backends.llvm.products.tiling import ROWS, ROWS_LYING, SUFFIX
 from loopgrad.backends.llvm.products.workspace import DEEP, KEPT, LANES, PART, TABLE
 from loopgrad.backends.llvm.writing.repeat import where
 from loopgrad.ir import walk
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 # the place of a column or of a value of k.
 PACKED_LEFT, PACKED_ALONE, PACKED_IN_RUN, RUN, TURNED, FEW, TILE = 14, 34, 4, 100, 12, 4, 1500
 FOUND = 192
+CACHED, FETCHED_LEFT = 1 << 20, 48  # more elements of a left side take so long each
+LYING = 17  # to multiply where the right side lies
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,36 +113,53 @@ class Exchanging:
 
     # ------------------------------------------------------------------------------------ choice
 
-    def is_less(self, sides: Sides) -> str:
-        """Whether lanes over m are less work than lanes over n, by what each wastes and packs."""
-        m, k, n, total = sides.m.inner, sides.k.inner, sides.n.inner, sides.total
-        rows, columns = m.count, n.count
+    def choice(self, sides: Sides) -> tuple[str, str]:
+        """Whether lanes over m are less work than lanes over n, by what each wastes and packs; and whether,
+        with lanes over n, the right side is read where it lies. Both as i1."""
+        body, m, k, total = self.body, sides.m.inner, sides.k.inner, sides.total
+        rows, columns = m.count, sides.n.inner.count
+        *lines, run = sides.n_within
+        width = self.products.tiling.width
         exchanged = self._sum(
             self._left(sides, self._times(16, total, columns, self._vectors(rows))),
-            self._times(PACKED_LEFT, total, rows),
+            self._packing_left(self._times(1, total, rows)),
             self._times(FOUND, self._sum(total, columns)) if sides.windows else "0",
             self._times(TURNED, rows, columns),
-            self._times(
-                TILE, self._cut(columns, ROWS), self._cut(rows, self.products.tiling.width)
-            ),
+            self._times(TILE, self._cut(columns, ROWS), self._cut(rows, width)),
         )
-        usual = self._sum(
+        packed = self._sum(
             self._times(1, total, rows, self._by_lanes(columns)),
-            self._times(1, total, self._packing(columns, sides.n_within[-1])),
-            self._times(
-                TILE, self._cut(rows, ROWS), self._cut(columns, self.products.tiling.width)
-            ),
+            self._times(1, total, self._packing(columns, run)),
+            self._times(TILE, self._cut(rows, ROWS), self._cut(columns, width)),
         )
-        is_less = self.body.value(f"icmp slt i64 {exchanged}, {usual}")
-        one = self.body.value(f"icmp eq i64 {self.groups.total(sides.m.outer)}, 1")
-        something = self._times(1, total, rows)
-        sums = self.body.value(f"icmp sgt i64 {something}, 0")
-        along_k = self.body.value(f"icmp eq i64 {k.strides[LEFT]}, 1")
-        along_m = self.body.value(f"icmp eq i64 {m.strides[LEFT]}, 1")
-        packable = self.body.value(f"or i1 {along_k}, {along_m}")
-        for other in (one, sums, packable):
-            is_less = self.body.value(f"and i1 {is_less}, {other}")
-        return is_less
+        vectors = self._times(1, self.groups.total(lines), self._vectors(run.count))
+        across = self.products.tiling.vectors_lying
+        panels = self._cut(vectors, across)
+        direct = self._sum(
+            self._times(LYING * across, total, rows, panels),
+            self._times(TILE, self._cut(rows, ROWS_LYING), panels),
+        )
+        along_k = body.value(f"icmp eq i64 {k.strides[LEFT]}, 1")
+        along_m = body.value(f"icmp eq i64 {m.strides[LEFT]}, 1")
+        lies = body.value(f"icmp eq i64 {run.strides[RIGHT]}, 1")
+        less = body.value(f"icmp sle i64 {direct}, {packed}")
+        directly = self._all(along_k, lies, less)
+        usual = body.select(directly, "i64", direct, packed)
+        return (
+            self._all(
+                body.value(f"icmp slt i64 {exchanged}, {usual}"),
+                body.value(f"icmp eq i64 {self.groups.total(sides.m.outer)}, 1"),
+                body.value(f"icmp sgt i64 {self._times(1, total, rows)}, 0"),
+                body.value(f"or i1 {along_k}, {along_m}"),
+            ),
+            directly,
+        )
+
+    def _all(self, *conditions: str) -> str:
+        first, *rest = conditions
+        for condition in rest:
+            first = self.body.value(f"and i1 {first}, {condition}")
+        return first
 
     def _left(self, sides: Sides, work: str) -> str:
         """How much of the work is not with zeros: of each window, about, all but its corners."""
@@ -181,6 +200,12 @@ class Exchanging:
         whole = self.body.value(f"sub i64 {columns}, {last}")
         few = self._sum(self._times(16, self._vectors(whole)), self._times(FEW, last))
         return self.body.select(alone, "i64", few, self._times(16, self._vectors(columns)))
+
+    def _packing_left(self, elements: str) -> str:
+        """What is too large for a cache is fetched for each matrix of a batch."""
+        large = self.body.value(f"icmp sgt i64 {elements}, {CACHED}")
+        each = self.body.select(large, "i64", str(FETCHED_LEFT), str(PACKED_LEFT))
+        return self._times(1, each, elements)
 
     def _packing(self, columns: str, last: Along) -> str:
         """Sixteenths of a vector that it takes to pack as many elements, in runs of the last index."""

@@ -80,11 +80,13 @@ class Kernel:
     def first_a(self) -> list[tuple[str, str]]:
         """What tells where a column of A is: kinds and first values.
 
-        Rows are reached from two pointers, so that few registers hold addresses.
+        Three rows are reached from each pointer, so that few registers hold addresses.
         """
         w = self.w
         self.twice = w.integer("mul", "%am", 2)
-        starts = ["%A"] + ([w.at("%A", w.integer("mul", "%am", 3))] if self.rows > 3 else [])
+        starts = [
+            w.at("%A", w.integer("mul", "%am", r)) if r else "%A" for r in range(0, self.rows, 3)
+        ]
         return [(w.pointer, start) for start in starts]
 
     def column_a(self, places: Sequence[str]) -> list[str]:

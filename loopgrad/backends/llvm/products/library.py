@@ -19,7 +19,7 @@ SUFFIX = {"float": "f32", "double": "f64"}
 # is called.
 PARTS: Mapping[str, tuple[str, ...]] = {
     "product": ("pack", "product", "tiles"),
-    "scattered": ("pack_at", "product_at", "runs"),
+    "scattered": ("pack_at", "product_at"),
     "exchanged": ("product_turned", "put_turned", "product_boxes"),
     "bordered": ("boxes",),
 }

@@ -7,6 +7,7 @@ several indices for m, n or k, those count as one whose strides allow it; the ot
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,15 @@ from loopgrad.backends.llvm.products.evaluated import Evaluated
 from loopgrad.backends.llvm.products.exchanging import Exchanging, Kept, Memory, kept_sides
 from loopgrad.backends.llvm.products.groups import Along, Group, Groups
 from loopgrad.backends.llvm.products.library import tiling_here
-from loopgrad.backends.llvm.products.operands import LEFT, RIGHT, TARGET, Operands, Packed, Sides
+from loopgrad.backends.llvm.products.operands import (
+    LEFT,
+    RIGHT,
+    TARGET,
+    Lying,
+    Operands,
+    Packed,
+    Sides,
+)
 from loopgrad.backends.llvm.products.sides import Side, coefficients, ordered, side
 from loopgrad.backends.llvm.products.tiling import SUFFIX
 from loopgrad.backends.llvm.products.together import Together
@@ -347,8 +356,8 @@ class Products:
         """The right side is read, or packed, by tables of where its rows and columns lie.
 
         So all of n counts as one that does so in the target, and all of k. Parts of k that count as
-        one on the left and are large enough are taken one by one, others together. Panels whose vectors
-        are runs in memory need not be packed, if the left side need not be either.
+        one on the left and are large enough are taken one by one, others together. Columns that are runs
+        in memory need not be packed, if the left side need not be either.
         """
         o = self.operands(node)
         spaces = [self.frame.pointer(w.name) for w in self.workspaces[id(node)]]
@@ -368,7 +377,7 @@ class Products:
             windows(self, node.borders, *self._counted(node)),
         )
         exchanging = Exchanging(self)
-        exchanged = exchanging.is_less(sides)
+        exchanged, directly = exchanging.choice(sides)
         adds = "false" if node.first else "true"
         memory = Memory(left, turned, at_k, at_n, boxes, Kept(*kept) if kept else None)
         where(
@@ -377,7 +386,7 @@ class Products:
         where(
             self.body,
             self.body.value(f"xor i1 {exchanged}, true"),
-            lambda: self._by_columns(node, o, sides, packed, at_k, at_n),
+            lambda: self._by_columns(node, o, sides, (packed, at_k, at_n), directly),
         )
 
     def _counted(self, node: Product) -> tuple[tuple[Dimension, ...], tuple[Dimension, ...]]:
@@ -385,9 +394,15 @@ class Products:
         return ordered(node.n, node.target), ordered(node.k, self._sides(node)[0].matrix)
 
     def _by_columns(
-        self, node: Product, o: Operands, sides: Sides, packed: str, at_k: str, at_n: str
+        self,
+        node: Product,
+        o: Operands,
+        sides: Sides,
+        spaces: tuple[str, str, str],
+        directly: str,
     ) -> None:
-        """With lanes over n."""
+        """With lanes over n, `directly` where they lie or packed."""
+        packed, at_k, at_n = spaces
         m, k, n, within = sides.m, sides.k, sides.n, sides.n_within
         parts, inner = self.groups.total(k.outer), k.inner.count
         alone = self.body.value(f"icmp sge i64 {inner}, {PART_DEPTH}")
@@ -395,19 +410,17 @@ class Products:
         width = self.least(self.columns_at_a_time(self._multiply(together, inner)), str(TABLE))
         one_part = self.body.value(f"icmp sle i64 {parts}, {together}")
         several = self.body.value(f"xor i1 {one_part}, true")
-        side_by_side = self.body.value(f"icmp eq i64 {k.inner.strides[LEFT]}, 1")
+        # Where vectors of columns are read where they lie there are fewer of them than columns.
+        *lines, run = within
+        vectors = self.body.value(f"udiv i64 {self._filled(run.count)}, {self.lanes}")
+        along = Along(vectors, {RIGHT: str(self.lanes), TARGET: str(self.lanes)})
+        pieces = (*self._with_places(within), along)
+        every = self._multiply(self.groups.total(lines), vectors)
+        end = self.body.select(directly, "i64", every, n.inner.count)
+        step = self.body.select(directly, "i64", str(TABLE // 2), width)
+        targets = self.body.element("i64", at_n, TABLE // 2)
 
         def columns(first: str, places: Mapping[str, str], count: str) -> None:
-            self.groups.tabulate(at_n, first, count, within, RIGHT)
-            runs = self.body.select(side_by_side, "i64", self._runs(count, at_n), "0")
-            target = self.groups.at(places[TARGET], first)
-            rest = self.body.value(f"sub i64 {count}, {runs}")
-            others = {LEFT: places[LEFT], TARGET: self.groups.at(target, runs)}
-            places = {**places, TARGET: target}
-            at_others = self.body.element("i64", at_n, runs)
-            some_runs = self.body.value(f"icmp sgt i64 {runs}, 0")
-            some_others = self.body.value(f"icmp sgt i64 {rest}, 0")
-
             def some(part: str) -> None:
                 left = self.body.value(f"sub i64 {parts}, {part}")
                 here = self.least(left, together)
@@ -415,18 +428,27 @@ class Products:
                 where(self.body, several, lambda: tabulated(begin, depth))
                 given = m, k, (part, here), o.scale, node.first
 
-                def directly() -> None:
-                    where_it_lies = places[RIGHT], at_k, at_n
-                    self._multiply_parts(places, runs, where_it_lies, *given)
+                def as_it_lies() -> None:
+                    lies = Lying(places[RIGHT], at_k, at_n, targets, run.count)
+                    self._multiply_parts(places, count, lies, *given)
 
                 def by_panels() -> None:
                     right = places[RIGHT]
-                    self._call_pack_at(depth, rest, right, at_k, at_others, packed)
-                    self._multiply_parts(others, rest, Packed(packed, depth, rest), *given)
+                    self._call_pack_at(depth, count, right, at_k, at_n, packed)
+                    moved = {**places, TARGET: self.groups.at(places[TARGET], first)}
+                    self._multiply_parts(moved, count, Packed(packed, depth, count), *given)
 
-                where(self.body, some_runs, directly)
-                where(self.body, some_others, by_panels)
+                self._either(directly, as_it_lies, by_panels)
 
+            def places_of_vectors() -> None:
+                self.groups.tabulate(at_n, first, count, pieces, RIGHT)
+                self.groups.tabulate(targets, first, count, pieces, TARGET)
+
+            self._either(
+                directly,
+                places_of_vectors,
+                lambda: self.groups.tabulate(at_n, first, count, within, RIGHT),
+            )
             self.repeat(parts, together, some)
 
         def tabulated(begin: str, depth: str) -> None:
@@ -434,29 +456,43 @@ class Products:
 
         def matrix(places: Mapping[str, str], _: str) -> None:
             def some(first: str) -> None:
-                rest = self.body.value(f"sub i64 {n.inner.count}, {first}")
-                columns(first, places, self.least(rest, width))
+                rest = self.body.value(f"sub i64 {end}, {first}")
+                columns(first, places, self.least(rest, step))
 
-            self.repeat(n.inner.count, width, some)
+            self.repeat(end, step, some)
 
         where(self.body, one_part, lambda: tabulated("0", self._multiply(parts, inner)))
         self.groups.over(n.outer, o.places, matrix)
+
+    def _either(self, condition: str, then: Callable[[], None], other: Callable[[], None]) -> None:
+        where(self.body, condition, then)
+        where(self.body, self.body.value(f"xor i1 {condition}, true"), other)
+
+    def _with_places(self, within: Sequence[Along]) -> list[Along]:
+        """The indices but the last, with how far each moves in the order of all columns."""
+        places, size = [], within[-1].count
+        for along in reversed(within[:-1]):
+            places.append(Along(along.count, {RIGHT: along.strides[RIGHT], TARGET: size}))
+            size = self._multiply(size, along.count)
+        return places[::-1]
+
+    def _filled(self, columns: str) -> str:
+        """Up to whole vectors."""
+        filled = self.body.value(f"add i64 {columns}, {self.lanes - 1}")
+        return self.body.value(f"and i64 {filled}, {-self.lanes}")
 
     def _multiply_parts(
         self,
         places: Mapping[str, str],
         columns: str,
-        right: Packed | tuple[str, str, str],
+        right: Packed | Lying,
         m: Group,
         k: Group,
         parts: tuple[str, str],
         scale: str,
         stores: bool,
     ) -> None:
-        """The parts of k at hand, `(first, count)`, times so many columns.
-
-        right: what is packed; or where the right side is, and the tables of its rows and columns.
-        """
+        """The parts of k at hand, `(first, count)`, times so many columns, or vectors of them."""
         first, count = parts
 
         def rows(at_rows: Mapping[str, str], _: str) -> None:
@@ -471,8 +507,7 @@ class Products:
                     given = right, begin, target, scale, adds
                     self._call_product(m.inner, columns, k.inner, left, *given)
                 else:
-                    memory, at_k, at_n = right
-                    lies = memory, self.body.element("i64", at_k, begin), at_n
+                    lies = replace(right, at_k=self.body.element("i64", right.at_k, begin))
                     self._call_product_at(
                         m.inner, columns, k.inner, left, lies, target, scale, adds
                     )
@@ -606,34 +641,26 @@ class Products:
         n: str,
         k: Along,
         left: str,
-        right: tuple[str, str, str],
+        right: Lying,
         target: str,
         scale: str,
         adds: str,
     ) -> None:
         p, t, real = self.pointer, self.frame.module.pointer("i64"), self.real
         name = f"loopgrad_product_at_{SUFFIX[real]}"
-        kinds = f"i64, i64, i64, {p}, i64, i64, {p}, {t}, {t}, {p}, i64, {real}, i1 zeroext"
+        kinds = (
+            f"i64, i64, i64, {p}, i64, i64, {p}, {t}, {t}, {t}, i64, {p}, i64, {real}, i1 zeroext"
+        )
         self.frame.module.declare(f"declare void @{name}({kinds})")
-        memory, at_k, at_n = right
         self.body.do(
             f"call void @{name}(i64 {m.count}, i64 {n}, i64 {k.count}, {p} {left}, "
-            f"i64 {m.strides[LEFT]}, i64 {k.strides[LEFT]}, {p} {memory}, {t} {at_k}, {t} {at_n}, "
-            f"{p} {target}, i64 {m.strides[TARGET]}, {real} {scale}, i1 zeroext {adds})"
+            f"i64 {m.strides[LEFT]}, i64 {k.strides[LEFT]}, {p} {right.memory}, {t} {right.at_k}, "
+            f"{t} {right.starts}, {t} {right.targets}, i64 {right.run}, {p} {target}, "
+            f"i64 {m.strides[TARGET]}, {real} {scale}, i1 zeroext {adds})"
         )
 
-    def _runs(self, count: str, at_n: str) -> str:
-        """How many of the first columns stand in panels whose vectors are runs."""
-        name, t = f"loopgrad_runs_{SUFFIX[self.real]}", self.frame.module.pointer("i64")
-        self.frame.module.declare(f"declare void @{name}(i64, {t}, {t})")
-        found = self.body.alloca("i64")
-        self.body.do(f"call void @{name}(i64 {count}, {t} {at_n}, {t} {found})")
-        return self.body.load("i64", found)
-
     def _packed_size(self, depth: str, columns: str) -> str:
-        filled = self.body.value(f"add i64 {columns}, {self.lanes - 1}")
-        filled = self.body.value(f"and i64 {filled}, {-self.lanes}")
-        return self._multiply(depth, filled)
+        return self._multiply(depth, self._filled(columns))
 
     def _multiply(self, a: str, b: str) -> str:
         return self.body.value(f"mul i64 {a}, {b}")

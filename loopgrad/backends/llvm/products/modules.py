@@ -11,7 +11,6 @@ from loopgrad.backends.llvm.products.kernel import emit_part
 from loopgrad.backends.llvm.products.narrow import emit_narrow
 from loopgrad.backends.llvm.products.packing import emit_pack, emit_pack_at, emit_pack_rows
 from loopgrad.backends.llvm.products.product import emit_product
-from loopgrad.backends.llvm.products.runs import emit_runs
 from loopgrad.backends.llvm.products.tiles import (
     Shape,
     emit_address,
@@ -58,7 +57,6 @@ def _emit_product_and_pack(module: Module, tile: Tiling, there: Collection[Shape
 def emit_scattered(module: Module, tile: Tiling) -> str:
     """What convolutions and the like call: to generate `pack_at` takes as long as many kernels."""
     emit_pack_at(module, tile)
-    emit_runs(module, tile)
     emit_product_at(module, tile)
     return module.text()
 

@@ -40,6 +40,18 @@ class Sides:
 
 
 @dataclass(frozen=True, slots=True)
+class Lying:
+    """A right side where it lies, the table of its rows, and those of where vectors of columns begin in it
+    and in the target; runs of columns are so long."""
+
+    memory: str
+    at_k: str
+    starts: str
+    targets: str
+    run: str
+
+
+@dataclass(frozen=True, slots=True)
 class Packed:
     """`depth` values of k times `columns`, packed. Of a `Pack` also: how many elements each matrix
     takes, and from where on its indices of k run; and the indices of n, where several may count as one,

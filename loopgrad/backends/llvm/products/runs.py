@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from loopgrad.backends.llvm.products.tiling import SUFFIX, Tiling
 from loopgrad.backends.llvm.products.writer import Writer
-from loopgrad.backends.llvm.writing.text import I64, Module
+from loopgrad.backends.llvm.writing.text import I64
 
 
 def entry(w: Writer, table: str, number: str) -> str:
@@ -38,36 +37,3 @@ def run(w: Writer, table: str, begin: str, limit: str, step: int) -> str:
     at.jump(f"{mark}.end")
     at.start(f"{mark}.end")
     return at.phi(I64, (length, f"{mark}.next"), (length, f"{mark}.look"), ("0", f"{mark}.none"))
-
-
-def all_run(w: Writer, n: str) -> str:
-    """Whether every vector of a full panel from column n on is a run in memory."""
-    lanes, found = w.tiling.lanes, "true"
-    for v in range(w.tiling.vectors):
-        length = run(w, "%at_n", w.integer("add", n, v * lanes), str(lanes), 1)
-        found = w.body.value(f"and i1 {found}, {w.compare('eq', length, lanes)}")
-    return found
-
-
-def emit_runs(module: Module, tiling: Tiling) -> None:
-    """`loopgrad_runs_*(N, at_n, found)`: how many of the first columns stand in panels of which every
-    vector is a run in memory.
-    """
-    table = module.pointer(I64)
-    parameters = f"i64 %N, {table} %at_n, {table} %found"
-    w = Writer(module, tiling, f"loopgrad_runs_{SUFFIX[tiling.real]}", parameters, inner=False)
-    w.body.store(I64, "0", "%found")
-    whole = w.integer("mul", w.integer("sdiv", "%N", tiling.width), tiling.width)
-
-    def panel(n: str) -> None:
-        known = w.compare("eq", w.body.load(I64, "%found"), n)
-        w.where(
-            known,
-            lambda: w.where(
-                all_run(w, n),
-                lambda: w.body.store(I64, w.integer("add", n, tiling.width), "%found"),
-            ),
-        )
-
-    w.loop(whole, panel, step=tiling.width)
-    w.finish()

@@ -9,6 +9,7 @@ from loopgrad.backends.llvm.products.library import SUFFIX as SUFFIX
 REAL_BYTES = {"float": 4, "double": 8}
 
 ROWS = 6  # of a full tile
+ROWS_LYING = 8  # of one that reads vectors where they lie
 KERNEL_ROWS = range(1, ROWS + 1)
 DEPTH = 256  # values of k at a time: a panel of them stays in the second-level cache
 SCRATCH_BYTES = 98304  # of rows of A, packed at a time
@@ -29,6 +30,12 @@ class Tiling:
     def width(self) -> int:
         """The columns of a full panel."""
         return self.lanes * self.vectors
+
+    @property
+    def vectors_lying(self) -> int:
+        """The vectors of a tile of `ROWS_LYING` rows: it is higher and narrower, as vectors that lie across
+        two lines of memory take twice as long to load."""
+        return 3 if self.vectors == 4 else 1
 
     @property
     def rows_packed(self) -> int:
