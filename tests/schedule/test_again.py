@@ -45,6 +45,32 @@ def test_elsewhere_it_is_kept(change: tuple[str, str]) -> None:
     assert "e in registers" not in shown(text.replace(*change))
 
 
+ONE_SUM = """carried(l[T,B,J], A[J,J]) -> g[T,B,J], s[J,J]:
+    for t:
+        for b, j:     z[t,b,j] = tanh(g[t-1,b,j]) if t > 0 else l[t,b,j]
+        for b, j, i:  e[t,b,j,i] += z[t,b,j] * exp(l[t,b,i] + A[i,j])
+        for b, j, i:  g[t,b,i] += e[t,b,j,i]
+        for b, j, i:  s[i,j] += e[t,b,j,i]"""
+
+
+def test_the_axes_of_what_one_line_of_the_core_sums_tell_nothing_of_its_lanes() -> None:
+    """`A[i,j]` is contiguous along j, and so lanes run, though `e` is along i."""
+    (core,) = (part for part in shown(ONE_SUM).split("\nfor ") if "g[t,b," in part)
+    assert "for j < J vector:  g[t,b,i] += z[t,b,j] * exp(l[t,b,i] + A[i,j])" in core
+    assert "e[t,b," not in core
+    more = ONE_SUM.replace("g[t,b,i] += e[t,b,j,i]", "g[t,b,i] += e[t,b,j,i] * z[t,b,j]")
+    assert "e[t,b," in shown(more)  # more than its sum
+
+
+@pytest.mark.parametrize("sizes", [(0, 2, 3), (1, 0, 3), (4, 2, 17), (3, 3, 1)])
+def test_what_one_line_of_the_core_sums(sizes: tuple[int, int, int]) -> None:
+    program, rng = lg.program(ONE_SUM), np.random.default_rng(0)
+    given = rng.normal(size=sizes) / 9, rng.normal(size=sizes[2:] * 2) / 9
+    found, wanted = lg.compile(program)(*given), lg.compile(program, "interpret")(*given)
+    for got, right in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(got, right, rtol=1e-10, atol=1e-14)
+
+
 PROGRAMS = {
     "sums": SUMS.replace("tanh(A[i,j] + l[t,b,j])", "tanh(A[i,j] + h[t-1,b,j]) if t > 0 else 0"),
     "other names": SUMS.replace(

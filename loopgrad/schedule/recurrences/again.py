@@ -6,7 +6,8 @@
         for b, j, i:  A.grad[i,j]   += e[t,b,j,i]
 
 The last line needs no order, so that it follows for all times at once, and e would be kept for it: more
-than all that it is made of. Computed again, nothing of e is ever in memory.
+than all that it is made of. Computed again, nothing of e is ever in memory. Where one line of the block sums
+it as well, it is that line's value there, whose lanes the axes of e, in memory, must not decide.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ def computed_again(
     """
     known = {loop.index for loop in loops}
     after = {nest.number: nest for nest in parts.after}
+    core = {nest.number: nest for nest in parts.core}
     proved: set[Place] = set()
     for definition in parts.core:
         tensor = definition.statement.target.tensor
@@ -45,16 +47,28 @@ def computed_again(
         if not _is_map_of_less(definition, known):
             continue
         readers = [n for n in parts.after if any(r.tensor == tensor for r in _reads(n))]
-        names = [_naming(definition, nest, known) for nest in readers]
-        if None in names:
+        within = [n for n in parts.core if any(r.tensor == tensor for r in _reads(n))]
+        names = [_naming(definition, nest, known) for nest in (*readers, *within)]
+        if None in names[: len(readers)]:
             continue
-        for nest, naming in zip(readers, names, strict=True):
+        alone = len(within) == 1 and names[-1] is not None and _is_new(definition, core)
+        changing = (*readers, *within) if alone else readers
+        for nest, naming in zip(changing, names, strict=False):
             assert naming is not None
-            after[nest.number] = _put_in(nest, definition, naming)
+            place = after if nest.number in after else core
+            place[nest.number] = _put_in(nest, definition, naming)
             fine = (read for read in _reads(definition) if (definition.number, read) in in_range)
             renamed = (walk.substitute(read, naming) for read in fine)
             proved |= {(nest.number, r) for r in renamed if isinstance(r, Read)}
-    return replace(parts, after=tuple(after.values())), frozenset(proved)
+        if alone:
+            del core[definition.number]
+    found = replace(parts, core=tuple(core.values()), after=tuple(after.values()))
+    return found, frozenset(proved)
+
+
+def _is_new(definition: Nest, core: Mapping[int, Nest]) -> bool:
+    """Is it as it was: has nothing been put into it?"""
+    return core[definition.number] is definition
 
 
 def _reads(nest: Nest) -> Iterator[Read]:
