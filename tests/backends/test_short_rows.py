@@ -171,3 +171,16 @@ def test_a_register_is_no_wider_than_rows() -> None:
     C, g = rng.normal(size=(3, 8, 8)), rng.normal(size=(5, 3, 8))
     expected = lg.compile(program, optimize=False)(C, g)
     np.testing.assert_allclose(kernel(C, g), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("choices", [Choices(parallel="k"), Choices(vector="k")])
+def test_a_choice_of_a_loop_that_a_single_value_leaves_out(choices: Choices) -> None:
+    program = lg.program(
+        "rows(x[B,J], W[J,K], int g[B]) -> y[B,K]:\n"
+        "    for b, k < K:  y[b,k] = tanh(W[g[b],k]) * x[b,g[b]]\n"
+    )
+    facts, safety = infer(program), validate(program)
+    text = show(made_for(facts, safety, {"K": 1}, (), choices))
+    assert "y[b,0] = tanh(W[g[b],0]) * x[b,g[b]]" in text
+    with pytest.raises(ValueError, match="`parallel z`: there are loops over `b`"):
+        made_for(facts, safety, {"K": 1}, (), Choices(parallel="z"))
