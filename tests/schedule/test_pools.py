@@ -174,6 +174,18 @@ def test_the_gradient_of_a_convolution_is_one_over_its_seed_with_zeros_around() 
     assert "spread" not in found
 
 
+def test_a_single_channel_is_padded_too() -> None:
+    """Not unfolded: what is read of the axis is all of it."""
+    program = lg.program(
+        "conv(x[B,1,X], k[O,9]) -> y[B,O,X]:\n"
+        "    for b, o, n, p:  y[b,o,n] += k[o,p] * x[b,0,n+p-4]   if 0 <= n+p-4 < X\n"
+    )
+    assert "product, zeros left out:  y[b,o,n] = k[o,p] * x.padded[b, 0, n+p]" in scheduled(program)
+    rng = np.random.default_rng(3)
+    x, k = rng.normal(size=(2, 1, 19)), rng.normal(size=(7, 9))
+    np.testing.assert_allclose(program(x, k), lg.compile(program, optimize=False)(x, k), atol=1e-12)
+
+
 def test_small_windows_have_code_of_their_own() -> None:
     assert windows(infer(lg.lib.depthwise_conv2d_padded)) == ("DX", "DY")
     assert windows(infer(lg.lib.conv1d)) == ("DX",)

@@ -141,6 +141,8 @@ class Padding:
         """Is all that is copied needed? No gathers, and no single row of a matrix."""
         extents = self.context.tensors[read.tensor].extents
         for i, (subscript, extent) in enumerate(zip(read.subscripts, extents, strict=True)):
+            if subscript == Number(0) and extent == Number(1):
+                continue
             if any(True for _ in walk.reads(subscript)) or not walk.indices_of(subscript):
                 return False
             if i in axes:

@@ -113,9 +113,12 @@ class Exchanging:
 
     # ------------------------------------------------------------------------------------ choice
 
-    def choice(self, sides: Sides) -> tuple[str, str]:
+    def choice(self, sides: Sides, keeps: bool) -> tuple[str, str]:
         """Whether lanes over m are less work than lanes over n, by what each wastes and packs; and whether,
-        with lanes over n, the right side is read where it lies. Both as i1."""
+        with lanes over n, the right side is read where it lies. Both as i1.
+
+        keeps: the left side is packed once for all loops around, and for that it must not be too large.
+        """
         body, m, k, total = self.body, sides.m.inner, sides.k.inner, sides.total
         rows, columns = m.count, sides.n.inner.count
         *lines, run = sides.n_within
@@ -145,12 +148,14 @@ class Exchanging:
         less = body.value(f"icmp sle i64 {direct}, {packed}")
         directly = self._all(along_k, lies, less)
         usual = body.select(directly, "i64", direct, packed)
+        size = self._times(1, total, self._filled(rows))
         return (
             self._all(
                 body.value(f"icmp slt i64 {exchanged}, {usual}"),
                 body.value(f"icmp eq i64 {self.groups.total(sides.m.outer)}, 1"),
                 body.value(f"icmp sgt i64 {self._times(1, total, rows)}, 0"),
                 body.value(f"or i1 {along_k}, {along_m}"),
+                body.value(f"icmp sle i64 {size}, {KEPT}") if keeps else "true",
             ),
             directly,
         )
@@ -302,11 +307,8 @@ class Exchanging:
 
         if memory.kept is None:
             in_parts()
-            return
-        size = self._times(1, sides.total, self._filled(m.count))
-        fits = self.body.value(f"icmp sle i64 {size}, {KEPT}")
-        where(self.body, fits, of_kept)
-        where(self.body, self.body.value(f"xor i1 {fits}, true"), in_parts)
+        else:
+            of_kept()
 
     def _unless(self, skipping: _Skipping | None, write: Callable[[], None]) -> None:
         """What is of use where nothing is left out."""

@@ -377,7 +377,7 @@ class Products:
             windows(self, node.borders, *self._counted(node)),
         )
         exchanging = Exchanging(self)
-        exchanged, directly = exchanging.choice(sides)
+        exchanged, directly = exchanging.choice(sides, bool(kept))
         adds = "false" if node.first else "true"
         memory = Memory(left, turned, at_k, at_n, boxes, Kept(*kept) if kept else None)
         where(
