@@ -35,6 +35,7 @@ from loopgrad.schedule.loops.phases import Tree, trees
 from loopgrad.schedule.loops.requirements import required
 from loopgrad.schedule.products.borders import with_borders
 from loopgrad.schedule.products.contractions import with_roles
+from loopgrad.schedule.products.layouts import Layouts, laid_out, layouts
 from loopgrad.schedule.recurrences.again import computed_again
 from loopgrad.schedule.recurrences.cores import recurrence
 from loopgrad.schedule.recurrences.fission import fission
@@ -148,7 +149,7 @@ class _Fusing:
         found = pulled(tuple(phases), self.writers, self.in_range)
         self.in_range |= found.in_range
         made: list[Tree] = []
-        segments = list(self._with_starts(self._segments(found.phases)))
+        segments = list(self._with_starts(self._laid_out(self._segments(found.phases))))
         for segment in segments:
             others = (line for other in segments if other is not segment for line in other.lines)
             elsewhere = {one.tensor for line in others for one in (line.written, *line.read)}
@@ -208,6 +209,25 @@ class _Fusing:
             taken = tuple(self._required(next(lines)) for run, _ in group for _ in run)
             if taken:
                 yield Segment(taken, loops)
+
+    def _laid_out(self, segments: Iterable[Segment]) -> Iterator[Segment]:
+        """The segments, what only they see lying as their products want it."""
+        known = list(segments)
+        kept = self.seen | self.results
+        for segment in known:
+            if segment.loops:
+                kept = kept.union(*map(_tensors, segment.lines))
+        lines = [line for segment in known for line in segment.lines if not segment.loops]
+        movable = {line.written.tensor for line in lines} - kept
+        found = Layouts({}, ())
+        if self.choices.products:
+            found = layouts(lines, movable, self.tensors)
+        for tensor, order in found.orders.items():
+            extents = self.tensors[tensor].extents
+            moved = tuple(extents[axis] for axis in order)
+            self.tensors[tensor] = replace(self.tensors[tensor], extents=moved)
+        for segment in known:
+            yield replace(segment, lines=tuple(laid_out(x, found) for x in segment.lines))
 
     def _runs(self, phase: Phase) -> Iterator[tuple[list[Line], tuple[Loop, ...]]]:
         match phase:
@@ -334,6 +354,10 @@ class _Fusing:
         whole = Read(name, tuple(places))
         value = identity(line.statement.reduction, self.tensors[name].element)
         return Line(Accumulate(whole, Reduction.SET, value, ranges), first=True)
+
+
+def _tensors(line: Line) -> set[str]:
+    return {one.tensor for one in (line.written, *line.read)}
 
 
 def _is_written_alike(line: Line, lines: Iterable[Line], loops: int) -> bool:

@@ -70,6 +70,18 @@ seen(q[B,T,D], k[U,D], v[U,E], bool see[U]) -> y[B,T,E]:
     for b, t, u, d:  s[b,t,u] += q[b,t,d] * k[u,d]
     for b, t, u, e:  y[b,t,e] += tanh(s[b,t,u]) * v[u,e]   if see[u]
 """
+CENTRED = """\
+centred(x[N,J], m[J], C[I,J]) -> y[I]:
+    for n, i, j:  y[i] += C[i,j] * (x[n,j] - m[j])
+"""
+CANONICAL = """\
+canonical(x[B,I,J,K], A[I,R], B2[J,R], C[K,R], D[O,R]) -> y[B,O]:
+    for b, o, r, i, j, k:  y[b,o] += D[o,r] * A[i,r] * B2[j,r] * C[k,r] * x[b,i,j,k]
+"""
+TUCKER = """\
+tucker(G[P,Q,R], A[I,P], B[J,Q], C[K,R]) -> T[I,J,K]:
+    for i, j, k, p, q, r:  T[i,j,k] += G[p,q,r] * A[i,p] * B[j,q] * C[k,r]
+"""
 
 
 def scheduled(program: lg.Program, **sizes: int) -> Scheduled:
@@ -128,6 +140,22 @@ def loops(schedule: Scheduled) -> list[set[str]]:
     return found
 
 
+def test_what_one_factor_alone_holds_is_summed_for_all_loops_around_it():
+    centred = lg.program(CENTRED)
+    for one in (centred, centred.backward()):
+        everything = {r.index for s in one.statements for r in s.ranges}
+        assert not any(everything <= found for found in loops(scheduled(one)))
+    assert "inner[j] += x[n,j] - m[j]" in show(scheduled(centred))
+
+
+def test_the_order_is_that_of_least_work_in_the_end():
+    """The sum that leaves least is not the first of the best order; a product as it is may be several."""
+    sizes = {"B": 64, "I": 16, "J": 16, "K": 16, "R": 64, "O": 256}
+    assert "inner[b,r,i,j] = C[k,r] * x[b,i,j,k]" in show(scheduled(lg.program(CANONICAL), **sizes))
+    small = dict.fromkeys("PQR", 16) | dict.fromkeys("IJK", 64)
+    assert products(scheduled(lg.program(TUCKER), **small)) == 3
+
+
 ATTENTION = [SHORT, BIASED, LENGTHS, PROJECTED, *(
     str(lg.lib[name])
     for name in ("attention", "causal_attention", "rotary_attention", "alibi_attention")
@@ -152,6 +180,7 @@ def test_no_gradient_of_attention_keeps_all_scores(text: str):
 SIZES = {
     LINEAR: "T D U E", CHAIN: "I J K L", MASKED: "B I O", FORM: "B I J", SHORT: "B T D E",
     BIASED: "B T H D", LENGTHS: "B T D", PROJECTED: "B T I D E", SEEN: "B T D U E",
+    CENTRED: "N J I", CANONICAL: "B I J K R O", TUCKER: "P Q R I J K",
 }  # fmt: skip
 
 
@@ -175,9 +204,9 @@ def inputs_of(program: lg.Program, sizes: dict[str, int], rng: np.random.Generat
 def test_values_and_gradients_are_the_literal_loops(text: str):
     program, names = lg.program(text), SIZES[text].split()
     rng = np.random.default_rng(len(text))
-    cases = [dict(zip(names, (2, 5, 3, 4, 6), strict=False)), dict.fromkeys(names, 1)]
+    cases = [dict(zip(names, (2, 5, 3, 4, 6, 7), strict=False)), dict.fromkeys(names, 1)]
     cases += [{**cases[0], name: 0} for name in names]
-    cases += [dict(zip(names, (1, 19, 2, 17, 18), strict=False))]
+    cases += [dict(zip(names, (1, 19, 2, 17, 18, 3), strict=False))]
     literal = lg.compile(program, backend="interpret")
     backward = program.backward(recompute=True)
     pulled = lg.compile(backward, backend="interpret")

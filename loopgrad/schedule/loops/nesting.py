@@ -215,10 +215,13 @@ def positioned(lines: Sequence[Line], positions: Sequence[int]) -> Iterator[tupl
 def wants_blocks(lines: Sequence[Line], index: str) -> bool:
     """Is it a row of a product, and is something else done to the rows?
 
-    More than to write what the products of a batch add to: one of them stays in a cache.
+    More than to write what the products of a batch add to: one of them stays in a cache. And a sum that
+    ends at the index is a product for rows together alone.
     """
     having = [line for line in lines if index in line.indices and not is_blocked(line, index)]
     rows = any(line.roles is not None and index in line.roles.m for line in having)
+    if rows and any(triangle(line, index) is not None for line in having):
+        return True
     return rows and any(line.roles is None and not _starts(line, having) for line in having)
 
 

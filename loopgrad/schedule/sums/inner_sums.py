@@ -6,6 +6,10 @@ is a loop over t, u and e in which every element counts once. With `i[t,u] = y[t
 over e, a matrix product, and `c[t] += i[t,u] * p[t,u]`, the rest is a loop less; and another line
 that has the same inner sum shares it. `A[i,j] * B[j,k] * C[k,l]` is two products likewise.
 
+    g[i] += C[i,j] * (x[n,j] - m[j])        over n and j
+
+has n in one factor alone: its sum, `s[j]`, is no product, but is formed once, and not for each i again.
+
 Which index goes first is a matter of sizes: `U[o,r] * V[r,i] * x[b,i]` over r and i is U (V x), or (U V) x.
 Where a call tells about how large they are (`choices.sizes`), it is that which leaves least to do; else
 that of the innermost loop. What another line has to have in any case is there already.
@@ -35,6 +39,12 @@ from loopgrad.schedule.products.contractions import roles
 from loopgrad.schedule.sums.sharing import extents_of
 from loopgrad.schedule.sums.sides import factors, multiplied
 
+# Over how many indices the order of sums is looked for.
+MOST_SUMS = 5
+
+# How many times less there has to be to do for a product to be taken apart.
+FEWER = 4
+
 
 @dataclass(frozen=True)
 class InnerSums:
@@ -56,7 +66,7 @@ def with_inner_sums(lines: Sequence[Line], context: Context) -> InnerSums:
 class _Inner:
     """A sum that may go first: its index, the factors that it is in, the others, and its name among lines.
 
-    work: of the sum; rest: of what is left then.
+    work: of the sum; rest: the least of what is left then.
     """
 
     index: str
@@ -124,9 +134,12 @@ class _Parting:
         sums = statement.reduction in (Reduction.ADD, Reduction.SUBTRACT)
         if not sums or not line.reduced or line.unproved or line.integral:
             return
-        if roles(replace(line, statement=replace(statement, guard=None))) is not None:
-            return  # a product as it is, or with what the guard leaves taken from it
+        # A product as it is, or with what the guard leaves taken from it.
+        whole = roles(replace(line, statement=replace(statement, guard=None))) is not None
+        if whole and len(line.reduced) < 2:
+            return
         guarding = frozenset() if statement.guard is None else walk.indices_of(statement.guard)
+        guarding |= line.written.indices  # `y[w[n],d] += ...`: n tells where
         parts = list(factors(statement.value))
         for index in reversed(line.indices):
             if index not in line.reduced - line.bounding - guarding or line.bound_by[index]:
@@ -137,8 +150,29 @@ class _Parting:
                 ranges = _sum(line, index, taken).ranges
                 key = index, frozenset(ranges), frozenset(Counter(taken).items())
                 work = self._work(line, _needed(line, index, taken))
-                rest = self._work(line, {*line.indices} - {index})
+                rest = self._rest(line, index, taken, left)
+                if whole and FEWER * (work + rest) > self._work(line, line.indices):
+                    continue
                 yield _Inner(index, taken, left, key, work, rest)
+
+    def _rest(
+        self, line: Line, index: str, taken: Sequence[Expression], left: Sequence[Expression]
+    ) -> int:
+        """The least work behind an inner sum: all of it in one loop, or further sums first."""
+        kept = frozenset({*line.indices} - line.reduced)
+
+        def least(sides: tuple[frozenset[str], ...], summed: frozenset[str]) -> int:
+            found = self._work(line, summed.union(kept, *sides))
+            for first in sorted(summed) if 1 < len(summed) <= MOST_SUMS else ():
+                inside = frozenset().union(*(side for side in sides if first in side))
+                others = tuple(side for side in sides if first not in side)
+                work = self._work(line, inside)
+                if work < found:
+                    found = min(found, work + least((*others, inside - {first}), summed - {first}))
+            return found
+
+        inner = _needed(line, index, taken) - {index}
+        return least((inner, *map(walk.indices_of, left)), line.reduced - {index})
 
     def _work(self, line: Line, indices: Iterable[str]) -> int:
         """How many values the indices take together, about."""
@@ -154,20 +188,24 @@ class _Parting:
     def _is_worth_it(
         self, line: Line, index: str, taken: Sequence[Expression], left: Sequence[Expression]
     ) -> bool:
-        """Is the inner sum a product of matrices, no larger than what is there in any case?"""
+        """Is the inner sum a product of matrices, no larger than what is there in any case? Or over what one
+        tensor holds, where others of the line's loops are around it for nothing?
+        """
         beside = frozenset().union(*map(walk.indices_of, left))
         needed = _needed(line, index, taken)
         kept = needed - {index}
-        if not beside or len(taken) < 2 or not kept <= set(line.indices):
-            return False
-        tensors = [f for f in (*left, line.target) if any(walk.reads(f))]
         fewer = needed < set(line.indices)
-        if not fewer and not any(kept <= walk.indices_of(f) for f in tensors):
+        if not (beside or fewer) or not taken or not kept <= set(line.indices):
             return False
         value = multiplied(taken)
         if extents_of(value, line, self.context.tensors) is None:
             return False
-        return roles(Line(_sum(line, index, taken), first=True)) is not None
+        if fewer and any(needed <= walk.indices_of(read) for read in walk.reads(value)):
+            return True
+        tensors = [f for f in (*left, line.target) if any(walk.reads(f))]
+        if not fewer and not any(kept <= walk.indices_of(f) for f in tensors):
+            return False
+        return len(taken) > 1 and roles(Line(_sum(line, index, taken), first=True)) is not None
 
 
 def _sum(line: Line, index: str, taken: Sequence[Expression]) -> Accumulate:

@@ -1,4 +1,6 @@
-"""How much work the algebra may do before it gives up: counted in terms closed, the same everywhere."""
+"""How much work the algebra may do before it gives up: counted in terms closed, the same everywhere; and in
+the letters that these have, as those of functions of windows within functions have thousands.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +13,7 @@ class TooLarge(Exception):
 
 
 _left: int | None = None
+_letters: int | None = None
 
 
 @contextmanager
@@ -30,4 +33,28 @@ def spend() -> None:
     if _left is not None:
         _left -= 1
         if _left < 0:
+            raise TooLarge
+
+
+@contextmanager
+def spelling(letters: int) -> Iterator[None]:
+    """Within, closed terms have at most so many letters together, or what an outer one leaves; beyond that
+    TooLarge is raised.
+    """
+    global _letters
+    before = _letters
+    start = letters if before is None else min(letters, before)
+    _letters = start
+    try:
+        yield
+    finally:
+        _letters = None if before is None else before - (start - _letters)
+
+
+def spell(letters: int) -> None:
+    """Counts the letters of one term."""
+    global _letters
+    if _letters is not None:
+        _letters -= letters
+        if _letters < 0:
             raise TooLarge

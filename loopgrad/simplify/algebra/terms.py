@@ -8,7 +8,7 @@ from itertools import count, permutations
 from itertools import product as combinations
 
 from loopgrad.simplify.algebra.atoms import Atom, Keyed, Number, Subscript
-from loopgrad.simplify.algebra.budget import spend
+from loopgrad.simplify.algebra.budget import spell, spend
 
 MOST_ORDERS = 720  # of bound indices that look alike
 
@@ -73,7 +73,7 @@ def closed(ranges: Mapping[str, str], atoms: Mapping[Atom, Number]) -> Term:
     spend()
     height = 1 + max((a.height for a in atoms), default=0)
     if len(ranges) == 1:
-        return _named(list(ranges), ranges, atoms, height)[1]
+        return _counted(_named(list(ranges), ranges, atoms, height))
 
     def signature(index: str) -> tuple[str, list[str]]:
         marks = []
@@ -93,10 +93,16 @@ def closed(ranges: Mapping[str, str], atoms: Mapping[Atom, Number]) -> Term:
         for n in range(2, len(group) + 1):
             orders *= n
     if orders > MOST_ORDERS:
-        return _named([i for g in ordered for i in g], ranges, atoms, height)[1]
+        return _counted(_named([i for g in ordered for i in g], ranges, atoms, height))
     choices = combinations(*(list(permutations(g)) for g in ordered))
     named = (_named([i for g in choice for i in g], ranges, atoms, height) for choice in choices)
-    return min(named, key=lambda t: t[0])[1]
+    return min(((key, _counted((key, term))) for key, term in named), key=lambda t: t[0])[1]
+
+
+def _counted(named: tuple[str, Term]) -> Term:
+    key, term = named
+    spell(len(key))
+    return term
 
 
 def _named(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from itertools import product
 
@@ -11,6 +12,7 @@ from loopgrad.ir.nodes import Program
 from loopgrad.ir.walk import accumulates, computed_tensors, map_statement
 from loopgrad.simplify.algebra import normal_form as nf
 from loopgrad.simplify.algebra.association import best_order
+from loopgrad.simplify.algebra.budget import spelling
 from loopgrad.simplify.algebra.complements import with_complements
 from loopgrad.simplify.reading.empty_sums import EmptySums
 from loopgrad.simplify.reading.equations import equations
@@ -26,6 +28,9 @@ from loopgrad.simplify.writing.loop_names import lengths
 from loopgrad.simplify.writing.made import Made
 
 ROUNDS = 2
+
+# How many letters the terms have that all of a search closes, and that one candidate does (`budget`).
+SEARCH, CANDIDATE = 500_000, 120_000
 CONFIGURATIONS = ((False, False), (True, False), (True, True), (False, True))
 
 
@@ -41,6 +46,20 @@ def cheaper(
     joint: whether `own` computes the forward, too. theorems: as in `learn`.
     """
     found: list[Candidate] = []
+    with suppress(nf.TooLarge), spelling(SEARCH):
+        for candidate in _bests(program, own, known, joint, theorems):
+            found += candidate
+    facts = infer(program)
+    temporaries = {t.name for t in facts.tensors.values() if t.role == "temporary"}
+    literal = cost_of(facts.program.statements, temporaries, lengths=lengths(own, known)).value
+    found = [c if c.value < literal else _associated(c) for c in found]
+    return [c for c in sorted(found, key=lambda c: c.rank) if c.value < literal]
+
+
+def _bests(
+    program: Program, own: Reading, known: Reading | None, joint: bool, theorems: bool
+) -> Iterator[list[Candidate]]:
+    """The best candidate of each set of relations, shared and not."""
     made = Made()
     seen: set[str] = set()
     sources = [set(known.computed) if known is not None else set[str]()]
@@ -55,15 +74,12 @@ def cheaper(
             continue
         seen.add(described)
         try:
-            best = climb(Work(program, own, known, algebras, joint, made))
+            with spelling(CANDIDATE):
+                work = Work(program, own, known, algebras, joint, made)
+            best = climb(work)
         except nf.TooLarge:
             continue
-        found += _with_sharing(best)
-    facts = infer(program)
-    temporaries = {t.name for t in facts.tensors.values() if t.role == "temporary"}
-    literal = cost_of(facts.program.statements, temporaries, lengths=lengths(own, known)).value
-    found = [c if c.value < literal else _associated(c) for c in found]
-    return [c for c in sorted(found, key=lambda c: c.rank) if c.value < literal]
+        yield _with_sharing(best)
 
 
 def _associated(found: Candidate) -> Candidate:
@@ -157,7 +173,7 @@ def climb(work: Work) -> Candidate:
     tried = []
     for start in starts:
         try:
-            tried.append(work.candidate(start))
+            tried.append(_candidate(work, start))
         except nf.TooLarge:
             continue
     if not tried:
@@ -172,13 +188,18 @@ def climb(work: Work) -> Candidate:
     return _moved(work, current, _exchanges(work))
 
 
+def _candidate(work: Work, kept: Kept) -> Candidate:
+    with spelling(CANDIDATE):
+        return work.candidate(kept)
+
+
 def _moved(work: Work, current: Candidate, moves: Iterable[Kept]) -> Candidate:
     """After each move that makes it cheaper; of two tensors, one goes in and one out."""
     for move in moves:
         if len(move) > 1 and len(move & current.kept) != 1:
             continue
         try:
-            other = work.candidate(current.kept ^ move)
+            other = _candidate(work, current.kept ^ move)
         except nf.TooLarge:
             continue
         if other.rank < current.rank:
