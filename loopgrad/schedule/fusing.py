@@ -49,7 +49,7 @@ from loopgrad.schedule.sums.sharing import hoisted, out_of_block
 from loopgrad.schedule.supported import Support
 from loopgrad.schedule.threads.preparing import with_packs_before
 from loopgrad.schedule.tree import Fused
-from loopgrad.schedule.windows.gathering import gathered
+from loopgrad.schedule.windows.gathering import at_places, gathered
 from loopgrad.schedule.windows.ordinals import with_ordinals
 from loopgrad.schedule.windows.picking import with_picked
 from loopgrad.schedule.windows.separating import separated
@@ -172,6 +172,7 @@ class _Fusing:
             lines = lines if segment.loops else with_moments(lines, self.context)
             lines = with_reciprocals(lines, self.written_once)
         if segment.loops:
+            lines = tuple(at_places(line, self.context) for line in lines)
             before, lines = out_of_block(lines, len(segment.loops), self.context)
             yield from trees(before, self.context, self.whole)
             yield recurrence(lines, segment.loops, self.context)

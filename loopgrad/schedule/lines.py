@@ -315,6 +315,20 @@ def reads_whole_axes(expression: Expression, line: Line, tensors: Tensors) -> bo
     )
 
 
+def stays_within(expression: Expression, line: Line, tensors: Tensors) -> bool:
+    """Does each read go over every axis with an index of its own, to the end and from a place that is there?"""
+    for read in walk.reads(expression):
+        for subscript, extent in long_axes(read, tensors[read.tensor].extents):
+            if not isinstance(subscript, Index):
+                return False
+            match line.bounds[subscript.name]:
+                case Number(int(first)), upper if first >= 0 and upper == extent:
+                    pass
+                case _:
+                    return False
+    return True
+
+
 def long_axes(read: Read, extents: Sequence[Expression]) -> Iterator[tuple[Expression, Expression]]:
     """Subscripts and extents but for those of an axis with a single place, that place."""
     for pair in zip(read.subscripts, extents, strict=True):

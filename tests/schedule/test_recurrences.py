@@ -175,3 +175,30 @@ def test_blocks_within_blocks(program: lg.Program, sizes: tuple[int, int, int]) 
     known |= {name: extent for name, extent in extents.items() if f"size {name}" in str(backward)}
     expected = lg.compile(backward, backend="interpret")(**known)
     np.testing.assert_allclose(lg.compile(backward)(**known), expected, rtol=1e-12, atol=1e-12)
+
+
+INSIDE = "t > 0 and 0 <= i+p-1 < X and 0 <= j+q-1 < Y"
+CONVOLVED = f"""\
+convolved(x[T,B,H,X,Y], W[H,H',3,3]) -> h[T,B,H,X,Y]:
+    for t:
+        for b, o < H, i < X, j < Y, c < H, p < 3, q < 3:
+            a[t,b,o,i,j] += W[o,c,p,q] * h[t-1,b,c,i+p-1,j+q-1]   if {INSIDE}
+        for b, o < H, i < X, j < Y:  h[t,b,o,i,j] = tanh(a[t,b,o,i,j] + x[t,b,o,i,j])
+"""
+CONVOLVED = CONVOLVED.replace(":\n            a[", ":  a[")
+
+
+def test_what_windows_of_a_state_spread_is_taken_at_each_place():
+    """Within time as outside of it; the weights' gradient is a product, though it begins with the second turn."""
+    program = lg.program(CONVOLVED)
+    backward = program.backward(recompute=True)
+    found = show(optimized(infer(backward), validate(backward)))
+    assert not [line for line in found.splitlines() if "h.grad'[t-1" in line and "+p-1" in line]
+    assert "W.grad[o,c,p,q] += " in found.replace("h'", "o") and "product, zeros left out:" in found
+    rng = np.random.default_rng(8)
+    for T, B, H, X, Y in [(3, 2, 4, 5, 7), (1, 1, 1, 1, 1), (2, 1, 2, 9, 17), (0, 2, 2, 3, 3)]:
+        x, W = rng.normal(size=(T, B, H, X, Y)), rng.normal(size=(H, H, 3, 3))
+        seed = rng.normal(size=(T, B, H, X, Y))
+        want = lg.compile(backward, backend="interpret")(x, W, seed)
+        for one, other in zip(lg.compile(backward)(x, W, seed), want, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-11)

@@ -28,7 +28,7 @@ from loopgrad.ir.nodes import (
 )
 from loopgrad.schedule.context import Context
 from loopgrad.schedule.limits import conditions, is_natural, limits
-from loopgrad.schedule.lines import Bounds, Line, reads_whole_axes
+from loopgrad.schedule.lines import Bounds, Line, stays_within
 from loopgrad.schedule.sums.sides import factors, multiplied
 from loopgrad.schedule.tree import Border
 
@@ -199,7 +199,7 @@ class Padding:
         0 times what is not finite is no number, and no number is not equal to itself.
         """
         indices = [i for i in line.indices if i in walk.indices_of(factor)]
-        if not reads_whole_axes(factor, line, self.context.tensors):
+        if not stays_within(factor, line, self.context.tensors):
             return None
         key = factor, tuple((i, line.bounds[i]) for i in indices)
         if key in self.finite:
