@@ -316,7 +316,7 @@ def reads_whole_axes(expression: Expression, line: Line, tensors: Tensors) -> bo
 
 
 def stays_within(expression: Expression, line: Line, tensors: Tensors) -> bool:
-    """Does each read go over every axis with an index of its own, to the end and from a place that is there?"""
+    """Does each read go over every axis with an index of its own, from a place that is there to the end?"""
     for read in walk.reads(expression):
         for subscript, extent in long_axes(read, tensors[read.tensor].extents):
             if not isinstance(subscript, Index):
