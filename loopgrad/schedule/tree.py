@@ -181,6 +181,7 @@ class Blocks:
     block is what one thread gets, and each thread runs the body once (if its block is not empty).
     Blocks of one index nest: the inner ones cut up the outer one, and their own numbers hold inside
     of them. `shares`: of parallel blocks; of those of a size first and last by turns, where work grows.
+    `unit`: how many values of the index stay together where a block is what one thread gets within a loop.
     """
 
     index: str
@@ -190,6 +191,12 @@ class Blocks:
     body: tuple[Node, ...]
     mark: Mark = Mark.SEQUENTIAL
     shares: Shares = Shares.EVEN
+    unit: int = 1
+
+    @property
+    def counted(self) -> int | Expression:
+        """How many values threads that share the index count as one."""
+        return self.unit if self.size is None else self.size
 
 
 @dataclass(frozen=True, slots=True)

@@ -193,7 +193,8 @@ class Walk:
 
     def depth(self, blocks: Blocks) -> int:
         count = self.value(blocks.upper) - self.value(blocks.lower)
-        size = blocks.size if isinstance(blocks.size, int) else self.value(blocks.size)
+        size = blocks.counted
+        size = size if isinstance(size, int) else self.value(size)
         return max(-(-count // size), 1)
 
     def start_copy(self, buffer: Buffer, phase: Fused) -> None:
@@ -258,7 +259,10 @@ class Walk:
                 }
                 step = size if size is None or isinstance(size, int) else self.value(size)
                 starts = range(low, high, step or max(high - low, 1))
-                if mark is Mark.PARALLEL and self.portion:
+                if mark is Mark.PARALLEL and self.portion and size is None:
+                    begin, end = (low + node.unit * number for number in self.portion)
+                    starts, step = [begin][: begin < high], end - begin
+                elif mark is Mark.PARALLEL and self.portion:
                     if node.shares is Shares.GROWING:  # first and last by turns
                         half = -(-len(starts) // 2)
                         order = itertools.zip_longest(starts[:half], reversed(starts[half:]))

@@ -411,8 +411,8 @@ def _count(loop: Over | Blocks, values: EntryFrame) -> str:
     """How many values threads may share, or blocks of them."""
     body = values.body
     count = body.value(f"sub i64 {values.value(loop.upper)}, {values.value(loop.lower)}")
-    if isinstance(loop, Blocks) and loop.size is not None:
-        size = str(loop.size) if isinstance(loop.size, int) else values.value(loop.size)
+    if isinstance(loop, Blocks):
+        size = str(loop.counted) if isinstance(loop.counted, int) else values.value(loop.counted)
         more = body.value(f"add i64 {count}, {size}")
         count = body.value(f"sdiv i64 {body.value(f'sub i64 {more}, 1')}, {size}")
     return count

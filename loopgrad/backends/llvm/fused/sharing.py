@@ -149,8 +149,8 @@ class Sharing(Steps):
         return lower.text, count
 
     def _block_size(self, blocks: Blocks) -> str:
-        assert blocks.size is not None
-        return str(blocks.size) if isinstance(blocks.size, int) else self.bound(blocks.size).text
+        size = blocks.counted
+        return str(size) if isinstance(size, int) else self.bound(size).text
 
     def _block_count(self, count: str, size: str) -> str:
         more = self.body.value(f"add nsw i64 {count}, {size}")
@@ -220,7 +220,9 @@ class Sharing(Steps):
         lower, upper = self.bound(blocks.lower), self.bound(blocks.upper)
         parallel = blocks.mark is Mark.PARALLEL
         if blocks.size is None:
-            if parallel:
+            if parallel and self._portion:
+                lower, upper = self._piece(blocks, lower, upper, self._portion)
+            elif parallel:
                 lower, upper = self._part(lower, upper, blocks.shares)
             runs = self.body.value(f"icmp slt i64 {lower.text}, {upper.text}")
             self.where(runs, lambda: self._block(blocks, lower.text, upper.text))
@@ -235,6 +237,16 @@ class Sharing(Steps):
         once = self._numbered(blocks, lower, upper)
         runs = self.body.value(f"icmp slt i64 {first.text}, {last.text}")
         self.where(runs, lambda: counted(self.body, first.text, last.text, 1, once))
+
+    def _piece(
+        self, blocks: Blocks, lower: Value, upper: Value, portion: tuple[Value, Value]
+    ) -> tuple[Value, Value]:
+        """What is in the blocks that the thread has."""
+        begin, end = (
+            self._sum(lower.text, self.body.value(f"mul nsw i64 {number.text}, {blocks.unit}"))
+            for number in portion
+        )
+        return replace(lower, text=begin), replace(upper, text=self._least(end, upper.text))
 
     def _numbered(self, blocks: Blocks, lower: Value, upper: Value) -> Callable[[str], None]:
         """What runs the block of a number: first and last by turns, where work grows from block to block.

@@ -1,0 +1,94 @@
+"""Threads share pieces of images, where these are fewer than threads or no multiple of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import loopgrad as lg
+from loopgrad.analysis.infer import infer
+from loopgrad.analysis.validity import validate
+from loopgrad.backends.llvm.fused import phase as fused
+from loopgrad.cache import files
+from loopgrad.schedule.default import optimized
+from loopgrad.schedule.showing.show import show
+
+# A convolution with what is done to its rows, and products of a batch; a sum of the images, which have no rows.
+IMAGES = """
+images(x[B,C,X,Y], k[O,C,3,3], c[O]) -> y[B,O,X,Y]:
+    for b, o, m < X, n < Y, i < C, p < 3, q < 3:
+        a[b,o,m,n] += k[o,i,p,q] * x[b,i,m+p-1,n+q-1]   if 0 <= m+p-1 < X and 0 <= n+q-1 < Y
+    for b, o, m < X, n < Y:  a[b,o,m,n] += c[o]
+    for b, o, m < X, n < Y:  y[b,o,m,n] = tanh(a[b,o,m,n])
+"""
+LINES = """
+rows(x[B,C,X], k[O,C,P]) -> y[B,O,X-P+1]:
+    for b, o, n <= X-P, i < C, p < P:  y[b,o,n] += k[o,i,p] * x[b,i,n+p]
+"""
+MATRICES = """
+matrices(x[B,I,K], w[B,K,J]) -> y[B,I,J]:
+    for b, i, j, k:  y[b,i,j] += x[b,i,k] * w[b,k,j]
+"""
+TEXTS = {"images": IMAGES, "lines": LINES, "matrices": MATRICES}
+
+
+def shown(text: str) -> str:
+    program = lg.program(text)
+    return show(optimized(infer(program), validate(program)))
+
+
+@pytest.mark.parametrize(
+    ("text", "piece"),
+    [(LINES, "n <= X-P"), (MATRICES, "i < I")],
+    ids=["lines", "matrices"],
+)
+def test_pieces(text: str, piece: str) -> None:
+    assert f"    for {piece} in blocks parallel:\n        product:" in shown(text)
+
+
+def test_what_a_piece_needs() -> None:
+    """A copy with zeros around is made of the whole image."""
+    text = shown(IMAGES)
+    before, _, within = text.partition("    for m < X in blocks parallel:")
+    assert "x.padded[b,i,x.padded.2,x.padded.3] = " in before
+    assert "product:  a[b,o,m,n]" in within
+
+
+SHAPES = {
+    "images": lambda B: {"x": (B, 2, 5, 4), "k": (3, 2, 3, 3), "c": (3,)},
+    "lines": lambda B: {"x": (B, 2, 140), "k": (4, 2, 5)},
+    "matrices": lambda B: {"x": (B, 29, 7), "w": (B, 7, 9)},
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_results(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer images than threads, more, none; results and gradients, again and again the same."""
+    monkeypatch.setattr(files, "folder", lambda: None)
+    monkeypatch.setattr(fused, "SMALL_WORK", 0)
+    program = lg.program(TEXTS[name])
+    backward = program.backward(recompute=True, batch=False)
+    before = lg.get_num_threads()
+    rng = np.random.default_rng(0)
+    try:
+        for each in (program, backward):
+            kernel = lg.compile(each)
+            for B in (0, 1, 3, 5):
+                shapes = SHAPES[name](B)
+                given = {n: rng.standard_normal(s) for n, s in shapes.items()}
+                result = lg.compile(program, backend="interpret")(**given)
+                for i in each.inputs:
+                    given.setdefault(i.name, rng.standard_normal(np.shape(result)))
+                wanted = lg.compile(each, backend="interpret")(**given)
+                for threads in (1, 2, 3, 5, 16):
+                    lg.set_num_threads(threads)
+                    found, again = kernel(**given), kernel(**given)
+                    many = isinstance(wanted, tuple)
+                    for one, two, other in zip(
+                        *((found, again, wanted) if many else ((found,), (again,), (wanted,))),
+                        strict=True,
+                    ):
+                        np.testing.assert_array_equal(one, two)
+                        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)
+    finally:
+        lg.set_num_threads(before)
