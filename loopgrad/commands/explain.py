@@ -198,6 +198,7 @@ class _Shower:
         where = {
             Scope.ROW: "in a row of each thread",
             Scope.PARTIAL: "summed by each thread for itself",
+            Scope.SUMMED: "summed in a copy for each part of the sums but the first",
             Scope.SPLIT: "summed in a copy by each thread that goes on with another's row",
             None: "packed for products by each thread",
         }[held.scope]

@@ -47,6 +47,7 @@ from loopgrad.schedule.sums.integral import kept_whole
 from loopgrad.schedule.sums.reciprocals import with_reciprocals
 from loopgrad.schedule.sums.sharing import hoisted, out_of_block
 from loopgrad.schedule.supported import Support
+from loopgrad.schedule.threads.grid import in_grid
 from loopgrad.schedule.threads.pieces import in_pieces
 from loopgrad.schedule.threads.preparing import with_packs_before
 from loopgrad.schedule.tree import Fused
@@ -158,9 +159,9 @@ class _Fusing:
                 made += with_packs_before(tree, self.context)
         buffers = buffers_of(made, self.tensors, seen | self.results)
         for tree, own in zip(made, buffers, strict=True):
-            whole = (replace(b, first=tree.copied.get(b.tensor, False)) for b in own)
-            nodes = in_pieces(tree.nodes, own)
-            yield Fused(nodes, tuple(whole), work(tree.nodes))
+            whole = tuple(replace(b, first=tree.copied.get(b.tensor, False)) for b in own)
+            nodes, whole = in_grid(in_pieces(tree.nodes, own), whole, self.tensors)
+            yield Fused(nodes, whole, work(tree.nodes))
 
     def _trees(self, segment: Segment, seen: frozenset[str]) -> Iterator[Tree]:
         """seen: tensors that others see than the segment's lines."""

@@ -51,6 +51,19 @@ class Shares(Enum):
     GROWING = "by growing work"
 
 
+class Grid(Enum):
+    """What blocks that threads share are of a grid of threads, one within the other; the value is what
+    `explain` prints.
+
+    ROWS, COLUMNS: of what products write. SUMS: parts of their sums.
+    """
+
+    NONE = ""
+    ROWS = "as rows"
+    COLUMNS = "as columns"
+    SUMS = "as sums"
+
+
 class Scope(Enum):
     """Where a tensor's elements are.
 
@@ -61,6 +74,8 @@ class Scope(Enum):
     SPLIT: in the tensor's own memory for the thread that begins a row, which is an iteration of the loops
         whose blocks threads share (`shared_blocks`). One that goes on with a row has a copy of that; after
         the phase the copies are added, in the order of the threads.
+    SUMMED: in the tensor's own memory for the threads that have the first part of a sum (`Grid.SUMS`); those
+        of another have a copy, and after the phase these are added, in their order.
     PROGRAM: in memory that all phases of a call share.
     """
 
@@ -68,6 +83,7 @@ class Scope(Enum):
     ROW = "row"
     PARTIAL = "partial"
     SPLIT = "split"
+    SUMMED = "summed"
     PROGRAM = "memory"
 
 
@@ -121,7 +137,7 @@ class Buffer:
     @property
     def further(self) -> bool:
         """Does the first thread have none, as it adds up in the tensor's own memory?"""
-        return self.scope in (Scope.PARTIAL, Scope.SPLIT)
+        return self.scope in (Scope.PARTIAL, Scope.SPLIT, Scope.SUMMED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +198,7 @@ class Blocks:
     Blocks of one index nest: the inner ones cut up the outer one, and their own numbers hold inside
     of them. `shares`: of parallel blocks; of those of a size first and last by turns, where work grows.
     `unit`: how many values of the index stay together where a block is what one thread gets within a loop.
+    `grid`: of those that are what one thread gets, with such ones inside, or around.
     """
 
     index: str
@@ -192,6 +209,7 @@ class Blocks:
     mark: Mark = Mark.SEQUENTIAL
     shares: Shares = Shares.EVEN
     unit: int = 1
+    grid: Grid = Grid.NONE
 
     @property
     def counted(self) -> int | Expression:

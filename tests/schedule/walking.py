@@ -39,6 +39,7 @@ from loopgrad.schedule.tree import (
     Buffer,
     Dimension,
     Fused,
+    Grid,
     Mark,
     Node,
     Over,
@@ -51,6 +52,8 @@ from loopgrad.schedule.tree import (
     collapsed,
     shared_blocks,
 )
+
+OWN = (Scope.REGISTER, Scope.ROW, Scope.PARTIAL)
 
 
 class Undefined(Exception):
@@ -72,6 +75,7 @@ class Walk:
     indices: dict[str, int] = field(default_factory=dict)
     buffers: dict[str, tuple[Buffer, dict[tuple[int, ...], Any]]] = field(default_factory=dict)
     resets: dict[int, list[str]] = field(default_factory=dict)
+    part: tuple[int, int] = 0, 1  # of a grid of threads
     portion: tuple[int, int] | None = None  # of blocks that threads share within a loop
 
     def run(self) -> None:
@@ -130,10 +134,17 @@ class Walk:
                 if common:
                     self.resets.setdefault(id(common[-1]), []).append(buffer.tensor)
         copies, rows = [], []
+        summed: dict[tuple[int, str], dict[Any, Any]] = {}
         parts = self.threads if any(_is_parallel(n) for n in phase.body) else 1
         for thread in range(parts):
-            self.buffers = {b.tensor: (b, {}) for b in phase.buffers if b.scope is not Scope.SPLIT}
+            self.buffers = {b.tensor: (b, {}) for b in phase.buffers if b.scope in OWN}
             self.split = {b.tensor: (b, {}) for b in phase.buffers if b.scope is Scope.SPLIT}
+            for b in phase.buffers:
+                if b.scope is Scope.SUMMED:
+                    part = thread % self.grid(parts)[1]
+                    self.buffers[b.tensor] = b, summed.setdefault((part, b.tensor), {})
+                    if not part:
+                        del self.buffers[b.tensor]
             self.gone_on: dict[str, int] = {}
             for buffer in phase.buffers:
                 if buffer.scope is Scope.PARTIAL:
@@ -144,9 +155,29 @@ class Walk:
             rows.append((self.gone_on, self.split))
         self.buffers = {}
         self.add_rows(rows, phase)
+        for (part, name), elements in sorted(summed.items()):
+            for at, value in elements.items() if part else ():
+                self.memory[name][at] += value
         for buffer in phase.buffers:
             if buffer.scope is Scope.PARTIAL:
                 self.combine(buffer, [copy[buffer.tensor] for copy in copies], phase)
+
+    @staticmethod
+    def grid(threads: int) -> tuple[int, int]:
+        """How many threads share a row's columns, and how many its sums: all ways are right."""
+        return {2: (1, 2), 3: (3, 1), 4: (2, 2), 6: (3, 2), 8: (2, 2)}.get(threads, (1, 1))
+
+    def share_grid(self, blocks: Blocks, thread: int, threads: int) -> tuple[int, int]:
+        columns, sums = self.grid(threads)
+        part, parts = {
+            Grid.ROWS: (thread // (columns * sums), threads // (columns * sums)),
+            Grid.COLUMNS: (thread // sums % columns, columns),
+            Grid.SUMS: (thread % sums, sums),
+        }[blocks.grid]
+        low, high, unit = self.value(blocks.lower), self.value(blocks.upper), blocks.unit
+        count = max(-(-(high - low) // unit), 0)
+        begin, end = (low + unit * (count * p // parts) for p in (part, part + 1))
+        return begin, min(end, high)
 
     def add_rows(self, rows: list[Any], phase: Fused) -> None:
         """The copies of rows that threads have gone on with, to the tensors."""
@@ -251,7 +282,11 @@ class Walk:
                 if mark is Mark.VECTOR:
                     self.lanes = False
             case Blocks(index, lower, upper, size, body, mark):
-                low, high = self.share(lower, upper, mark, part)
+                if node.grid is not Grid.NONE:
+                    self.part = part if node.grid is Grid.ROWS else self.part
+                    low, high = self.share_grid(node, *self.part)
+                else:
+                    low, high = self.share(lower, upper, mark, part)
                 outer = {
                     k: self.indices[k]
                     for k in (f"{index}.from", f"{index}.to")
@@ -259,6 +294,8 @@ class Walk:
                 }
                 step = size if size is None or isinstance(size, int) else self.value(size)
                 starts = range(low, high, step or max(high - low, 1))
+                if node.grid is Grid.SUMS:
+                    starts = range(low, low + 1)  # of nothing, too
                 if mark is Mark.PARALLEL and self.portion and size is None:
                     begin, end = (low + node.unit * number for number in self.portion)
                     starts, step = [begin][: begin < high], end - begin

@@ -64,10 +64,11 @@ def _nodes(nodes: Iterable[Node], innermost: str | None = None) -> Iterator[str]
                     continue
                 yield shown
                 yield from (INDENT + line for line in inner)
-            case Blocks(index, lower, upper, size, body, mark, shares):
+            case Blocks(index, lower, upper, size, body, mark, shares, _, grid):
                 count = show_expression(size) if isinstance(size, Expression) else size
                 what = f"in blocks of {count}" if count else "in blocks"
-                shared = f"{what} {mark.value} {shares.value}".rstrip()
+                words = (what, mark.value, shares.value, grid.value)
+                shared = " ".join(word for word in words if word)
                 yield f"for {_range(index, lower, upper, False)} {shared}:"
                 yield from (INDENT + line for line in _nodes(body))
             case Pack(name, right, made=made):
@@ -108,6 +109,7 @@ def _buffer(buffer: Buffer) -> str:
         Scope.ROW: "in a row of each thread",
         Scope.PARTIAL: "a copy for each thread",
         Scope.SPLIT: "a copy for each thread that goes on with a row",
+        Scope.SUMMED: "a copy for each part of the sums but the first",
         Scope.PROGRAM: "in memory",
     }[buffer.scope]
     return f"{buffer.tensor}[{axes}] {where}" if axes else f"{buffer.tensor} {where}"

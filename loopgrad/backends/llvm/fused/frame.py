@@ -40,7 +40,7 @@ class Storage:
 
 def storage(facts: TensorFacts, buffer: Buffer | None, layout: Layout) -> Storage:
     kind = layout.memory_type(facts.element)
-    if buffer is None:
+    if buffer is None or buffer.scope is Scope.SUMMED:
         axes = tuple(Axis(i, extent) for i, extent in enumerate(facts.extents))
         return Storage(facts, kind, axes)
     if buffer.scope is Scope.REGISTER:
@@ -87,6 +87,9 @@ class Frame:
         self.reals: dict[int, str] = {}
         self.pointers: dict[str, str] = {}
         self.fails = False
+        self.grid = (
+            False  # whether the phase has a grid of threads: `%columns` times `%sums` of them a row
+        )
         self._dummies: dict[str, str] = {}
         for buffer in self.split.values():
             extents = tuple(axis.extent for axis in buffer.axes)

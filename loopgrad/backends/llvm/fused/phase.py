@@ -17,6 +17,7 @@ from loopgrad.analysis.facts import TensorFacts
 from loopgrad.backends.llvm.fused.context import Context
 from loopgrad.backends.llvm.fused.contributions import Contributions
 from loopgrad.backends.llvm.fused.frame import Frame
+from loopgrad.backends.llvm.fused.grid import chosen, grid_of
 from loopgrad.backends.llvm.fused.partials import combine
 from loopgrad.backends.llvm.fused.splits import Made, join
 from loopgrad.backends.llvm.fused.trees import Trees
@@ -107,7 +108,13 @@ class FusedPhase:
     @property
     def slots(self) -> int:
         frame = self.frame
-        return _HEAD + len(frame.integers) + len(frame.reals) + 3 * len(frame.pointers)
+        return (
+            _HEAD
+            + len(frame.integers)
+            + len(frame.reals)
+            + 3 * len(frame.pointers)
+            + 2 * frame.grid
+        )
 
 
 def lower(
@@ -116,6 +123,7 @@ def lower(
     """Adds the functions of the phase to the module."""
     buffers = {buffer.tensor: buffer for buffer in phase.buffers}
     frame = Frame(module, layout, tensors, buffers)
+    frame.grid = grid_of(phase) is not None
     unrolling = Unrolling()
     nodes, workspaces = prepared(unrolling.nodes(phase.body, {}), frame)
     lanes = vector_bytes(module, nodes) // BYTES[module.real]
@@ -173,6 +181,8 @@ def _finish(frame: Frame) -> str:
     parameters += [f"{module.real} {name}" for name in frame.reals.values()]
     for tensor, name in frame.pointers.items():
         parameters.append(f"{pointer(frame.storage(tensor).kind)} noalias {name}")
+    if frame.grid:
+        parameters += ["i64 %columns", "i64 %sums"]
     frame.body.do("ret void")
     frame.body.head = f"internal void @{_UNNAMED}({', '.join(parameters)}) noinline"
     return _named(module, frame.body.text())
@@ -193,9 +203,16 @@ def _runner(phase: Fused, frame: Frame, inner: str) -> str:
     context = Context(body, body.value(f"bitcast {byte} %context to {pointer(I64)}"))
     given = [f"{pointer(I64)} {context.at(0)}", "i64 %thread", "i64 %threads"]
     block = context.load(byte, 1)
-    own = body.value(f"mul i64 %thread, {context.load(I64, 2)}")
+    size = context.load(I64, 2)
+    own = body.value(f"mul i64 %thread, {size}")
     scratch = body.element("i8", block, own)
     slot = _HEAD
+    part = "0"
+    grid: list[str] = []
+    if frame.grid:
+        end = _HEAD + len(frame.integers) + len(frame.reals) + 3 * len(frame.pointers)
+        grid = [context.load(I64, end), context.load(I64, end + 1)]
+        part = body.value(f"urem i64 %thread, {grid[1]}")
     for _ in frame.integers:
         given.append(f"i64 {context.load(I64, slot)}")
         slot += 1
@@ -210,10 +227,17 @@ def _runner(phase: Fused, frame: Frame, inner: str) -> str:
         else:
             raw = body.element("i8", scratch, context.load(I64, slot + 1))
             text = body.value(f"bitcast {byte} {raw} to {kind}")
+            if buffer.scope is Scope.SUMMED:
+                raw = body.element("i8", block, body.value(f"mul i64 {part}, {size}"))
+                raw = body.element("i8", raw, context.load(I64, slot + 1))
+                text = body.value(f"bitcast {byte} {raw} to {kind}")
+                is_first = body.value(f"icmp eq i64 {part}, 0")
+                text = body.select(is_first, kind, context.load(kind, slot), text)
             if buffer.scope is Scope.PARTIAL:
                 text = _partial(phase, frame, buffer, context, slot, text)
         given.append(f"{kind} {text}")
         slot += 3
+    given += [f"i64 {number}" for number in grid]
     body.do(f"call void @{inner}({', '.join(given)})")
     body.do("ret void")
     return _named(module, body.text())
@@ -297,7 +321,7 @@ def call(fused: FusedPhase, body: Body, given: Given) -> None:
     partials = []
     for tensor in frame.pointers:
         buffer = frame.buffers.get(tensor)
-        if buffer is None or buffer.scope is Scope.PARTIAL:
+        if buffer is None or buffer.scope in (Scope.PARTIAL, Scope.SUMMED):
             kind, text = given.pointer(tensor).split(" ", 1)
             context.store(kind, text, slot)
         if buffer is not None:
@@ -309,9 +333,16 @@ def call(fused: FusedPhase, body: Body, given: Given) -> None:
             context.store(I64, count, slot + 2)
             partials.append((buffer, places[tensor], count))
         slot += 3
+    grid = grid_of(fused.phase)
     threads = _threads(fused, values)
+    sums = "1"
+    if grid is not None:
+        threads, columns, sums = chosen(grid, fused.phase, threads, values)
+        context.store(I64, columns, slot)
+        context.store(I64, sums, slot + 1)
     split = frame.split.values()
-    needed = None if partials or split else busy(fused.phase)
+    summed = [b for b in fused.phase.buffers if b.scope is Scope.SUMMED]
+    needed = None if partials or split or summed else busy(fused.phase)
     if needed is None:
         _run(fused, body, context, threads, given.asleep)
     else:
@@ -338,13 +369,23 @@ def call(fused: FusedPhase, body: Body, given: Given) -> None:
             loop = fused.phase.body[0]
             assert isinstance(loop, Over)
             rows = {each.index: _count(each, values) for each in _rows(loop)}
-            made = Made(block, size, threads, rows, _depth(loop, values) or "1")
+            made = Made(block, size, threads, rows, _depth(loop, values) or "1", threads)
             for one in split:
                 reduction = _writer(fused.phase, one).reduction
                 target = given.pointer(one.tensor)
                 join(values, one, reduction, made, target, places[one.own], given.asleep)
 
         where(body, body.value(f"icmp sgt i64 {threads}, 1"), add_rows)
+    if summed:
+
+        def add_sums() -> None:
+            made = Made(block, size, threads, {}, sums, sums)
+            for one in summed:
+                reduction = _writer(fused.phase, one).reduction
+                target = given.pointer(one.tensor)
+                join(values, one, reduction, made, target, places[one.tensor], given.asleep)
+
+        where(body, body.value(f"icmp sgt i64 {sums}, 1"), add_sums)
     if frame.fails or partials:
         fine = body.value(f"icmp eq i64 {context.load(I64, 0)}, 0")
         label = body.fresh("phase")

@@ -21,6 +21,7 @@ from loopgrad.ir.operations import ElementType
 from loopgrad.schedule.tree import (
     ZERO,
     Blocks,
+    Grid,
     Mark,
     Node,
     Over,
@@ -222,8 +223,13 @@ class Sharing(Steps):
         if blocks.size is None:
             if parallel and self._portion:
                 lower, upper = self._piece(blocks, lower, upper, self._portion)
+            elif blocks.grid is not Grid.NONE:
+                lower, upper = self._of_grid(blocks, lower, upper)
             elif parallel:
                 lower, upper = self._part(lower, upper, blocks.shares)
+            if blocks.grid is Grid.SUMS:  # of nothing, too
+                self._block(blocks, lower.text, upper.text)
+                return
             runs = self.body.value(f"icmp slt i64 {lower.text}, {upper.text}")
             self.where(runs, lambda: self._block(blocks, lower.text, upper.text))
             return
@@ -237,6 +243,28 @@ class Sharing(Steps):
         once = self._numbered(blocks, lower, upper)
         runs = self.body.value(f"icmp slt i64 {first.text}, {last.text}")
         self.where(runs, lambda: counted(self.body, first.text, last.text, 1, once))
+
+    def _of_grid(self, blocks: Blocks, lower: Value, upper: Value) -> tuple[Value, Value]:
+        """What the thread has of a dimension of the grid: threads that differ in their sums come one after
+        the other, then those that differ in their columns."""
+        body = self.body
+        row = body.value("mul i64 %columns, %sums")
+        match blocks.grid:
+            case Grid.SUMS:
+                part, parts = body.value("urem i64 %thread, %sums"), "%sums"
+            case Grid.COLUMNS:
+                part = body.value(f"urem i64 {body.value('udiv i64 %thread, %sums')}, %columns")
+                parts = "%columns"
+            case _:
+                part = body.value(f"udiv i64 %thread, {row}")
+                parts = body.value(f"udiv i64 %threads, {row}")
+        _, count = self._begin_and_count(blocks)
+        first, last = share(body, count, part, parts)
+        begin, end = (
+            self._sum(lower.text, body.value(f"mul nsw i64 {number}, {blocks.unit}"))
+            for number in (first, last)
+        )
+        return replace(lower, text=begin), replace(upper, text=self._least(end, upper.text))
 
     def _piece(
         self, blocks: Blocks, lower: Value, upper: Value, portion: tuple[Value, Value]

@@ -40,6 +40,7 @@ class Made:
     """What a phase has left: its threads' memory, from `block` on, each so many `bytes` from the next.
 
     rows: how many values each of the loops around has, outermost first; of each there are `depth` blocks.
+    copies: which of the threads have made some, the first included: all, or some of the first.
     """
 
     block: str
@@ -47,6 +48,7 @@ class Made:
     threads: str
     rows: Mapping[str, str]
     depth: str
+    copies: str
 
 
 class Entry(Protocol):
@@ -93,11 +95,10 @@ def join(
     for axis in reversed(buffer.axes[:-1]):
         lines = product(lines, entry.extent(axis.extent))
         axes += [entry.extent(axis.extent), strides[axis.position]]
-    first, *others = made.rows
-    outer, inner = of_rows[first], of_rows[others[0]] if others else "0"
-    width = made.rows[others[0]] if others else "1"
+    outer, inner = [*(of_rows[index] for index in made.rows), "0", "0"][:2]
+    width = [*made.rows.values(), "1", "1"][1]
     run = entry.extent(buffer.axes[-1].extent)
-    given = [made.bytes, made.threads, blocks, made.depth, width, outer, inner, lines, run, *axes]
+    given = [made.bytes, made.copies, blocks, made.depth, width, outer, inner, lines, run, *axes]
     context = Context(body, body.alloca(I64, AXES + len(axes)))
     pointer, address = target.split(" ", 1)
     context.store(pointer, address, TARGET)

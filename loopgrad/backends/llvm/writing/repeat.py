@@ -45,10 +45,10 @@ def handing(
     given: Sequence[tuple[str, str]],
     descending: bool = False,
     step: int | str = 1,
-) -> None:
+) -> Sequence[str]:
     """The same for a loop whose turns hand values on. `given`: their kinds, and what the first turn gets.
 
-    `write` gets the index and the values, and returns what the next turn gets.
+    `write` gets the index and the values, and returns what the next turn gets; so does this, of the last.
     """
     first = body.value(f"sub nsw i64 {upper}, 1") if descending else lower
     mark, preheader = body.fresh("loop"), body.fresh("enter")
@@ -68,6 +68,7 @@ def handing(
         complete_value((value, preheader), (next_one, body.block))
     body.branch(more, mark, f"{mark}.leave", body.loops)
     body.start(f"{mark}.leave")
+    return then
 
 
 def found(body: Body, lower: str, upper: str, places: str, holds: Callable[[str], str]) -> str:
