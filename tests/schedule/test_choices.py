@@ -45,7 +45,7 @@ def test_without_products() -> None:
 
 
 def test_without_fusion() -> None:
-    assert shown("no fusion").count(" parallel:") > shown("").count(" parallel:")
+    assert shown("no fusion").count("\nfor ") > shown("").count("\nfor ")
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from loopgrad.backends.llvm.fused import grid, phase
 from loopgrad.cache import files
 from loopgrad.schedule.default import optimized
 from loopgrad.schedule.showing.show import show
+from loopgrad.schedule.threads import grid as cuts
 from tests.schedule import walking
 
 # A sum over a batch, as of the gradients of weights; one that adds to what is there; two into targets of
@@ -44,7 +45,7 @@ def test_shown() -> None:
         "    for i < I in blocks parallel as columns:",
         "        for b < B in blocks parallel as sums:",
         "            product:  W[j,i] = a[b,j] * x[b,i]",
-        "  # W[J if J * I <= 262144 else 0,I if J * I <= 262144 else 0] a copy for each part of the sums but the first",
+        "  # W[J if J * I <= 262144 and B >= 1024 else 0,I] a copy for each part of the sums but the first",
     ]
 
 
@@ -79,6 +80,7 @@ def test_results(
     monkeypatch.setattr(files, "folder", lambda: None)
     monkeypatch.setattr(phase, "SMALL_WORK", 0)
     monkeypatch.setattr(grid, "LARGE_WORK", 0)
+    monkeypatch.setattr(cuts, "DEEP", 0)
     before = lg.get_num_threads()
     if forced is not None:
         monkeypatch.setattr(
@@ -104,7 +106,8 @@ def test_results(
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 4, 6])
 @pytest.mark.parametrize("name", TEXTS)
-def test_trees(name: str, threads: int) -> None:
+def test_trees(name: str, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuts, "DEEP", 0)
     program = lg.program(TEXTS[name])
     inputs = given(name, np.random.default_rng(1), (5, 4, 3))
     call: BoundCall = lg.compile(program, backend="interpret").bind(

@@ -133,6 +133,8 @@ class Walk:
                     common.pop()  # a loop that reduces: the buffer lives outside of it
                 if common:
                     self.resets.setdefault(id(common[-1]), []).append(buffer.tensor)
+        summed_in = [b.axes[0].extent for b in phase.buffers if b.scope is Scope.SUMMED]
+        self.copied = any(map(self.value, summed_in))  # else their copies have no memory
         copies, rows = [], []
         summed: dict[tuple[int, str], dict[Any, Any]] = {}
         parts = self.threads if any(_is_parallel(n) for n in phase.body) else 1
@@ -162,10 +164,10 @@ class Walk:
             if buffer.scope is Scope.PARTIAL:
                 self.combine(buffer, [copy[buffer.tensor] for copy in copies], phase)
 
-    @staticmethod
-    def grid(threads: int) -> tuple[int, int]:
+    def grid(self, threads: int) -> tuple[int, int]:
         """How many threads share a row's columns, and how many its sums: all ways are right."""
-        return {2: (1, 2), 3: (3, 1), 4: (2, 2), 6: (3, 2), 8: (2, 2)}.get(threads, (1, 1))
+        columns, sums = {2: (1, 2), 3: (3, 1), 4: (2, 2), 6: (3, 2)}.get(threads, (1, 1))
+        return (columns, sums) if self.copied else (columns * sums, 1)
 
     def share_grid(self, blocks: Blocks, thread: int, threads: int) -> tuple[int, int]:
         columns, sums = self.grid(threads)

@@ -35,8 +35,9 @@ from loopgrad.schedule.tree import (
     block_to,
 )
 
-# Elements of all targets together up to which threads may have copies.
-COPIED = 1 << 18
+# Elements of all targets together up to which threads may have copies, and how many are summed for one at
+# least, as to add up what sixteen have takes as long as to sum 240.
+COPIED, DEEP = 1 << 18, 1 << 10
 
 SIDE_BY_SIDE = 64  # columns that stay together
 
@@ -137,19 +138,21 @@ def _blocks(d: Dimension, body: tuple[Node, ...], grid: Grid, unit: int = 1) -> 
 
 
 def _copies(products: Sequence[Product], tensors: Tensors) -> list[Buffer]:
-    """Of targets that are small together."""
+    """Of targets that are small together, of long sums."""
     extents = {p.target.tensor: tensors[p.target.tensor].extents for p in products}
     total = reduce(lambda a, b: walk.apply("+", a, b), map(_product, extents.values()))
+    depth = _product([_count(d) for d in products[0].k])
     small = Compare(("<=",), (total, Number(COPIED)))
-    return [
-        Buffer(
-            tensor,
-            ElementType.FLOAT,
-            Scope.SUMMED,
-            tuple(Axis(i, Conditional(small, extent, ZERO)) for i, extent in enumerate(own)),
+    pays = walk.conjunction([small, Compare((">=",), (depth, Number(DEEP)))])
+    assert pays is not None
+    found = []
+    for tensor, (first, *others) in extents.items():
+        axes = (
+            Axis(0, Conditional(pays, first, ZERO)),
+            *(Axis(i, e) for i, e in enumerate(others, 1)),
         )
-        for tensor, own in extents.items()
-    ]
+        found.append(Buffer(tensor, ElementType.FLOAT, Scope.SUMMED, axes))
+    return found
 
 
 def _count(d: Dimension | Blocks) -> Expression:
