@@ -51,7 +51,7 @@ def test_what_a_piece_needs() -> None:
     text = shown(IMAGES)
     before, _, within = text.partition("    for m < X in blocks parallel:")
     assert "x.padded[b,i,x.padded.2,x.padded.3] = " in before
-    assert "product:  a[b,o,m,n]" in within
+    assert "product, zeros left out:  a[b,o,m,n]" in within
 
 
 SHAPES = {

@@ -199,7 +199,11 @@ class _Entry:
 
     def _integer(self, slot: int) -> str:
         if slot not in self._integers:
-            self._integers[slot] = self.body.load(I64, self.body.element(I64, "%integers", slot))
+            pointer = self.body.module.pointer(I64)
+            place = self.body.at_begin(
+                f"getelementptr inbounds {I64}, {pointer} %integers, i64 {slot}"
+            )
+            self._integers[slot] = self.body.at_begin(f"load {I64}, {pointer} {place}")
         return self._integers[slot]
 
     def _real(self, slot: int) -> str:

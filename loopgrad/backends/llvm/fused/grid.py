@@ -56,12 +56,13 @@ def chosen(rows: Blocks, phase: Fused, threads: str, entry: Entry) -> tuple[str,
     several = body.value("icmp sgt i64 %threads, 1")
     large = body.value(f"icmp sge i64 {entry.value(phase.work)}, {LARGE_WORK}")
 
+    whole = shape(rows)
+    sizes = [entry.value(e) for e in (whole.rows, whole.columns, whole.depth)]
+    most = [_count(entry, whole.across), _sums(entry, phase, whole.sums)]
+    given = ", ".join(f"i64 {v}" for v in ("%threads", *sizes, *most))
+    pointer = module.pointer(I64)
+
     def choose() -> None:
-        whole = shape(rows)
-        sizes = [entry.value(e) for e in (whole.rows, whole.columns, whole.depth)]
-        most = [_count(entry, whole.across), _sums(entry, phase, whole.sums)]
-        given = ", ".join(f"i64 {v}" for v in ("%threads", *sizes, *most))
-        pointer = module.pointer(I64)
         body.do(f"call void @{_function(module)}({given}, {pointer} {found})")
 
     where(body, body.value(f"and i1 {several}, {large}"), choose)

@@ -363,29 +363,16 @@ def call(fused: FusedPhase, body: Body, given: Given) -> None:
 
     if partials and threads != "1":
         where(body, body.value(f"icmp sgt i64 {threads}, 1"), finish)
-    if split and threads != "1":
-
-        def add_rows() -> None:
-            loop = fused.phase.body[0]
-            assert isinstance(loop, Over)
+    if split or summed:
+        made = Made(block, size, threads, {}, sums, sums)
+        loop = fused.phase.body[0]
+        if isinstance(loop, Over):
             rows = {each.index: _count(each, values) for each in _rows(loop)}
             made = Made(block, size, threads, rows, _depth(loop, values) or "1", threads)
-            for one in split:
-                reduction = _writer(fused.phase, one).reduction
-                target = given.pointer(one.tensor)
-                join(values, one, reduction, made, target, places[one.own], given.asleep)
-
-        where(body, body.value(f"icmp sgt i64 {threads}, 1"), add_rows)
-    if summed:
-
-        def add_sums() -> None:
-            made = Made(block, size, threads, {}, sums, sums)
-            for one in summed:
-                reduction = _writer(fused.phase, one).reduction
-                target = given.pointer(one.tensor)
-                join(values, one, reduction, made, target, places[one.tensor], given.asleep)
-
-        where(body, body.value(f"icmp sgt i64 {sums}, 1"), add_sums)
+        for one in (*split, *summed):
+            reduction = _writer(fused.phase, one).reduction
+            target = given.pointer(one.tensor)
+            join(values, one, reduction, made, target, places[one.own], given.asleep)
     if frame.fails or partials:
         fine = body.value(f"icmp eq i64 {context.load(I64, 0)}, 0")
         label = body.fresh("phase")

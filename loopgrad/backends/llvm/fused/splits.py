@@ -69,7 +69,7 @@ def join(
     offset: str,
     asleep: str,
 ) -> None:
-    """Emits a call that adds up the copies, each at the offset in its thread's memory.
+    """Emits a call that adds up the copies, if there are some, each at the offset in its thread's memory.
 
     target: the tensor's address, with its type.
     """
@@ -101,13 +101,18 @@ def join(
     given = [made.bytes, made.copies, blocks, made.depth, width, outer, inner, lines, run, *axes]
     context = Context(body, body.alloca(I64, AXES + len(axes)))
     pointer, address = target.split(" ", 1)
-    context.store(pointer, address, TARGET)
-    context.store(byte, body.element("i8", made.block, offset), COPIES)
-    for slot, value in enumerate(given, STRIDE):
-        context.store(I64, value, slot)
     name = _function(module, layout, buffer.element, kind, joining(reduction), len(axes) // 2)
-    raw = body.value(f"bitcast {module.pointer(I64)} {context.base} to {byte}")
-    pool.call(body, f"@{name}", raw, made.threads, asleep)
+
+    def run() -> None:
+        context.store(pointer, address, TARGET)
+        context.store(byte, body.element("i8", made.block, offset), COPIES)
+        for slot, value in enumerate(given, STRIDE):
+            context.store(I64, value, slot)
+        raw = body.value(f"bitcast {module.pointer(I64)} {context.base} to {byte}")
+        pool.call(body, f"@{name}", raw, made.threads, asleep)
+
+    # Only what a branch alone needs is in it: the entry knows what it has loaded.
+    where(body, body.value(f"icmp sgt i64 {made.copies}, 1"), run)
 
 
 def _function(

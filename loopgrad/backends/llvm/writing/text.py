@@ -185,6 +185,12 @@ class Body:
         self._early.append(f"  {name} = alloca {kind}{several}")
         return name
 
+    def at_begin(self, instruction: str) -> str:
+        """A value that is there when the function begins, and so on each of its ways."""
+        name = "%" + self.fresh()
+        self._early.append(f"  {name} = {instruction}")
+        return name
+
     def at_end(self, label: str, instructions: Sequence[str]) -> None:
         """A block that is put behind all others, out of the way of the usual path."""
         self._late += [f"{label}:", *("  " + i for i in instructions)]
