@@ -97,13 +97,13 @@ def join(
         axes += [entry.extent(axis.extent), strides[axis.position]]
     outer, inner = [*(of_rows[index] for index in made.rows), "0", "0"][:2]
     width = [*made.rows.values(), "1", "1"][1]
-    run = entry.extent(buffer.axes[-1].extent)
-    given = [made.bytes, made.copies, blocks, made.depth, width, outer, inner, lines, run, *axes]
+    length = entry.extent(buffer.axes[-1].extent)
+    given = [made.bytes, made.copies, blocks, made.depth, width, outer, inner, lines, length, *axes]
     context = Context(body, body.alloca(I64, AXES + len(axes)))
     pointer, address = target.split(" ", 1)
     name = _function(module, layout, buffer.element, kind, joining(reduction), len(axes) // 2)
 
-    def run() -> None:
+    def add_up() -> None:
         context.store(pointer, address, TARGET)
         context.store(byte, body.element("i8", made.block, offset), COPIES)
         for slot, value in enumerate(given, STRIDE):
@@ -112,7 +112,7 @@ def join(
         pool.call(body, f"@{name}", raw, made.threads, asleep)
 
     # Only what a branch alone needs is in it: the entry knows what it has loaded.
-    where(body, body.value(f"icmp sgt i64 {made.copies}, 1"), run)
+    where(body, body.value(f"icmp sgt i64 {made.copies}, 1"), add_up)
 
 
 def _function(
