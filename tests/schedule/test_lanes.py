@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 import loopgrad as lg
 from loopgrad.analysis.infer import infer
@@ -55,3 +56,29 @@ def test_a_sum_of_products_in_a_block_is_several_products() -> None:
     text = shown(lg.lib.ugrnn.backward().simplify())
     (core,) = [part for part in text.split("\nfor ") if "descending" in part]
     assert core.count("product:  hp.grad[t,b,j'] += ") == 2
+
+
+GROUPS = """groups(x[B,G,K,N], w[G,K]) -> y[B,G,K,N], m[B,G]:
+    for b, g, k, n:  m[b,g] += x[b,g,k,n]
+    for b, g, k, n:  y[b,g,k,n] = w[g,k] * (x[b,g,k,n] - m[b,g])"""
+
+
+def test_short_rows_that_are_summed_are_one_row() -> None:
+    """Whatever a line does behind the sum; but not where a loop over the rows would be shared."""
+    text = shown(lg.program(GROUPS))
+    assert "for k.n < K*N vector:  m[b,g] += x[b,g,0,k.n]" in text
+    assert "for k < K:  for n < N vector:  y[b,g,k,n] = w[g,k] * (x[b,g,k,n] - m[b,g])" in text
+    together = GROUPS.replace(" - m[b,g])", ")")
+    assert "k.n" not in shown(lg.program(together))
+
+
+@pytest.mark.parametrize(
+    "sizes", [(2, 3, 5, 7), (1, 2, 16, 49), (2, 1, 3, 0), (2, 3, 0, 4), (3, 2, 1, 1)]
+)
+def test_rows_that_are_summed(sizes: tuple[int, ...]) -> None:
+    x = np.random.default_rng(0).normal(size=sizes)
+    w = np.random.default_rng(1).normal(size=sizes[1:3])
+    y, m = lg.compile(lg.program(GROUPS))(x, w)
+    np.testing.assert_allclose(m, x.sum((2, 3)), rtol=1e-12, atol=1e-12)
+    wanted = w[None, :, :, None] * (x - x.sum((2, 3))[:, :, None, None])
+    np.testing.assert_allclose(y, wanted, rtol=1e-12, atol=1e-12)

@@ -30,11 +30,55 @@ def merged(lines: Sequence[Line], context: Context) -> Sequence[Line]:
     return lines
 
 
+def with_merged_sums(lines: Sequence[Line], context: Context) -> Sequence[Line]:
+    """The lines, where sums run over both of two such indices, and share no loop over these with others.
+
+    `m[b,g] += x[b,g,k,n]`: the rows of n are one row, whatever a line does that needs m. Or themselves.
+    """
+    chosen = {context.choices.parallel, context.choices.vector}
+    indices = dict.fromkeys(i for line in lines for i in line.indices if i not in chosen)
+    needed = _needed(lines)
+    for outer, inner in permutations(indices, 2):
+        having = [i for i, line in enumerate(lines) if {outer, inner} & {*line.indices}]
+        sums = [i for i in having if _may_merge_sum(lines[i], outer, inner, context)]
+        others = [i for i in having if i not in sums]
+        if sums and all(i in needed[j] or j in needed[i] for i in sums for j in others):
+            name = context.name(f"{outer}.{inner}")
+            changed = [
+                _merged(line, outer, inner, name) if i in sums else line
+                for i, line in enumerate(lines)
+            ]
+            return with_merged_sums(changed, context)
+    return lines
+
+
+def _needed(lines: Sequence[Line]) -> list[set[int]]:
+    """By number, the earlier lines that each needs what they write of, directly or not."""
+    found: list[set[int]] = []
+    for line in lines:
+        own: set[int] = set()
+        for i in range(len(found)):
+            if any(one.tensor == lines[i].written.tensor for one in line.read):
+                own |= {i, *found[i]}
+        found.append(own)
+    return found
+
+
+def _may_merge_sum(line: Line, outer: str, inner: str, context: Context) -> bool:
+    """Not where all is summed: that is more exact row by row."""
+    sums = {outer, inner} <= line.reduced and line.roles is None and not line.moments
+    return sums and bool(line.kept) and _go_together(line, outer, inner, context)
+
+
 def _may_merge(line: Line, outer: str, inner: str, context: Context) -> bool:
+    if line.reduced and not _sums_over_short(line, outer, inner):
+        return False
+    return _go_together(line, outer, inner, context)
+
+
+def _go_together(line: Line, outer: str, inner: str, context: Context) -> bool:
     """Are both always the subscripts of two axes next to each other, of which the inner is whole?"""
     if line.unproved or line.statement.guard is not None:
-        return False
-    if line.reduced and not _sums_over_short(line, outer, inner):
         return False
     if {outer, inner} & line.bounding or line.bound_by[outer] or line.bound_by[inner]:
         return False
@@ -42,7 +86,7 @@ def _may_merge(line: Line, outer: str, inner: str, context: Context) -> bool:
     if (low, start) != (Number(0), Number(0)):
         return False
     reads = (line.target, *line.reads())
-    if not all(_goes_together(read, outer, inner, extent, context) for read in reads):
+    if not all(_are_beside(read, outer, inner, extent, context) for read in reads):
         return False
     return not _stands_alone(line.statement.value, {outer, inner})
 
@@ -52,9 +96,7 @@ def _sums_over_short(line: Line, outer: str, inner: str) -> bool:
     return {outer, inner} <= line.reduced and 0 < few_values(line, inner) < SHORT
 
 
-def _goes_together(
-    read: Read, outer: str, inner: str, extent: Expression, context: Context
-) -> bool:
+def _are_beside(read: Read, outer: str, inner: str, extent: Expression, context: Context) -> bool:
     both = {outer, inner}
     with_either = [i for i, s in enumerate(read.subscripts) if walk.indices_of(s) & both]
     if not with_either:

@@ -9,7 +9,7 @@ from loopgrad.schedule.context import Context
 from loopgrad.schedule.lines import SMALL, Line, few_values
 from loopgrad.schedule.loops.blocking import within_block
 from loopgrad.schedule.loops.choosing import may_share, parallel_index, vector_index
-from loopgrad.schedule.loops.merging import merged
+from loopgrad.schedule.loops.merging import merged, with_merged_sums
 from loopgrad.schedule.loops.moments import moments_of
 from loopgrad.schedule.loops.nesting import Conflicts, Nesting, wants_blocks
 from loopgrad.schedule.loops.parting import LIGHTER, parted
@@ -83,6 +83,8 @@ def trees(lines: Sequence[Line], context: Context, whole: Collection[str]) -> It
                 yield from trees(part, context, whole)
             continue
         joined = merged(here, context)
+        if joined is here:
+            joined = with_merged_sums(here, context)
         if joined is not here:
             yield from trees(joined, context, whole)
         else:
