@@ -186,6 +186,27 @@ def test_a_single_channel_is_padded_too() -> None:
     np.testing.assert_allclose(program(x, k), lg.compile(program, optimize=False)(x, k), atol=1e-12)
 
 
+@pytest.mark.parametrize(("last", "is_one"), [(1, True), (2, False)])
+def test_last_axes_of_one_element_leave_a_product_one(last: int, is_one: bool) -> None:
+    """As of the gradient of a kernel with a window of one; elements of others do not lie side by side."""
+    program = lg.program(
+        f"gradient(x[B,C,X], g[B,O,X]) -> w[O,C,{last}]:\n"
+        "    for b, o, i, n:  w[o,i,0] += g[b,o,n] * x[b,i,n]\n"
+    )
+    assert ("product" in scheduled(program)) is is_one
+    rng = np.random.default_rng(4)
+    x, g = rng.normal(size=(3, 5, 19)), rng.normal(size=(3, 9, 19))
+    np.testing.assert_allclose(program(x, g), lg.compile(program, optimize=False)(x, g), atol=1e-12)
+
+
+def test_windows_of_one_in_steps_are_right() -> None:
+    rng = np.random.default_rng(5)
+    x, k, c = rng.normal(size=(2, 7, 9, 12)), rng.normal(size=(18, 7, 1, 1)), rng.normal(size=18)
+    found = lg.lib.conv2d(x, k, c, stride=2)
+    wanted = np.einsum("oi,bimn->bomn", k[:, :, 0, 0], x[:, :, ::2, ::2]) + c[:, None, None]
+    np.testing.assert_allclose(found, wanted, atol=1e-12)
+
+
 def test_small_windows_have_code_of_their_own() -> None:
     assert windows(infer(lg.lib.depthwise_conv2d_padded)) == ("DX", "DY")
     assert windows(infer(lg.lib.conv1d)) == ("DX",)

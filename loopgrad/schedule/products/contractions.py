@@ -53,20 +53,23 @@ def contraction(
 def _with_roles(line: Line, context: Context) -> Line | None:
     over = indices_of_axes(line)
     whole, around = (line, frozenset[str]()) if over is None else without_guard(line, over, context)
-    found = roles(whole, around)
+    found = roles(whole, around, context.tensors[line.target.tensor].extents)
     return None if found is None else replace(whole, roles=found)
 
 
-def roles(line: Line, around: frozenset[str] = frozenset()) -> Roles | None:
+def roles(
+    line: Line, around: frozenset[str] = frozenset(), extents: Sequence[Expression] = ()
+) -> Roles | None:
     """The roles of a line's indices; None where it is no contraction of two sides.
 
-    around: indices of the sum that have loops around the products.
+    around: indices of the sum that have loops around the products. extents: of the target, of which the last
+    axes may have one element, as a window of one has.
     """
     statement = line.statement
     if statement.reduction not in (Reduction.ADD, Reduction.SUBTRACT) or statement.guard:
         return None
     over = indices_of_axes(line)
-    last = over[-1] if over else None
+    last = None if over is None else _last(line, over, extents)
     if over is None or last is None or line.unproved or not line.reduced:
         return None
     selecting = line.kept - {*over}
@@ -80,6 +83,15 @@ def roles(line: Line, around: frozenset[str] = frozenset()) -> Roles | None:
     left, right = _with_scales_moved(line, left, right)
     right += [f for f in parts if not walk.indices_of(f)]
     return _assigned(line, left, right, over, around)
+
+
+def _last(line: Line, over: Sequence[str | None], extents: Sequence[Expression]) -> str | None:
+    """The index whose elements lie side by side in the target."""
+    axes = list(zip(over, line.target.subscripts, strict=True))
+    single = [extent == Number(1) for extent in extents]
+    while axes and single and single.pop() and axes[-1] == (None, Number(0)):
+        axes.pop()
+    return axes[-1][0] if axes else None
 
 
 def _with_scales_moved(
@@ -286,13 +298,15 @@ def _turned(line: Line, context: Context) -> tuple[Line, tuple[Line, ...]]:
 
 def _padded(line: Line, padding: Padding) -> tuple[Line, ...]:
     """A contraction without a guard, behind the lines that it needs."""
-    if roles(replace(line, statement=replace(line.statement, guard=None))) is None:
+    whole = replace(line, statement=replace(line.statement, guard=None))
+    extents = padding.context.tensors[line.target.tensor].extents
+    if roles(whole, extents=extents) is None:
         return ()
     found = padding.without_guard(line)
     if found is None:
         return ()
     before, whole = found
-    made = roles(whole)
+    made = roles(whole, extents=extents)
     assert made is not None
     return *before, replace(whole, roles=replace(made, borders=padding.borders(made.right)))
 

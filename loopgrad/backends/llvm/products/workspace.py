@@ -13,6 +13,7 @@ from loopgrad.backends.llvm.products.ranges import Known, count_at_most, inside
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Conditional, Expression, Index, Number
 from loopgrad.ir.operations import ElementType
+from loopgrad.schedule.lines import is_shifted
 from loopgrad.schedule.threads.preparing import VECTOR, filled, room
 from loopgrad.schedule.tree import (
     Axis,
@@ -105,12 +106,22 @@ def _greatest(sizes: Iterable[Expression]) -> Expression:
 
 
 def is_scattered(product: Product) -> bool:
-    """Does an index of k share a subscript with others, as in `x[i+p]`?
+    """Does an index of k share a subscript with others, as in `x[i+p]`, or does the right side go in steps
+    over several indices of n, as in `x[2*m,2*n]`?
 
     Then indices hardly ever count as one on the right side.
     """
     indices = {d.index for d in product.k}
-    return any(
+    steps = {
+        subscript
+        for read in walk.reads(product.right)
+        for subscript in read.subscripts
+        if any(
+            d.index in walk.indices_of(subscript) and not is_shifted(subscript, d.index)
+            for d in product.n
+        )
+    }
+    return len(steps) > 1 or any(
         not isinstance(subscript, Index) and indices & walk.indices_of(subscript)
         for side in (product.left, product.right)
         for read in walk.reads(side)
