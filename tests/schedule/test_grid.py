@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import loopgrad as lg
 from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
 from loopgrad.backends.kernel import BoundCall
-from loopgrad.backends.llvm.compiling import engine
+from loopgrad.backends.llvm.compiling import engine, generating, objects
 from loopgrad.backends.llvm.fused import grid, phase
 from loopgrad.cache import files
 from loopgrad.schedule.default import optimized
@@ -166,3 +167,27 @@ def test_least() -> None:
         assert tuple(found) == least(threads, rows, columns, depth, (most[0], most[1]))
         chosen.append(tuple(found))
     assert chosen[:3] == [(1, 4), (16, 1), (8, 2)]
+
+
+STEPS = """
+steps(x[B,C,X], k[O,C,P]) -> y[B,O,(X-P)//2+1]:
+    for b, o, n <= (X-P)//2, i, p:  y[b,o,n] += k[o,i,p] * x[b,i,2*n+p]
+"""
+
+
+def test_valid(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is known on one way of the code alone, as where copies pay, is not used on another."""
+    monkeypatch.setattr(files, "folder", lambda: None)
+    seen = []
+
+    def verified(*given: Any) -> Any:
+        module = generating.parsed(*given)
+        module.verify()
+        seen.append(module)
+        return module
+
+    monkeypatch.setattr(objects, "parsed", verified)
+    kernel = lg.compile(lg.program(STEPS).backward())
+    shapes = {"x": (2, 3, 9), "k": (4, 3, 3), "y.grad": (2, 4, 4)}
+    kernel(**{n: np.random.default_rng(3).standard_normal(s) for n, s in shapes.items()})
+    assert seen
