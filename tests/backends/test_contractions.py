@@ -405,3 +405,15 @@ def test_a_sum_of_nothing_is_zero_whatever_its_factor(axes: str) -> None:
         f"    for t, u, {indices}:  s[t,u] -= q[t,{indices}] * k[u,{indices}] / sqrt(D)"
     )
     np.testing.assert_array_equal(program(np.zeros((3, *zeros)), np.zeros((2, *zeros))), 0)
+
+
+@pytest.mark.parametrize("few", [1, 2, 5, 15, 16])
+def test_sums_over_two_axes_of_which_one_is_short(few: int):
+    """As the gradient of weights that times of a known number share: two indices stay two."""
+    text = f"f(g[B,{few},H], x[B,{few},D]) -> W[H,D]:\n    for b, t, h, d:  W[h,d] += g[b,t,h] * x[b,t,d]\n"
+    rng = np.random.default_rng(few)
+    g, x = rng.standard_normal((3, few, 9)), rng.standard_normal((3, few, 11))
+    got, pull = lg.vjp(lg.program(text), g, x)
+    np.testing.assert_allclose(got, np.einsum("bth,btd->hd", g, x), rtol=1e-9)
+    seed = rng.standard_normal(got.shape)
+    np.testing.assert_allclose(pull(seed)[0], np.einsum("hd,btd->bth", seed, x), rtol=1e-9)

@@ -66,7 +66,7 @@ def _needed(lines: Sequence[Line]) -> list[set[int]]:
 
 def _may_merge_sum(line: Line, outer: str, inner: str, context: Context) -> bool:
     """Not where all is summed: that is more exact row by row."""
-    sums = {outer, inner} <= line.reduced and line.roles is None and not line.moments
+    sums = {outer, inner} <= line.reduced and not line.moments
     return sums and bool(line.kept) and _go_together(line, outer, inner, context)
 
 
@@ -80,6 +80,8 @@ def _go_together(line: Line, outer: str, inner: str, context: Context) -> bool:
     """Are both always the subscripts of two axes next to each other, of which the inner is whole?"""
     if line.unproved or line.statement.guard is not None:
         return False
+    if line.roles is not None:
+        return False  # a product goes over as many indices as there are
     if {outer, inner} & line.bounding or line.bound_by[outer] or line.bound_by[inner]:
         return False
     (low, _), (start, extent) = line.bounds[outer], line.bounds[inner]
