@@ -330,7 +330,8 @@ def collapsed(loop: Over) -> Over | Blocks | None:
     """The second of two parallel loops of which threads take pairs; of blocks, which are of a size."""
     match loop:
         case Over(_, _, _, (Over() | Blocks() as inner,), Mark.PARALLEL):
-            return inner if inner.mark is Mark.PARALLEL else None
+            paired = isinstance(inner, Over) or inner.size is not None
+            return inner if paired and inner.mark is Mark.PARALLEL else None
     return None
 
 

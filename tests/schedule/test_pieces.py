@@ -12,6 +12,7 @@ from loopgrad.backends.llvm.fused import phase as fused
 from loopgrad.cache import files
 from loopgrad.schedule.default import optimized
 from loopgrad.schedule.showing.show import show
+from loopgrad.schedule.tree import Fused, Over, collapsed, shared_blocks
 
 # A convolution with what is done to its rows, and products of a batch; a sum of the images, which have no rows.
 IMAGES = """
@@ -44,6 +45,18 @@ def shown(text: str) -> str:
 )
 def test_pieces(text: str, piece: str) -> None:
     assert f"    for {piece} in blocks parallel:\n        product:" in shown(text)
+
+
+@pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
+def test_a_piece_is_one_block(text: str) -> None:
+    """Its unit says where images are cut, and no more: a product over as many columns each would pack again."""
+    program = lg.program(text)
+    *_, phase = optimized(infer(program), validate(program)).phases
+    assert isinstance(phase, Fused)
+    loop = phase.body[0]
+    assert isinstance(loop, Over)
+    piece = shared_blocks(loop)
+    assert collapsed(loop) is None and piece is not None and piece.size is None
 
 
 def test_what_a_piece_needs() -> None:

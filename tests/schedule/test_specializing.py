@@ -143,6 +143,17 @@ def test_a_single_query_reads_keys_and_values_where_they_lie() -> None:
     assert "# y[1,1,1,E] a copy for each thread" in lone
 
 
+def test_a_batch_of_one_is_no_product_of_a_single_row() -> None:
+    assert sides(infer(lg.lib.attention)) == ("D", "E", "T", "U")
+    assert sides(infer(lg.lib.causal_attention)) == ("D", "E", "T")
+
+
+def test_scores_of_a_batch_of_one_are_no_more_started_than_of_several() -> None:
+    """Elements with `u > t` are written, as nobody reads them."""
+    text = with_single(lg.lib.causal_attention, B=1)
+    assert "product:  s[0,h,t,u] = " in text and "= 0.0" not in text
+
+
 def test_sums_down_columns_share_no_loop_with_what_runs_along_rows() -> None:
     """`z.grad` is contiguous along h alone, `W1.grad` along i."""
     text = with_single(lg.lib.mlp.backward(batch=False).simplify(), B=1)

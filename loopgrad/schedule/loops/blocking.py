@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from loopgrad.ir import walk
-from loopgrad.ir.nodes import Expression, Number
+from loopgrad.ir.nodes import Expression, Index, Number
 from loopgrad.schedule.context import Context
 from loopgrad.schedule.lines import Line, access
 from loopgrad.schedule.products.contractions import pack
@@ -122,8 +122,11 @@ def _hangs_on_more(bound: Expression, around: Sequence[str]) -> bool:
 
 
 def uses_alike(tensor: str, lines: Iterable[Line]) -> bool:
-    """Has every use of the tensor the same indices, alone, for its subscripts?"""
+    """Has every use of the tensor the same subscripts, each of them an index alone, or a number?"""
     uses = {
-        one.bare for line in lines for one in (line.written, *line.read) if one.tensor == tensor
+        read.subscripts
+        for line in lines
+        for read in (line.target, *walk.statement_reads(line.statement))
+        if read.tensor == tensor
     }
-    return len(uses) == 1 and None not in next(iter(uses))
+    return len(uses) == 1 and all(isinstance(s, Index | Number) for s in next(iter(uses)))

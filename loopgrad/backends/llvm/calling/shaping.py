@@ -211,14 +211,19 @@ def batches(facts: Facts) -> tuple[str, ...]:
 
 
 def sides(facts: Facts) -> tuple[str, ...]:
-    """The extents of the indices of products."""
-    found = {
-        r.upper.name
-        for statement in walk.all_statements(facts.program.statements)
-        if isinstance(statement, Accumulate) and contracts(statement)
-        for r in statement.ranges
-        if isinstance(r.upper, Extent)
-    }
+    """The extents of the indices of products, but for those that both sides and the target have: of a batch
+    of one there is no less to do.
+    """
+    from loopgrad.schedule.sums.sides import factors
+
+    found: dict[str, None] = {}
+    for statement in walk.all_statements(facts.program.statements):
+        if isinstance(statement, Accumulate) and contracts(statement):
+            parts = [*map(walk.indices_of, factors(statement.value))]
+            kept = frozenset().union(*map(walk.indices_of, statement.target.subscripts))
+            batch = kept.intersection(*filter(None, parts))
+            uppers = (r.upper for r in statement.ranges if r.index not in batch)
+            found.update((u.name, None) for u in uppers if isinstance(u, Extent))
     return tuple(sorted(found))
 
 
