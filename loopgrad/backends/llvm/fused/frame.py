@@ -67,7 +67,7 @@ def split_axes(facts: TensorFacts, buffer: Buffer) -> tuple[Axis, ...]:
 
 
 class Frame:
-    """Parameters in the order in which the code asks for them; see `fused.py` for who gives them."""
+    """Parameters in the order in which the code asks for them; see `phase.py` for who gives them."""
 
     def __init__(
         self,
