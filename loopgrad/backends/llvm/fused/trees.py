@@ -26,7 +26,8 @@ from loopgrad.backends.llvm.fused.streaming import Streaming
 from loopgrad.backends.llvm.fused.surroundings import Around, Position
 from loopgrad.backends.llvm.fused.turns import FEW, MOST_TWICE, Handed, Inside, handed, inside
 from loopgrad.backends.llvm.fused.weaving import Weaving, woven
-from loopgrad.backends.llvm.products.lowering import Products, users
+from loopgrad.backends.llvm.products.lowering import Products
+from loopgrad.backends.llvm.products.packs import users
 from loopgrad.backends.llvm.products.together import together
 from loopgrad.backends.llvm.products.workspace import Workspace
 from loopgrad.backends.llvm.writing.repeat import counted, found, handing
@@ -69,7 +70,7 @@ class Trees(Sharing):
         """All of a phase. `turns`: indices that are numbers (`unrolling.py`)."""
         self.vectors.indices = {name: Position(str(value)) for name, value in turns.items()}
         self.streaming = Streaming(self.vectors, nodes, self.lanes)
-        self.products.users = users(nodes)
+        self.products.packs.users = users(nodes)
         self.nodes(nodes)
         self.streaming.finish()
 
@@ -89,7 +90,7 @@ class Trees(Sharing):
                 case Product():
                     self._guarded(node)
                 case Pack():
-                    self.products.pack(node)
+                    self.products.packs.write(node)
 
     def _guarded(self, product: Product) -> None:
         assert product.guard is not None

@@ -14,7 +14,7 @@ from loopgrad.backends.llvm.products.bordered import Bordered, Plan
 from loopgrad.backends.llvm.products.groups import Along
 from loopgrad.backends.llvm.products.narrow import few_columns
 from loopgrad.backends.llvm.products.operands import LEFT, RIGHT, TARGET, Sides
-from loopgrad.backends.llvm.products.tiling import ROWS, ROWS_LYING, SUFFIX
+from loopgrad.backends.llvm.products.tiling import ROWS, ROWS_LYING
 from loopgrad.backends.llvm.products.workspace import DEEP, KEPT, LANES, PART, TABLE
 from loopgrad.backends.llvm.writing.repeat import where
 from loopgrad.ir import walk
@@ -334,7 +334,7 @@ class Exchanging:
             def part(at: Mapping[str, str], number: str) -> None:
                 first = self._times(1, number, k.inner.count)
                 step, across = k.inner.strides[LEFT], m.strides[LEFT]
-                self.products.call_pack(
+                self.products.calls.pack(
                     k.inner.count, m.count, at[LEFT], step, across, kept.packed, first, sides.total
                 )
 
@@ -404,7 +404,7 @@ class Exchanging:
                     left = self.groups.at(moved, self.groups.offset(number, k.outer, LEFT))
                     step, across = k.inner.strides[LEFT], into.m.strides[LEFT]
                     at = self._times(1, i, count)
-                    self.products.call_pack(
+                    self.products.calls.pack(
                         count, into.m.count, left, step, across, memory.packed, at, depth
                     )
 
@@ -461,26 +461,16 @@ class Exchanging:
         right: tuple[str, str],
         adds: str,
     ) -> None:
-        module = self.body.module
-        p, t = self.products.pointer, module.pointer("i64")
-        name = f"loopgrad_product_turned_{SUFFIX[self.real]}"
-        kinds = f"i64, i64, i64, {p}, i64, i64, {p}, {t}, {t}, {t}, {t}, {p}, i64, i1 zeroext"
-        module.declare(f"declare void @{name}({kinds})")
-        packed, first, depth = left
         memory, at_k = right
-        self.body.do(
-            f"call void @{name}(i64 {into.m.count}, i64 {into.columns}, i64 {count}, {p} {packed}, "
-            f"i64 {first}, i64 {depth}, {p} {memory}, {t} {at_k}, {t} null, {t} {into.memory.at_n}, "
-            f"{t} null, {p} {into.memory.turned}, i64 {into.stride}, i1 zeroext {adds})"
+        self.products.calls.product_turned(
+            (into.m.count, into.columns, count),
+            left,
+            (memory, at_k, into.memory.at_n),
+            (into.memory.turned, into.stride),
+            adds,
         )
 
     def _put(self, sums: _Sums, target: str, scale: str, adds: str) -> None:
-        module, p, m = self.body.module, self.products.pointer, sums.m
-        name = f"loopgrad_put_turned_{SUFFIX[self.real]}"
-        kinds = f"i64, i64, {p}, i64, {p}, i64, {self.real}, i1 zeroext"
-        module.declare(f"declare void @{name}({kinds})")
-        self.body.do(
-            f"call void @{name}(i64 {m.count}, i64 {sums.columns}, {p} {sums.memory.turned}, "
-            f"i64 {sums.stride}, {p} {target}, i64 {m.strides[TARGET]}, {self.real} {scale}, "
-            f"i1 zeroext {adds})"
+        self.products.calls.put_turned(
+            sums.m, sums.columns, (sums.memory.turned, sums.stride), target, scale, adds
         )

@@ -154,7 +154,9 @@ class Together:
 
         def columns(at: Mapping[str, str], count: str) -> None:
             bk, bn = k.strides[right.source], n.inner.strides[right.source]
-            products.call_pack(k.count, count, at[right.source], bk, bn, right.memory, "0", k.count)
+            products.calls.pack(
+                k.count, count, at[right.source], bk, bn, right.memory, "0", k.count
+            )
             for i in right.numbers:
                 own = {operand: at[_name(i, operand)] for operand in (LEFT, TARGET)}
                 products.multiply_all(
