@@ -12,16 +12,22 @@ import os
 import sys
 import threading
 import time
+from operator import call
+from types import TracebackType
 from typing import Any
+from weakref import WeakSet
 
 # Whoever holds one of them takes only those that stand behind it.
 ORDER = (
+    "defining",  # interop/torch/registry.py: an operator is made known to PyTorch
+    "reversing",  # interop/torch/differentiating.py: its backward is derived
     "building",  # pipeline.py: a program is derived or compiled
     "working",  # simplify/algebra/normal_form.py: an expression is brought to its normal form
     "compiling",  # backends/llvm: a program's code is made
     "learning",  # backends/llvm/calling/calls.py: a call is learnt
     "later",  # backends/llvm/compiling/later.py: code is made that no call waits for
     "llvm",  # backends/llvm/compiling/engine.py
+    "aside",  # backends/llvm/compiling/generating.py: code is made in a thread of its own
     "cache",  # cache/files.py
     "generating",  # backends/llvm/compiling/generating.py
     "llvmlite",  # its own
@@ -31,6 +37,7 @@ MOST_WAITING = 10.0  # seconds, for imports
 
 _held: dict[str, Any] = {}
 _taken: list[Any] = []
+_endless: WeakSet[Any] = WeakSet()  # locks of imports that were waited for in vain
 
 
 def hold(place: str, lock: Any) -> None:
@@ -43,16 +50,67 @@ def hold(place: str, lock: Any) -> None:
     _held[place] = lock
 
 
+class Working:
+    """Threads at work that a fork waits for, each between `begin` and `end`.
+
+    As a lock, which its holder may take again, it is free when there are none; then none begins.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition(threading.RLock())
+        self._count = 0
+
+    def begin(self) -> None:
+        """One more is at work."""
+        with self._changed:
+            self._count += 1
+
+    def end(self) -> None:
+        """One of them has done."""
+        with self._changed:
+            self._count -= 1
+            self._changed.notify_all()
+
+    def __enter__(self) -> None:
+        self._changed.acquire()
+        while self._count:
+            self._changed.wait()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        place: TracebackType | None,
+    ) -> None:
+        self._changed.release()
+
+
 def _acquire() -> None:
     """Takes all locks while no other thread imports, and lets none begin to."""
     end = time.monotonic() + MOST_WAITING
     while True:
         _acquire_locks()
-        _imp.acquire_lock()  # without it nobody begins an import
-        if not _others_import() or time.monotonic() > end:
-            return
-        _release()  # an import may need one of them
+        late = time.monotonic() > end
+        if _keep_imports_out(whatever=late):
+            found = _imports_of_others()
+            if late:
+                _endless.update(found)
+            if late or not found:
+                return
+            _imp.release_lock()
+        _release_locks()  # an import may need one of them
         time.sleep(0.001)
+
+
+def _keep_imports_out(whatever: bool) -> bool:
+    """Takes the lock without which nobody begins an import, unless somebody has it, maybe this thread.
+
+    Nobody is waited for: its holder may want a lock that is taken by now. While it has it, Python may
+    collect garbage, and what is collected may be LLVM's. Asked and taken at once, by `any`: between two
+    calls of Python's own another thread may come. whatever: waits all the same.
+    """
+    asked = () if whatever else (_imp.lock_held,)
+    return not any(map(call, (*asked, _imp.acquire_lock)))
 
 
 def _acquire_locks() -> None:
@@ -65,15 +123,23 @@ def _acquire_locks() -> None:
 
 def _release() -> None:
     _imp.release_lock()
+    _release_locks()
+
+
+def _release_locks() -> None:
     for lock in reversed(_taken):
         lock.__exit__(None, None, None)
 
 
-def _others_import() -> bool:
-    """Is a thread other than this one in the midst of an import?"""
+def _imports_of_others() -> list[Any]:
+    """The locks of imports that other threads are in the midst of, but for those that take for ever.
+
+    A program may run within an import from its beginning to its end.
+    """
     locks = getattr(sys.modules.get("_frozen_importlib"), "_module_locks", {})
-    owners = [getattr(reference(), "owner", None) for reference in list(locks.values())]
-    return any(owner not in (None, threading.get_ident()) for owner in owners)
+    found = [reference() for reference in list(locks.values())]
+    here = (None, threading.get_ident())
+    return [m for m in found if getattr(m, "owner", None) not in here and m not in _endless]
 
 
 if hasattr(os, "register_at_fork"):

@@ -6,12 +6,14 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
 import loopgrad as lg
 from loopgrad import forks
+from loopgrad.backends.llvm.compiling import generating
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
 
@@ -131,6 +133,101 @@ def test_a_fork_waits_for_imports(tmp_path: Path) -> None:
         env={**os.environ, "PYTHONPATH": os.pathsep.join([ROOT, str(tmp_path)])},
     )
     assert (done.stdout, done.returncode) == ("fine\n", 0), done.stderr
+
+
+GARBAGE = """
+import _imp, os, sys, threading, time
+from loopgrad import forks
+
+lock, begun = threading.RLock(), threading.Event()
+forks.hold("llvmlite", lock)
+
+def collect():  # as a collection of garbage would, in the midst of Python's own steps of an import
+    _imp.acquire_lock()
+    begun.set()
+    time.sleep(0.1)
+    with lock:
+        _imp.release_lock()
+
+other = threading.Thread(target=collect)
+other.start()
+begun.wait()
+child = os.fork()
+if child == 0:
+    import wave
+    os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+other.join()
+print("fine")
+"""
+
+
+def test_a_fork_waits_for_no_import_with_locks_in_its_hands() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", GARBAGE],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": ROOT},
+    )
+    assert (done.stdout, done.returncode) == ("fine\n", 0), done.stderr
+
+
+ENDLESS = """
+import os, threading, time
+from loopgrad import forks
+forks.MOST_WAITING = 0.5
+begun, over = threading.Event(), threading.Event()
+other = threading.Thread(target=lambda: __import__("endless_module"))
+other.start()
+begun.wait()
+seconds = []
+for _ in range(3):
+    start = time.monotonic()
+    child = os.fork()
+    if child == 0:
+        import colorsys
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    seconds.append(time.monotonic() - start >= 0.5)
+over.set()
+other.join()
+print(seconds[0], seconds[1] and seconds[2], len(forks._endless))
+"""
+
+
+def test_a_program_that_is_an_import_is_waited_for_once(tmp_path: Path) -> None:
+    (tmp_path / "endless_module.py").write_text(
+        "import __main__\n__main__.begun.set()\n__main__.over.wait()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", ENDLESS],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([ROOT, str(tmp_path)])},
+    )
+    assert (done.stdout, done.returncode) == ("True False 0\n", 0), done.stderr
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_fork_waits_for_code_that_is_made_aside() -> None:
+    if not generating.APART:
+        pytest.skip("one thread at a time, which holds a lock")
+    begun, done = threading.Event(), []
+
+    def make() -> None:
+        begun.set()
+        time.sleep(0.1)
+        done.append(True)
+
+    made = generating.aside(make)
+    assert begun.wait(timeout=60)
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if done else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    made.result()
 
 
 def test_a_fork_within_an_import_waits_for_nobody(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ def test_a_fork_waits_for_what_is_being_made() -> None:
             assert made
             entered.set()
 
-    later.begin(make)
+    later.make(make)
     waiting = threading.Thread(target=fork)
     waiting.start()
     assert not entered.wait(0.05)
@@ -33,7 +33,7 @@ def test_a_fork_waits_for_what_is_being_made() -> None:
 
 def test_what_fails_is_done_without() -> None:
     later = Later()
-    later.begin(lambda: 1 // 0)
+    later.make(lambda: 1 // 0)
     with later:
         pass
 
@@ -42,7 +42,7 @@ def test_what_fails_is_done_without() -> None:
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_child_has_what_was_being_made() -> None:
     made = list[int]()
-    LATER.begin(lambda: made.append(1))
+    LATER.make(lambda: made.append(1))
     child = os.fork()
     if not child:
         os._exit(0 if made else 1)

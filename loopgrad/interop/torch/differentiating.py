@@ -19,6 +19,7 @@ from torch._functorch.autograd_function import (  # type: ignore[attr-defined]
 from torch._functorch.pyfunctorch import retrieve_current_functorch_interpreter
 from torch.autograd import forward_ad
 
+from loopgrad import forks
 from loopgrad.functions.reverse import is_much
 from loopgrad.interop.operators import Operator, Reversal, may_outgrow, reversal, tangent
 from loopgrad.interop.torch import registry
@@ -52,10 +53,11 @@ def kernel(operator: Operator, overload: Any) -> Callable[..., Any]:
 class Reversals:
     """The reversals of one operator, by the inputs that a gradient is wanted of."""
 
+    _lock = threading.RLock()  # one for all: programs are derived one at a time anyway
+
     def __init__(self, operator: Operator):
         self.operator = operator
         self._known: dict[tuple[bool, ...], Choice | None] = {}
-        self._lock = threading.RLock()
 
     def of(self, wanted: tuple[bool, ...], arguments: Sequence[Any]) -> Reversal | None:
         """For a call with these arguments; None where it has no gradient."""
@@ -70,6 +72,9 @@ class Reversals:
         wrt = [i.name for i, w in inputs if w and i.name in self.operator.differentiable]
         floating = self.operator.floating.intersection(self.operator.results)
         return Choice(self.operator, wrt) if wrt and floating else None
+
+
+forks.hold("reversing", Reversals._lock)
 
 
 class Choice:

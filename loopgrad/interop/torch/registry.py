@@ -5,12 +5,14 @@ from __future__ import annotations
 import threading
 from typing import Any
 
+from loopgrad import forks
 from loopgrad.interop.operators import Operator
 from loopgrad.interop.torch.running import Runner
 
 _registered: dict[str, Any] = {}
 _runners: dict[str, Runner] = {}
 _lock = threading.RLock()
+forks.hold("defining", _lock)
 
 
 def registered(operator: Operator) -> Any:

@@ -6,7 +6,6 @@ does not lie in C order is copied, or one of another type than the code computes
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -61,7 +60,6 @@ class Runner:
     def __init__(self, operator: Operator):
         self.operator = operator
         self._plans: dict[Any, Plan] = {}
-        self._lock = threading.Lock()
         self._addressed: addresses.Addressed | None = None
         self._count = len(operator.inputs)
         places = {i.name: place for place, i in enumerate(operator.inputs)}
@@ -93,10 +91,9 @@ class Runner:
         known = self._plans.get(key)
         if known is None:
             known = self._made(tensors, numbers, threads)
-            with self._lock:
-                if len(self._plans) >= MOST_PLANS:
-                    self._plans = {}
-                self._plans[key] = known
+            if len(self._plans) >= MOST_PLANS:
+                self._plans = {}
+            self._plans[key] = known  # without a lock, which a child might find taken
         return known
 
     def _made(self, tensors: Sequence[torch.Tensor], numbers: Sequence[Any], threads: int) -> Plan:

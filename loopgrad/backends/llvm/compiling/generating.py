@@ -80,6 +80,9 @@ class Turns:
 
 _turns = Turns()
 forks.hold("generating", _turns)
+# Some of what they do needs no lock, such as reading LLVM's text.
+_asides = forks.Working()
+forks.hold("aside", _asides)
 
 
 def is_idle() -> bool:
@@ -135,6 +138,16 @@ class Aside(threading.Thread, Generic[Answer]):
         self._found: list[Answer] = []
 
     def run(self) -> None:
+        if not APART:  # who makes it holds the lock of the one context, for which a fork waits too
+            self._try()
+            return
+        _asides.begin()
+        try:
+            self._try()
+        finally:
+            _asides.end()
+
+    def _try(self) -> None:
         with suppress(Exception):
             self._found.append(self._make())
 

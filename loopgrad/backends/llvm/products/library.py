@@ -66,7 +66,7 @@ def _complete_tiles(real: str, tiles: int) -> None:
     else:
         from loopgrad.backends.llvm.compiling.later import LATER  # not needed where code is kept
 
-        LATER.begin(make)
+        LATER.make(make)
 
 
 def begin(real: str, part: str) -> None:
