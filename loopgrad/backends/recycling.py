@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 LEAST = 1 << 20  # bytes of a block; smaller arrays are left to NumPy, which recycles them itself
 ALIGNMENT = 64  # of scratch, and at least that of a block
+LONG = 1 << 14  # bytes of an array that is worth to begin at an aligned address; NumPy's need not
 HUGE_PAGE = 1 << 21
 IDLE_SHARE = 1 / 8
 IDLE_SECONDS = 30.0
@@ -173,7 +174,7 @@ class Lease:
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """As `np.empty`, in recycled memory where it is large.
+    """As `np.empty`, aligned where it is not small, and in recycled memory where it is large.
 
     >>> import numpy as np
     >>> array = empty((1000, 1000), np.dtype(np.float32))
@@ -183,8 +184,12 @@ def empty(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
     size = dtype.itemsize
     for extent in shape:
         size *= extent
-    if size < LEAST:
+    if size < LONG:
         return np.empty(shape, dtype)
+    if size < LEAST:
+        memory = np.empty(size + ALIGNMENT, np.uint8)
+        start = aligned(memory) - memory.ctypes.data
+        return memory[start : start + size].view(dtype).reshape(shape)
     return np.asarray(Lease(take(size), shape, dtype))
 
 

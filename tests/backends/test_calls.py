@@ -67,6 +67,7 @@ def test_a_python_with_other_objects_goes_the_long_way(monkeypatch: pytest.Monke
         ("_floats_are_where_they_should_be", lambda: False),
         ("_is_laid_out", lambda array: array.ndim != 3),
         ("_makes_arrays", lambda: False),
+        ("_makes_views", lambda: False),
     ],
 )
 def test_what_differs_is_noticed(what: str, answer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,6 +251,27 @@ def test_large_results_are_recycled() -> None:
     assert scale.call_known(x).ctypes.data == place
 
 
+def test_results_that_are_not_small_begin_at_a_line_of_memory() -> None:
+    """By the first call and by those that are known; in memory that lives as long as a view of it."""
+    text = "both(x[N,M]) -> y[N,M], z[M,N]:\n    y[n,m] = 2 * x[n,m]\n    z[m,n] = x[n,m]"
+    for rows in (recycling.LONG // 8 // 5, recycling.LONG // 8 // 5 + 1, 1000, 20_000):
+        x = np.random.default_rng(0).normal(size=(rows, 5))
+        first = lg.compile(lg.program(text))
+        calls_of = [*(first(x) for _ in range(3)), *(kernel(text, x).call_known(x),)]
+        for y, z in calls_of:
+            assert_array_equal(y, 2 * x)
+            assert_array_equal(z, x.T)
+            for array in (y, z):
+                assert array.flags.carray
+                assert array.nbytes < recycling.LONG or array.ctypes.data % 64 == 0
+        view = calls_of[-1][0][1:]
+        del y, z, array
+        calls_of.clear()
+        others = [first(x + 1) for _ in range(4)]
+        assert_array_equal(view, 2 * x[1:])
+        del others
+
+
 def test_large_scratch_is_taken_for_the_length_of_a_call() -> None:
     text = "f(x[N], int k[N]) -> s:\n    local t[N]\n    t[k[n]] += x[n]\n    s max= t[n]"
     x, k = np.ones(1 << 18), np.arange(1 << 18)
@@ -406,16 +428,21 @@ def test_references_stay_as_they_are() -> None:
     assert sys.getrefcount(y) == sys.getrefcount(z) == sys.getrefcount(fresh)
 
 
-def test_memory_does_not_grow() -> None:
+@pytest.mark.parametrize("size", [1000, recycling.LONG])
+def test_memory_does_not_grow(size: int) -> None:
     import tracemalloc
 
-    scale, x = kernel(SCALE, np.arange(1000.0)), np.arange(1000.0)
+    x = np.arange(float(size))
+    scale, bytes_ = kernel(SCALE, x), np.dtype(np.uint8)
+    before_counts = sys.getrefcount(x.dtype), sys.getrefcount(bytes_)
     tracemalloc.start()
     for _ in range(100):
         scale(x)
     before, _ = tracemalloc.get_traced_memory()
     for _ in range(20_000):
         scale(x)
+    after_counts = sys.getrefcount(x.dtype), sys.getrefcount(bytes_)
+    assert max(abs(n - m) for n, m in zip(after_counts, before_counts, strict=True)) <= 10
     after, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert after - before < 4000

@@ -52,13 +52,13 @@ def test_memory_of_which_a_view_is_alive_is_not_used_again() -> None:
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int64"])
 def test_arrays_are_like_those_of_numpy(dtype: str) -> None:
-    for shape in ((), (0,), (3, 0, 2), (1 << 20,), (1, 1 << 18, 3)):
+    for shape in ((), (0,), (3, 0, 2), (1 << 13,), (31, 1 << 9), (1 << 20,), (1, 1 << 18, 3)):
         array = recycling.empty(shape, np.dtype(dtype))
         assert array.dtype is np.dtype(dtype)
         assert type(array) is np.ndarray
         assert array.shape == shape
         assert array.flags.carray
-        if array.nbytes >= recycling.LEAST:
+        if array.nbytes >= recycling.LONG:
             assert address(array) % 64 == 0
         array.fill(7)
         assert (array == 7).all()

@@ -20,7 +20,7 @@ BEGIN:
   %in.use = call i64 @word(i64 %block, i64 2)
   %used = call i64 @word(i64 %in.use, i64 0)
   %count = call i64 @word(i64 %block, i64 9)
-  %masks = add i64 %block, 144
+  %masks = add i64 %block, HEAD_BYTES
   %unused = icmp eq i64 %used, 0
   %all = icmp eq i64 %count, %positional
   %ready = and i1 %unused, %all

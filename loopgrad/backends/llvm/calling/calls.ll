@@ -27,7 +27,8 @@
 ;  15 address of the number of threads that the user wants now
 ;  16 Exception
 ;  17 a Python function that makes an array for scratch, 0 where scratch is the block's own
-;  18 the arguments; behind a tuple what its items are like, as arguments
+;  18 dtype of bytes
+;  19 the arguments; behind a tuple what its items are like, as arguments
 
 declare i64 @loopgrad_python_PyList_Size(i64)
 declare i64 @loopgrad_python_PyList_GetItem(i64, i64)
@@ -46,6 +47,7 @@ declare i32 @loopgrad_python_PyErr_ExceptionMatches(i64)
 declare void @loopgrad_python_Py_IncRef(i64)
 declare void @loopgrad_python_Py_DecRef(i64)
 declare i64 @loopgrad_python_PyArray_NewFromDescr(i64, i64, i32, i64, i64, i64, i32, i64)
+declare i32 @loopgrad_python_PyArray_SetBaseObject(i64, i64)
 
 define i64 @loopgrad_call(i64 %entries, i64 %given, i64 %positional, i64 %names) {
   %answer = call i64 @call(i64 %entries, i64 %given, i64 %positional, i64 %names, i1 false)
@@ -191,7 +193,7 @@ BEGIN:
   %same.arguments = and i1 %same.positional, %same.named
   %same = and i1 %same.arguments, %same.threads
   %count = add i64 %positional, %named
-  %start = add i64 %block, 144
+  %start = add i64 %block, HEAD_BYTES
   br i1 %same, label %NEXT, label %NO
 
 NEXT:
@@ -410,6 +412,9 @@ BEGIN:
   %offset = call i64 @word(i64 %block, i64 11)
   %offset.bytes = mul i64 %offset, 8
   %start = add i64 %block, %offset.bytes
+  %inputs = call i64 @word(i64 %block, i64 9)
+  %sizes.offset = call i64 @word(i64 %block, i64 14)
+  %first.size = add i64 %inputs, %sizes.offset
   %is.out = icmp ne i64 %out, 0
   br i1 %is.out, label %WRITTEN, label %NEXT
 
@@ -440,7 +445,17 @@ MAKE:
   %rank.short = trunc i64 %rank to i32
   %extents = add i64 %result, 16
   %by.numpy = icmp ne i64 %dtype, 0
-  br i1 %by.numpy, label %NUMPY, label %FUNCTION
+  br i1 %by.numpy, label %SIZED, label %FUNCTION
+
+SIZED:
+  %size.at = add i64 %first.size, %i
+  %size = call i64 @word(i64 %block, i64 %size.at)
+  %is.long = icmp uge i64 %size, LONG_ARRAY
+  br i1 %is.long, label %LONG, label %NUMPY
+
+LONG:
+  %aligned = call i64 @aligned_array(i64 %block, i64 %dtype, i32 %rank.short, i64 %extents, i64 %size)
+  br label %MAKES
 
 FUNCTION:
   %function = call i64 @word(i64 %extents, i64 0)
@@ -458,7 +473,7 @@ CLEAR:
   br label %DONE
 
 MAKES:
-  %new = phi i64 [ %recycled, %FUNCTION ], [ %fresh, %NUMPY ]
+  %new = phi i64 [ %recycled, %FUNCTION ], [ %fresh, %NUMPY ], [ %aligned, %LONG ]
   %failed = icmp eq i64 %new, 0
   br i1 %failed, label %DONE, label %MADE
 
@@ -471,6 +486,52 @@ MADE:
 
 DONE:
   ret i64 %i
+}
+
+; An array that begins where a line of memory does, in one of bytes that is a little longer; 0 where it fails.
+define internal i64 @aligned_array(i64 %block, i64 %dtype, i32 %rank, i64 %extents, i64 %size) {
+BEGIN:
+  %type = call i64 @word(i64 %block, i64 12)
+  %bytes = call i64 @word(i64 %block, i64 18)
+  %length = alloca i64
+  %more = add i64 %size, ALIGNMENT
+  store i64 %more, i64* %length
+  %length.at = ptrtoint i64* %length to i64
+  call void @loopgrad_python_Py_IncRef(i64 %bytes)
+  %memory = call i64 @loopgrad_python_PyArray_NewFromDescr(i64 %type, i64 %bytes, i32 1, i64 %length.at, i64 0, i64 0, i32 0, i64 0)
+  %no.memory = icmp eq i64 %memory, 0
+  br i1 %no.memory, label %FAILED, label %VIEW
+
+VIEW:
+  %data = call i64 @word(i64 %memory, i64 2)
+  %end = add i64 %data, ALIGNMENT
+  %past = sub i64 %end, 1
+  %first = and i64 %past, -ALIGNMENT
+  call void @loopgrad_python_Py_IncRef(i64 %dtype)
+  %array = call i64 @loopgrad_python_PyArray_NewFromDescr(i64 %type, i64 %dtype, i32 %rank, i64 %extents, i64 0, i64 %first, i32 WRITEABLE, i64 0)
+  %no.array = icmp eq i64 %array, 0
+  br i1 %no.array, label %LOST, label %OWNED
+
+OWNED:
+  %failed = call i32 @loopgrad_python_PyArray_SetBaseObject(i64 %array, i64 %memory)
+  %fine = icmp eq i32 %failed, 0
+  br i1 %fine, label %DONE, label %UNOWNED
+
+UNOWNED:
+  call void @loopgrad_python_Py_DecRef(i64 %array)
+  br label %FAILED
+
+LOST:
+  call void @loopgrad_python_Py_DecRef(i64 %memory)
+  br label %FAILED
+
+FAILED:
+  call void @clear(i64 %block)
+  br label %DONE
+
+DONE:
+  %made = phi i64 [ %array, %OWNED ], [ 0, %FAILED ]
+  ret i64 %made
 }
 
 ; What a Python function returns; 0 where it fails.

@@ -38,7 +38,7 @@ MOST_ENTRIES = 8  # the last learnt
 MOST_ARRAYS, MOST_RECORD = 64, 64
 
 SHORT = 20_000  # iterations; at most some ten microseconds
-HEAD = 18  # words of a block before its arguments
+HEAD = 19  # words of a block before its arguments
 ARRAY, FLOAT, INTEGER, TUPLE = range(4)
 OUT = "out"
 
@@ -162,6 +162,7 @@ def _entry(
         thread_count.address(),
         id(Exception),
         0 if scratch.size else id(take),
+        id(scratch.dtype),
     ]
     sizes = [call.arrays[name].nbytes for name in layout.passed]
     block = np.array([*head, *words, *tail, *sizes], np.int64)
@@ -281,6 +282,9 @@ def text(*behind: str) -> str:
     files = ("calls.ll", *behind)
     text = "".join(here.with_name(name).read_text(encoding="utf-8") for name in files)
     text = text.replace("MOST_ARRAYS", str(MOST_ARRAYS)).replace("MOST_RECORD", str(MOST_RECORD))
+    text = text.replace("LONG_ARRAY", str(recycling.LONG))
+    text = text.replace("ALIGNMENT", str(recycling.ALIGNMENT)).replace("HEAD_BYTES", str(8 * HEAD))
+    text = text.replace("WRITEABLE", str(WRITEABLE))
     if engine.new_module("double").opaque_pointers:
         for typed in ("i32 (i64, i64, i64, i64, i64, i64)*", "i64*", "i32*"):
             text = text.replace(typed, "ptr")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
@@ -22,7 +22,7 @@ FUNCTIONS = """PyList_Size PyList_GetItem PyTuple_New PyTuple_Size PyTuple_GetIt
     PyUnicode_Compare PyLong_AsLongLongAndOverflow PyLong_FromLongLong PyObject_CallNoArgs
     PyEval_SaveThread PyEval_RestoreThread PyErr_Clear PyErr_Occurred PyErr_ExceptionMatches
     Py_IncRef Py_DecRef""".split()
-NEW_ARRAY = 94  # where NumPy's table has PyArray_NewFromDescr
+NEW_ARRAY, SET_BASE = 94, 282  # where NumPy's table has PyArray_NewFromDescr, PyArray_SetBaseObject
 
 # Flags of an array.
 CONTIGUOUS, ALIGNED, WRITEABLE = 0x1, 0x100, 0x400
@@ -34,6 +34,7 @@ def provide() -> None:
         address = ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value
         llvm.add_symbol(PREFIX + name, address)
     llvm.add_symbol(f"{PREFIX}PyArray_NewFromDescr", _numpy_function(NEW_ARRAY))
+    llvm.add_symbol(f"{PREFIX}PyArray_SetBaseObject", _numpy_function(SET_BASE))
 
 
 @cache
@@ -48,6 +49,7 @@ def fits() -> bool:
         and _floats_are_where_they_should_be()
         and all(map(_is_laid_out, _probes()))
         and _makes_arrays()
+        and _makes_views()
     )
 
 
@@ -99,9 +101,9 @@ def _numpy_function(number: int) -> int:
     return functions[number] or 0
 
 
-def _makes_arrays() -> bool:
-    """Does NumPy's function make an array, of the references that it should take?"""
-    new = ctypes.PYFUNCTYPE(
+def _new_array() -> Callable[..., Any]:
+    """NumPy's function, for Python."""
+    return ctypes.PYFUNCTYPE(
         ctypes.py_object,
         ctypes.py_object,  # type
         ctypes.py_object,  # dtype, which it keeps
@@ -110,8 +112,31 @@ def _makes_arrays() -> bool:
         ctypes.c_int,
         ctypes.c_void_p,
     )(_numpy_function(NEW_ARRAY))
+
+
+def _made(data: int | None, flags: int) -> Any:
+    """An array that it makes, at the address, if there is one."""
     dtype = np.dtype(np.float32)
     extents = (ctypes.c_int64 * 2)(3, 4)
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(dtype))
-    array = new(np.ndarray, dtype, 2, ctypes.addressof(extents), None, None, 0, None)
-    return type(array) is np.ndarray and array.shape == (3, 4) and array.dtype is dtype
+    return _new_array()(np.ndarray, dtype, 2, ctypes.addressof(extents), None, data, flags, None)
+
+
+def _makes_arrays() -> bool:
+    """Does NumPy's function make an array, of the references that it should take?"""
+    array = _made(None, 0)
+    return type(array) is np.ndarray and array.shape == (3, 4) and array.dtype is np.dtype("f4")
+
+
+def _makes_views() -> bool:
+    """And one that lies in another's memory, which lives as long?"""
+    memory = np.zeros(64, np.uint8)
+    set_base = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object, ctypes.py_object)(
+        _numpy_function(SET_BASE)
+    )
+    array = _made(memory.ctypes.data + 16, WRITEABLE)
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(memory))
+    if set_base(array, memory) or array.base is not memory or not _is_laid_out(array):
+        return False
+    array[...] = 1
+    return bool(array.flags.carray) and float(memory.view(np.float32).sum()) == 12
