@@ -73,17 +73,18 @@ def _chain(lines: Sequence[Line], place: int, context: Context) -> Chain | None:
         return None
     name = mean.written.tensor
     later = range(place + 1, len(lines))
-    for i in later:
+    alike = [i for i in later if _runs_alike(lines[i], mean)]
+    for i in alike:
         if _deviation(lines[i], value, (mean.target,)) is not None:
             return Chain(value, place, None, None, i, _factor(lines[i]))
     for i in later:
         shift = lines[i]
         if not _is_map_of(shift, name):
             continue
-        for j in later:
+        for j in alike:
             if _averaged(lines[j]) != walk.apply("-", value, shift.target):
                 continue
-            for k in later:
+            for k in alike:
                 if _deviation(lines[k], value, (shift.target, lines[j].target)) is not None:
                     return Chain(value, place, i, j, k, _factor(lines[k]))
     return None
@@ -113,6 +114,12 @@ def _is_column(line: Line, value: Expression) -> bool:
     return line.written.bare == (column,) and line.read[0].bare == (index, column)
 
 
+def _runs_alike(line: Line, mean: Line) -> bool:
+    """Does it add up over all rows of each column, as the mean does?"""
+    bounds, named = line.bounds, line.written.bare == mean.written.bare
+    return named and line.reduced == mean.reduced and bounds == mean.bounds and not line.unproved
+
+
 def _is_map_of(line: Line, tensor: str) -> bool:
     statement = line.statement
     sets = statement.reduction is Reduction.SET or line.first
@@ -127,8 +134,9 @@ def _deviation(line: Line, value: Expression, parts: Sequence[Expression]) -> Ex
     for part in parts:
         value = walk.apply("-", value, part)
     square = walk.apply("**", value, Number(2))
-    found, _ = _split(line.statement.value)
-    return square if found == square else None
+    found, factor = _split(line.statement.value)
+    of_column = walk.indices_of(factor) <= line.kept
+    return square if found == square and of_column else None
 
 
 def _factor(line: Line) -> Expression:
@@ -140,9 +148,9 @@ def _split(value: Expression) -> tuple[Expression, Expression]:
     match value:
         case Apply("/", (square, divisor)):
             return square, reciprocal(divisor)
-        case Apply("*", (square, factor)) | Apply("*", (factor, square)) if not walk.indices_of(
-            factor
-        ):
+        case Apply("*", (Apply("**", _) as square, factor)):
+            return square, factor
+        case Apply("*", (factor, Apply("**", _) as square)):
             return square, factor
     return value, Number(1.0)
 
