@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from typing import Any, cast
 from loopgrad import forks
 from loopgrad.analysis.facts import Facts, Safety
 from loopgrad.backends import foreseen
-from loopgrad.backends.collecting import BuildingLock
+from loopgrad.backends.collecting import Rarely
 from loopgrad.backends.kernel import Backend, Kernel, Task
 from loopgrad.cache.answers import ORIGIN, PROOFS, kept
 from loopgrad.diagnostics import ProgramWarning, listing, render, suggestion
@@ -53,7 +54,7 @@ BACKENDS = {
 }
 
 # Held while something is derived or compiled: threads that ask for the same thing share it.
-BUILDING = BuildingLock()
+BUILDING = threading.RLock()
 forks.hold("building", BUILDING)
 
 
@@ -120,7 +121,7 @@ def compile(
         raise ValueError("a schedule is of optimised compiled code; literal loops have none")
     kernels: dict[tuple[str, bool, str], Kernel] = program.__dict__.setdefault("_kernels", {})
     key = (backend, bool(optimize), schedule)
-    with BUILDING:
+    with BUILDING, Rarely():
         if key not in kernels:
             _prove(program)
             runs = stable(program) if optimize and backend != "interpret" else program

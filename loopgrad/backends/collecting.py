@@ -9,29 +9,30 @@ from __future__ import annotations
 import gc
 import threading
 from types import TracebackType
+from weakref import WeakSet
 
 RARELY = 100_000  # records between two collections
 
 _guard = threading.Lock()  # taken by those alone who hold a lock for which a fork waits
-_inside = 0
-_before = gc.get_threshold()
+_before: tuple[int, int, int] | None = None  # what it was, where we have changed it
 
 
-class BuildingLock:
-    """A lock that its holder may take again; while any is held, collections are rare."""
+class Rarely:
+    """Within it collections are rare; made anew for each use.
 
-    def __init__(self) -> None:
-        self._lock = threading.RLock()
+    It is no lock: an interrupt from the keyboard may come between any two lines of Python, also of those
+    that enter or leave something. Python's own locks are entered and left at once. What is never left here is
+    forgotten with whoever entered it.
+    """
 
     def __enter__(self) -> None:
-        global _inside, _before
-        self._lock.acquire()
+        global _before
         with _guard:
-            if not _inside:
-                _before = gc.get_threshold()
-                if 0 < _before[0] < RARELY:
-                    gc.set_threshold(RARELY, *_before[1:])
-            _inside += 1
+            now = gc.get_threshold()
+            if _before is None and 0 < now[0] < RARELY:
+                _before = now
+                gc.set_threshold(RARELY, *now[1:])
+            _inside.add(self)
 
     def __exit__(
         self,
@@ -39,9 +40,14 @@ class BuildingLock:
         error: BaseException | None,
         place: TracebackType | None,
     ) -> None:
-        global _inside
+        global _before
         with _guard:
-            _inside -= 1
-            if not _inside and gc.get_threshold() == (RARELY, *_before[1:]):
+            _inside.discard(self)
+            if _inside or _before is None:
+                return
+            if gc.get_threshold() == (RARELY, *_before[1:]):
                 gc.set_threshold(*_before)  # unless somebody has set them meanwhile
-        self._lock.release()
+            _before = None
+
+
+_inside: WeakSet[Rarely] = WeakSet()

@@ -1,15 +1,18 @@
-"""Collections are rare while a lock of building is held, and as before afterwards."""
+"""Collections are rare while something is built, and as before afterwards."""
 
 from __future__ import annotations
 
 import gc
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
 import pytest
 
 import loopgrad as lg
-from loopgrad.backends.collecting import RARELY, BuildingLock
+from loopgrad.backends.collecting import RARELY, Rarely
 
 
 @pytest.fixture(autouse=True)
@@ -21,11 +24,10 @@ def thresholds() -> Iterator[None]:
 
 
 def test_rarely_within_and_as_before_behind() -> None:
-    first, second = BuildingLock(), BuildingLock()
-    with first, second, first:
+    with Rarely(), Rarely(), Rarely():
         assert gc.get_threshold() == (RARELY, 9, 8)
     assert gc.get_threshold() == (650, 9, 8)
-    with pytest.raises(KeyError), first:
+    with pytest.raises(KeyError), Rarely():
         raise KeyError
     assert gc.get_threshold() == (650, 9, 8)
 
@@ -33,29 +35,28 @@ def test_rarely_within_and_as_before_behind() -> None:
 @pytest.mark.parametrize("own", [(0, 9, 8), (10 * RARELY, 9, 8)])
 def test_who_has_fewer_collections_keeps_them(own: tuple[int, int, int]) -> None:
     gc.set_threshold(*own)
-    with BuildingLock():
+    with Rarely():
         assert gc.get_threshold() == own
     assert gc.get_threshold() == own
 
 
 def test_what_is_set_meanwhile_stays() -> None:
-    with BuildingLock():
+    with Rarely():
         gc.set_threshold(33, 4, 5)
     assert gc.get_threshold() == (33, 4, 5)
 
 
-def test_two_threads_with_two_locks() -> None:
+def test_two_threads() -> None:
     """Who comes last restores what the first has found."""
-    first, second = BuildingLock(), BuildingLock()
     entered, left = threading.Event(), threading.Event()
 
     def other() -> None:
-        with second:
+        with Rarely():
             entered.set()
             assert left.wait(10)
 
     thread = threading.Thread(target=other)
-    with first:
+    with Rarely():
         thread.start()
         assert entered.wait(10)
     assert gc.get_threshold() == (RARELY, 9, 8)
@@ -67,3 +68,66 @@ def test_two_threads_with_two_locks() -> None:
 def test_compiling_leaves_them_as_they_were() -> None:
     lg.program("double(x[N]) -> y[N]:\n    y[n] = 2 * x[n]")([1.0])
     assert gc.get_threshold() == (650, 9, 8)
+
+
+def test_who_is_interrupted_on_the_way_out_is_forgotten() -> None:
+    one = Rarely()
+    one.__enter__()
+    del one
+    with Rarely():
+        assert gc.get_threshold() == (RARELY, 9, 8)
+    assert gc.get_threshold() == (650, 9, 8)
+
+
+INTERRUPTED = """
+import signal, sys, threading, time, warnings
+import loopgrad as lg
+
+warnings.simplefilter("ignore")
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+TEXT = "f(x[N], W[N,M]) -> y[M]:\\n    for n, m:  y[m] += {} * x[n] * W[n,m]"
+
+def make(number):
+    program = lg.program(TEXT.format(number))
+    assert lg.compile(program)([1.0], [[2.0]]).tolist() == [2.0 * number]
+
+def go_on(frame, event, argument):  # interrupts wherever a line of ours enters or leaves what it holds
+    if event == "call" and frame.f_code.co_name in ("__enter__", "__exit__", "acquire", "release"):
+        if "/loopgrad/backends/" in frame.f_code.co_filename:
+            seen.append(frame.f_code.co_name)
+            if len(seen) == wanted:
+                raise KeyboardInterrupt
+
+wanted, number = 0, 2
+while True:
+    seen, wanted, number = [], wanted + 1, number + 1
+    sys.setprofile(go_on)
+    try:
+        make(number)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        sys.setprofile(None)
+    other = threading.Thread(target=make, args=(number,), daemon=True)
+    other.start()
+    other.join(60)
+    if other.is_alive():
+        print("held after", seen)
+        break
+    if len(seen) < wanted:
+        print("fine", wanted > 4)
+        break
+sys.stdout.flush()
+"""
+
+
+def test_an_interrupt_leaves_no_lock_held() -> None:
+    """As another thread finds that wants to compile."""
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "LOOPGRAD_CACHE": "0"},
+    )
+    assert (done.stdout, done.returncode) == ("fine True\n", 0), done.stderr

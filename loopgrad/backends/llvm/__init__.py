@@ -8,6 +8,7 @@ Sizes and constants are arguments of the code: one compilation serves them all.
 from __future__ import annotations
 
 import ctypes
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from struct import Struct
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from loopgrad import forks
-from loopgrad.backends.collecting import BuildingLock
+from loopgrad.backends.collecting import Rarely
 from loopgrad.backends.kernel import LEARNT, BoundCall, Shortcut, Task
 from loopgrad.backends.llvm.writing.layout import (
     ASLEEP,
@@ -88,7 +89,7 @@ class Prepared:
 class LLVMRunner:
     """One program's compiled variants. May be run by several threads at once."""
 
-    _lock = BuildingLock()  # one for all: LLVM compiles one at a time anyway
+    _lock = threading.RLock()  # one for all: LLVM compiles one at a time anyway
 
     def __init__(self, task: Task):
         self.task = task
@@ -174,7 +175,7 @@ class LLVMRunner:
     def _variant(self, variant: Variant) -> Compiled:
         found = self._compiled.get(variant)
         if found is None:
-            with self._lock:
+            with self._lock, Rarely():
                 found = self._compiled.get(variant)
                 if found is None:
                     found = self._compiled[variant] = _compile(self.task, variant)
@@ -182,7 +183,7 @@ class LLVMRunner:
 
     def _sites(self, layout: Layout) -> list[ErrorSite]:
         """The places that may fail, which are known once the text is written."""
-        with self._lock:
+        with self._lock, Rarely():
             if not layout.sites:
                 _emit(self.task, layout)
         return layout.sites
