@@ -45,6 +45,12 @@ def _interpolate(mode: str, program: str, sizes: str, *size: int) -> Row:
                where=HERE)  # fmt: skip
 
 
+def _padded(mode: str) -> Row:
+    return row(f"{mode}2d", SMALL_MAPS,
+               lambda t, v: t.nn.functional.pad(v.x, (3, 3, 3, 3), mode=mode),
+               where=HERE)  # fmt: skip
+
+
 def _add(t: Any, v: Any, rows: int) -> Any:
     return t.zeros(rows, *v.x.shape[1:]).index_add(0, v.at, v.x)
 
@@ -106,6 +112,11 @@ ROWS = (
     _interpolate("nearest", "nearest2d", "B=8 C=32 X=64 Y=64 M=40 N=40", 40, 40),
     row("upsample_nearest2d", "B=8 C=64 X=32 Y=32",
         lambda t, v: t.nn.functional.interpolate(v.x, scale_factor=2)),
+    row("upsample3", "B=8 C=32 X=32 Y=32",
+        lambda t, v: t.nn.functional.interpolate(v.x, scale_factor=3), where=HERE),
+    *map(_padded, ("reflect", "replicate", "circular")),
+    row("rolled", "B=1024 T=1024", lambda t, v: t.roll(v.x, 3, 1), where=HERE),
+    row("flipped", SMALL_MAPS, lambda t, v: v.x.flip(3), where=HERE),
     row("grid_sample", "B=8 C=16 Y=64 X=64 M=64 N=64", bench_library._grid),
     *map(_gathered, (1, 3, 17, 64, 513)),
     _scattered(4, 64, 20000),

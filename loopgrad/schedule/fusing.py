@@ -52,9 +52,11 @@ from loopgrad.schedule.threads.pieces import in_pieces
 from loopgrad.schedule.threads.preparing import with_packs_before
 from loopgrad.schedule.tree import Fused
 from loopgrad.schedule.windows.gathering import at_places, gathered
+from loopgrad.schedule.windows.inverting import inverted
 from loopgrad.schedule.windows.ordinals import with_ordinals
 from loopgrad.schedule.windows.picking import with_picked
 from loopgrad.schedule.windows.separating import separated
+from loopgrad.schedule.windows.tables import with_tables
 from loopgrad.schedule.windows.winning import with_staged_winners
 from loopgrad.schedule.work import work
 
@@ -171,6 +173,7 @@ class _Fusing:
             lines = separated(lines, self.context)
             lines = with_ordinals(lines, self.context, seen)
             lines = with_picked(with_one_hot(lines, self.context), self.context)
+            lines = with_tables(lines, self.context)
         if self.choices.share:
             lines = lines if segment.loops else with_moments(lines, self.context)
             lines = with_reciprocals(lines, self.written_once)
@@ -211,6 +214,8 @@ class _Fusing:
         lines = iter(everything)
         for loops, group in groupby(runs, lambda run: run[1]):
             taken = tuple(self._required(next(lines)) for run, _ in group for _ in run)
+            if not loops:
+                taken = tuple(inverted(line, self.context) for line in taken)
             if taken:
                 yield Segment(taken, loops)
 

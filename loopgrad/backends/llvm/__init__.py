@@ -37,6 +37,7 @@ from loopgrad.backends.recycling import Scratch
 from loopgrad.backends.thread_count import get_num_threads
 
 if TYPE_CHECKING:
+    from loopgrad.backends.llvm.calling.proving import Constants
     from loopgrad.backends.llvm.calling.shaping import Fitted, Shaping
     from loopgrad.backends.llvm.compiling.engine import Code
     from loopgrad.backends.llvm.compiling.passes import Passes
@@ -97,6 +98,8 @@ class LLVMRunner:
         # Constants and extents for whose values code is made.
         self._shaping: Shaping | None = None
         self._known: list[Fitted] = []  # those values
+        # For constants that break what was taken of them; None where nothing is gained.
+        self._proved: dict[Constants, LLVMRunner | None] = {}
         self._scratch = Scratch()
 
     def run(self, call: BoundCall) -> None:
@@ -146,9 +149,27 @@ class LLVMRunner:
 
     def prepared_for(self, call: BoundCall, threads: int) -> Prepared:
         """The same for a number of threads of the caller's own."""
+        if call.checked and self.task.optimize:
+            found = self._prepared_by_another(call, threads)
+            if found is not None:
+                return found
         return self._variant(self._special(_variant_of(call), call, threads)).prepared(
             call, threads
         )
+
+    def _prepared_by_another(self, call: BoundCall, threads: int) -> Prepared | None:
+        """By a runner for which all is proved, for the call's constants."""
+        from loopgrad.backends.llvm.calling.proving import constants_of, proved_for, unchecked
+
+        constants = constants_of(self.task, call)
+        if constants not in self._proved:
+            if len(self._proved) >= MOST_SPECIAL:
+                return None
+            task = proved_for(self.task, constants)
+            self._proved[constants] = LLVMRunner(task) if task else None
+        runner = self._proved[constants]
+        own = unchecked(runner.task, call) if runner else None
+        return runner.prepared_for(own, threads) if runner and own else None
 
     def _special(self, variant: Variant, call: BoundCall, threads: int) -> Variant:
         """The variant for constants, windows and rows of the call; for any where others had their turn."""

@@ -78,12 +78,40 @@ def _limits(
             if one and other:
                 least, greatest = other if sign == "+" else reversed(other)
                 return _apply(sign, one[0], least), _apply(sign, one[1], greatest)
-        case Apply("*", (Number(int(factor)), right)) if factor >= 0:
-            inner = _limits(right, bounds)
+        case Apply("*", (left, right)) if _is_natural(left) or _is_natural(right):
+            factor, multiplied = (left, right) if _is_natural(left) else (right, left)
+            inner = _limits(multiplied, bounds)
             if inner:
-                low, high = (walk.apply("*", Number(factor), limit) for limit in inner)
+                low, high = (walk.apply("*", factor, limit) for limit in inner)
                 return low, high
+        case Apply("//", (dividend, divisor)) if _is_natural(divisor):
+            inner = _limits(dividend, bounds)
+            if inner:
+                low, high = (walk.apply("//", limit, divisor) for limit in inner)
+                return low, high
+        case Apply("%", (_, divisor)) if _is_natural(divisor):
+            return Number(0), walk.apply("-", divisor, Number(1))
+        case Apply("max" | "min" as several, (left, right)):
+            one, other = _limits(left, bounds), _limits(right, bounds)
+            if one and other:
+                low, high = (walk.apply(several, *pair) for pair in zip(one, other, strict=True))
+                return low, high
+        case Apply("abs", (operand,)):
+            inner = _limits(operand, bounds)
+            if inner:
+                least, greatest = inner
+                return Number(0), walk.apply("max", greatest, _apply("-", Number(0), least))
     return None
+
+
+def _is_natural(e: Expression) -> bool:
+    """Is it evidently 0 or more? Of a divisor the loops see to it that it is not 0."""
+    match e:
+        case Extent():
+            return True
+        case Number(int(value)):
+            return value >= 0
+    return False
 
 
 def _apply(sign: str, left: Expression, right: Expression) -> Expression:

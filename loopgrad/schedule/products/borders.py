@@ -25,7 +25,7 @@ def with_borders(lines: Iterable[Line], context: Context) -> tuple[Line, ...]:
 
 
 def _bordered(line: Line, padding: Padding) -> Iterator[Line]:
-    taps = prod(few_values(line, index) for index in line.reduced)
+    taps = prod(few_values(line, index) for index in line.reduced if _is_read_again(line, index))
     found = None
     if line.roles is None and line.reduced and taps >= FEWEST_TAPS and not line.moments:
         found = padding.without_guard(line)
@@ -35,3 +35,11 @@ def _bordered(line: Line, padding: Padding) -> Iterator[Line]:
     before, whole = found
     yield from before
     yield whole
+
+
+def _is_read_again(line: Line, index: str) -> bool:
+    """Are elements the same for several of its values? Not of `y[p,n-p]`, which has an axis for it."""
+    return not any(
+        one.axis_of(index) is not None and any(index in axis and len(axis) > 1 for axis in one.axes)
+        for one in line.read
+    )
