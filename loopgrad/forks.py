@@ -59,20 +59,40 @@ class Working:
     def __init__(self) -> None:
         self._changed = threading.Condition(threading.RLock())
         self._count = 0
+        self._wanted = 0  # by how many threads it is to be free
 
-    def begin(self) -> None:
-        """One more is at work."""
+    @property
+    def count(self) -> int:
+        """How many are at work."""
+        return self._count
+
+    @property
+    def is_wanted(self) -> bool:
+        """Does a fork wait?"""
+        return self._wanted > 0
+
+    def begin(self) -> int:
+        """One more is at work; how many are."""
         with self._changed:
             self._count += 1
+            return self._count
 
-    def end(self) -> None:
-        """One of them has done."""
+    def end(self) -> int:
+        """One of them has done; how many are left."""
         with self._changed:
             self._count -= 1
             self._changed.notify_all()
+            return self._count
+
+    def wait_unless_wanted(self, seconds: float) -> None:
+        """For so long, or until a fork waits."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._wanted, seconds)
 
     def __enter__(self) -> None:
         self._changed.acquire()
+        self._wanted += 1
+        self._changed.notify_all()
         while self._count:
             self._changed.wait()
 
@@ -82,6 +102,7 @@ class Working:
         error: BaseException | None,
         place: TracebackType | None,
     ) -> None:
+        self._wanted -= 1
         self._changed.release()
 
 

@@ -51,3 +51,8 @@ class Rarely:
 
 
 _inside: WeakSet[Rarely] = WeakSet()
+
+
+def is_building() -> bool:
+    """Is a program being derived or compiled?"""
+    return bool(_inside)

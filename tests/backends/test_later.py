@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 import threading
+import time
+from functools import partial
 
 import pytest
 
+from loopgrad.backends.collecting import Rarely
+from loopgrad.backends.llvm.compiling import later as module
 from loopgrad.backends.llvm.compiling.later import LATER, Later
 
 
@@ -36,6 +40,37 @@ def test_what_fails_is_done_without() -> None:
     later.make(lambda: 1 // 0)
     with later:
         pass
+
+
+def test_one_is_made_after_the_other() -> None:
+    later, made, going = Later(), list[int](), [0]
+
+    def make(number: int) -> None:
+        going[0] += 1
+        assert going == [1]
+        time.sleep(0.01)
+        going[0] -= 1
+        made.append(number)
+
+    for number in range(5):
+        later.make(partial(make, number))
+    with later:
+        assert made == [0, 1, 2, 3, 4]
+
+
+def test_programs_that_are_derived_go_first_but_for_a_fork(monkeypatch: pytest.MonkeyPatch) -> None:
+    later, made = Later(), list[int]()
+    monkeypatch.setattr(module, "PATIENCE", 1000.0)
+    with Rarely():
+        later.make(lambda: made.append(1))
+        time.sleep(0.1)
+        assert not made
+        with later:  # as a fork that comes meanwhile
+            assert made == [1]
+        later.make(lambda: made.append(2))
+    later_thread = next(t for t in threading.enumerate() if t.name == "loopgrad-later")
+    later_thread.join(30)
+    assert made == [1, 2]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there are no forks here")

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 import ctypes
-from dataclasses import replace
+import os
+import re
+import subprocess
+import sys
 from itertools import product
 
 import numpy as np
 import pytest
 
 from loopgrad.backends.llvm.compiling import engine, symbols
-from loopgrad.backends.llvm.compiling.later import LATER
+from loopgrad.backends.llvm.compiling.doors import lead_to, with_doors
 from loopgrad.backends.llvm.compiling.machine import this_machine
-from loopgrad.backends.llvm.compiling.passes import FINAL
+from loopgrad.backends.llvm.compiling.passes import FINAL, SOON
 from loopgrad.backends.llvm.products.callable import (
     NAMES,
     Functions,
-    _product,
     callable_from,
     functions,
 )
-from loopgrad.backends.llvm.products.library import provide, tiling_here
-from loopgrad.backends.llvm.products.modules import emit, emit_edges, emit_product_and_pack
+from loopgrad.backends.llvm.products.library import PARTS, doors_of, tiling_here, whole
+from loopgrad.backends.llvm.products.modules import EMITTED, emit
 from loopgrad.backends.llvm.products.narrow import few_columns
 from loopgrad.backends.llvm.products.tiles import first_shapes, shapes
-from loopgrad.backends.llvm.products.tiling import DEPTH, SUFFIX, Tiling, packed_size, tiling
+from loopgrad.backends.llvm.products.tiling import DEPTH, ROWS, SUFFIX, Tiling, packed_size, tiling
 
 DTYPES = {"float": np.float32, "double": np.float64}
 GUARD = 64  # elements on each side of what is written
@@ -230,21 +232,37 @@ def test_what_is_not_finite_stays_in_its_row_and_column(real):
     assert (np.isfinite(got) == np.isfinite(wanted)).all()
 
 
-@pytest.mark.parametrize("real", DTYPES)
-def test_a_result_does_not_tell_whether_all_tiles_were_there(real):
-    """Bit for bit; and they all come into the table."""
+def test_parts_that_are_compiled_soon_have_few_tiles():
+    tile = tiling_here("float")
+    for part, write in EMITTED.items():
+        few, every = (write(engine.new_module("float"), tile, few) for few in (True, False))
+        tiles = [
+            len(re.findall(r"^define .*@(?:tile|direct|turned)_", t, re.M)) for t in (few, every)
+        ]
+        assert tiles[0] < tiles[1] or tiles == [0, 0], part
+    assert set(first_shapes(tile)) < set(shapes(tile))
+
+
+@pytest.fixture(scope="module", params=DTYPES)
+def soon(request) -> tuple[str, Functions]:
+    """The products as they are at first."""
+    real, found = request.param, {}
+    for part in PARTS:
+        doors = doors_of(real, part)
+        text = EMITTED[part](engine.new_module(real), tiling_here(real), True)
+        text = with_doors(text, doors, engine.new_module(real).opaque_pointers)
+        loaded = engine.load(text, SOON)
+        KEPT.append(loaded)
+        found |= {name: loaded.address(name) for name in doors.names}
+    addresses = [found[f"loopgrad_{name}_{SUFFIX[real]}"] for name in NAMES]
+    return real, callable_from(real, tiling_here(real), *addresses)
+
+
+def test_a_result_does_not_tell_whether_all_tiles_were_there(soon):
+    """Bit for bit."""
+    real, made = soon
     tile, dtype, rng = tiling_here(real), DTYPES[real], np.random.default_rng(4)
-    first = engine.load(emit_product_and_pack(engine.new_module(real), tile), FINAL)
-    others = engine.load(emit_edges(engine.new_module(real), tile), FINAL)
-    address = first.address(f"loopgrad_product_{SUFFIX[real]}")
     every = functions(real)
-    with LATER:
-        pass  # now it has them
-    made = replace(every, product=_product(real)(address))
-    where = ctypes.CFUNCTYPE(ctypes.c_void_p)(first.address(f"loopgrad_tiles_{SUFFIX[real]}"))()
-    table = (ctypes.c_void_p * len(shapes(tile))).from_address(where)
-    before = list(table)
-    assert len(set(before)) == len(first_shapes(tile)) + 1
     for m, n, k in product(
         (1, 3, 5, 7, 20), (1, tile.lanes, tile.width - 1, tile.width + 3), (1, 70)
     ):
@@ -252,11 +270,117 @@ def test_a_result_does_not_tell_whether_all_tiles_were_there(real):
         for mode in (0, 2):
             c = rng.standard_normal((m, n)).astype(dtype)
             assert (run(made, a, b, c, mode) == run(every, a, b, c, mode)).all(), (m, n, k)
-    put = others.address(f"loopgrad_edges_{SUFFIX[real]}")
-    ctypes.CFUNCTYPE(None, ctypes.c_void_p)(put)(where)
-    assert len(set(table)) == len(table)
-    kept = {s for s, a, b in zip(shapes(tile), before, table, strict=True) if a == b}
-    assert kept == set(first_shapes(tile))
+
+
+def test_products_at_are_the_same_by_few_tiles(soon):
+    real, made = soon
+    dtype, rng, every = DTYPES[real], np.random.default_rng(5), functions(real)
+    lanes = made.tiling.lanes
+    for m, runs, run_length, k in product((1, 3, 8, 13), (1, 5), (1, lanes, lanes + 3), (1, 300)):
+        a = rng.standard_normal((m, k)).astype(dtype)
+        b = rng.standard_normal(4000).astype(dtype)
+        at_k = rng.integers(0, 1000, k)
+        pieces = [(r, v) for r in range(runs) for v in range(0, run_length, lanes)]
+        starts = np.array([100 * r + v for r, v in pieces])
+        targets = np.array([run_length * r + v for r, v in pieces])
+        found = []
+        for each in (made, every):
+            c, around = guarded((m, runs * run_length), dtype)
+            c[:] = 0.5
+            each.product_at(
+                m, len(pieces), k, a.ctypes.data, *strides(a), b.ctypes.data, at_k.ctypes.data,
+                starts.ctypes.data, targets.ctypes.data, run_length, c.ctypes.data,
+                runs * run_length, -1.0, True,
+            )  # fmt: skip
+            found.append(around)
+        assert (found[0] == found[1]).all()
+
+
+def test_packing_anywhere_is_the_same_in_code_for_a_while(soon):
+    real, made = soon
+    dtype, rng, every = DTYPES[real], np.random.default_rng(6), functions(real)
+    b = rng.standard_normal(3000).astype(dtype)
+    for k, n, apart in product((1, 7, 40), (1, 5, 70), (1, 2, 9)):
+        at_k, at_n = np.arange(k) * apart, rng.integers(0, 2000, n)
+        found = []
+        for each in (made, every):
+            packed, around = guarded((packed_size(k, n, made.tiling.lanes),), dtype)
+            packed[:] = 0
+            given = (at_k.ctypes.data, at_n.ctypes.data, packed.ctypes.data)
+            each.pack_at(k, n, b.ctypes.data, *given)
+            found.append(around)
+        assert (found[0] == found[1]).all()
+
+
+def test_turned_sums_are_the_same_by_few_tiles(soon):
+    real, made = soon
+    dtype, rng, every = DTYPES[real], np.random.default_rng(7), functions(real)
+    lanes = made.tiling.lanes
+    for m, n, k in product((1, lanes, 3 * lanes + 2), (*range(1, 9), 13, 20), (1, 50)):
+        a = rng.standard_normal((m, k)).astype(dtype)
+        memory = rng.standard_normal(1800).astype(dtype)
+        at_n, at_k = rng.integers(0, 900, n), rng.integers(0, 900, k)
+        packed, _ = guarded((packed_size(k, m, lanes),), dtype)
+        every.pack(k, m, a.ctypes.data, *strides(a)[::-1], packed.ctypes.data, 0, k)
+        filled = -(-m // lanes) * lanes
+        found = []
+        for each in (made, every):
+            turned, around = guarded(
+                (max(-(-n // ROWS) * ROWS, lanes, -(-n // lanes) * lanes), filled), dtype
+            )
+            each.product_turned(
+                m, n, k, packed.ctypes.data, 0, k, memory.ctypes.data, at_k.ctypes.data, None,
+                at_n.ctypes.data, None, turned.ctypes.data, filled, False,
+            )  # fmt: skip
+            c, around_c = guarded((m, n), dtype)
+            each.put_turned(m, n, turned.ctypes.data, filled, c.ctypes.data, n, 0.5, False)
+            assert (around[:GUARD] == CANARY).all() and (around[-GUARD:] == CANARY).all()
+            found.append(around_c)
+        assert (found[0] == found[1]).all()
+
+
+def test_a_program_that_was_linked_soon_runs_the_better_code_later():
+    """Its door leads there."""
+    doors = doors_of("float", "bordered")
+    text = EMITTED["bordered"](engine.new_module("float"), tiling_here("float"), True)
+    text = with_doors(text, doors, engine.new_module("float").opaque_pointers)
+    loaded = engine.load(text, SOON)
+    KEPT.append(loaded)
+    found = {name: loaded.address(name) for name in doors.defined}
+    called = []
+    better = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 6)(lambda *given: called.append(given))
+    (name,) = doors.names
+    door = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 6)(found[name])
+    lead_to(doors, found, {name: ctypes.cast(better, ctypes.c_void_p).value})
+    door(1, 2, 3, 4, 5, 6)
+    assert called == [(1, 2, 3, 4, 5, 6)]
+
+
+CHILD = """
+import ctypes, numpy as np, loopgrad as lg
+lg.set_num_threads(2)
+product = lg.program("f(A[I,K], B[K,J]) -> C[I,J]:\\n    C[i,j] += A[i,k] * B[k,j]")
+a, b = np.ones((9, 70), np.float32), np.ones((70, 37), np.float32)
+assert (product(a, b) == 70).all()
+from loopgrad.backends.llvm.compiling.later import LATER
+with LATER:
+    pass  # all is there
+from loopgrad.backends.llvm.products.library import _Part
+from loopgrad.backends.llvm.compiling import engine
+part = _Part("float", "product")
+cells = ctypes.CFUNCTYPE(ctypes.c_void_p)(part.soon()[part.doors.cells])()
+kept = part.kept()
+leads = list((ctypes.c_void_p * len(kept)).from_address(cells))
+assert leads == list(kept.values())
+assert (product(a, b) == 70).all()
+"""
+
+
+def test_better_code_is_made_behind_the_first_call(tmp_path):
+    environment = {**os.environ, "LOOPGRAD_CACHE_DIR": str(tmp_path), "LOOPGRAD_CACHE": "1"}
+    command = [sys.executable, "-c", CHILD]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert not done.returncode, done.stderr
 
 
 def test_modules_that_declare_it_get_it():
@@ -276,5 +400,5 @@ def test_modules_that_declare_it_get_it():
 def test_packing_what_lies_anywhere_is_compiled_where_it_is_called() -> None:
     parts = {name: symbols.PROVIDERS[f"loopgrad_{name}_f32"] for name in NAMES}
     assert parts["pack"] == parts["product"] != parts["pack_at"]
-    assert set(provide("float", "product")).isdisjoint(provide("float", "scattered"))
+    assert set(whole("float", "product")).isdisjoint(whole("float", "scattered"))
     assert len({parts["pack_at"], parts["product_turned"], parts["pack"]}) == 3

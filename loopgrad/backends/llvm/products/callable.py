@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from loopgrad.backends.llvm.products.library import PARTS, provide, tiling_here
+from loopgrad.backends.llvm.products.library import PARTS, tiling_here, whole
 from loopgrad.backends.llvm.products.tiling import SUFFIX, Tiling
 
 NAMES = (
@@ -74,7 +74,7 @@ class Functions:
 @cache
 def functions(real: str) -> Functions:
     """All of them."""
-    found = {name: address for part in PARTS for name, address in provide(real, part).items()}
+    found = {name: address for part in PARTS for name, address in whole(real, part).items()}
     addresses = [found[f"loopgrad_{name}_{SUFFIX[real]}"] for name in NAMES]
     return callable_from(real, tiling_here(real), *addresses)
 

@@ -7,6 +7,8 @@ what lanes it has beyond are masked off, in B and in C.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from loopgrad.backends.llvm.products.kernel import Kernel
 from loopgrad.backends.llvm.products.runs import entry
 from loopgrad.backends.llvm.products.tiling import DEPTH, ROWS_LYING, SUFFIX, Tiling
@@ -84,14 +86,14 @@ class _Direct(Kernel):
         return self.w.body.element(I64, place, 1)
 
 
-def emit_product_at(module: Module, tiling: Tiling) -> None:
+def emit_product_at(module: Module, tiling: Tiling, heights: Sequence[int] = HEIGHTS) -> None:
     """`loopgrad_product_at_*(M, V, K, A, am, ak, B, at_k, starts, targets, run, C, cm, scale, adds)`.
 
     B[k,n] is at at_k[k] + starts[v] + lane and C[m,n] at m*cm + targets[v] + lane, for V vectors v: of
     every run of `run` columns the vectors that it takes, of which the last one may have fewer lanes.
-    `targets` count runs without gaps. V is at least 1.
+    `targets` count runs without gaps. V is at least 1. heights: of the tiles that there are, from 1 on.
     """
-    for rows in HEIGHTS:
+    for rows in heights:
         parameters = ", ".join(f"{k} {n}" for k, n in direct_parameters(module, tiling.real))
         w = Writer(module, tiling, direct_name(tiling, rows), parameters, inner=True)
         _Direct(w, rows, tiling.vectors_lying).write()
@@ -102,12 +104,12 @@ def emit_product_at(module: Module, tiling: Tiling) -> None:
         "i1 zeroext %adds"
     )
     name = f"loopgrad_product_at_{SUFFIX[tiling.real]}"
-    _ProductAt(Writer(module, tiling, name, parameters, inner=False)).write()
+    _ProductAt(Writer(module, tiling, name, parameters, inner=False), heights).write()
 
 
 class _ProductAt:
-    def __init__(self, writer: Writer):
-        self.w, self.tiling = writer, writer.tiling
+    def __init__(self, writer: Writer, heights: Sequence[int]):
+        self.w, self.tiling, self.heights = writer, writer.tiling, heights
 
     def write(self) -> None:
         w = self.w
@@ -153,14 +155,14 @@ class _ProductAt:
         def tile(m: str) -> None:
             nonlocal rows
             rest, rows, number = w.integer("sub", "%M", m), "1", "0"
-            for i, height in enumerate(HEIGHTS[1:], 1):
+            for i, height in enumerate(self.heights[1:], 1):
                 enough = w.compare("sge", rest, height)
                 rows = w.body.select(enough, I64, str(height), rows)
                 number = w.body.select(enough, I64, str(i), number)
             a = w.at(self.a, w.integer("mul", m, "%am"))
             c = w.at("%C", w.integer("mul", m, "%cm"))
             kinds = [kind for kind, _ in direct_parameters(w.module, w.real)]
-            names = [direct_name(self.tiling, r) for r in HEIGHTS]
+            names = [direct_name(self.tiling, r) for r in self.heights]
             sides = [self.depth, a, "%am", "%ak", "%B", self.at_k, *self.tables]
             w.call_one_of(names, number, kinds, [*sides, c, "%cm", self.adds, "%scale"])
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from loopgrad.backends.llvm.products.kernel import Kernel, kernel_vectors
+from loopgrad.backends.llvm.products.kernel import Kernel
 from loopgrad.backends.llvm.products.runs import entry
 from loopgrad.backends.llvm.products.tiling import ROWS, SUFFIX, Tiling
 from loopgrad.backends.llvm.products.writer import Writer
@@ -89,8 +89,10 @@ class _Turned(Kernel):
         return w.at(matrix, w.integer("mul", self.targets[r], step))
 
 
-def emit_turned(module: Module, tiling: Tiling) -> None:
-    """Both functions.
+def emit_turned(
+    module: Module, tiling: Tiling, heights: Sequence[int], widths: Sequence[int]
+) -> None:
+    """Both functions, by tiles of these rows, which are some of `SOME_ROWS`, and these numbers of vectors.
 
     `loopgrad_product_turned_*(M, N, K, packed, first, depth, B, at_k, rows, at_n, to, T, tm, adds)`: T[n,m]
     is at to[n]*tm + m, where columns up to a whole vector, and what `to` says of columns up to the next
@@ -101,8 +103,8 @@ def emit_turned(module: Module, tiling: Tiling) -> None:
     read.
     """
     kinds = ", ".join(f"{kind} {name}" for kind, name in _parameters(module, tiling.real))
-    for vectors in kernel_vectors(tiling):
-        for rows in SOME_ROWS:
+    for vectors in widths:
+        for rows in heights:
             w = Writer(module, tiling, _name(tiling, rows, vectors), kinds, inner=True)
             _Turned(w, rows, vectors).write()
     pointer, table = module.pointer(tiling.real), module.pointer(I64)
@@ -112,7 +114,7 @@ def emit_turned(module: Module, tiling: Tiling) -> None:
         "i1 zeroext %adds"
     )
     name = f"loopgrad_product_turned_{SUFFIX[tiling.real]}"
-    _Product(Writer(module, tiling, name, parameters, inner=False)).write()
+    _Product(Writer(module, tiling, name, parameters, inner=False), heights, widths).write()
     parameters = (
         f"i64 %M, i64 %N, {pointer} %T, i64 %tm, {pointer} %C, i64 %cm, {tiling.real} %scale, "
         "i1 zeroext %adds"
@@ -124,8 +126,9 @@ def emit_turned(module: Module, tiling: Tiling) -> None:
 class _Product:
     """Panels of A's columns, each against all of B, tile by tile."""
 
-    def __init__(self, writer: Writer):
+    def __init__(self, writer: Writer, heights: Sequence[int], widths: Sequence[int]):
         self.w, self.tiling = writer, writer.tiling
+        self.heights, self.widths = heights, widths
 
     def write(self) -> None:
         w = self.w
@@ -161,7 +164,7 @@ class _Product:
             """As many vectors as a kernel takes."""
             nonlocal taken
             number = taken = "0"
-            for i, count in enumerate(kernel_vectors(self.tiling)):
+            for i, count in enumerate(self.widths):
                 enough = w.compare("sge", w.integer("sub", vectors, v), count)
                 taken = w.body.value(f"select i1 {enough}, i64 {count}, i64 {taken}")
                 number = w.body.value(f"select i1 {enough}, i64 {i}, i64 {number}")
@@ -172,17 +175,19 @@ class _Product:
 
     def _tiles(self, kind: str, panel: str, t: str) -> None:
         w = self.w
-        names = [_name(self.tiling, r, v) for v in kernel_vectors(self.tiling) for r in SOME_ROWS]
+        names = [_name(self.tiling, r, v) for v in self.widths for r in self.heights]
         kinds = [kind for kind, _ in _parameters(w.module, w.real)]
         rows = ""
 
         def tile(n: str) -> None:
             nonlocal rows
             rest = w.integer("sub", "%N", n)
-            many = self._is_high(rest)
-            rows = w.body.value(f"select i1 {many}, i64 {ROWS}, i64 {SOME_ROWS[0]}")
-            high = w.body.value(f"zext i1 {many} to i64")
-            kernel = w.integer("add", w.integer("mul", kind, len(SOME_ROWS)), high)
+            kernel, rows = kind, str(self.heights[0])
+            if len(self.heights) > 1:
+                many = self._is_high(rest)
+                rows = w.body.value(f"select i1 {many}, i64 {ROWS}, i64 {SOME_ROWS[0]}")
+                high = w.body.value(f"zext i1 {many} to i64")
+                kernel = w.integer("add", w.integer("mul", kind, len(SOME_ROWS)), high)
             before = w.body.value(f"select i1 %adds, {w.pointer} {t}, {w.pointer} {self.zeros}")
             last = w.integer("sub", w.least(rest, rows), 1)
             at_n, to = (w.body.element(I64, table, n) for table in ("%at_n", self.to))

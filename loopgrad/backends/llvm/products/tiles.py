@@ -1,8 +1,7 @@
-"""The table of a product's tiles: which are there from the start, and which come when a thread has made them.
+"""The table of a product's tiles.
 
 Most products need but two kinds, the full tile and, where code for what is left over is not there yet, the
-least: the others take half of the time that LLVM needs for all. Each sum is added up in the same order by
-either, so that a result does not tell which it was.
+least. Each sum is added up in the same order by either, so that a result does not tell which it was.
 """
 
 from __future__ import annotations
@@ -28,43 +27,25 @@ def shapes(tiling: Tiling) -> list[Shape]:
 
 
 def first_shapes(tiling: Tiling) -> list[Shape]:
-    """Of those that are there from the start."""
+    """Of those that do the work of all where there are few."""
     return [(1, 1), (ROWS, tiling.vectors)]
 
 
 def emit_tiles(module: Module, tiling: Tiling, there: Collection[Shape]) -> None:
-    """The tiles that are there from the start, the table, and what stands for those that are not."""
+    """These tiles, the table, and what stands for those that are not there."""
+    least = _least_tiles_name(tiling)
+    names = []
     for rows, vectors in shapes(tiling):
         if (rows, vectors) in there:
             emit_kernel(module, tiling, rows, vectors)
+            names.append(kernel_name(tiling, rows, vectors))
+        else:
+            names.append(least)
     kind = _kind(module, tiling)
-    least = _least_tiles_name(tiling)
-    names = [kernel_name(tiling, *s) if s in there else least for s in shapes(tiling)]
     entries = ", ".join(f"{kind} @{name}" for name in names)
-    module.declare(f"{_table(tiling)} = internal global {_several(module, tiling)} [{entries}]")
-    _emit_least_tiles(module, tiling)
-
-
-def emit_address(module: Module, tiling: Tiling) -> None:
-    """`loopgrad_tiles_*()`: where the table is."""
-    name, at = f"loopgrad_tiles_{SUFFIX[tiling.real]}", module.pointer(_several(module, tiling))
-    module.functions[name] = f"define {at} @{name}() #0 {{\n  ret {at} {_table(tiling)}\n}}\n"
-
-
-def emit_other_tiles(module: Module, tiling: Tiling) -> None:
-    """The other tiles, and `loopgrad_edges_*(table)`, which puts them there."""
-    several, kind = _several(module, tiling), _kind(module, tiling)
-    at = module.pointer(several)
-    w = Writer(module, tiling, f"loopgrad_edges_{SUFFIX[tiling.real]}", f"{at} %table", False)
-    for number, shape in enumerate(shapes(tiling)):
-        if shape not in first_shapes(tiling):
-            emit_kernel(module, tiling, *shape)
-            place = w.body.value(f"getelementptr {several}, {at} %table, i64 0, i64 {number}")
-            name = kernel_name(tiling, *shape)
-            w.body.do(
-                f"store atomic {kind} @{name}, {module.pointer(kind)} {place} release, align 8"
-            )
-    w.finish()
+    module.declare(f"{_table(tiling)} = internal constant {_several(module, tiling)} [{entries}]")
+    if least in names:
+        _emit_least_tiles(module, tiling)
 
 
 class Tile:
@@ -78,8 +59,7 @@ class Tile:
         place = w.body.value(
             f"getelementptr {several}, {at} {_table(w.tiling)}, i64 0, i64 {number}"
         )
-        where = f"{w.module.pointer(kind)} {place}"
-        self.address = w.body.value(f"load atomic {kind}, {where} acquire, align 8")
+        self.address = w.body.load(kind, place)
 
     def call(self, values: Sequence[str]) -> None:
         """With what a kernel takes, but for `rows` and `vectors`."""
