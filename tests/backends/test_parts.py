@@ -1,4 +1,4 @@
-"""A module's text as two, whose code is generated at the same time and is the same."""
+"""A module's text as several, whose code is generated at the same time and is the same."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 import loopgrad as lg
 from loopgrad.analysis.infer import infer
-from loopgrad.backends.llvm.compiling import engine, parts
+from loopgrad.backends.llvm.compiling import ahead, engine, parts
 from loopgrad.backends.llvm.compiling.generating import APART
 from loopgrad.peers.problem import draw
 
@@ -38,7 +38,7 @@ TEXT = "\n".join(
 
 
 def test_phases_go_to_one_module_each_and_what_is_shared_to_both() -> None:
-    first, second = parts.parts(TEXT)
+    first, second = parts.Parts().rest(TEXT, 2)
     assert [text.count("@helper(i64 %n)") for text in (first, second)] == [1, 1]
     assert first.count("declare i64 @elsewhere") == second.count("declare i64 @elsewhere") == 1
     assert "define i64 @entry" in first and "@entry" not in second
@@ -48,6 +48,33 @@ def test_phases_go_to_one_module_each_and_what_is_shared_to_both() -> None:
     kept = "second" if moved == "first" else "first"
     assert f"define internal i64 @{kept}(" in first and f"@{kept}(" not in second
     assert "@table" in first and "@table" not in second
+
+
+def test_a_phase_may_be_gone_before_the_entry_is_there() -> None:
+    growing = parts.Parts()
+    assert growing.begun(HELPER) is None  # too short
+    so_far = HELPER + PHASE.format(name="first", more=CALL)
+    begun = growing.begun(so_far)
+    assert begun is not None and "define i64 @first(" in begun and "@helper(i64 %n)" in begun
+    assert growing.begun(so_far) is None  # no more has come
+    (rest,) = growing.rest(TEXT, 2)
+    assert "declare i64 @first(i64 %v0) noinline \n" in rest and "define i64 @first" not in rest
+    assert "define internal i64 @second(" in rest and "@helper(i64 %n)" in rest
+
+
+def test_there_are_not_many_more_parts_than_threads() -> None:
+    names = [f"phase{n}" for n in range(20)]
+    calls = "".join(f"  %r{n} = call i64 @{name}(i64 %n)\n" for n, name in enumerate(names))
+    entry = f"define i64 @entry(i64 %n) {{\n{calls}  ret i64 %n\n}}\n"
+    text = "\n".join([*(PHASE.format(name=name, more="") for name in names), entry])
+    for threads in (1, 2, 3, 8, 100):
+        found = parts.Parts().rest(text, threads)
+        assert 1 < len(found) <= 2 * threads + 1
+        for name in names:
+            assert (
+                sum(f" @{name}(" in each and f"declare i64 @{name}(" not in each for each in found)
+                == 1
+            )
 
 
 @pytest.mark.parametrize(
@@ -60,7 +87,21 @@ def test_phases_go_to_one_module_each_and_what_is_shared_to_both() -> None:
     ids=["short", "one phase", "a variable"],
 )
 def test_what_stays_one(text: str) -> None:
-    assert parts.parts(text) == (text,)
+    assert parts.Parts().rest(text, 2) == (text,)
+
+
+def test_parts_are_made_by_whoever_is_free_and_in_their_order() -> None:
+    crew = ahead.Crew()
+    crew.add(lambda: b"a", threads=0)
+    crew.add(*[lambda n=n: b"%d" % n for n in range(20)], threads=2)
+    assert crew.codes() == (b"a", *(b"%d" % n for n in range(20)))
+
+
+def test_why_a_part_failed_is_told() -> None:
+    crew = ahead.Crew()
+    crew.add(lambda: b"a", lambda: b"%d" % (1 // 0), threads=1)
+    with pytest.raises(ZeroDivisionError):
+        crew.codes()
 
 
 @pytest.mark.skipif(not APART, reason="one context for all modules")
@@ -90,7 +131,7 @@ def test_the_same_is_computed(name: str, tmp_path: Path, monkeypatch: pytest.Mon
     try:
         lg.set_num_threads(2)
         apart, kept = run(), run()
-        assert 2 in codes
+        assert max(codes) > 1
         with monkeypatch.context() as patch:
             patch.setattr(parts, "LEAST", 10**9)
             patch.setenv("LOOPGRAD_CACHE", "0")

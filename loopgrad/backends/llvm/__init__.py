@@ -39,6 +39,7 @@ from loopgrad.backends.thread_count import get_num_threads
 if TYPE_CHECKING:
     from loopgrad.backends.llvm.calling.proving import Constants
     from loopgrad.backends.llvm.calling.shaping import Fitted, Shaping
+    from loopgrad.backends.llvm.compiling.ahead import Ahead
     from loopgrad.backends.llvm.compiling.engine import Code
     from loopgrad.backends.llvm.compiling.passes import Passes
     from loopgrad.backends.llvm.writing.scratch import Placed
@@ -107,7 +108,7 @@ class LLVMRunner:
         known = self.prepared(call)
         if not self._runs(known, call):
             # Slower code finds what is wrong and raises it, or does without what faster code needs.
-            literal = self._variant(replace(_variant_of(call), literal=True, large=True))
+            literal = self._variant(replace(_variant_of(call), literal=True, large=True), call)
             self._runs(literal.prepared(call, known.threads), call)
 
     def _runs(self, known: Prepared, call: BoundCall) -> bool:
@@ -153,9 +154,8 @@ class LLVMRunner:
             found = self._prepared_by_another(call, threads)
             if found is not None:
                 return found
-        return self._variant(self._special(_variant_of(call), call, threads)).prepared(
-            call, threads
-        )
+        variant = self._special(_variant_of(call), call, threads)
+        return self._variant(variant, call).prepared(call, threads)
 
     def _prepared_by_another(self, call: BoundCall, threads: int) -> Prepared | None:
         """By a runner for which all is proved, for the call's constants."""
@@ -193,13 +193,14 @@ class LLVMRunner:
             self._shaping = shaping_of(self.task)
         return self._shaping.fitted(sizes, has_many_elements(shapes), threads)
 
-    def _variant(self, variant: Variant) -> Compiled:
+    def _variant(self, variant: Variant, call: BoundCall) -> Compiled:
+        """The code; the call is the first that needs it, perhaps."""
         found = self._compiled.get(variant)
         if found is None:
             with self._lock, Rarely():
                 found = self._compiled.get(variant)
                 if found is None:
-                    found = self._compiled[variant] = _compile(self.task, variant)
+                    found = self._compiled[variant] = _compile(self.task, variant, call)
         return found
 
     def _sites(self, layout: Layout) -> list[ErrorSite]:
@@ -264,11 +265,11 @@ def _made_for(found: Fitted, variant: Variant) -> Variant:
     return replace(variant, constants=found.constants, about=found.about, copies=found.copies)
 
 
-def _compile(task: Task, variant: Variant) -> Compiled:
+def _compile(task: Task, variant: Variant, call: BoundCall) -> Compiled:
     from loopgrad.backends.llvm.compiling import known
 
     layout = Layout(task, variant)
-    return Compiled(layout, known.code(task, variant, lambda: _emit(task, layout)))
+    return Compiled(layout, known.code(task, variant, lambda: _begun(task, layout, call)))
 
 
 def _scheduled(task: Task, variant: Variant) -> Scheduled:
@@ -289,21 +290,51 @@ def _scheduled(task: Task, variant: Variant) -> Scheduled:
     return made_for(facts, safety, values, rows, choices)
 
 
+def _begun(task: Task, layout: Layout, call: BoundCall) -> tuple[str, Passes, Ahead]:
+    """The text, the passes for it, and its code, of which some is being generated already."""
+    from loopgrad.backends.llvm.compiling.ahead import Ahead
+    from loopgrad.backends.llvm.fused.phase import wants_threads
+    from loopgrad.backends.llvm.threading import pool
+
+    scheduled = _scheduled(task, layout.variant)
+    ahead = Ahead(_passes_for(scheduled))
+    written = _written(scheduled, layout, ahead)
+    sizes = {**call.constants, **call.extents}
+    if get_num_threads() > 1 and any(wants_threads(phase, sizes) for phase in scheduled.phases):
+        pool.begin()
+    return *written, ahead
+
+
 def _emit(task: Task, layout: Layout) -> tuple[str, Passes]:
     """The text, and the passes for it; `layout` is filled with the places that may fail."""
+    return _written(_scheduled(task, layout.variant), layout)
+
+
+def _written(
+    scheduled: Scheduled, layout: Layout, ahead: Ahead | None = None
+) -> tuple[str, Passes]:
     from loopgrad.backends.llvm import emit
-    from loopgrad.backends.llvm.compiling import engine, passes
+    from loopgrad.backends.llvm.compiling import engine
+
+    module = engine.new_module(layout.variant.real)
+    passes = _passes_for(scheduled)
+    if ahead is None:
+        return emit.emit(scheduled, layout, module), passes
+    module.declaring = ahead.declares
+    return emit.emit(scheduled, layout, module, ahead.wrote), passes
+
+
+def _passes_for(scheduled: Scheduled) -> Passes:
+    from loopgrad.backends.llvm.compiling import passes
     from loopgrad.schedule.loops.singles import has_no_lanes, runs_singly
     from loopgrad.schedule.tree import Fused
 
-    scheduled = _scheduled(task, layout.variant)
-    text = emit.emit(scheduled, layout, engine.new_module(layout.variant.real))
     trees = [phase.body for phase in scheduled.phases if isinstance(phase, Fused)]
     if len(trees) < len(scheduled.phases):
-        return text, passes.LITERAL
+        return passes.LITERAL
     if any(map(has_no_lanes, trees)):
-        return text, passes.LITERAL
-    return text, passes.SINGLY if any(map(runs_singly, trees)) else passes.EXPLICIT
+        return passes.LITERAL
+    return passes.SINGLY if any(map(runs_singly, trees)) else passes.EXPLICIT
 
 
 def prepare(task: Task) -> LLVMRunner:

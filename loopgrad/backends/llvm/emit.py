@@ -20,10 +20,18 @@ from loopgrad.schedule.loops.idle import busy
 from loopgrad.schedule.tree import Fused
 
 
-def emit(scheduled: Scheduled, layout: Layout, module: Module) -> str:
-    """The module's text; `layout` is filled with the places that may fail."""
+def emit(
+    scheduled: Scheduled,
+    layout: Layout,
+    module: Module,
+    wrote: Callable[[Module], None] = lambda _: None,
+) -> str:
+    """The module's text; `layout` is filled with the places that may fail. wrote: told after each phase."""
     tensors = {**scheduled.facts.tensors, **scheduled.tensors}
-    functions = [_function(phase, module, layout, tensors) for phase in scheduled.phases]
+    functions: list[PhaseFunction | FusedPhase] = []
+    for phase in scheduled.phases:
+        functions.append(_function(phase, module, layout, tensors))
+        wrote(module)
     entry = _Entry(scheduled, layout, module)
     entry.require(scheduled.requires)
     entry.place_scratch([f.buffers if isinstance(f, FusedPhase) else () for f in functions])
@@ -69,6 +77,7 @@ class _Entry:
         )
         self.body = Body(module, ENTRY, head)
         self._integers: dict[int, str] = {}
+        self._frame = EntryFrame(layout, self.body, self._integer)
         self._reals: dict[int, str] = {}
         self._pointers: dict[tuple[str, str], str] = {}
         for i, tensor in enumerate(layout.passed):
@@ -84,7 +93,7 @@ class _Entry:
     def require(self, conditions: Iterable[Expression]) -> None:
         """Gives up where one does not hold."""
         for condition in conditions:
-            holds = EntryFrame(self.layout, self.body, self._integer).condition(condition)
+            holds = self._frame.condition(condition)
             label = self.body.fresh("required")
             self.body.branch(holds, label, "gave_up")
             self.body.start(label)
@@ -117,10 +126,8 @@ class _Entry:
     def _extents(self, body: Body) -> Callable[[Expression], str]:
         """Values of extents, in another function that is given the integers."""
 
-        def load(slot: int) -> str:
-            return body.load(I64, body.element(I64, "%integers", slot))
-
-        return EntryFrame(self.layout, body, load).extent
+        loaded: dict[int, str] = {}
+        return EntryFrame(self.layout, body, lambda slot: _integer(body, slot, loaded)).extent
 
     def _field(self, kind: str, array: str) -> str:
         """The address of the field of an array object that points at its elements."""
@@ -193,18 +200,12 @@ class _Entry:
         return count
 
     def _extent(self, extent: Expression) -> str:
-        return EntryFrame(self.layout, self.body, self._integer).extent(extent)
+        return self._frame.extent(extent)
 
     # Loaded once, where first needed: later blocks all come after.
 
     def _integer(self, slot: int) -> str:
-        if slot not in self._integers:
-            pointer = self.body.module.pointer(I64)
-            place = self.body.at_begin(
-                f"getelementptr inbounds {I64}, {pointer} %integers, i64 {slot}"
-            )
-            self._integers[slot] = self.body.at_begin(f"load {I64}, {pointer} {place}")
-        return self._integers[slot]
+        return _integer(self.body, slot, self._integers)
 
     def _real(self, slot: int) -> str:
         if slot not in self._reals:
@@ -213,3 +214,12 @@ class _Entry:
                 value = self.body.value(f"fptrunc double {value} to float")
             self._reals[slot] = value
         return self._reals[slot]
+
+
+def _integer(body: Body, slot: int, loaded: dict[int, str]) -> str:
+    """One of the `%integers`; `loaded` has those that are there already."""
+    if slot not in loaded:
+        pointer = body.module.pointer(I64)
+        place = body.at_begin(f"getelementptr inbounds {I64}, {pointer} %integers, i64 {slot}")
+        loaded[slot] = body.at_begin(f"load {I64}, {pointer} {place}")
+    return loaded[slot]

@@ -14,6 +14,7 @@ import llvmlite.binding as llvm
 
 from loopgrad import forks
 from loopgrad.backends.llvm.compiling import objects, symbols
+from loopgrad.backends.llvm.compiling.ahead import Ahead
 from loopgrad.backends.llvm.compiling.generating import APART, Aside, aside, generating
 from loopgrad.backends.llvm.compiling.machine import this_machine
 from loopgrad.backends.llvm.compiling.passes import LITERAL, Passes
@@ -69,13 +70,13 @@ def new_module(real: str) -> Module:
     )
 
 
-def compile_text(text: str, passes: Passes = LITERAL) -> Code:
-    """Machine code of a program's module.
+def compile_text(text: str, passes: Passes = LITERAL, ahead: Ahead | None = None) -> Code:
+    """Machine code of a program's module. ahead: what has been begun of it.
 
     Kept, since the same program is often made again, and many differ in names alone.
     """
     name = objects.key_of(text, passes)
-    return _kept(name) or _keep(name, load(text, passes))
+    return _kept(name) or _keep(name, load(text, passes, ahead))
 
 
 def compiled(name: str) -> Code | None:
@@ -192,12 +193,15 @@ def begin_library(text: Callable[[], str], names: Sequence[str], passes: Passes,
     _begun[key] = aside(make)
 
 
-def load(text: str, passes: Passes = LITERAL) -> Loaded:
-    """The code of a module's text in memory, with all that it calls."""
+def load(text: str, passes: Passes = LITERAL, ahead: Ahead | None = None) -> Loaded:
+    """The code of a module's text in memory, with all that it calls. ahead: what has been begun of it."""
     if get_num_threads() > 1:
         symbols.begin(symbols.declared(text))
+    key = objects.key_of(text, passes)
     with _lock:
-        found = objects.of_text(objects.key_of(text, passes), lambda: text, passes)
+        found = objects.read(key)
+        if found is None:
+            found = objects.keep(key, (ahead or Ahead(passes)).made(text))
     return in_memory(found)
 
 

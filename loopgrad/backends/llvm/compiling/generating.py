@@ -164,3 +164,8 @@ def aside(make: Callable[[], Answer]) -> Aside[Answer]:
     with suppress(RuntimeError):
         begun.start()
     return begun
+
+
+def asides() -> int:
+    """How many things are being made."""
+    return _asides.count

@@ -15,6 +15,7 @@ from collections.abc import Callable
 
 from loopgrad.backends.kernel import Task
 from loopgrad.backends.llvm.compiling import engine, objects
+from loopgrad.backends.llvm.compiling.ahead import Ahead
 from loopgrad.backends.llvm.compiling.passes import Passes
 from loopgrad.backends.llvm.writing.layout import Variant
 from loopgrad.cache import files, keys
@@ -23,8 +24,10 @@ from loopgrad.ir.printer import show, show_expression
 KIND, ORIGIN = "code", "origin"
 
 
-def code(task: Task, variant: Variant, emit: Callable[[], tuple[str, Passes]]) -> engine.Code:
-    """The code of one variant. `emit` writes its text, and says what passes it is for."""
+def code(
+    task: Task, variant: Variant, emit: Callable[[], tuple[str, Passes, Ahead]]
+) -> engine.Code:
+    """The code of one variant. `emit` writes its text, says what passes it is for, and begins with it."""
     if files.folder() is None:
         return engine.compile_text(*emit())
     origin = _origin(task, variant)
@@ -34,8 +37,8 @@ def code(task: Task, variant: Variant, emit: Callable[[], tuple[str, Passes]]) -
     key = key_of(task, variant)
     found = _read(KIND, key)
     if found is None:
-        text, passes = emit()
-        found = objects.key_of(text, passes), engine.compile_text(text, passes)
+        text, passes, ahead = emit()
+        found = objects.key_of(text, passes), engine.compile_text(text, passes, ahead)
         files.write(KIND, key, found[0].encode())
     if origin:
         files.write(ORIGIN, origin, found[0].encode())

@@ -18,11 +18,9 @@ import llvmlite
 import llvmlite.binding as llvm
 
 from loopgrad.backends.llvm.compiling import symbols
-from loopgrad.backends.llvm.compiling.generating import APART, aside, is_idle, object_code, parsed
+from loopgrad.backends.llvm.compiling.generating import APART, generating, object_code, parsed
 from loopgrad.backends.llvm.compiling.machine import Machine, this_machine
-from loopgrad.backends.llvm.compiling.parts import parts
-from loopgrad.backends.llvm.compiling.passes import Passes, optimize
-from loopgrad.backends.thread_count import get_num_threads
+from loopgrad.backends.llvm.compiling.passes import Optimizer, Passes
 from loopgrad.cache import files, keys
 
 KIND = "object"
@@ -90,15 +88,17 @@ class Ready:
     machine: Any
     context: Any
     passes: Passes
+    optimizer: Optimizer
 
     def optimized(self) -> Any:
         """The module after LLVM's passes."""
         module = parsed(self.text, self.context)
-        optimize(module, self.machine, self.passes)
+        self.optimizer.run(module)
         return module
 
     def code(self) -> bytes:
-        return object_code(self.machine, self.optimized(), self.passes)
+        with generating(self.passes):  # for a fork waits until no thread is in LLVM
+            return object_code(self.machine, self.optimized(), self.passes)
 
     def object(self) -> Object:
         return Object((self.code(),), symbols.declared(self.text))
@@ -111,16 +111,13 @@ def ready(
     it; else it has one of its own."""
     machine = machine or this_machine().create(passes.level)
     target = f'target datalayout = "{machine.target_data}"\ntarget triple = "{machine.triple}"\n'
-    return Ready(target + text, machine, context or new_context(), passes)
+    optimizer = Optimizer(machine, passes)
+    return Ready(target + text, machine, context or new_context(), passes, optimizer)
 
 
 def made(text: str, passes: Passes) -> Object:
-    """The code of a module; of two halves at a time, where that may be and no other code is generated."""
-    apart = APART and passes.only is not None and get_num_threads() > 1
-    first, *others = parts(text) if apart and is_idle() else (text,)
-    begun = [aside(ready(other, passes).code) for other in others]
-    codes = ready(first, passes).code(), *(each.result() for each in begun)
-    return Object(codes, symbols.declared(text))
+    """The code of a module."""
+    return ready(text, passes).object()
 
 
 def optimized(

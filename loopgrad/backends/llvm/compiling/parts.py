@@ -1,17 +1,17 @@
-"""A module's text as two, of which code is generated at the same time.
+"""A module's text as several, of which code is generated at the same time.
 
 A phase is a function that the entry calls or hands to threads, and those that it calls itself. Phases know
-nothing of each other: some stay with the entry, the others make the second module. What they share, helpers
-and constants, is in both.
+nothing of each other: some stay with the entry, others make modules of their own, the first ones while the
+text of the rest is not there yet. What they share, helpers and constants, is in each that needs it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-LEAST = 250  # lines of either: for fewer, a thread is not worth it
+LEAST = 250  # lines of a module: for fewer, a thread is not worth it
 ONCE = 0.5  # of the time that a line takes, for one that is not optimised
 
 _DEFINED = re.compile(
@@ -43,6 +43,11 @@ class _Defined:
         return not self.is_constant and not self.head.startswith(_INTERNAL)
 
     @property
+    def is_alone(self) -> bool:
+        """Is it in one module?"""
+        return not self.is_shared and not self.is_entry
+
+    @property
     def head(self) -> str:
         return self.text.partition("\n")[0]
 
@@ -62,20 +67,49 @@ class _Defined:
         return head.replace(_INTERNAL, "declare ", 1).replace("define ", "declare ", 1) + "\n"
 
 
-def parts(text: str) -> tuple[str, ...]:
-    """The texts of two modules that together are this one; the text alone where it is short, or one phase."""
-    defined = {d.name: d for d in map(_read, _DEFINED.findall(text))}
-    if any(d.head.startswith("@") and not d.is_constant for d in defined.values()):
-        return (text,)
-    entries = [d for d in defined.values() if d.is_entry]
-    second, least = _second(defined, entries)
-    if least < LEAST:
-        return (text,)
-    rest = _DEFINED.sub("", text)
-    return (
-        _module(rest, defined, [e.name for e in entries], seen=(), told=second),
-        _module(rest, defined, second, seen=second, told=()),
-    )
+class Parts:
+    """The parts of one module, whose text grows."""
+
+    def __init__(self) -> None:
+        self._begun: list[str] = []  # functions in parts that are there already
+
+    def begun(self, text: str) -> str | None:
+        """A part with what has come since the last one; None where that is little."""
+        defined = _defined(text)
+        if not _may_be_cut(defined):
+            return None
+        new = [d.name for d in defined.values() if d.is_alone and d.name not in self._begun]
+        if _work(defined, new) < LEAST:
+            return None
+        part = _module(text, defined, new, seen=new, others=self._begun)
+        self._begun += new
+        return part
+
+    def rest(self, text: str, threads: int) -> tuple[str, ...]:
+        """The parts that are left when the text is whole; the first has what others ask for. threads: that
+        generate code."""
+        defined = _defined(text)
+        if not self._begun and not _may_be_cut(defined):
+            return (text,)
+        entries = [d.name for d in defined.values() if d.is_entry]
+        phases = [n for n in _phases(defined, entries) if n not in self._begun]
+        groups = _groups(defined, entries, phases, threads)
+        if len(groups) == 1 and not self._begun:
+            return (text,)
+        moved = [name for group in groups[1:] for name in group]
+        return tuple(
+            _module(text, defined, group, seen=group if i else (), others=[*self._begun, *moved])
+            for i, group in enumerate(groups)
+        )
+
+
+def _defined(text: str) -> dict[str, _Defined]:
+    return {d.name: d for d in map(_read, _DEFINED.findall(text))}
+
+
+def _may_be_cut(defined: Mapping[str, _Defined]) -> bool:
+    """Variables would be there several times."""
+    return not any(d.head.startswith("@") and not d.is_constant for d in defined.values())
 
 
 def _read(text: str) -> _Defined:
@@ -83,10 +117,10 @@ def _read(text: str) -> _Defined:
     return _Defined(names[0], text, frozenset(names[1:]))
 
 
-def _phases(defined: Mapping[str, _Defined], entries: Iterable[_Defined]) -> list[str]:
+def _phases(defined: Mapping[str, _Defined], entries: Iterable[str]) -> list[str]:
     """The functions that the entries call, if through what is shared."""
     found: dict[str, None] = {}
-    todo = [name for e in entries for name in e.calls]
+    todo = [name for e in entries for name in defined[e].calls]
     seen = set[str]()
     while todo:
         name = todo.pop()
@@ -100,20 +134,41 @@ def _phases(defined: Mapping[str, _Defined], entries: Iterable[_Defined]) -> lis
     return [name for name in defined if name in found]
 
 
-def _second(
-    defined: Mapping[str, _Defined], entries: Sequence[_Defined]
-) -> tuple[list[str], float]:
-    """The phases that are about as long as what is left, and the work of the shorter half. The longest phase
-    that is left goes where less is."""
-    work = {phase: _work(defined, [phase]) for phase in _phases(defined, entries)}
-    halves = [sum(e.work for e in entries), 0.0]
-    second = []
-    for phase in sorted(work, key=lambda p: -work[p]):
-        place = halves.index(min(halves))
-        halves[place] += work[phase]
-        if place:
-            second.append(phase)
-    return second, min(halves)
+def _groups(
+    defined: Mapping[str, _Defined], entries: list[str], phases: Sequence[str], threads: int
+) -> list[list[str]]:
+    """The entries, and what else is in their module; and the phases of other modules. There are no more of
+    these than twice as many as threads, so that who is ready takes the next."""
+    work = {phase: _work(defined, [phase]) for phase in phases}
+    groups, small, of_small = [], [*entries], sum(defined[e].work for e in entries)
+    enough = max(LEAST, (sum(work.values()) + of_small) / (2 * threads))
+    for phase in sorted(phases, key=lambda p: -work[p]):
+        if work[phase] >= enough or of_small >= enough:
+            groups.append([phase])
+        else:
+            small.append(phase)
+            of_small += work[phase]
+    while groups and of_small < LEAST:
+        more = groups.pop()
+        small += more
+        of_small += sum(work[phase] for phase in more)
+    return [small, *_together(groups, work, enough)]
+
+
+def _together(
+    groups: Iterable[list[str]], work: Mapping[str, float], enough: float
+) -> list[list[str]]:
+    """The same, of which none but the last is short."""
+    found: list[list[str]] = []
+    for group in groups:
+        if found and sum(work[phase] for phase in found[-1]) < enough:
+            found[-1] += group
+        else:
+            found.append([*group])
+    if len(found) > 1 and sum(work[phase] for phase in found[-1]) < LEAST:
+        last = found.pop()
+        found[-1] += last
+    return found
 
 
 def _work(defined: Mapping[str, _Defined], names: Iterable[str]) -> float:
@@ -132,15 +187,18 @@ def _with_called(defined: Mapping[str, _Defined], names: Iterable[str]) -> list[
 
 
 def _module(
-    rest: str,
+    text: str,
     defined: Mapping[str, _Defined],
     names: Iterable[str],
-    seen: Iterable[str],
-    told: Iterable[str],
+    seen: Collection[str],
+    others: Collection[str],
 ) -> str:
-    """Of these functions. seen: those that the other module calls. told: those that it has, and this one
-    calls."""
-    apart = {name: d for name, d in defined.items() if name not in told}
+    """Of these functions. seen: those that other modules call. others: those that are elsewhere, which this
+    one may call."""
+    elsewhere = set(others) - set(names)
+    apart = {name: d for name, d in defined.items() if name not in elsewhere}
     own = _with_called(apart, names)
+    called = set().union(*(defined[n].calls for n in own)) & elsewhere
     texts = (defined[n].seen if n in seen else defined[n].text for n in own)
-    return "\n".join([*(defined[n].declaration for n in told), *texts, rest])
+    told = (defined[n].declaration for n in defined if n in called)
+    return "\n".join([*told, *texts, _DEFINED.sub("", text)])

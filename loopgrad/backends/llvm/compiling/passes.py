@@ -45,35 +45,51 @@ EXPLICIT = Passes(
 # same each time pays.
 SINGLY = Passes(level=1, vectorize=False)
 # Short and in its final form: passes would take some 40 ms to save a few nanoseconds.
-AS_WRITTEN = Passes(level=0, vectorize=False)
+AS_WRITTEN = Passes(level=0, vectorize=False, thorough=False)
 # Every instruction is the one that is wanted.
 FINAL = Passes(level=1, vectorize=False, only=(), thorough=False)
 # Code for a while, until that of FINAL is there: it takes two fifths of the time, and computes the same.
 SOON = Passes(level=0, vectorize=False, only=(), thorough=False)
 
 
-def optimize(module: Any, machine: Any, passes: Passes) -> None:
-    """Runs the passes over a parsed module, in place. `machine` is LLVM's target machine."""
-    if passes.only == ():
-        return
-    if hasattr(llvm, "create_pass_builder"):
-        _optimize(module, machine, passes)
-    else:
-        _optimize_by_old_manager(module, machine, passes)
+class Optimizer:
+    """Runs the passes over one parsed module, in place. `machine` is LLVM's target machine.
+
+    What that takes is there beforehand: to prepare it, LLVM is called a dozen times, and after each call a
+    thread may wait for Python.
+    """
+
+    def __init__(self, machine: Any, passes: Passes):
+        self._machine, self._passes = machine, passes
+        self._manager: Any = None
+        if passes.only != () and hasattr(llvm, "create_pass_builder"):
+            options = llvm.create_pipeline_tuning_options(speed_level=passes.level)
+            options.loop_vectorization = passes.vectorize
+            options.loop_interleaving = passes.vectorize
+            options.loop_unrolling = passes.vectorize
+            options.slp_vectorization = False
+            self._builder = llvm.create_pass_builder(machine, options)
+            self._manager = _manager_of(passes.only) or self._builder.getModulePassManager()
+
+    def run(self, module: Any) -> None:
+        """May be called once."""
+        if self._manager is not None:
+            try:
+                _run(self._manager, module, self._builder)
+            finally:
+                _free(self._manager)
+                self._manager = None
+        elif self._passes.only != ():
+            _optimize_by_old_manager(module, self._machine, self._passes)
 
 
-def _optimize(module: Any, machine: Any, passes: Passes) -> None:
-    options = llvm.create_pipeline_tuning_options(speed_level=passes.level)
-    options.loop_vectorization = passes.vectorize
-    options.loop_interleaving = passes.vectorize
-    options.loop_unrolling = passes.vectorize
-    options.slp_vectorization = False
-    builder = llvm.create_pass_builder(machine, options)
-    manager = _manager_of(passes.only) or builder.getModulePassManager()
-    try:
+def _run(manager: Any, module: Any, builder: Any) -> None:
+    """As `manager.run`, where that may be without llvmlite's lock: modules share no context."""
+    run = getattr(llvm.ffi.lib.LLVMPY_RunNewModulePassManager, "_cfn", None)
+    if run is None or llvm.llvm_version_info[0] < 17:
         manager.run(module, builder)
-    finally:
-        _free(manager)
+    else:
+        run(manager, module, builder)
 
 
 def _free(manager: Any) -> None:

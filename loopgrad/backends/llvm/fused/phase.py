@@ -12,8 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from loopgrad.analysis.facts import TensorFacts
+from loopgrad.backends.formulas import FormulaError, evaluate
 from loopgrad.backends.llvm.fused.context import Context
 from loopgrad.backends.llvm.fused.contributions import Contributions
 from loopgrad.backends.llvm.fused.frame import Frame
@@ -32,6 +34,7 @@ from loopgrad.backends.llvm.writing.scratch import BYTES, Placed, of_further, of
 from loopgrad.backends.llvm.writing.text import FREE, I64, ONCE, Body, Module
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Accumulate, Expression, Extent, Index, Number, Read, Reduction
+from loopgrad.schedule import Phase
 from loopgrad.schedule.loops.idle import busy
 from loopgrad.schedule.loops.singles import has_no_lanes
 from loopgrad.schedule.tree import (
@@ -80,13 +83,18 @@ class EntryFrame(Frame):
         """Sizes that overflow are of tensors that no memory holds."""
 
     def value(self, expression: Expression) -> str:
-        return Vectors(self).integer(expression).text
+        return self.body.once(("value", expression), lambda: Vectors(self).integer(expression).text)
 
     def condition(self, expression: Expression) -> str:
-        return Vectors(self).condition(expression).text
+        return self.body.once(
+            ("condition", expression), lambda: Vectors(self).condition(expression).text
+        )
 
     def extent(self, expression: Expression) -> str:
         """Of an axis, or of a buffer's; 0 where a formula is negative."""
+        return self.body.once(("extent", expression), lambda: self._extent(expression))
+
+    def _extent(self, expression: Expression) -> str:
         text = Vectors(self).extent(expression)
         if isinstance(expression, Number | Extent) or self.slot(expression) is not None:
             return text
@@ -378,6 +386,16 @@ def call(fused: FusedPhase, body: Body, given: Given) -> None:
         label = body.fresh("phase")
         body.branch(fine, label, given.failed)
         body.start(label)
+
+
+def wants_threads(phase: Phase, sizes: Mapping[str, Any]) -> bool:
+    """Has a phase enough work for several threads? sizes: of extents, and the values of constants."""
+    if not isinstance(phase, Fused) or not phase.body or not is_parallel(phase.body[0]):
+        return False
+    try:
+        return evaluate(_guessed(phase.work), sizes) >= SMALL_WORK
+    except (FormulaError, KeyError):
+        return False
 
 
 def _threads(fused: FusedPhase, values: EntryFrame) -> str:

@@ -24,6 +24,13 @@ def provide() -> None:
     llvm.add_symbol(POOL, ctypes.addressof(_function))
 
 
+def begin() -> None:
+    """Begins to make what `wake` loads, for a call that will want it."""
+    from loopgrad.backends.llvm.threading import threads  # not needed where code is kept
+
+    threads.begin()
+
+
 def wake() -> None:
     """Loads `loopgrad_parallel` (threads.py), and points at it."""
     symbols.require(["loopgrad_parallel"])

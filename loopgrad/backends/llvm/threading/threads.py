@@ -16,13 +16,13 @@ import ctypes
 import os
 import platform
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from loopgrad.backends import thread_count
 from loopgrad.backends.llvm.compiling import engine, system
-from loopgrad.backends.llvm.compiling.passes import AS_WRITTEN
+from loopgrad.backends.llvm.compiling.passes import AS_WRITTEN, Passes
 
 # How long a thread that waits stays awake, in nanoseconds. At first it does nothing else; then it
 # lets others have the processor again and again. Few programs make pauses of that length between two
@@ -61,6 +61,12 @@ def provide() -> None:
         _provide_loop()
 
 
+def begin() -> None:
+    """Begins to compile the pool, in a thread of its own."""
+    if system.available():
+        engine.begin_library(*_library("threads.ll", ()))
+
+
 def _provide_pool() -> None:
     names = ("setup", "share", "close", "open", "forked")
     setup, share, *at_fork = _functions("threads.ll", *names)
@@ -81,8 +87,15 @@ def _functions(file: str, *names: str) -> list[int]:
     """The addresses of functions that Python calls; those for compiled code are given to LLVM."""
     ours = [f"loopgrad_threads_{name}" for name in names]
     known = ["loopgrad_parallel", "loopgrad_num_threads", *ours]
-    addresses = engine.library(lambda: _text(file), known, AS_WRITTEN, repr((file, AWAKE)))
+    addresses = engine.library(*_library(file, known))
     return [addresses[name] for name in ours]
+
+
+def _library(
+    file: str, names: Sequence[str]
+) -> tuple[Callable[[], str], Sequence[str], Passes, str]:
+    """What the engine is told of it."""
+    return lambda: _text(file), names, AS_WRITTEN, repr((file, AWAKE))
 
 
 # ------------------------------------------------------------------------------------------- OpenMP

@@ -8,7 +8,7 @@ what was computed in those is there.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 # Their value hangs on their operands alone.
 _PURE = frozenset(
@@ -41,10 +41,12 @@ def folded(instruction: str) -> str | None:
     >>> folded("mul i64 4, 8"), folded("add nsw i64 %x, 0"), folded("add i64 %x, %y")
     ('32', '%x', None)
     """
-    known = _FOLDED.get(instruction.partition(" ")[0])
+    known = _FOLDED.get(instruction[:3])
     if known is None:
         return None
-    pattern, value = known
+    may_be, pattern, value = known
+    if not may_be(instruction):
+        return None
     found = pattern.fullmatch(instruction)
     return None if found is None else value(*found.groups())
 
@@ -71,15 +73,24 @@ def _computed(operation: str, a: str, b: str) -> str | None:
     return str(value) if value.bit_length() < _BITS else None
 
 
-# Operation -> what its instruction looks like where it may be folded, and the value of what that finds.
-_FOLDED: dict[str, tuple[re.Pattern[str], Callable[..., str | None]]] = {
-    "add": (_ARITHMETIC, _computed),
-    "sub": (_ARITHMETIC, _computed),
-    "mul": (_ARITHMETIC, _computed),
-    "icmp": (_COMPARISON, _compared),
-    "select": (_CHOICE, _chosen),
-    "bitcast": (_SAME_TYPE, lambda _, value: value),
-    "getelementptr": (_NO_STEP, lambda pointer: pointer),
+def _has_number(instruction: str) -> bool:
+    return instruction.count("%") < 2
+
+
+def _has_numbers(instruction: str) -> bool:
+    return "%" not in instruction
+
+
+# What an operation begins with -> a quick look whether its instruction may be folded; what it looks like
+# then, and the value of what that finds.
+_FOLDED: dict[str, tuple[Callable[[str], bool], re.Pattern[str], Callable[..., str | None]]] = {
+    "add": (_has_number, _ARITHMETIC, _computed),
+    "sub": (_has_number, _ARITHMETIC, _computed),
+    "mul": (_has_number, _ARITHMETIC, _computed),
+    "icm": (_has_numbers, _COMPARISON, _compared),
+    "sel": (lambda i: i[10] != "%", _CHOICE, _chosen),
+    "bit": (lambda _: True, _SAME_TYPE, lambda _, value: value),
+    "get": (lambda i: i.endswith(" i64 0"), _NO_STEP, lambda pointer: pointer),
 }
 
 
@@ -94,12 +105,18 @@ class Numbering:
         self._ways: dict[str, str | None] = {}  # to a block not begun yet: what all come by
         self._path = [block]  # the block and those above it
         self._open = {block}
-        self._found: dict[str, tuple[str, str]] = {}  # instruction -> value, block
+        self._found: dict[
+            Hashable, tuple[str, str]
+        ] = {}  # instruction, or what else -> value, block
 
-    def known(self, instruction: str) -> str | None:
+    def known(self, what: Hashable) -> str | None:
         """The value, where a block above has it."""
-        found = self._found.get(instruction)
+        found = self._found.get(what)
         return found[0] if found is not None and found[1] in self._open else None
+
+    def note(self, what: Hashable, value: str) -> None:
+        """From here on it is known."""
+        self._found[what] = value, self._path[-1]
 
     def remember(self, instruction: str, value: str) -> None:
         if instruction.partition(" ")[0] in _PURE or instruction.startswith(_PURE_CALL):

@@ -7,7 +7,7 @@ the newest (opaque pointers); `Module.pointer` is the one place where they diffe
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
 from loopgrad.backends.llvm.writing.numbering import Numbering, folded
@@ -45,12 +45,16 @@ class Module:
     declarations: dict[str, None] = field(default_factory=dict)
     functions: dict[str, str] = field(default_factory=dict)
     shared: dict[str, str] = field(default_factory=dict)  # text without a name -> function's name
+    # Told of each declaration.
+    declaring: Callable[[str], None] = field(default=lambda _: None, compare=False, repr=False)
 
     def pointer(self, element: str) -> str:
         return "ptr" if self.opaque_pointers else f"{element}*"
 
     def declare(self, declaration: str) -> None:
-        self.declarations.setdefault(declaration)
+        if declaration not in self.declarations:
+            self.declarations[declaration] = None
+            self.declaring(declaration)
 
     def text(self) -> str:
         tail = f"attributes #0 = {{ {self.attributes} }}"
@@ -138,6 +142,14 @@ class Body:
         self._lines.append(f"  {name} = {instruction}")
         self._numbering.remember(instruction, name)
         return name
+
+    def once(self, what: Hashable, write: Callable[[], str]) -> str:
+        """The value that `write` gives, written where it is not there yet."""
+        known = self._numbering.known(what)
+        if known is None:
+            known = write()
+            self._numbering.note(what, known)
+        return known
 
     def start(self, label: str) -> None:
         """Begins the block `label`."""

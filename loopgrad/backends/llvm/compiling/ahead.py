@@ -1,0 +1,100 @@
+"""A program's code, of which some is generated while the text of the rest is written.
+
+phase --wrote--> part --thread--> code
+rest --made--> parts --this thread, and others--> code
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+
+from loopgrad.backends.llvm.compiling import objects, symbols
+from loopgrad.backends.llvm.compiling.generating import APART, Aside, aside, asides
+from loopgrad.backends.llvm.compiling.parts import Parts
+from loopgrad.backends.llvm.compiling.passes import Passes
+from loopgrad.backends.llvm.writing.text import Module
+from loopgrad.backends.thread_count import get_num_threads
+
+Part = Callable[[], bytes]
+
+
+class Crew:
+    """Parts of a module, of which each thread takes the next that nobody has taken."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._parts: list[Part] = []
+        self._made: dict[int, bytes] = {}
+        self._next = 0
+        self._helpers: list[Aside[None]] = []
+
+    @property
+    def is_idle(self) -> bool:
+        """Does no other thread help?"""
+        return not any(helper.is_alive() for helper in self._helpers)
+
+    def add(self, *parts: Part, threads: int) -> None:
+        """More of them; at most so many threads may begin with them now."""
+        with self._lock:
+            self._parts += parts
+        self._helpers += [aside(self._help) for _ in parts[:threads]]
+
+    def codes(self) -> tuple[bytes, ...]:
+        """The code of all, in their order; this thread helps."""
+        self._help()
+        for helper in self._helpers:
+            helper.result()
+        # Where a thread failed, this one is told why.
+        return tuple(
+            self._made[i] if i in self._made else part() for i, part in enumerate(self._parts)
+        )
+
+    def _help(self) -> None:
+        while True:
+            with self._lock:
+                number = self._next
+                if number == len(self._parts):
+                    return
+                self._next += 1
+            with suppress(Exception):
+                self._made[number] = self._parts[number]()
+
+
+class Ahead:
+    """The code of one program's module."""
+
+    def __init__(self, passes: Passes):
+        self._passes = passes
+        self._crew, self._parts = Crew(), Parts()
+        self._threads = get_num_threads()
+        self._may = APART and passes.only is not None and self._threads > 1
+
+    def declares(self, declaration: str) -> None:
+        """The text has this declaration."""
+        if self._threads > 1:
+            symbols.begin(symbols.declared(declaration))
+
+    def wrote(self, module: Module) -> None:
+        """A phase is written."""
+        if not self._may:
+            return
+        part = self._parts.begun(module.text())
+        if part is not None:
+            others = asides()  # which generate code, beside this thread
+            free = self._crew.is_idle or others < self._threads - 1
+            self._crew.add(self._ready(part).code, threads=int(free))
+
+    def made(self, text: str) -> objects.Object:
+        """The code of the whole text."""
+        if not self._may:
+            return objects.made(text, self._passes)
+        first, *others = self._parts.rest(text, self._threads)
+        parts = [self._ready(other).code for other in others]
+        self._crew.add(*parts, threads=self._threads - 1)
+        own = self._ready(first).code()
+        return objects.Object((own, *self._crew.codes()), symbols.declared(text))
+
+    def _ready(self, part: str) -> objects.Ready:
+        return objects.ready(part, self._passes)
