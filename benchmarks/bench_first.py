@@ -4,7 +4,7 @@
 
 Parsing, proofs, derivation, compilation and the call are counted; imports are not, since another program was
 called before. First with an empty cache on disk, then from what that run left there. What no call waits for,
-a product's tiles for what is left over, is made in a thread behind the call, and not counted; a process
+the optimised code of shared products, is made in a thread behind the call, and not counted; a process
 ends when it is there. Python's bytecode is there, as after an installation. Asked for: 100 ms a layer, 300 ms
 for `ugrnn` with its backward, 5 ms from the cache. Processor time stands in brackets: a busy machine leaves
 it as it is. The least of RUNS runs.

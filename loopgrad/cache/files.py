@@ -48,15 +48,21 @@ def folder() -> Path | None:
     get = os.environ.get
     if get("LOOPGRAD_CACHE") == "0":
         return None
+    chosen = get("LOOPGRAD_CACHE_DIR")
+    if chosen is not None:
+        return _chosen(chosen, get("HOME"))
     home = os.path.expanduser("~")
     local = get("LOCALAPPDATA") or home
-    return _folder(get("LOOPGRAD_CACHE_DIR"), get("XDG_CACHE_HOME", ""), home, local, sys.platform)
+    return _folder(get("XDG_CACHE_HOME", ""), home, local, sys.platform)
 
 
 @lru_cache(maxsize=1)
-def _folder(chosen: str | None, shared: str, home: str, local: str, platform: str) -> Path | None:
-    if chosen is not None:
-        return Path(os.path.expanduser(chosen)) if chosen else None
+def _chosen(name: str, _home: str | None) -> Path | None:
+    return Path(os.path.expanduser(name)) if name else None
+
+
+@lru_cache(maxsize=1)
+def _folder(shared: str, home: str, local: str, platform: str) -> Path | None:
     if os.path.isabs(shared):
         return Path(shared, "loopgrad")
     if not os.path.isabs(home):

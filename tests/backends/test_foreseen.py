@@ -28,18 +28,18 @@ def twice(name: str) -> str:
 
 def test_a_library_may_be_begun_and_finished_later(folder: None) -> None:
     name, what = "loopgrad_test_begun", "a library that is begun"
-    engine.begin_library(lambda: twice(name), (), FINAL, what)
-    engine.begin_library(pytest.fail, (), FINAL, what)  # once is enough
+    engine.begin_library(lambda: twice(name), ((), FINAL, what))
+    engine.begin_library(pytest.fail, ((), FINAL, what))  # once is enough
     address = engine.library(pytest.fail, [name], FINAL, what)[name]  # nor is it written again
     assert ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(address)(21) == 42
-    engine.begin_library(pytest.fail, (), FINAL, what)
+    engine.begin_library(pytest.fail, ((), FINAL, what))
 
 
 def test_where_code_is_there_nothing_is_begun(folder: None) -> None:
     text, what = twice("loopgrad_test_there"), "a library that is there"
     objects.of_text(objects.key_of_made(what, FINAL), lambda: text, FINAL)
     before = threading.active_count()
-    engine.begin_library(pytest.fail, (), FINAL, what)
+    engine.begin_library(pytest.fail, ((), FINAL, what))
     assert threading.active_count() == before
 
 
@@ -53,7 +53,7 @@ def test_what_failed_in_the_background_is_made_again(
 
     with monkeypatch.context() as patch:
         patch.setattr(objects.Ready, "code", fail)
-        engine.begin_library(lambda: twice(name), (), FINAL, what)
+        engine.begin_library(lambda: twice(name), ((), FINAL, what))
         for thread in threading.enumerate():
             if thread.name == "loopgrad-llvm":
                 thread.join()

@@ -365,11 +365,10 @@ assert (product(a, b) == 70).all()
 from loopgrad.backends.llvm.compiling.later import LATER
 with LATER:
     pass  # all is there
-from loopgrad.backends.llvm.products.library import _Part
-from loopgrad.backends.llvm.compiling import engine
-part = _Part("float", "product")
-cells = ctypes.CFUNCTYPE(ctypes.c_void_p)(part.soon()[part.doors.cells])()
-kept = part.kept()
+from loopgrad.backends.llvm.products import library
+doors = library.doors_of("float", "product")
+cells = ctypes.CFUNCTYPE(ctypes.c_void_p)(library.soon("float", "product")[doors.cells])()
+kept = library.whole("float", "product")
 leads = list((ctypes.c_void_p * len(kept)).from_address(cells))
 assert leads == list(kept.values())
 assert (product(a, b) == 70).all()

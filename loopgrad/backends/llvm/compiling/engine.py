@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import llvmlite.binding as llvm
 
@@ -24,6 +24,9 @@ from loopgrad.backends.llvm.writing.text import Module
 from loopgrad.backends.thread_count import get_num_threads
 
 MOST_CODES = 256
+
+# Functions' names, the passes for them, and what their text is made of: see `library`.
+Asked: TypeAlias = tuple[Sequence[str], Passes, str]
 
 _lock = threading.RLock()  # LLVM's global context is for one thread at a time
 lock = _lock  # for others that have LLVM do things
@@ -147,25 +150,40 @@ def library(
                 found = objects.of_text(
                     key, lambda: text if isinstance(text, str) else text(), passes
                 )
-        _stay(key, found)
+        _stay(found, key)
     return _addresses(key, names)
 
 
-def kept_library(names: Sequence[str], passes: Passes, what: str) -> Mapping[str, int] | None:
-    """The same of code that is there; None where it would have to be made."""
+def kept_libraries(asked: Sequence[Asked]) -> list[int]:
+    """Makes those known whose code is there; the numbers of the others.
+
+    Those that are read from the disk are linked at once: one by one that takes several times as long.
+    """
+    keys = [objects.key_of_made(what, passes) for _, passes, what in asked]
+    found = {key: objects.read(key) for key in keys if key not in _libraries}
+    there = {key: code for key, code in found.items() if code is not None}
+    if there:
+        codes = [code for each in there.values() for code in each.codes]
+        calls = [name for each in there.values() for name in each.calls]
+        _stay(objects.Object(tuple(codes), tuple(calls)), *there)
+    for key, (names, *_) in zip(keys, asked, strict=True):
+        if key in _libraries:
+            _addresses(key, names)
+    return [number for number, key in enumerate(keys) if key not in _libraries]
+
+
+def is_kept(asked: Asked) -> bool:
+    """Is its code there?"""
+    _, passes, what = asked
     key = objects.key_of_made(what, passes)
-    if key not in _libraries:
-        found = objects.read(key)
-        if found is None:
-            return None
-        _stay(key, found)
-    return _addresses(key, names)
+    return key in _libraries or objects.read(key) is not None
 
 
-def _stay(key: str, found: objects.Object) -> None:
-    """Its code is in memory for good."""
+def _stay(found: objects.Object, *keys: str) -> None:
+    """Its code is in memory for good, under these keys."""
     loaded = in_memory(found)
-    _libraries.setdefault(key, loaded)  # another thread may have been first
+    for key in keys:
+        _libraries.setdefault(key, loaded)  # another thread may have been first
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(loaded))  # also when Python takes itself apart
 
 
@@ -177,9 +195,10 @@ def _addresses(key: str, names: Sequence[str]) -> Mapping[str, int]:
     return addresses
 
 
-def begin_library(text: Callable[[], str], names: Sequence[str], passes: Passes, what: str) -> None:
+def begin_library(text: Callable[[], str], asked: Asked) -> None:
     """Begins what `library` then finishes, if the code is not there: LLVM generates it in a thread of
     its own, while this one goes on."""
+    _, passes, what = asked
     key = objects.key_of_made(what, passes)
     with _lock:
         if key in _libraries or key in _begun or objects.read(key) is not None:

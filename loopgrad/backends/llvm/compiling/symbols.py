@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import Iterable
-from functools import cache
 
 from loopgrad.backends.llvm.writing.c_functions import C_PREFIX
 
@@ -40,6 +39,8 @@ PROVIDERS = {
     "loopgrad_python_": "loopgrad.backends.llvm.calling.python_api",
 }
 
+_provided: set[str] = set()
+
 _DECLARED = re.compile(
     r"^(?:declare [^@\n]*|(?=@[\w.$]+ = external global ))@([\w.$]+)", re.MULTILINE
 )
@@ -52,11 +53,18 @@ def declared(text: str) -> tuple[str, ...]:
 
 def require(names: Iterable[str]) -> None:
     """Makes the names known to LLVM. Raises LookupError for one that nobody provides."""
+    wanted: dict[str, list[str]] = {}  # by modules, what they are given
     for name in names:
         provider = _provider_of(name)
         if provider is None:
             raise LookupError(f"no part of loopgrad provides `{name}` to compiled code")
-        _provide(provider)
+        if provider not in _provided:
+            module, _, given = provider.partition(" ")
+            if given not in wanted.setdefault(module, []):
+                wanted[module].append(given)
+    for module, each in wanted.items():
+        importlib.import_module(module).provide(*filter(None, each))
+        _provided.update(f"{module} {given}".strip() for given in each)
 
 
 def begin(names: Iterable[str]) -> None:
@@ -70,9 +78,3 @@ def begin(names: Iterable[str]) -> None:
 
 def _provider_of(name: str) -> str | None:
     return next((p for start, p in PROVIDERS.items() if name.startswith(start)), None)
-
-
-@cache
-def _provide(provider: str) -> None:
-    module, *given = provider.split()
-    importlib.import_module(module).provide(*given)

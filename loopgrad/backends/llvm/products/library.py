@@ -8,17 +8,15 @@ code is made behind the call, and programs that are linked to the first have a d
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from loopgrad.backends.llvm.compiling import engine
-from loopgrad.backends.llvm.compiling.doors import Doors, lead_to, with_doors
 from loopgrad.backends.llvm.compiling.machine import this_machine
 from loopgrad.backends.llvm.compiling.passes import FINAL, SOON
 from loopgrad.backends.thread_count import get_num_threads
 
 if TYPE_CHECKING:
+    from loopgrad.backends.llvm.compiling.doors import Doors
     from loopgrad.backends.llvm.products.tiling import Tiling
 
 SUFFIX = {"float": "f32", "double": "f64"}
@@ -40,85 +38,81 @@ def tiling_here(real: str) -> Tiling:
     return tiling(real, machine.vector_bytes, machine.vector_registers)
 
 
-def provide(real: str, part: str) -> None:
-    """Makes the functions of a part for "float" or "double" known to LLVM."""
-    found = _Part(real, part)
-    if found.kept() is None:
+def provide(*parts: str) -> None:
+    """Makes the functions of parts, as "float product" or "double scattered", known to LLVM."""
+    wanted = [(real, part) for real, part in map(str.split, parts)]
+    missing = engine.kept_libraries([_whole(*each) for each in wanted])
+    for real, part in (wanted[i] for i in missing):
         if get_num_threads() == 1:
-            found.whole()
+            whole(real, part)
         else:
-            _provide_soon(found)
+            _provide_soon(real, part)
 
 
-def _provide_soon(part: _Part) -> None:
+def _provide_soon(real: str, part: str) -> None:
     """Code for a while; the other is made as soon as calls do without a processor."""
-    from loopgrad.backends.llvm.compiling.later import LATER  # not needed where code is kept
+    from loopgrad.backends.llvm.compiling.doors import lead_to  # not needed where code is kept
+    from loopgrad.backends.llvm.compiling.later import LATER
 
-    soon = part.soon()
+    doors, there = doors_of(real, part), soon(real, part)
 
     def make() -> None:
-        part.begin_whole()  # so that others have LLVM to themselves
-        lead_to(part.doors, soon, part.whole())
+        engine.begin_library(
+            _text(real, part, False), _whole(real, part)
+        )  # so that others have LLVM
+        lead_to(doors, there, whole(real, part))
 
     LATER.make(make)
 
 
 def begin(real: str, part: str) -> None:
     """Begins to compile what `provide` will ask for, in a thread of its own."""
-    found = _Part(real, part)
-    if found.kept() is None:
-        found.begin_soon()
+    if not engine.is_kept(_whole(real, part)):
+        engine.begin_library(_text(real, part, True), _soon(real, part))
 
 
 def whole(real: str, part: str) -> Mapping[str, int]:
     """The addresses of a part's functions, compiled for good."""
-    return _Part(real, part).whole()
+    return engine.library(_text(real, part, False), *_whole(real, part))
+
+
+def soon(real: str, part: str) -> Mapping[str, int]:
+    """The same, compiled for a while; and of the function that tells of their doors."""
+    return engine.library(_text(real, part, True), *_soon(real, part))
+
+
+def names_of(real: str, part: str) -> tuple[str, ...]:
+    """What a part's functions are called."""
+    return tuple(f"loopgrad_{name}_{SUFFIX[real]}" for name in PARTS[part])
 
 
 def doors_of(real: str, part: str) -> Doors:
     """Of a part's functions."""
-    suffix = SUFFIX[real]
-    names = tuple(f"loopgrad_{name}_{suffix}" for name in PARTS[part])
-    return Doors(names, f"loopgrad_cells_{part}_{suffix}")
+    from loopgrad.backends.llvm.compiling.doors import Doors
+
+    return Doors(names_of(real, part), f"loopgrad_cells_{part}_{SUFFIX[real]}")
 
 
-@dataclass(frozen=True)
-class _Part:
-    real: str
-    part: str
+def _whole(real: str, part: str) -> engine.Asked:
+    return names_of(real, part), FINAL, _made_of(real, part, False)
 
-    @cached_property
-    def doors(self) -> Doors:
-        return doors_of(self.real, self.part)
 
-    def kept(self) -> Mapping[str, int] | None:
-        """The addresses of the functions, where their code is in memory or on the disk."""
-        return engine.kept_library(self.doors.names, FINAL, self._made_of(False))
+def _soon(real: str, part: str) -> engine.Asked:
+    return doors_of(real, part).defined, SOON, _made_of(real, part, True)
 
-    def whole(self) -> Mapping[str, int]:
-        return engine.library(self._text(False), self.doors.names, FINAL, self._made_of(False))
 
-    def begin_whole(self) -> None:
-        engine.begin_library(self._text(False), (), FINAL, self._made_of(False))
+def _made_of(real: str, part: str, few: bool) -> str:
+    module = engine.new_module(real)
+    return repr(("products", part, few, module, this_machine().vector_registers))
 
-    def soon(self) -> Mapping[str, int]:
-        """The same of code for a while, and of the table of its doors."""
-        return engine.library(self._text(True), self.doors.defined, SOON, self._made_of(True))
 
-    def begin_soon(self) -> None:
-        engine.begin_library(self._text(True), (), SOON, self._made_of(True))
+def _text(real: str, part: str, few: bool) -> Callable[[], str]:
+    def text() -> str:
+        from loopgrad.backends.llvm.compiling.doors import with_doors
+        from loopgrad.backends.llvm.products.modules import EMITTED
 
-    def _text(self, few: bool) -> Callable[[], str]:
-        module = engine.new_module(self.real)
+        module = engine.new_module(real)
+        found = EMITTED[part](module, tiling_here(real), few)
+        return with_doors(found, doors_of(real, part), module.opaque_pointers) if few else found
 
-        def text() -> str:
-            from loopgrad.backends.llvm.products.modules import EMITTED
-
-            found = EMITTED[self.part](module, tiling_here(self.real), few)
-            return with_doors(found, self.doors, module.opaque_pointers) if few else found
-
-        return text
-
-    def _made_of(self, few: bool) -> str:
-        module = engine.new_module(self.real)
-        return repr(("products", self.part, few, module, this_machine().vector_registers))
+    return text

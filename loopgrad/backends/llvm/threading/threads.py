@@ -22,7 +22,7 @@ from typing import Any
 
 from loopgrad.backends import thread_count
 from loopgrad.backends.llvm.compiling import engine, system
-from loopgrad.backends.llvm.compiling.passes import AS_WRITTEN, Passes
+from loopgrad.backends.llvm.compiling.passes import AS_WRITTEN
 
 # How long a thread that waits stays awake, in nanoseconds. At first it does nothing else; then it
 # lets others have the processor again and again. Few programs make pauses of that length between two
@@ -64,7 +64,7 @@ def provide() -> None:
 def begin() -> None:
     """Begins to compile the pool, in a thread of its own."""
     if system.available():
-        engine.begin_library(*_library("threads.ll", ()))
+        engine.begin_library(lambda: _text("threads.ll"), _asked("threads.ll", ()))
 
 
 def _provide_pool() -> None:
@@ -87,15 +87,12 @@ def _functions(file: str, *names: str) -> list[int]:
     """The addresses of functions that Python calls; those for compiled code are given to LLVM."""
     ours = [f"loopgrad_threads_{name}" for name in names]
     known = ["loopgrad_parallel", "loopgrad_num_threads", *ours]
-    addresses = engine.library(*_library(file, known))
+    addresses = engine.library(lambda: _text(file), *_asked(file, known))
     return [addresses[name] for name in ours]
 
 
-def _library(
-    file: str, names: Sequence[str]
-) -> tuple[Callable[[], str], Sequence[str], Passes, str]:
-    """What the engine is told of it."""
-    return lambda: _text(file), names, AS_WRITTEN, repr((file, AWAKE))
+def _asked(file: str, names: Sequence[str]) -> engine.Asked:
+    return names, AS_WRITTEN, repr((file, AWAKE))
 
 
 # ------------------------------------------------------------------------------------------- OpenMP
