@@ -8,10 +8,13 @@ whoever wants it there waits for ever.
 from __future__ import annotations
 
 import _imp
+import _thread
 import os
 import sys
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from operator import call
 from types import TracebackType
 from typing import Any
@@ -34,9 +37,11 @@ ORDER = (
 )
 
 MOST_WAITING = 10.0  # seconds, for imports
+BEHIND = 0.01  # seconds behind a fork that an interrupt comes, which came while it waited
 
 _held: dict[str, Any] = {}
-_taken: list[Any] = []
+_taken: list[Callable[[], object]] = []  # what gives back each lock that this fork has taken
+_interrupted = False
 _endless: WeakSet[Any] = WeakSet()  # locks of imports that were waited for in vain
 
 
@@ -107,20 +112,42 @@ class Working:
 
 
 def _acquire() -> None:
-    """Takes all locks while no other thread imports, and lets none begin to."""
+    """Takes all locks while no other thread imports, and lets none begin to.
+
+    An interrupt from the keyboard comes when the fork is over: Python would leave it out here.
+    """
+    global _interrupted
+    _interrupted = False
     end = time.monotonic() + MOST_WAITING
     while True:
-        _acquire_locks()
-        late = time.monotonic() > end
-        if _keep_imports_out(whatever=late):
-            found = _imports_of_others()
-            if late:
-                _endless.update(found)
-            if late or not found:
+        try:
+            _give_back()
+            if _take(late=time.monotonic() > end):
                 return
-            _imp.release_lock()
-        _release_locks()  # an import may need one of them
-        time.sleep(0.001)
+            _give_back()  # an import may need one of them
+            time.sleep(0.001)
+        except KeyboardInterrupt:
+            _interrupted = True
+
+
+def _take(late: bool) -> bool:
+    """Takes all locks; whether no other thread imports, which it may if it is late."""
+    for place in ORDER:
+        if place in _held:
+            lock = _held[place]
+            give = partial(lock.__exit__, None, None, None)
+            _at_once(lock.__enter__, partial(_taken.append, give))
+    if not _keep_imports_out(whatever=late):
+        return False
+    found = _imports_of_others()
+    if late:
+        _endless.update(found)
+    return late or not found
+
+
+def _at_once(*steps: Callable[[], object]) -> None:
+    """One step after the other, and no interrupt between them: it comes between two lines of Python."""
+    tuple(map(call, steps))
 
 
 def _keep_imports_out(whatever: bool) -> bool:
@@ -131,25 +158,20 @@ def _keep_imports_out(whatever: bool) -> bool:
     calls of Python's own another thread may come. whatever: waits all the same.
     """
     asked = () if whatever else (_imp.lock_held,)
-    return not any(map(call, (*asked, _imp.acquire_lock)))
+    noted = partial(_taken.append, _imp.release_lock)
+    return not any(map(call, (*asked, _imp.acquire_lock, noted)))
 
 
-def _acquire_locks() -> None:
-    global _taken
-    locks = [_held[place] for place in ORDER if place in _held]
-    for lock in locks:
-        lock.__enter__()
-    _taken = locks
+def _give_back() -> None:
+    while _taken:
+        _at_once(_taken[-1], _taken.pop)
 
 
 def _release() -> None:
-    _imp.release_lock()
-    _release_locks()
-
-
-def _release_locks() -> None:
-    for lock in reversed(_taken):
-        lock.__exit__(None, None, None)
+    _give_back()
+    if _interrupted:
+        # A little later: others have something to give back, in lines of Python.
+        threading.Timer(BEHIND, _thread.interrupt_main).start()
 
 
 def _imports_of_others() -> list[Any]:
@@ -164,4 +186,4 @@ def _imports_of_others() -> list[Any]:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_acquire, after_in_parent=_release, after_in_child=_release)
+    os.register_at_fork(before=_acquire, after_in_parent=_release, after_in_child=_give_back)

@@ -230,6 +230,54 @@ def test_a_fork_waits_for_code_that_is_made_aside() -> None:
     made.result()
 
 
+KEYBOARD = """
+import os, signal, threading
+from loopgrad import forks
+
+signal.signal(signal.SIGALRM, signal.default_int_handler)
+lock, begun, over = threading.RLock(), threading.Event(), threading.Event()
+forks.hold("compiling", lock)
+
+def hold():
+    with lock:
+        begun.set()
+        over.wait()
+
+other = threading.Thread(target=hold)
+other.start()
+begun.wait()
+threading.Timer(0.4, over.set).start()
+signal.setitimer(signal.ITIMER_REAL, 0.1)  # while the fork waits
+child = None
+try:
+    child = os.fork()
+    if child:
+        threading.Event().wait(20)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+if child == 0:
+    os._exit(0 if lock.acquire(timeout=0) else 1)
+assert lock.acquire(timeout=0)
+lock.release()
+free = []
+other = threading.Thread(target=lambda: free.append(lock.acquire(timeout=5)))
+other.start()
+other.join()
+print(free, forks._taken)
+"""
+
+
+def test_an_interrupt_while_a_fork_waits_comes_behind_it() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", KEYBOARD],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": ROOT},
+    )
+    assert (done.stdout, done.returncode) == ("interrupted\n[True] []\n", 0), done.stderr
+
+
 def test_a_fork_within_an_import_waits_for_nobody(tmp_path: Path) -> None:
     (tmp_path / "forking.py").write_text(
         "import os\nimport loopgrad\nchild = os.fork()\nif child == 0:\n    import wave\n    os._exit(0)\n"
