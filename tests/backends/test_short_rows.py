@@ -11,7 +11,7 @@ import loopgrad as lg
 from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
 from loopgrad.backends import llvm
-from loopgrad.backends.llvm.calling.shaping import short_rows
+from loopgrad.backends.llvm.calling.shaping import narrow_rows, short_rows
 from loopgrad.backends.llvm.writing import layout
 from loopgrad.schedule.choices import Choices
 from loopgrad.schedule.showing.show import show
@@ -25,6 +25,11 @@ COLUMNS = """columns(x[B,J]) -> s[J], m[J]:
     for b, j:  s[j] += x[b,j] * x[b,j]
     for b, j:  m[j] max= x[b,j]"""
 
+NEAREST = """nearest(x[B,J], y[V,J]) -> a[B], s:
+    for b, v, j:  d[b,v] += (x[b,j] - y[v,j])**2
+    for b, v:     a[b]   min= d[b,v]
+    for b, v:     s      += sqrt(d[b,v] + 1)"""
+
 PROGRAMS = {
     "softmax": lg.lib.softmax,
     "softmax backward": lg.lib.softmax.backward().simplify(),
@@ -37,6 +42,8 @@ PROGRAMS = {
     "cross entropy backward": lg.lib.softmax_cross_entropy.backward().simplify(),
     "rows that are looked up": lg.program(PICKED),
     "columns": lg.program(COLUMNS),
+    "distances": lg.program(NEAREST),
+    "distances backward": lg.program(NEAREST).backward(recompute=True),
 }
 
 
@@ -130,6 +137,11 @@ def test_which_extents_are_those_of_rows() -> None:
     assert found(lg.lib.maxout) == {"J", "K"}
     assert found(lg.lib.mlp) == set()  # products have tiles of their own
     assert "DX" not in found(lg.lib.depthwise_conv2d)  # a window
+    # Sums over pairs of rows, which are no products; what adds to such rows wants them narrow.
+    nearest = lg.program(NEAREST)
+    assert found(nearest) == {"J", "V"}
+    assert narrow_rows(infer(nearest)) == ("V",)
+    assert "J" in narrow_rows(infer(nearest.backward()))
 
 
 def test_lanes_go_over_rows() -> None:

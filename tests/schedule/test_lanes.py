@@ -82,3 +82,21 @@ def test_rows_that_are_summed(sizes: tuple[int, ...]) -> None:
     np.testing.assert_allclose(m, x.sum((2, 3)), rtol=1e-12, atol=1e-12)
     wanted = w[None, :, :, None] * (x - x.sum((2, 3))[:, :, None, None])
     np.testing.assert_allclose(y, wanted, rtol=1e-12, atol=1e-12)
+
+
+OUTER = "outer(a[N,4], b[N,4]) -> c[4,4]:\n    for n, i, j:  c[i,j] += a[n,i] * b[n,j]"
+
+
+def test_few_sums_are_added_up_together_and_not_one_after_the_other() -> None:
+    """Each of the 16 alone would go over all rows."""
+    assert shown(lg.program(OUTER)) == (
+        "for n < N parallel:  for i < 4:  for j < 4:  c[i,j] += a[n,i] * b[n,j]\n"
+        "  # c[4,4] a copy for each thread"
+    )
+
+
+@pytest.mark.parametrize("rows", [0, 1, 7, 1000])
+def test_few_sums(rows: int) -> None:
+    rng = np.random.default_rng(rows)
+    a, b = rng.normal(size=(2, rows, 4))
+    np.testing.assert_allclose(lg.program(OUTER)(a, b), a.T @ b, rtol=1e-12, atol=1e-12)

@@ -21,6 +21,9 @@ LIGHT = 16
 # Sums that are added up at once, each in a register.
 FEW_SUMS = 12
 
+# Sums of which each thread has its own, however little is read for each.
+FEW_ELEMENTS = 64
+
 # What lanes lose where each writes on its own, and what has to be computed for them to gain nevertheless.
 SCATTER, DEAR = 16, 16
 
@@ -119,9 +122,19 @@ def _adds_diagonals(line: Line, index: str) -> bool:
 
 
 def is_small_beside(line: Line, index: str) -> bool:
-    """Is a copy of the target for each thread cheap: does the line read more for each value?"""
+    """Is a copy of the target for each thread cheap: does the line read more for each value, or has the
+    target few elements?
+    """
+    if _has_few_elements(line):
+        return True
     needed = line.kept | {index}
     return not line.kept or any(needed <= one.affine for one in line.read)
+
+
+def _has_few_elements(line: Line) -> bool:
+    """Are all indices of the target of few values: the 9 sums of a 3 x 3 matrix?"""
+    counts = [few_values(line, index) for index in line.kept]
+    return 0 not in counts and prod(counts) <= FEW_ELEMENTS
 
 
 def depth(lines: Iterable[Line], index: str) -> float:

@@ -30,6 +30,8 @@ from loopgrad.ir.operations import ElementType
 
 # The extent of a window, and of the rows of many, up to which code is made for it.
 SMALL_WINDOW, SHORT_ROW = 8, 8
+# The same of rows that sums of pairs are added to: those of more are half a register, which is quicker.
+NARROW_ROW = 4
 
 
 Values = tuple[tuple[str, int], ...]
@@ -56,6 +58,7 @@ class Shaping:
     ordering: the extents on whose magnitudes it hangs in which order sums of several factors are added up.
     batches: those of which threads would share the values; of a single one there is nothing to share.
     sides: those of products of matrices: one with a single row is a loop over memory.
+    narrow: those of the rows that are short only up to `NARROW_ROW`.
     savings: what copies for each thread of sums over rows would save (`schedule/threads/copies.py`).
     """
 
@@ -65,6 +68,7 @@ class Shaping:
     ordering: tuple[str, ...] = ()
     batches: tuple[str, ...] = ()
     sides: tuple[str, ...] = ()
+    narrow: tuple[str, ...] = ()
     savings: tuple[Saving, ...] = ()
 
     def fitted(self, sizes: Mapping[str, int | float], many: bool, threads: int) -> Fitted:
@@ -81,7 +85,8 @@ class Shaping:
     ) -> Values:
         """Those of them that are known. lone: further batches, of a single one."""
         limits = [(name, SMALL_WINDOW) for name in self.windows]
-        limits += [(name, SHORT_ROW) for name in sorted(self.rows) if many]
+        for name in sorted(self.rows) if many else ():
+            limits.append((name, NARROW_ROW if name in self.narrow else SHORT_ROW))
         single = dict.fromkeys((*self.batches, *self.sides, *sorted(lone)))
         limits += [(name, 1) for name in single if many and name not in self.rows]
         small = (name for name, most in limits if 0 < sizes.get(name, 0) <= most)
@@ -110,16 +115,16 @@ def shaping_of(task: Task) -> Shaping:
     def found() -> tuple[Any, ...]:
         rows = tuple(sorted(short_rows(facts)))
         saved = tuple(map(astuple, savings(facts)))
-        single = batches(facts), sides(facts)
+        single = batches(facts), sides(facts), narrow_rows(facts)
         return shaping(facts), windows(facts), rows, ordering(facts), *single, saved
 
     # Some results may count as temporaries, for which the task may be made.
     given = task.origin, [t.name for t in facts.tensors.values() if t.role == "temporary"]
-    constants, small, rows, order, lone, matrices, saved = (
+    constants, small, rows, order, lone, matrices, narrow, saved = (
         kept("shaping", given, found) if task.origin else found()
     )
     saving = tuple(Saving(*one) for one in saved)
-    return Shaping(constants, small, frozenset(rows), order, lone, matrices, saving)
+    return Shaping(constants, small, frozenset(rows), order, lone, matrices, narrow, saving)
 
 
 def known_shapes(facts: Facts, sizes: Mapping[str, int | float]) -> Iterator[list[int]]:
@@ -167,10 +172,31 @@ def short_rows(facts: Facts) -> frozenset[str]:
     last = (t.extents[-1] for t in facts.tensors.values() if t.rank > 1)
     found = {e.name for e in last if isinstance(e, Extent)}
     for statement in walk.all_statements(facts.program.statements):
-        if isinstance(statement, Accumulate) and contracts(statement):
+        if isinstance(statement, Accumulate) and _multiplies_sides(statement):
             bounds = (r.upper for r in statement.ranges)
             found -= {e.name for e in bounds if isinstance(e, Extent)}
     return frozenset(found - {*windows(facts)})
+
+
+def narrow_rows(facts: Facts) -> tuple[str, ...]:
+    """The extents of short rows that a sum over pairs adds to: `g[n,d] += s[n,m] * (x[n,d] - y[m,d])`."""
+    rows, found = short_rows(facts), set[str]()
+    for statement in walk.all_statements(facts.program.statements):
+        if isinstance(statement, Accumulate) and contracts(statement):
+            kept = frozenset().union(*map(walk.indices_of, statement.target.subscripts))
+            bounds = (r.upper for r in statement.ranges if r.index in kept)
+            found |= {e.name for e in bounds if isinstance(e, Extent)}
+    return tuple(sorted(rows & found))
+
+
+def _multiplies_sides(statement: Accumulate) -> bool:
+    """Is it a contraction of factors none of which has all indices? `(x[n,d] - y[m,d])**2` is one factor."""
+    from loopgrad.schedule.sums.sides import factors
+
+    if not contracts(statement):
+        return False
+    indices = {r.index for r in statement.ranges}
+    return not any(indices <= walk.indices_of(factor) for factor in factors(statement.value))
 
 
 def ordering(facts: Facts) -> tuple[str, ...]:
