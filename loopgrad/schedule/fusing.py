@@ -55,7 +55,9 @@ from loopgrad.schedule.windows.gathering import at_places, gathered
 from loopgrad.schedule.windows.inverting import inverted
 from loopgrad.schedule.windows.ordinals import with_ordinals
 from loopgrad.schedule.windows.picking import with_picked
+from loopgrad.schedule.windows.rotating import without_rotations
 from loopgrad.schedule.windows.separating import separated
+from loopgrad.schedule.windows.shifting import everywhere, spread
 from loopgrad.schedule.windows.tables import with_tables
 from loopgrad.schedule.windows.winning import with_staged_winners
 from loopgrad.schedule.work import work
@@ -98,12 +100,14 @@ class _Fusing:
         self.literal = replace(
             literal, phases=tuple(map(self._with_whole_integers, literal.phases))
         )
+        self.requires: dict[Expression, None] = {}
+        self.literal = replace(self.literal, phases=tuple(map(self._cut, self.literal.phases)))
         self.written: set[str] = set()
         self.started: set[str] = set()
         self.seen: frozenset[str] = frozenset()
+        self.spread: frozenset[str] = frozenset()
         self.indices: set[str] = set()
         self.whole: set[str] = set()
-        self.requires: dict[Expression, None] = {}
 
     def scheduled(self) -> Scheduled:
         phases: list[Phase] = []
@@ -140,6 +144,15 @@ class _Fusing:
     def _with_whole_integers(self, phase: Phase) -> Phase:
         return kept_whole(phase, self.context) if self._is_able(phase) else phase
 
+    def _cut(self, phase: Phase) -> Phase:
+        """The phase with rings cut open, where code for it can be generated."""
+        if not self._is_able(phase):
+            return phase
+        found = without_rotations(phase, self.in_range)
+        self.in_range |= found.in_range
+        self.requires.update(dict.fromkeys(found.requires))
+        return found.phase
+
     def _as_written(self, phases: Iterable[Phase]) -> Iterator[Phase]:
         for phase in phases:
             if isinstance(phase, Nest) and phase.starts:
@@ -152,6 +165,9 @@ class _Fusing:
         self.seen = seen
         found = pulled(tuple(phases), self.writers, self.in_range)
         self.in_range |= found.in_range
+        if self.choices.fuse:
+            alone = (phase.statement for phase in found.phases if isinstance(phase, Nest))
+            self.spread = spread(alone, self.tensors)
         made: list[Tree] = []
         segments = list(self._with_starts(self._laid_out(self._segments(found.phases))))
         for segment in segments:
@@ -241,7 +257,8 @@ class _Fusing:
     def _runs(self, phase: Phase) -> Iterator[tuple[list[Line], tuple[Loop, ...]]]:
         match phase:
             case Nest():
-                yield [narrowed(self._line(phase, ()))], ()
+                line = narrowed(self._line(phase, ()))
+                yield [everywhere(line, self.spread, self.tensors)], ()
             case Sequence(_, loops, body):
                 own = [nest for nest in body if isinstance(nest, Nest)]
                 others = (p for p in self.literal.phases if p is not phase)
