@@ -45,7 +45,8 @@ def test_sizes_of_a_call_say_whether_a_place_is_there() -> None:
     ("statement", "line"),
     [
         ("for b, t:  y[b,T-1-t] += x[b,t]", "y[b,y.1] = x[b, T-y.1-1]"),
-        ("for b, t:  y[b,(t+3)%T] += x[b,t]", "y[b,y.1] = x[b,at[y.1]]"),
+        ("for b, t:  y[b,(t+3)%T] += x[b,t]", "y[b,t] = x[b,t-3] if t >= 3 else x[b, t-3+T]"),
+        ("for b, t:  y[b,(3*T-t)%T] += x[b,t]", "y[b,y.1] = x[b,at[y.1]]"),
     ],
 )
 def test_places_that_are_all_there_once_are_stored(statement: str, line: str) -> None:
