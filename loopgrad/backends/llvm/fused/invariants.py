@@ -12,7 +12,7 @@ from dataclasses import replace
 from loopgrad.backends.llvm.fused.accesses import behind
 from loopgrad.backends.llvm.fused.frame import Value
 from loopgrad.backends.llvm.fused.strides import coefficient
-from loopgrad.backends.llvm.fused.surroundings import Around, Position
+from loopgrad.backends.llvm.fused.surroundings import FLOAT, Around, Position
 from loopgrad.backends.llvm.fused.vectors import Vectors
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Apply, Compare, Conditional, Expression, Read
@@ -38,6 +38,25 @@ def hoisted(vectors: Vectors, loop: Over, lower: Value, upper: Value) -> Iterato
                 hoisting.step(step)
         yield
     vectors.rows, vectors.checked, vectors.own_offsets = before
+
+
+def spread(vectors: Vectors, loop: Over, lanes: int) -> None:
+    """Emits in all lanes what is known before the loop and used in its steps.
+
+    LLVM does so where whole vectors are a loop of their own, but not out of two loops.
+    """
+
+    def visit(expression: Expression) -> None:
+        known = vectors.known.get(expression)
+        if known is None:
+            for part in walk.children(expression):
+                visit(part)
+        elif known.lanes == 1 and known.element is FLOAT:
+            vectors.widened(known, lanes)  # which is there then: see `numbering.py`
+
+    for step in loop.body:
+        if isinstance(step, Step):
+            visit(step.statement.value)
 
 
 class _Hoisting:

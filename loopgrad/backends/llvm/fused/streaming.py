@@ -3,8 +3,8 @@
 A store into a cache first reads the line that it changes; one past it does not, which saves a third
 of the traffic of a copy. It has to be aligned, and it loses where the caches would have held the
 result. So a phase decides when it begins, by the bytes that it touches, and each row by its address:
-rows that do not begin at a vector's alignment, as those of odd lengths, get there by a few elements
-that are stored as usual. Code for calls that are not large has no such stores, and half the loops.
+rows that do not begin at a vector's alignment, as those of odd lengths, get there by a head that is
+stored as usual (`heads.py`). Code for calls that are not large has no such stores, and half the loops.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from loopgrad.backends.llvm.fused.accesses import behind
+from loopgrad.backends.llvm.fused.heads import address_of
 from loopgrad.backends.llvm.fused.vectors import Vectors
 from loopgrad.backends.llvm.writing import layout
 from loopgrad.backends.llvm.writing.scratch import BYTES
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Accumulate, Read, Reduction
-from loopgrad.schedule.tree import Blocks, Node, Over, Pack, Product, Step, steps
+from loopgrad.schedule.tree import Blocks, Node, Over, Pack, Step, steps
 
 LONG = 32  # vectors of a row that need not begin at an aligned address
 
@@ -55,45 +55,25 @@ class Streaming:
             and rows.get(node.statement.target, ("", 0))[1] == 1
         )
 
-    def wanted(self, loop: Over, lower: str, upper: str) -> tuple[str, str]:
-        """The i1: the phase touches much, and a vector of all rows that are stored is aligned from
-        the same value of the index on. And how many values there are before that, less than a vector
-        has lanes.
+    def wanted(self, loop: Over, lower: str, first: str, upper: str) -> str:
+        """The i1: the phase touches much, and all rows that the loop stores are aligned from `first` on.
 
-        None in short rows, of which few vectors would be left. And none where the loop adds up as well:
-        in which lane an element is added must not hang on where results happen to lie.
+        With a head before that not in short rows, of which few vectors would be left.
         """
         body, tensors = self.body, self.of(loop)
         assert self.large is not None
-        holds, before = self.large, ""
+        holds = self.large
         for node in loop.body:
             if isinstance(node, Step) and node.statement.target.tensor in tensors:
-                away, fits = self._until_aligned(node, lower)
-                same = body.value(f"icmp eq i64 {away}, {before}") if before else fits
-                holds = body.value(f"and i1 {holds}, {fits}")
-                holds = body.value(f"and i1 {holds}, {same}") if before else holds
-                before = before or away
-        fits = body.value(f"icmp eq i64 {before}, 0")
-        if any(loop.index not in _kept(node) for node in steps(loop.body)):
-            return body.value(f"and i1 {holds}, {fits}"), "0"
-        length = body.value(f"sub i64 {upper}, {lower}")
+                target = node.statement.target
+                size = self.lanes * BYTES[self.vectors.frame.storage(target.tensor).kind]
+                address = address_of(self.vectors, target, first)
+                rest = body.value(f"and i64 {address}, {size - 1}")
+                holds = body.value(f"and i1 {holds}, {body.value(f'icmp eq i64 {rest}, 0')}")
+        length = body.value(f"sub nsw i64 {upper}, {lower}")
         long = body.value(f"icmp sge i64 {length}, {LONG * self.lanes}")
-        fits = body.value(f"or i1 {fits}, {long}")
-        return body.value(f"and i1 {holds}, {fits}"), before
-
-    def _until_aligned(self, step: Step, lower: str) -> tuple[str, str]:
-        """How many elements of the step's row come before the first aligned vector; whether one does."""
-        body, target = self.body, step.statement.target
-        kind = self.vectors.frame.storage(target.tensor).kind
-        row, _ = self.vectors.rows[target]
-        first = behind(body, kind, row, lower)
-        address = body.value(f"ptrtoint {body.module.pointer(kind)} {first} to i64")
-        missing = body.value(f"sub i64 0, {address}")
-        missing = body.value(f"and i64 {missing}, {body.module.vector_bytes - 1}")
-        rest = body.value(f"and i64 {address}, {BYTES[kind] - 1}")
-        return body.value(f"udiv i64 {missing}, {BYTES[kind]}"), body.value(
-            f"icmp eq i64 {rest}, 0"
-        )
+        whole = body.value(f"icmp eq i64 {first}, {lower}")
+        return body.value(f"and i1 {holds}, {body.value(f'or i1 {whole}, {long}')}")
 
     def finish(self) -> None:
         """Others see what was stored so only behind a fence."""
@@ -104,11 +84,6 @@ class Streaming:
             self.body.do("fence seq_cst")
             self.body.jump(f"{mark}.end")
             self.body.start(f"{mark}.end")
-
-
-def _kept(step: Step | Product) -> frozenset[str]:
-    target = step.statement.target if isinstance(step, Step) else step.target
-    return frozenset().union(*map(walk.indices_of, target.subscripts))
 
 
 def _statements(nodes: tuple[Node, ...]) -> Iterator[tuple[Step, Accumulate]]:

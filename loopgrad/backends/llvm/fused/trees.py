@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
+from loopgrad.backends.llvm.fused import heads
 from loopgrad.backends.llvm.fused.accesses import positions, splat
 from loopgrad.backends.llvm.fused.carrying import Carried, carried
 from loopgrad.backends.llvm.fused.fetching import Fetching, Groups
 from loopgrad.backends.llvm.fused.frame import Frame, Value
 from loopgrad.backends.llvm.fused.interior import Interior, interior
-from loopgrad.backends.llvm.fused.invariants import hoisted
+from loopgrad.backends.llvm.fused.invariants import hoisted, spread
 from loopgrad.backends.llvm.fused.jamming import PAGE, SHORTEST, jammed, names, rows
 from loopgrad.backends.llvm.fused.overlapping import Overlap, overlap
 from loopgrad.backends.llvm.fused.scans import Scan
@@ -30,7 +31,7 @@ from loopgrad.backends.llvm.products.lowering import Products
 from loopgrad.backends.llvm.products.packs import users
 from loopgrad.backends.llvm.products.together import together
 from loopgrad.backends.llvm.products.workspace import Workspace
-from loopgrad.backends.llvm.writing.repeat import counted, found, handing
+from loopgrad.backends.llvm.writing.repeat import counted, found, handing, in_pieces
 from loopgrad.backends.llvm.writing.scratch import BYTES
 from loopgrad.backends.llvm.writing.text import I64, vector
 from loopgrad.ir.nodes import Accumulate, Apply, Expression, Read, Reduction
@@ -456,9 +457,6 @@ class Trees(Sharing):
                     first = self.body.value(f"add nsw i64 {index}, {copy * lanes}")
                 self._lanes(loop, Around(loop.index, lanes, first, copy=copy))
 
-        def some(index: str, end: str) -> None:
-            self._some(loop, index, end)
-
         def write() -> None:
             with hoisted(self.vectors, loop, lower, upper):
                 both()
@@ -477,25 +475,30 @@ class Trees(Sharing):
                     self._looking(inside, index, step, copied)
 
             past = self.streaming.of(loop) if is_short(loop) else frozenset()
-            first = lower.text
+            begin = heads.first(self.vectors, loop, lower.text, upper.text, lanes, past)
             if past:
-                wanted, before = self.streaming.wanted(loop, lower.text, upper.text)
-                if before != "0":
-                    first = self._at_most(self._sum(lower.text, before), upper.text)
-                    first = self.body.select(wanted, I64, first, lower.text)
-                    self._while_any(lower.text, first, lanes, lambda i: some(i, first))
-            count = self.body.value(f"sub nsw i64 {upper.text}, {first}")
-            full = self.body.value(f"and i64 {count}, {-step}")
-            middle = self.body.value(f"add nsw i64 {first}, {full}")
-            if past:
-                self.vectors.past_caches = past
-                self.where(wanted, lambda: self._while_any(first, middle, step, main))
-                self.vectors.past_caches = frozenset()
-                other = self.body.value(f"xor i1 {wanted}, true")
-                self.where(other, lambda: self._while_any(first, middle, step, main))
+                from_there = begin or lower.text
+                wanted = self.streaming.wanted(loop, lower.text, from_there, upper.text)
+
+            def piece(first: str, end: str) -> None:
+                count = self.body.value(f"sub nsw i64 {end}, {first}")
+                full = self.body.value(f"and i64 {count}, {-step}")
+                middle = self.body.value(f"add nsw i64 {first}, {full}")
+                if past:
+                    self.vectors.past_caches = past
+                    self.where(wanted, lambda: self._while_any(first, middle, step, main))
+                    self.vectors.past_caches = frozenset()
+                    other = self.body.value(f"xor i1 {wanted}, true")
+                    self.where(other, lambda: self._while_any(first, middle, step, main))
+                else:
+                    self._while_any(first, middle, step, main)
+                self._while_any(middle, end, lanes, lambda i: self._some(loop, i, end))
+
+            if begin is None:
+                piece(lower.text, upper.text)
             else:
-                self._while_any(first, middle, step, main)
-            self._while_any(middle, upper.text, lanes, lambda i: some(i, upper.text))
+                spread(self.vectors, loop, lanes)
+                in_pieces(self.body, lower.text, begin, upper.text, piece)
 
         self._run(loop, lower, upper, lanes, several, write)
 

@@ -115,3 +115,25 @@ def each_bit(body: Body, kind: str, bits: str, write: Callable[[str], None]) -> 
         body.start(f"{mark}.leave")
 
     where(body, body.value(f"icmp ne {kind} {bits}, 0"), run)
+
+
+def in_pieces(
+    body: Body, lower: str, middle: str, upper: str, write: Callable[[str, str], None]
+) -> None:
+    """Code for the values from `lower` to `middle`, if there are any, and then for those up to `upper`, which
+    is above: written once, as a loop. `write` gets where they begin and end."""
+    mark, preheader = body.fresh("piece"), body.fresh("enter")
+    some = body.value(f"icmp slt i64 {lower}, {middle}")
+    first_end = body.select(some, I64, middle, upper)
+    body.jump(preheader)
+    body.start(preheader)
+    body.jump(mark)
+    body.start(mark)
+    begin, begin_complete = body.phi_later(I64)
+    end, end_complete = body.phi_later(I64)
+    write(begin, end)
+    more = body.value(f"icmp slt i64 {end}, {upper}")
+    begin_complete((lower, preheader), (end, body.block))
+    end_complete((first_end, preheader), (upper, body.block))
+    body.branch(more, mark, f"{mark}.leave", body.loops)
+    body.start(f"{mark}.leave")
