@@ -34,6 +34,19 @@ def test_a_window_slides_in_lanes_over_the_row_and_not_over_its_own_width() -> N
     assert "for n <= Y-DY vector" in text and "for dy < DY vector" not in text
 
 
+@pytest.mark.parametrize("value", ["exp(x[t,j] * w[j,n])", "x[t,j] * w[j,n]"])
+def test_functions_are_in_lanes_though_results_lie_apart(value: str) -> None:
+    """Lanes over four values would leave most of them idle, and to write apart costs less than a function."""
+    program = lg.program(
+        "scan(x[T,J], w[J,4]) -> h[T,J,4]:\n"
+        "    for t:\n"
+        f"        for j, n < 4:  h[t,j,n] = {value} * (h[t-1,j,n] if t > 0 else 1)"
+    )
+    text = shown(program)
+    assert ("j < j.to vector:  h[t,j,n] = " in text) == ("exp" in value)
+    assert "n < 4 vector" not in text
+
+
 def test_no_phase_is_empty() -> None:
     program = lg.lib.ugrnn.backward().simplify()
     scheduled = optimized(infer(program), validate(program))

@@ -24,6 +24,9 @@ FEW_SUMS = 12
 # Sums of which each thread has its own, however little is read for each.
 FEW_ELEMENTS = 64
 
+# From here on an expression has functions in it, so that lanes pay where memory alone would not have them.
+FUNCTION = 10
+
 # What lanes lose where each writes on its own, and what has to be computed for them to gain nevertheless.
 SCATTER, DEAR = 16, 16
 
@@ -167,13 +170,19 @@ def vector_index(
     for index in dict.fromkeys(i for line in looping for i in line.indices):
         if index not in around:
             having = [line for line in looping if index in line.indices]
-            score = sum(_gain(line, index, around) for line in having)
+            score = sum(_gain(line, index, around) + _computed(line) for line in having)
             score *= _filling(looping, index)
             if index == wanted:
                 return index
             if score > 0:
                 scores[index] = score
     return max(scores, key=lambda i: scores[i], default=None)
+
+
+def _computed(line: Line) -> float:
+    """What lanes save where functions are evaluated, in elements that lie next to each other."""
+    dear = cost(line.statement.value)
+    return float(dear * iterations(line, line.indices)) if dear >= FUNCTION else 0.0
 
 
 def _filling(lines: Sequence[Line], index: str) -> float:

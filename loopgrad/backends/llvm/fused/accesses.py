@@ -249,7 +249,9 @@ def _is_near(place: Place) -> bool:
 
 def _load_spread(body: Body, place: Place, lanes: int, mask: str | None) -> str:
     wide, stride = _wide(place, lanes)
-    apart = _mask_apart(body, stride, lanes, mask)
+    if not _is_whole(stride):
+        return _load_in_parts(body, place, stride, lanes, mask)
+    apart = _mask_apart(body, stride, lanes, mask, range(wide))
     value = _load_side_by_side(body, replace(place, stride=1), wide, apart)
     picked = literal_vector("i32", [str(stride * lane) for lane in range(lanes)])
     full = vector(place.kind, wide)
@@ -258,11 +260,42 @@ def _load_spread(body: Body, place: Place, lanes: int, mask: str | None) -> str:
 
 def _store_spread(body: Body, place: Place, value: str, lanes: int, mask: str | None) -> None:
     wide, stride = _wide(place, lanes)
-    sources = literal_vector("i32", [str(element // stride) for element in range(wide)])
-    full = vector(place.kind, lanes)
-    value = body.value(f"shufflevector {full} {value}, {full} undef, <{wide} x i32> {sources}")
-    apart = _mask_apart(body, stride, lanes, mask)
-    _store_side_by_side(body, replace(place, stride=1), value, wide, apart)
+    full, size = vector(place.kind, lanes), wide if _is_whole(stride) else lanes
+    for first in range(0, wide, size):
+        part = range(first, first + size)
+        sources = literal_vector("i32", [str(element // stride) for element in part])
+        spread = body.value(f"shufflevector {full} {value}, {full} undef, <{size} x i32> {sources}")
+        apart = _mask_apart(body, stride, lanes, mask, part)
+        _store_side_by_side(body, _part(body, place, first), spread, size, apart)
+
+
+def _is_whole(stride: int) -> bool:
+    """Is a vector with its gaps one of a size that LLVM has masks for? Others it takes lane by lane."""
+    return stride & (stride - 1) == 0
+
+
+def _part(body: Body, place: Place, first: int) -> Place:
+    pointer = behind(body, place.kind, place.pointer, first) if first else place.pointer
+    return replace(place, pointer=pointer, stride=1)
+
+
+def _load_in_parts(body: Body, place: Place, stride: int, lanes: int, mask: str | None) -> str:
+    """From vectors side by side, each with its own mask, the lanes that each of them has."""
+    full, found = vector(place.kind, lanes), "undef"
+    for number in range(stride):
+        first = lanes * number
+        apart = _mask_apart(body, stride, lanes, mask, range(first, first + lanes))
+        value = _load_side_by_side(body, _part(body, place, first), lanes, apart)
+        places = [stride * lane - first for lane in range(lanes)]
+        order = [
+            str(lane) if p < 0 else str(lanes + p) if p < lanes else "undef"
+            for lane, p in enumerate(places)
+        ]
+        picked = literal_vector("i32", order)
+        found = body.value(
+            f"shufflevector {full} {found}, {full} {value}, <{lanes} x i32> {picked}"
+        )
+    return found
 
 
 def _wide(place: Place, lanes: int) -> tuple[int, int]:
@@ -271,15 +304,14 @@ def _wide(place: Place, lanes: int) -> tuple[int, int]:
     return lanes * place.stride, place.stride
 
 
-def _mask_apart(body: Body, stride: int, lanes: int, mask: str | None) -> str:
-    """The lanes that run, among elements with gaps."""
-    wide = range(lanes * stride)
+def _mask_apart(body: Body, stride: int, lanes: int, mask: str | None, part: range) -> str:
+    """The lanes that run, among a part of the elements with gaps."""
     if mask is None:
-        return literal_vector("i1", ["false" if i % stride else "true" for i in wide])
-    sources = literal_vector("i32", [str(lanes if i % stride else i // stride) for i in wide])
+        return literal_vector("i1", ["false" if i % stride else "true" for i in part])
+    sources = literal_vector("i32", [str(lanes if i % stride else i // stride) for i in part])
     kind = _mask_type(lanes)
     return body.value(
-        f"shufflevector {kind} {mask}, {kind} zeroinitializer, <{len(wide)} x i32> {sources}"
+        f"shufflevector {kind} {mask}, {kind} zeroinitializer, <{len(part)} x i32> {sources}"
     )
 
 
