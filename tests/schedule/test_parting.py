@@ -29,6 +29,18 @@ LARGE = """large(x[N,D,M], y[M,D], c[N,M]) -> u[N,D], v[M,D]:
     for n, m, d:  u[n,d] += c[n,m] * x[n,d,m]
     for n, m, d:  v[m,d] += y[m,d] * x[n,d,m]"""
 
+# Products that have nothing to do with each other: one keeps the channels that the other sums over.
+UNRELATED = """unrelated(x[B,I,X], k[O,I], g[B,O,X], c[O]) -> y[B,O,X], z[B,I,X]:
+    for b, o, n:     y[b,o,n] += c[o]
+    for b, o, n, i:  y[b,o,n] += k[o,i] * x[b,i,n]
+    for b, i, n, o:  z[b,i,n] += k[o,i] * g[b,o,n]"""
+
+# These keep the same.
+GATES = """gates(x[B,I], W[J,I], V[J,I]) -> z[B,J]:
+    for b, j, i:  u[b,j] += W[j,i] * x[b,i]
+    for b, j, i:  v[b,j] += V[j,i] * x[b,i]
+    for b, j:     z[b,j] = tanh(u[b,j]) * sigmoid(v[b,j])"""
+
 
 def shown(text: str) -> str:
     program = lg.program(text)
@@ -53,6 +65,16 @@ def test_what_both_need_stands_before_them() -> None:
     assert first.startswith("n < N parallel") and second.startswith("m < M parallel")
 
 
+def test_products_that_use_nothing_of_each_other_have_phases_of_their_own() -> None:
+    first, second = shown(UNRELATED).split("\nfor b")
+    assert "product:  y[b,o,n] += " in first and "c[o]" in first and "z[" not in first
+    assert "product:  z[b,i,n] = " in second
+
+
+def test_products_that_keep_the_same_share_their_loops() -> None:
+    assert shown(GATES).count("for b < B in blocks parallel") == 1
+
+
 @pytest.mark.parametrize("text", (DEAR, LARGE))
 def test_sums_that_share_much_share_their_loops(text: str) -> None:
     assert shown(text).count(" parallel:") == 1
@@ -65,6 +87,17 @@ def test_values(text: str, sizes: tuple[int, int, int]) -> None:
     rng = np.random.default_rng(0)
     program = lg.program(text)
     inputs = rng.normal(size=(n, d)), rng.normal(size=(m, d)), rng.normal(size=(n, m))
+    right = lg.compile(program, backend="interpret")(*inputs)
+    for got, wanted in zip(program(*inputs), right, strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-12, atol=1e-13)
+
+
+@pytest.mark.parametrize("sizes", ((3, 5, 7, 18), (1, 1, 1, 1), (2, 0, 3, 4), (2, 33, 31, 47)))
+def test_unrelated_products(sizes: tuple[int, int, int, int]) -> None:
+    b, i, o, n = sizes
+    rng = np.random.default_rng(1)
+    program = lg.program(UNRELATED)
+    inputs = [rng.normal(size=s) for s in ((b, i, n), (o, i), (b, o, n), (o,))]
     right = lg.compile(program, backend="interpret")(*inputs)
     for got, wanted in zip(program(*inputs), right, strict=True):
         np.testing.assert_allclose(got, wanted, rtol=1e-12, atol=1e-13)

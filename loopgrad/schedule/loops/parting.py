@@ -6,6 +6,9 @@
 Nothing that they read has all three indices: a cache holds it, and to read it twice costs little. In
 common loops one of the targets would be loaded and stored in each turn, and threads could share d
 alone, in parts of rows whose ends lie in one line of the cache.
+
+The same of products that have nothing to do with each other, such as a convolution and the gradient of its
+input in one program: the one keeps the channels that the other sums over.
 """
 
 from __future__ import annotations
@@ -34,6 +37,33 @@ def parted(lines: Sequence[Line], tensors: Tensors) -> list[list[Line]]:
         return [list(lines)]
     parts = [[x for x, p in zip(lines, places, strict=True) if p == i] for i in range(len(kept))]
     return [part for part in parts if part]
+
+
+def unrelated(lines: Sequence[Line]) -> list[list[Line]]:
+    """The lines, which all have to do with a product, in parts that use nothing of each other's.
+
+    Products that keep the same indices are in one: they gain by sharing loops, as gates of a cell do. So do
+    those that sum over the same, as gradients of weights.
+    """
+    parts: list[list[Line]] = []
+    for line in lines:
+        related = [part for part in parts if any(_meet(line, other) for other in part)]
+        parts = [part for part in parts if part not in related]
+        parts.append([x for part in related for x in part] + [line])
+    places = {id(line): i for i, line in enumerate(lines)}
+    found = [sorted(part, key=lambda line: places[id(line)]) for part in parts]
+    return sorted(found, key=lambda part: places[id(part[0])])
+
+
+def _meet(line: Line, other: Line) -> bool:
+    """Does one write what the other writes or reads, or are they products that share their loops?"""
+    both = line.roles is not None and other.roles is not None
+    if both and (line.kept == other.kept or line.reduced == other.reduced):
+        return True
+    return bool(
+        {line.written.tensor, *(one.tensor for one in line.read)} & {other.written.tensor}
+        or {one.tensor for one in other.read} & {line.written.tensor}
+    )
 
 
 def _places(

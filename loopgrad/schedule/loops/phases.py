@@ -12,7 +12,7 @@ from loopgrad.schedule.loops.choosing import may_share, parallel_index, vector_i
 from loopgrad.schedule.loops.merging import merged, with_merged_sums
 from loopgrad.schedule.loops.moments import moments_of
 from loopgrad.schedule.loops.nesting import Conflicts, Nesting, wants_blocks
-from loopgrad.schedule.loops.parting import LIGHTER, parted
+from loopgrad.schedule.loops.parting import LIGHTER, parted, unrelated
 from loopgrad.schedule.loops.staging import stage
 from loopgrad.schedule.loops.turning import turned
 from loopgrad.schedule.sums.sharing import common
@@ -77,7 +77,9 @@ def trees(lines: Sequence[Line], context: Context, whole: Collection[str]) -> It
         if with_products and others:
             yield from trees(others, context, whole)
             here = with_products
-        apart = parted(here, context.tensors)
+        apart = unrelated(here) if with_products else [here]
+        if len(apart) == 1:
+            apart = parted(here, context.tensors)
         if len(apart) > 1:
             for part in apart:
                 yield from trees(part, context, whole)
