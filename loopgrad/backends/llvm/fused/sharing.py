@@ -25,12 +25,15 @@ from loopgrad.schedule.tree import (
     Mark,
     Node,
     Over,
+    Product,
     Shares,
     block_from,
     block_to,
+    steps,
 )
 
 INT = ElementType.INT
+TILES = 12  # a multiple of the heights of a product's tiles
 
 
 class Sharing(Steps):
@@ -281,7 +284,7 @@ class Sharing(Steps):
 
         So contiguous parts are alike.
         """
-        size = self._block_size(blocks)
+        size = self._even_size(blocks, lower, upper)
 
         def once(number: str) -> None:
             if blocks.shares is Shares.GROWING:
@@ -293,6 +296,20 @@ class Sharing(Steps):
             self._block(blocks, begin, self.body.select(over, I64, upper.text, end))
 
         return once
+
+    def _even_size(self, blocks: Blocks, lower: Value, upper: Value) -> str:
+        """Of blocks of a product's rows, so that none is a remainder: each streams all of the other side.
+
+        There are as many as there would be, and their sizes are multiples of the tiles' heights.
+        """
+        size = blocks.counted
+        if not isinstance(size, int) or size % TILES or not _has_product(blocks):
+            return self._block_size(blocks)
+        length = self.body.value(f"sub nsw i64 {upper.text}, {lower.text}")
+        count = self._block_count(length, str(size))
+        least = self._greatest(count, "1")
+        tiles = self._block_count(length, self.body.value(f"mul nsw i64 {least}, {TILES}"))
+        return self.body.value(f"mul nsw i64 {tiles}, {TILES}")
 
     def _folded(self, number: str, blocks: Blocks, lower: Value, upper: Value) -> str:
         """0, last, 1, last but one, ..."""
@@ -311,3 +328,7 @@ class Sharing(Steps):
         }
         with self._with(**ends), self._repeated(blocks):
             self.nodes(blocks.body)
+
+
+def _has_product(blocks: Blocks) -> bool:
+    return any(isinstance(step, Product) for step in steps(blocks.body))
