@@ -130,6 +130,11 @@ class Buffer:
     rows: tuple[tuple[int, str], ...] = ()
 
     @property
+    def is_one_row(self) -> bool:
+        """Is it a row of a thread's own, of which there is one, so that nothing follows on it?"""
+        return self.scope is Scope.ROW and len(self.axes) == 1
+
+    @property
     def own(self) -> str:
         """The name of the memory that each thread has, or each but the first."""
         return f"{self.tensor}.row" if self.scope is Scope.SPLIT else self.tensor

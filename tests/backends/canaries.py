@@ -125,5 +125,6 @@ def spans(
                 size = BYTES[each.kind] * math.prod(
                     max(0, evaluate(extent, values)) for extent in each.extents
                 )
-                yield begin, begin + size, f"{each.role} `{each.tensor}` of thread {thread}"
                 end = begin + -(-size // ALIGNMENT) * ALIGNMENT
+                name = f"{each.role} `{each.tensor}` of thread {thread}"
+                yield begin, end if each.lines else begin + size, name

@@ -15,9 +15,10 @@ from loopgrad.backends.llvm.literal.identities import identity
 from loopgrad.backends.llvm.literal.integers import GREATEST, LEAST
 from loopgrad.backends.llvm.writing.lanes import Lanes
 from loopgrad.backends.llvm.writing.repeat import counted, each_bit, where
+from loopgrad.backends.llvm.writing.scratch import ALIGNMENT, BYTES
 from loopgrad.backends.llvm.writing.text import I64, vector
 from loopgrad.ir import walk
-from loopgrad.ir.nodes import Accumulate, Apply, Reduction
+from loopgrad.ir.nodes import Accumulate, Apply, Index, Read, Reduction
 from loopgrad.ir.operations import ElementType
 
 BOOL, INT, FLOAT = ElementType.BOOL, ElementType.INT, ElementType.FLOAT
@@ -192,7 +193,8 @@ class Contributions:
         else:
             carries = carries and not collides
             hold = hold and carries  # what is added lane by lane is added in memory
-            if carries and vectors.around.mask != vectors.around.tail:
+            keeps = carries or (lanes > 1 and not first and self._is_own_row(target, place))
+            if keeps and vectors.around.mask != vectors.around.tail:
                 held = self._kept_outside(statement, place, lanes, value, hold)
             else:
                 held = self._update_at(statement, place, lanes, value, first, hold)
@@ -237,8 +239,28 @@ class Contributions:
             if self.weaving.takes(self.body, statement.target, place, text, lanes, mask):
                 return value
             past = statement.target.tensor in vectors.past_caches
+            mask = self._stored(statement.target, place, mask)
             accesses.store(self.body, place, text, lanes, mask, past and mask is None)
         return value
+
+    def _stored(self, target: Read, place: Place, mask: str | None) -> str | None:
+        """The lanes to store: all, where those behind the loop's end fill up a line of the thread's own.
+
+        What a store under a mask has written is read again only when it has left for the cache.
+        """
+        around = self.vectors.around
+        if around.begin is None or mask != around.tail or not self._is_own_row(target, place):
+            return mask
+        (axis,) = self.frame.buffers[target.tensor].axes
+        whole = axis.origin == around.begin and around.lanes * BYTES[place.kind] <= ALIGNMENT
+        return None if whole else mask
+
+    def _is_own_row(self, target: Read, place: Place) -> bool:
+        """Do the lanes lie side by side in the one row that the thread has?"""
+        buffer = self.frame.buffers.get(target.tensor)
+        if buffer is None or not buffer.is_one_row or (place.offsets, place.stride) != (None, 1):
+            return False
+        return target.subscripts[buffer.axes[0].position] == Index(self.vectors.around.index)
 
     def _kept_outside(
         self, statement: Accumulate, place: Place, lanes: int, value: Value, hold: bool
@@ -250,7 +272,8 @@ class Contributions:
         after = self._taken_in(statement, before, value, False)
         kept = self.vectors.select(mask, after, before)
         if not hold:
-            accesses.store(self.body, place, kept.text, lanes, around.tail)
+            lanes_stored = self._stored(statement.target, place, around.tail)
+            accesses.store(self.body, place, kept.text, lanes, lanes_stored)
         return kept
 
     def _present(self, statement: Accumulate, place: Place, lanes: int, mask: str | None) -> Value:

@@ -147,7 +147,7 @@ def lower(
 def _placed(buffer: Buffer, layout: Layout) -> Placed:
     extents = tuple(axis.extent for axis in buffer.axes)
     kind = layout.memory_type(buffer.element)
-    return Placed("tensor", buffer.tensor, kind, extents, buffer.further)
+    return Placed("tensor", buffer.tensor, kind, extents, buffer.further, buffer.is_one_row)
 
 
 def vector_bytes(module: Module, nodes: tuple[Node, ...]) -> int:

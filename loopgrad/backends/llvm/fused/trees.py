@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 from loopgrad.backends.llvm.fused import heads
 from loopgrad.backends.llvm.fused.accesses import positions, splat
@@ -492,7 +493,8 @@ class Trees(Sharing):
                     self.where(other, lambda: self._while_any(first, middle, step, main))
                 else:
                     self._while_any(first, middle, step, main)
-                self._while_any(middle, end, lanes, lambda i: self._some(loop, i, end))
+                rest = partial(self._some, loop, end=end, last=begin is None)
+                self._while_any(middle, end, lanes, rest)
 
             if begin is None:
                 piece(lower.text, upper.text)
@@ -502,8 +504,11 @@ class Trees(Sharing):
 
         self._run(loop, lower, upper, lanes, several, write)
 
-    def _some(self, loop: Over, index: str, end: str) -> None:
-        """The body of a vector loop from the index on, in as many lanes as there are values below the end."""
+    def _some(self, loop: Over, index: str, end: str, last: bool = False) -> None:
+        """The body of a vector loop from the index on, in as many lanes as there are values below the end.
+
+        last: the loop ends there, and its vectors follow each other from where it begins.
+        """
         lanes = self.lanes
         left = self.body.value(f"sub nsw i64 {end}, {index}")
         fewer = self.body.value(f"icmp slt i64 {left}, {lanes}")
@@ -511,7 +516,8 @@ class Trees(Sharing):
         left = splat(self.body, "i32", self.body.value(f"trunc i64 {left} to i32"), lanes)
         kind, numbers = vector("i32", lanes), positions(lanes, "i32")
         mask = self.body.value(f"icmp slt {kind} {numbers}, {left}")
-        self._lanes(loop, Around(loop.index, lanes, index, tail=mask, mask=mask))
+        begin = loop.lower if last else None
+        self._lanes(loop, Around(loop.index, lanes, index, tail=mask, mask=mask, begin=begin))
 
     def _looking(
         self, inside: Interior, index: str, step: int, write: Callable[[str], None]

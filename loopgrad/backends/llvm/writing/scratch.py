@@ -29,6 +29,7 @@ class Placed:
     """A tensor's elements or its states, of an LLVM type, in the block.
 
     further: of the threads of a phase the first has none, as it adds up in the tensor's own memory.
+    lines: what fills up the last line of memory is written as well.
     """
 
     role: Literal["tensor", "state"]
@@ -36,6 +37,7 @@ class Placed:
     kind: str
     extents: tuple[Expression, ...]
     further: bool = False
+    lines: bool = False
 
 
 def offsets(
