@@ -31,6 +31,7 @@ from loopgrad.ir.walk import (
     reads,
     reductions_of,
     statement_expressions,
+    statement_reads,
     subexpressions,
 )
 from loopgrad.printers.c_expressions import (
@@ -125,7 +126,7 @@ class Function:
         self.reductions = reductions_of(self.program.statements)
         self.filled: set[str] = set()
         self.freed: list[str] = []
-        self.body = [*self._start(), *self._statements()]
+        self.body = [*self._start(), *self._statements(), *self._unread()]
 
     # ----------------------------------------------------------------------------------- the head
 
@@ -191,6 +192,13 @@ class Function:
         if head:
             lines.append("")
         return "\n".join([*lines, *silent, body, *ends])
+
+    def _unread(self) -> Iterator[str]:
+        """Names scalars that no statement reads, of which compilers warn."""
+        statements = all_statements(self.program.statements)
+        read = {one.tensor for statement in statements for one in statement_reads(statement)}
+        for name in sorted(self.scope.scalars - read):
+            yield f"{INDENT}(void){self.names.of('tensor', name)};"
 
     # ------------------------------------------------------------------------ extents and memory
 

@@ -97,6 +97,13 @@ def test_the_library_as_objects_of_llvm(real: str, tmp_path: Path) -> None:
     check(calls_of(rows, real), tmp_path, real, by_llvm=True)
 
 
+def test_what_nobody_reads_is_no_warning(tmp_path: Path) -> None:
+    with pytest.warns(lg.ProgramWarning, match="`t`"):
+        program = lg.program("f(a[B]) -> y[B]:\n    t = 3.0\n    for b:  y[b] = a[b]")
+    compiled = Compiled(tmp_path, [Exported("f", program)], "double")
+    compare(compiled, "f", program, {"a": RNG.normal(size=5)}, {})
+
+
 # Where the interpreter raises, the code that is returned.
 CODES = {
     IndexError: 16,
