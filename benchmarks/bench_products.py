@@ -70,7 +70,7 @@ def contenders(case: Case, real: str, threads: int) -> dict[str, Callable[[], ob
     am, ak, bk, bn = (s // a.itemsize for s in (*a.strides, *b.strides))
     to_pack = k, n, b.ctypes.data, bk, bn, packed.ctypes.data, 0, k
     rows = -(-m // threads)
-    factor, target = (am, ak, packed.ctypes.data, 0, k, n), (n, 1.0, False)
+    factor, target = (am, ak, packed.ctypes.data, 0, k, n, 0), (n, 1.0, False)
     parts = [
         (min(rows, m - r), n, k, a[r:].ctypes.data, *factor, c[r:].ctypes.data, *target)
         for r in range(0, m, rows)

@@ -29,6 +29,7 @@ class Choices:
     sizes: about how large extents are, where that is known: it decides which of two products is first.
     copies: the extents of indices that threads may share at the price of copies of what is added up over them
         (`copies.py`).
+    few: the extents of rows of products that are few (`loops/few.py`).
     """
 
     fuse: bool = True
@@ -41,6 +42,7 @@ class Choices:
     rows: int | None = None
     sizes: tuple[tuple[str, int], ...] = field(default=(), repr=False)
     copies: tuple[str, ...] = field(default=(), repr=False)
+    few: tuple[str, ...] = field(default=(), repr=False)
 
 
 def choices_of(words: str) -> Choices:

@@ -53,9 +53,12 @@ def _work(node: Node, lanes: bool, largest: Mapping[str, Expression]) -> Express
             return Conditional(large, _product([_PACK, *(d.upper for d in (*n, *k))]), Number(0))
         case Pack():
             return Number(0)  # small beside the products
-        case Product(_, _, _, m, n, k):
-            uppers = (walk.substitute(d.upper, largest) for d in (*m, *n, *k))
-            return walk.apply("//", _product([Number(1), *uppers]), Number(2))
+        case Product(m=m, n=n, k=k, packed=packed):
+            rows, *side = (
+                _product([walk.substitute(d.upper, largest) for d in each]) for each in (m, n, k)
+            )
+            every = walk.apply("//", _product([rows, *side]), Number(2))
+            return every if packed else _sum([every, _product([_PACK, *side])])
 
 
 def _product(factors: Iterable[Expression]) -> Expression:

@@ -72,13 +72,13 @@ def run(made: Functions, a, b, c_before, mode):
     wide[:, :n] = c_before
     scale = -1.0 if mode == 2 else 1.0
     made.product(
-        m, n, half, a.ctypes.data, *strides(a), packed.ctypes.data, 0, k, n,
+        m, n, half, a.ctypes.data, *strides(a), packed.ctypes.data, 0, k, n, 0,
         wide.ctypes.data, n + 3, scale, mode > 0,
     )  # fmt: skip
     if half < k:
         rest = a[:, half:]
         made.product(
-            m, n, k - half, rest.ctypes.data, *strides(a), packed.ctypes.data, half, k, n,
+            m, n, k - half, rest.ctypes.data, *strides(a), packed.ctypes.data, half, k, n, 0,
             wide.ctypes.data, n + 3, scale, True,
         )  # fmt: skip
     for line in (around, memory):
@@ -201,7 +201,7 @@ def test_the_first_columns_of_what_is_packed(real, depth):
     for some in (1, 16, 40, 64, 65, 66, 129, 149, 150):
         c, memory = guarded((m, some), dtype)
         made.product(
-            m, some, k, a.ctypes.data, *strides(a), packed.ctypes.data, 0, k, n,
+            m, some, k, a.ctypes.data, *strides(a), packed.ctypes.data, 0, k, n, 0,
             c.ctypes.data, some, 1.0, False,
         )  # fmt: skip
         np.testing.assert_allclose(c, a @ b[:, :some], rtol=1e-4, atol=1e-5)

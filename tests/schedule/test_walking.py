@@ -38,6 +38,7 @@ FORCED = st.sampled_from(
         Choices(turn=False),
         Choices(rows=2),
         COPIED := Choices(copies=("all of them",)),
+        FEW := Choices(few=("all of them",)),
     )
 )
 
@@ -54,6 +55,7 @@ def check(
             return  # found while running: the literal loops say where
     facts, safety = infer(program), validate(program)
     choices = replace(choices, copies=facts.extents) if choices is COPIED else choices
+    choices = replace(choices, few=facts.extents) if choices is FEW else choices
     rows = {n: call.extents[n] for n in short_rows(facts) if call.extents[n] > 0} if short else {}
     single = {n: 1 for n in sides(facts) if call.extents[n] == 1} if short else {}
     scheduled = made_for(facts, safety, single | rows, rows.keys(), choices)

@@ -262,7 +262,9 @@ def _variant_of(call: BoundCall) -> Variant:
 
 
 def _made_for(found: Fitted, variant: Variant) -> Variant:
-    return replace(variant, constants=found.constants, about=found.about, copies=found.copies)
+    return replace(
+        variant, constants=found.constants, about=found.about, copies=found.copies, few=found.few
+    )
 
 
 def _compile(task: Task, variant: Variant, call: BoundCall) -> Compiled:
@@ -286,7 +288,9 @@ def _scheduled(task: Task, variant: Variant) -> Scheduled:
 
     values = dict(variant.constants)
     rows = short_rows(facts) & values.keys()
-    choices = replace(choices_of(task.schedule), sizes=variant.about, copies=variant.copies)
+    choices = replace(
+        choices_of(task.schedule), sizes=variant.about, copies=variant.copies, few=variant.few
+    )
     return made_for(facts, safety, values, rows, choices)
 
 

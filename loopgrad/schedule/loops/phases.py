@@ -9,6 +9,7 @@ from loopgrad.schedule.context import Context
 from loopgrad.schedule.lines import SMALL, Line, few_values
 from loopgrad.schedule.loops.blocking import within_block
 from loopgrad.schedule.loops.choosing import may_share, parallel_index, vector_index
+from loopgrad.schedule.loops.few import by_products
 from loopgrad.schedule.loops.merging import merged, with_merged_sums
 from loopgrad.schedule.loops.moments import moments_of
 from loopgrad.schedule.loops.nesting import Conflicts, Nesting, wants_blocks
@@ -59,6 +60,11 @@ def trees(lines: Sequence[Line], context: Context, whole: Collection[str]) -> It
         return
     if index is None:
         yield Tree(Nesting(context, whole=whole).nest(lines, ()))
+        return
+    alone = list(by_products(lines, index, context.choices))
+    if len(alone) > 1:
+        for part in alone:
+            yield from trees(part, context, whole)
         return
     heaviest = max(line.weight for line in lines)
     heavy = {id(line) for line in lines if LIGHTER * line.weight > heaviest}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import astuple, dataclass
+from math import prod
 from typing import Any
 
 from loopgrad.analysis.facts import Facts, outgrows
@@ -33,6 +34,9 @@ SMALL_WINDOW, SHORT_ROW = 8, 8
 # The same of rows that sums of pairs are added to: those of more are half a register, which is quicker.
 NARROW_ROW = 4
 
+# Rows of products up to which each has all threads (`schedule/loops/few.py`); of those with a large side.
+FEW_ROWS, FEW_BESIDE, LARGE_SIDE = 16, 64, 1 << 18
+
 
 Values = tuple[tuple[str, int], ...]
 
@@ -40,15 +44,16 @@ Values = tuple[tuple[str, int], ...]
 @dataclass(frozen=True, slots=True)
 class Fitted:
     """For what code is made: the values of constants and extents, about how large others are, and the
-    extents of indices that threads share at the price of copies.
+    extents of indices that threads share at the price of copies, and of rows of products that are few.
     """
 
     constants: Values = ()
     about: Values = ()
     copies: tuple[str, ...] = ()
+    few: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.constants or self.about or self.copies)
+        return bool(self.constants or self.about or self.copies or self.few)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,7 @@ class Shaping:
     batches: those of which threads would share the values; of a single one there is nothing to share.
     sides: those of products of matrices: one with a single row is a loop over memory.
     narrow: those of the rows that are short only up to `NARROW_ROW`.
+    lines: those of rows of products that other statements share loops with, and of the products' other sides.
     savings: what copies for each thread of sums over rows would save (`schedule/threads/copies.py`).
     """
 
@@ -70,6 +76,7 @@ class Shaping:
     sides: tuple[str, ...] = ()
     narrow: tuple[str, ...] = ()
     savings: tuple[Saving, ...] = ()
+    lines: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def fitted(self, sizes: Mapping[str, int | float], many: bool, threads: int) -> Fitted:
         """For what code is made for a call. many: are there many elements, so that short rows count?"""
@@ -78,7 +85,19 @@ class Shaping:
         paying = [one for one in paying if one.extent not in losing]
         copies = tuple(sorted({one.extent for one in paying}))
         lone = {name for one in paying for name in one.batch}
-        return Fitted(self.values(sizes, many, lone), self.about(sizes), copies)
+        few = tuple(self.few(sizes)) if many else ()
+        return Fitted(self.values(sizes, many, lone), self.about(sizes), copies, few)
+
+    def few(self, sizes: Mapping[str, int | float]) -> Iterator[str]:
+        """The extents of rows that are few beside what they are multiplied by."""
+        beside: dict[str, float] = {}
+        for name, others in self.lines:
+            size = prod(sizes.get(other, 1) for other in others)
+            beside[name] = max(size, beside.get(name, 0))
+        for name, size in beside.items():
+            most = FEW_BESIDE if size >= LARGE_SIDE else FEW_ROWS
+            if 1 < sizes.get(name, 0) <= most:
+                yield name
 
     def values(
         self, sizes: Mapping[str, int | float], many: bool, lone: Collection[str] = ()
@@ -116,15 +135,17 @@ def shaping_of(task: Task) -> Shaping:
         rows = tuple(sorted(short_rows(facts)))
         saved = tuple(map(astuple, savings(facts)))
         single = batches(facts), sides(facts), narrow_rows(facts)
-        return shaping(facts), windows(facts), rows, ordering(facts), *single, saved
+        return shaping(facts), windows(facts), rows, ordering(facts), *single, saved, lines(facts)
 
     # Some results may count as temporaries, for which the task may be made.
     given = task.origin, [t.name for t in facts.tensors.values() if t.role == "temporary"]
-    constants, small, rows, order, lone, matrices, narrow, saved = (
+    constants, small, rows, order, lone, matrices, narrow, saved, several = (
         kept("shaping", given, found) if task.origin else found()
     )
     saving = tuple(Saving(*one) for one in saved)
-    return Shaping(constants, small, frozenset(rows), order, lone, matrices, narrow, saving)
+    return Shaping(
+        constants, small, frozenset(rows), order, lone, matrices, narrow, saving, several
+    )
 
 
 def known_shapes(facts: Facts, sizes: Mapping[str, int | float]) -> Iterator[list[int]]:
@@ -250,6 +271,29 @@ def sides(facts: Facts) -> tuple[str, ...]:
             batch = kept.intersection(*filter(None, parts))
             uppers = (r.upper for r in statement.ranges if r.index not in batch)
             found.update((u.name, None) for u in uppers if isinstance(u, Extent))
+    return tuple(sorted(found))
+
+
+def lines(facts: Facts) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """The extents of rows of products of matrices, in programs of several statements: what one side has, and
+    the target elsewhere than along memory; and those of the product's other indices.
+    """
+    from loopgrad.schedule.sums.sides import factors
+
+    statements = list(walk.all_statements(facts.program.statements))
+    found: dict[tuple[str, tuple[str, ...]], None] = {}
+    for statement in statements if len(statements) > 1 else ():
+        if isinstance(statement, Accumulate) and contracts(statement):
+            axes = [*map(walk.indices_of, statement.target.subscripts)]
+            if not axes:  # a sum of everything
+                continue
+            *before, last = axes
+            parts = [*map(walk.indices_of, factors(statement.value))]
+            batch = last.union(*before).intersection(*filter(None, parts))
+            rows = frozenset().union(*before) - last - batch
+            upper = {r.index: r.upper for r in statement.ranges if isinstance(r.upper, Extent)}
+            others = tuple(sorted(e.name for i, e in upper.items() if i not in rows | batch))
+            found.update(((upper[i].name, others), None) for i in rows & upper.keys())
     return tuple(sorted(found))
 
 

@@ -17,6 +17,7 @@ from loopgrad.backends.llvm.writing.c_functions import C_PREFIX
 PROVIDERS = {
     C_PREFIX: "loopgrad.backends.llvm.compiling.c_library",
     "loopgrad_pack_f32": "loopgrad.backends.llvm.products.library float product",
+    "loopgrad_dots_f32": "loopgrad.backends.llvm.products.library float product",
     "loopgrad_pack_at_f32": "loopgrad.backends.llvm.products.library float scattered",
     "loopgrad_product_at_f32": "loopgrad.backends.llvm.products.library float scattered",
     "loopgrad_product_turned_f32": "loopgrad.backends.llvm.products.library float exchanged",
@@ -25,6 +26,7 @@ PROVIDERS = {
     "loopgrad_product_boxes_f32": "loopgrad.backends.llvm.products.library float exchanged",
     "loopgrad_product_f32": "loopgrad.backends.llvm.products.library float product",
     "loopgrad_pack_f64": "loopgrad.backends.llvm.products.library double product",
+    "loopgrad_dots_f64": "loopgrad.backends.llvm.products.library double product",
     "loopgrad_pack_at_f64": "loopgrad.backends.llvm.products.library double scattered",
     "loopgrad_product_at_f64": "loopgrad.backends.llvm.products.library double scattered",
     "loopgrad_product_turned_f64": "loopgrad.backends.llvm.products.library double exchanged",

@@ -66,6 +66,16 @@ def chosen(rows: Blocks, phase: Fused, threads: str, entry: Entry) -> tuple[str,
         body.do(f"call void @{_function(module)}({given}, {pointer} {found})")
 
     where(body, body.value(f"and i1 {several}, {large}"), choose)
+    # With few rows each thread would read, or pack, all of the other side for its own.
+    few = body.value(f"icmp slt i64 {sizes[0]}, {body.value(f'mul i64 %threads, {TILE}')}")
+    enough = body.value(f"icmp sge i64 {most[0]}, %threads")
+    fine = body.value(f"and i1 {several}, {body.value(f'and i1 {few}, {enough}')}")
+    small = body.value(f"xor i1 {large}, true")
+    where(
+        body,
+        body.value(f"and i1 {fine}, {small}"),
+        lambda: body.store(I64, "%threads", columns),
+    )
     sums, across = body.load(I64, found), body.load(I64, columns)
     product = body.value(f"mul i64 {sums}, {across}")
     grid = body.value(f"icmp sgt i64 {product}, 1")

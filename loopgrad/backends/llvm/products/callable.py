@@ -16,6 +16,7 @@ NAMES = (
     "pack_at",
     "product",
     "product_at",
+    "dots",
     "product_turned",
     "put_turned",
     "product_boxes",
@@ -50,9 +51,15 @@ def _product_at(real: str) -> Any:
     return ctypes.CFUNCTYPE(None, *matrices, _INTEGER, scale, ctypes.c_bool)
 
 
+def _dots(real: str) -> Any:
+    scale = ctypes.c_float if real == "float" else ctypes.c_double
+    matrices = (*[_INTEGER] * 3, *[_ADDRESS, _INTEGER] * 3)
+    return ctypes.CFUNCTYPE(None, *matrices, scale, ctypes.c_bool)
+
+
 def _product(real: str) -> Any:
     scale = ctypes.c_float if real == "float" else ctypes.c_double
-    matrices = (*[_INTEGER] * 3, _ADDRESS, *[_INTEGER] * 2, _ADDRESS, *[_INTEGER] * 3, _ADDRESS)
+    matrices = (*[_INTEGER] * 3, _ADDRESS, *[_INTEGER] * 2, _ADDRESS, *[_INTEGER] * 4, _ADDRESS)
     return ctypes.CFUNCTYPE(None, *matrices, _INTEGER, scale, ctypes.c_bool)
 
 
@@ -64,6 +71,7 @@ class Functions:
     pack_at: Callable[..., None]
     product: Callable[..., None]
     product_at: Callable[..., None]
+    dots: Callable[..., None]
     product_turned: Callable[..., None]
     put_turned: Callable[..., None]
     product_boxes: Callable[..., None]
@@ -81,7 +89,7 @@ def functions(real: str) -> Functions:
 
 def callable_from(real: str, tile: Tiling, *addresses: int) -> Functions:
     """The functions at these addresses, in the order of `NAMES`."""
-    products = _product(real), _product_at(real), _PRODUCT_TURNED, _put_turned(real)
+    products = _product(real), _product_at(real), _dots(real), _PRODUCT_TURNED, _put_turned(real)
     kinds = _PACK, _PACK_AT, *products, _PRODUCT_BOXES, _BOXES
     made = (kind(address) for kind, address in zip(kinds, addresses, strict=True))
     return Functions(**dict(zip(NAMES, made, strict=True)), tiling=tile)

@@ -47,13 +47,34 @@ class Calls:
         adds: str,
     ) -> None:
         p, real, name = self.pointer, self.real, f"loopgrad_product_{SUFFIX[self.real]}"
-        kinds = f"i64, i64, i64, {p}, i64, i64, {p}, i64, i64, i64, {p}, i64, {real}, i1 zeroext"
+        kinds = (
+            f"i64, i64, i64, {p}, i64, i64, {p}, i64, i64, i64, i64, {p}, i64, {real}, i1 zeroext"
+        )
         self.module.declare(f"declare void @{name}({kinds})")
         self.body.do(
             f"call void @{name}(i64 {m.count}, i64 {n}, i64 {k.count}, {p} {left}, "
             f"i64 {m.strides[LEFT]}, i64 {k.strides[LEFT]}, {p} {packed.memory}, "
-            f"i64 {first}, i64 {packed.depth}, i64 {packed.columns}, {p} {target}, "
+            f"i64 {first}, i64 {packed.depth}, i64 {packed.columns}, i64 {packed.apart}, {p} {target}, "
             f"i64 {m.strides[TARGET]}, {real} {scale}, i1 zeroext {adds})"
+        )
+
+    def dots(
+        self,
+        counts: tuple[str, str, str],
+        left: tuple[str, str],
+        right: tuple[str, str],
+        target: tuple[str, str],
+        scale: str,
+        adds: str,
+    ) -> None:
+        """counts: of m, n and k. Of each matrix where it is, and how far its rows lie apart."""
+        p, real, name = self.pointer, self.real, f"loopgrad_dots_{SUFFIX[self.real]}"
+        matrices = ", ".join(f"{p} {at}, i64 {step}" for at, step in (left, right, target))
+        kinds = f"i64, i64, i64, {p}, i64, {p}, i64, {p}, i64, {real}, i1 zeroext"
+        self.module.declare(f"declare void @{name}({kinds})")
+        m, n, k = counts
+        self.body.do(
+            f"call void @{name}(i64 {m}, i64 {n}, i64 {k}, {matrices}, {real} {scale}, i1 zeroext {adds})"
         )
 
     def product_at(

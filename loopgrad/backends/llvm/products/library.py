@@ -23,7 +23,7 @@ SUFFIX = {"float": "f32", "double": "f64"}
 # Part -> what its functions are called after `loopgrad_`. Each is a module, compiled when first one of them
 # is called.
 PARTS: Mapping[str, tuple[str, ...]] = {
-    "product": ("pack", "product"),
+    "product": ("pack", "product", "dots"),
     "scattered": ("pack_at", "product_at"),
     "exchanged": ("product_turned", "put_turned", "product_boxes"),
     "bordered": ("boxes",),

@@ -7,6 +7,7 @@ several indices for m, n or k, those count as one whose strides allow it; the ot
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from loopgrad.backends.llvm.products.calls import Calls
 from loopgrad.backends.llvm.products.evaluated import Evaluated
 from loopgrad.backends.llvm.products.exchanging import kept_sides
 from loopgrad.backends.llvm.products.groups import Along, Group, Groups
+from loopgrad.backends.llvm.products.in_place import InPlace
 from loopgrad.backends.llvm.products.library import tiling_here
 from loopgrad.backends.llvm.products.operands import LEFT, RIGHT, TARGET, Operands, Packed
 from loopgrad.backends.llvm.products.packs import Packs
@@ -63,7 +65,7 @@ class Products:
         self.real, self.pointer = self.calls.real, self.calls.pointer
         self.tiling = tiling_here(self.real)
         self.lanes = self.tiling.lanes
-        self.packs, self.scattered = Packs(self), Scattered(self)
+        self.packs, self.scattered, self.lying = Packs(self), Scattered(self), InPlace(self)
 
     # -------------------------------------------------------------------------------------- sides
 
@@ -154,17 +156,25 @@ class Products:
         adds: bool | str,
         begin: str = "0",
     ) -> None:
-        """All of m and k times so many columns. `adds`: to what the target holds, from the start."""
+        """All of m and k times so many columns. `adds`: to what the target holds, from the start.
+
+        A right side that is not packed is in places, too.
+        """
         inner = k.inner
 
         def rows(at_rows: Mapping[str, str], _: str) -> None:
             def part(at: Mapping[str, str], number: str) -> None:
-                first = self.body.value(f"add i64 {begin}, {self.multiply(number, inner.count)}")
+                right, first = packed, "0"
+                if packed.apart == "0":
+                    first = self.multiply(number, inner.count)
+                    first = self.body.value(f"add i64 {begin}, {first}")
+                else:
+                    right = replace(packed, memory=at[RIGHT])
                 later = self.body.value(f"icmp ne i64 {number}, 0")
                 add = adds if isinstance(adds, str) else "true" if adds else "false"
                 add = self.body.value(f"or i1 {add}, {later}")
                 self.calls.product(
-                    m.inner, columns, inner, at[LEFT], packed, first, at[TARGET], scale, add
+                    m.inner, columns, inner, at[LEFT], right, first, at[TARGET], scale, add
                 )
 
             self.groups.over(k.outer, at_rows, part)
@@ -218,9 +228,12 @@ class Products:
 
             self.groups.over(k.outer, places, some)
 
-        self.groups.over(
-            n.outer, o.places, lambda at, _: self.by_columns(at, n.inner, width, columns)
-        )
+        def matrix(places: Mapping[str, str], _: str) -> None:
+            done = self.lying.write(places, m, n, k, o.scale, not node.first)
+            rest = Along(self.body.value(f"sub i64 {n.inner.count}, {done}"), n.inner.strides)
+            self.by_columns(self.moved(places, n.inner, done), rest, width, columns)
+
+        self.groups.over(n.outer, o.places, matrix)
 
     def by_columns(
         self,

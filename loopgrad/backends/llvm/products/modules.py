@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 
 from loopgrad.backends.llvm.products.boxes import emit_boxes, emit_product_boxes
 from loopgrad.backends.llvm.products.direct import HEIGHTS, emit_product_at
+from loopgrad.backends.llvm.products.dots import emit_dots
 from loopgrad.backends.llvm.products.exchanged import SOME_ROWS, emit_turned
 from loopgrad.backends.llvm.products.kernel import emit_part, kernel_vectors
 from loopgrad.backends.llvm.products.narrow import emit_narrow
@@ -27,6 +28,7 @@ def emit_product_and_pack(module: Module, tile: Tiling, few: bool) -> str:
     """With `pack` and `product`, which all contractions call."""
     emit_tiles(module, tile, first_shapes(tile) if few else shapes(tile))
     emit_part(module, tile)
+    emit_dots(module, tile)
     emit_narrow(module, tile)
     emit_pack_rows(module, tile)
     emit_pack(module, tile)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from loopgrad.backends.llvm.products.dots import call_dots
 from loopgrad.backends.llvm.products.tiling import DEPTH, SUFFIX, Tiling
 from loopgrad.backends.llvm.products.writer import Writer
 from loopgrad.backends.llvm.writing.text import Module
@@ -75,57 +76,29 @@ class _Narrow:
         return self.w.loop(end, lambda k, *sums: add(k, list(sums)), step=step, carried=carried)
 
 
-class _AlongK(_Narrow):
+class _AlongK:
+    def __init__(self, writer: Writer):
+        self.w, self.tiling = writer, writer.tiling
+
     def write(self) -> None:
         w = self.w
-        count = few_columns(self.tiling) * DEPTH
-        self.turned = w.body.value(f"alloca {w.real}, i64 {count}, align 64")
-        self.whole = w.integer("and", "%K", -self.lanes)
-        self.mask = w.first_lanes(w.integer("sub", "%K", self.whole))
-        w.loop("%N", self._turn)
-        w.loop("%M", self._rows, step=AT_ONCE)
+        count = 2 * few_columns(self.tiling) * DEPTH
+        turned = w.body.value(f"alloca {w.real}, i64 {count}, align 64")
+        w.loop("%N", lambda n: self._turn(n, w.at(turned, w.integer("mul", n, DEPTH))))
+        matrices = ("%A", "%step"), (turned, str(DEPTH)), ("%C", "%cm"), ("%D", "%dm")
+        call_dots(w, ("%M", "%N", "%K"), *matrices)
         w.finish()
 
-    def _turn(self, n: str) -> None:
+    def _turn(self, n: str, to: str) -> None:
         """A column of B, whose elements come to stand side by side."""
         w = self.w
-        source, to = w.at("%B", n), w.at(self.turned, w.integer("mul", n, DEPTH))
+        source = w.at("%B", n)
 
         def element(k: str) -> None:
             value = w.load(w.at(source, w.integer("mul", k, "%bk")), w.real)
             w.store(value, w.at(to, k), w.real)
 
         w.loop("%K", element)
-
-    def _rows(self, m: str) -> None:
-        w = self.w
-        rows = w.least(w.integer("sub", "%M", m), AT_ONCE)
-        last = w.integer("sub", rows, 1)
-        # Rows beyond the last are this one again; their sums are not stored.
-        numbers = [w.integer("add", m, w.least(r, last)) for r in range(AT_ONCE)]
-        places = [w.at("%A", w.integer("mul", number, "%step")) for number in numbers]
-
-        def column(n: str) -> None:
-            b = w.at(self.turned, w.integer("mul", n, DEPTH))
-
-            def whole(k: str, sums: list[str]) -> list[str]:
-                factor = w.load(w.at(b, k))
-                pairs = zip(places, sums, strict=True)
-                return [w.multiply_add(w.load(w.at(a, k)), factor, s) for a, s in pairs]
-
-            def part(_: str, sums: list[str]) -> list[str]:
-                factor = w.masked_load(w.at(b, self.whole), self.mask)
-                loaded = [w.masked_load(w.at(a, self.whole), self.mask) for a in places]
-                return [w.multiply_add(a, factor, s) for a, s in zip(loaded, sums, strict=True)]
-
-            sums = self._added(self.whole, self.lanes, ["zeroinitializer"] * AT_ONCE, whole)
-            left = w.integer("sub", "%K", self.whole)
-            sums = self._added(left, self.lanes, sums, part)
-            for r, value in enumerate(sums):
-                w.store(w.across(value), w.at(self.sums, r), w.real)
-            self._put(m, rows, self.sums, n)
-
-        w.loop("%N", column)
 
 
 class _AlongM(_Narrow):

@@ -53,9 +53,9 @@ class Lying:
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """`depth` values of k times `columns`, packed. Of a `Pack` also: how many elements each matrix
-    takes, and from where on its indices of k run; and the indices of n, where several may count as one,
-    with the strides of all targets, under the names of these."""
+    """`depth` values of k times `columns`, packed; or rows that lie so far `apart`. Of a `Pack` also: how
+    many elements each matrix takes, and from where on its indices of k run; and the indices of n, where
+    several may count as one, with the strides of all targets, under the names of these."""
 
     memory: str
     depth: str
@@ -63,3 +63,4 @@ class Packed:
     size: str = ""
     starts: Mapping[str, str] = field(default_factory=dict)
     merged: Group | None = None
+    apart: str = "0"

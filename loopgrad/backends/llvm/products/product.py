@@ -10,13 +10,17 @@ from loopgrad.backends.llvm.products.tiling import DEPTH, ROWS, SUFFIX, Tiling
 from loopgrad.backends.llvm.products.writer import Writer
 from loopgrad.backends.llvm.writing.text import Module
 
+# Columns of a row that is wide, and elements of a B that the first-level cache holds.
+WIDE, SMALL = 256, 8192
+
 
 def emit_product(module: Module, tiling: Tiling) -> None:
-    """`loopgrad_product_*(M, N, K, A, am, ak, packed, first, depth, columns, C, cm, scale, adds)`."""
+    """`loopgrad_product_*(M, N, K, A, am, ak, packed, first, depth, columns, bk, C, cm, scale, adds)`."""
     pointer = module.pointer(tiling.real)
     parameters = (
         f"i64 %M, i64 %N, i64 %K, {pointer} %A, i64 %am, i64 %ak, {pointer} %packed, "
-        f"i64 %first, i64 %depth, i64 %columns, {pointer} %C, i64 %cm, {tiling.real} %scale, i1 zeroext %adds"
+        f"i64 %first, i64 %depth, i64 %columns, i64 %bk, {pointer} %C, i64 %cm, {tiling.real} %scale, "
+        "i1 zeroext %adds"
     )
     name = f"loopgrad_product_{SUFFIX[tiling.real]}"
     _Product(Writer(module, tiling, name, parameters, inner=False)).write()
@@ -34,6 +38,8 @@ class _Product:
         self.zeros = w.zeros()
         # Where k is contiguous, packing the rows of A would gain nothing.
         self.packs = w.compare("ne", "%ak", 1)
+        self.lies = w.compare("ne", "%bk", 0)  # B, where it is
+        self.across = w.body.value(f"select i1 {self.lies}, i64 1, i64 %depth")
         w.loop("%K", self._depth, step=DEPTH)
         w.clear_where_empty("%K", "%adds", "%M", "%N", "%C", "%cm")
         w.finish()
@@ -46,12 +52,19 @@ class _Product:
         has_value = w.body.value(f"or i1 {later}, %adds")
         self.fresh = w.body.value(f"xor i1 {has_value}, true")
         self.dm = w.body.value(f"select i1 {self.fresh}, i64 0, i64 %cm")
-        w.loop("%M", self._rows, step=self.tiling.rows_packed)
+        # Of few sums for wide rows most of the work is to write: row after row, while a cache holds all of B.
+        wide = w.compare("sge", "%N", WIDE)
+        small = w.compare("sle", w.integer("mul", self.depth, "%N"), SMALL)
+        small = w.body.value(f"and i1 {wide}, {small}")
+        self.most_rows = w.body.value(
+            f"select i1 {small}, i64 {ROWS}, i64 {self.tiling.rows_packed}"
+        )
+        w.loop("%M", self._rows, step=self.most_rows)
 
     def _rows(self, m: str) -> None:
         """A block of rows, packed or where they are, against all panels."""
         w = self.w
-        self.rows = w.least(w.integer("sub", "%M", m), self.tiling.rows_packed)
+        self.rows = w.least(w.integer("sub", "%M", m), self.most_rows)
         offset = w.integer("add", w.integer("mul", m, "%am"), w.integer("mul", self.k, "%ak"))
         source = w.at("%A", offset)
         given = f"i64 {self.rows}, i64 {self.depth}, {w.pointer} {source}, i64 %am, i64 %ak"
@@ -79,8 +92,13 @@ class _Product:
             f"select i1 {narrow}, i64 {w.integer('sub', filled, 1)}, i64 {filled}"
         )
         packed = w.least(w.integer("sub", "%columns", n), tiling.width)
-        self.stride = w.integer("and", w.integer("add", packed, lanes - 1), -lanes)
-        panel = w.at("%packed", w.integer("mul", n, "%depth"))
+        filled = w.integer("and", w.integer("add", packed, lanes - 1), -lanes)
+        self.stride = w.body.value(f"select i1 {self.lies}, i64 %bk, i64 {filled}")
+        panel = w.at("%packed", w.integer("mul", n, self.across))
+        # Of a B that lies where it is a vector may not be read beyond the last column.
+        there = w.body.value(
+            f"select i1 {self.lies}, i64 {w.integer('sdiv', columns, lanes)}, i64 {vectors}"
+        )
         b = w.at(panel, w.integer("mul", w.integer("add", "%first", self.k), self.stride))
         c = w.at(self.c, n)
         taken = ""
@@ -90,11 +108,15 @@ class _Product:
             nonlocal taken
             taken = "1"
             for count in (2, 4)[: tiling.vectors // 2]:
-                enough = w.compare("sge", w.integer("sub", vectors, v), count)
+                enough = w.compare("sge", w.integer("sub", there, v), count)
                 taken = w.body.value(f"select i1 {enough}, i64 {count}, i64 {taken}")
             first = w.integer("mul", v, lanes)
             rest = w.integer("sub", columns, first)
-            self._tiles(taken, w.at(b, first), w.at(c, first), rest)
+            before = w.integer("sub", lanes, w.least(rest, lanes))
+            before = w.body.value(f"select i1 {self.lies}, i64 {before}, i64 0")
+            self._tiles(
+                taken, w.at(b, w.integer("sub", first, before)), w.at(c, first), rest, before
+            )
 
         w.loop(vectors, piece, step=lambda _: taken)
         if few_columns(tiling):
@@ -141,8 +163,8 @@ class _Product:
             lambda: w.body.do(f"call void @{along_k_name(self.tiling)}({given})"),
         )
 
-    def _tiles(self, vectors: str, b: str, c: str, columns: str) -> None:
-        """The rows of the block, tile by tile."""
+    def _tiles(self, vectors: str, b: str, c: str, columns: str, before: str) -> None:
+        """The rows of the block, tile by tile. before: so many columns of b are not meant."""
         w = self.w
         whole = w.compare("sge", columns, w.integer("mul", vectors, self.tiling.lanes))
         kernels = w.integer("mul", w.integer("lshr", vectors, 1), ROWS)  # 1, 2, 4 -> 0, 1, 2
@@ -157,25 +179,27 @@ class _Product:
             ak = w.body.value(f"select i1 {packs}, i64 {rows}, i64 1")
             a = w.at(self.a, w.integer("mul", m, self.row_step))
             place = w.at(c, w.integer("mul", m, "%cm"))
-            before = w.body.value(
+            known = w.body.value(
                 f"select i1 {self.fresh}, {w.pointer} {self.zeros}, {w.pointer} {place}"
             )
             tile = Tile(w, w.integer("add", kernels, rows), rows, vectors)
             factors = [self.depth, a, am, ak, b, self.stride]
             w.where(
                 whole,
-                lambda: tile.call([*factors, place, "%cm", before, self.dm, "%scale"]),
-                lambda: self._part(tile, columns, factors, place, before),
+                lambda: tile.call([*factors, place, "%cm", known, self.dm, "%scale"]),
+                lambda: self._part(tile, columns, factors, place, known, w.at(self.tile, before)),
             )
 
         w.loop(self.rows, tile, step=lambda _: rows)
 
-    def _part(self, tile: Tile, columns: str, factors: list[str], place: str, before: str) -> None:
-        """A tile of which C has not all columns, by way of memory."""
+    def _part(
+        self, tile: Tile, columns: str, factors: list[str], place: str, before: str, sums: str
+    ) -> None:
+        """A tile of which C has not all columns, by way of memory, where the sums begin that are meant."""
         w, pointer = self.w, self.w.pointer
         width = str(self.tiling.width)
         tile.call([*factors, self.tile, width, self.zeros, "0", "1.0"])
         w.body.do(
-            f"call void @{part_name(self.tiling)}(i64 {tile.rows}, i64 {columns}, {pointer} {self.tile}, "
+            f"call void @{part_name(self.tiling)}(i64 {tile.rows}, i64 {columns}, {pointer} {sums}, "
             f"{pointer} {place}, i64 %cm, {pointer} {before}, i64 {self.dm}, {w.real} %scale)"
         )

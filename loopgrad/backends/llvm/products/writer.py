@@ -249,6 +249,27 @@ class Writer:
             value, distance = self.body.value(f"fadd {kind} {value}, {moved}"), distance // 2
         return self.body.value(f"extractelement {kind} {value}, i32 0")
 
+    def across_each(self, values: list[str]) -> str:
+        """The sums of the lanes of as many vectors as they have lanes, each in the lane of its number: halves
+        of two are added to the other halves, until one vector is left.
+        """
+        kind, distance = self.tiling.vector, self.tiling.lanes // 2
+        while distance:
+            order = self._exchange(distance)
+            pairs = zip(values[:distance], values[distance:], strict=True)
+            halves = [
+                [
+                    self.body.value(
+                        f"shufflevector {kind} {a}, {kind} {b}, <{self.tiling.lanes} x i32> <{mask}>"
+                    )
+                    for mask in order
+                ]
+                for a, b in pairs
+            ]
+            values = [self.body.value(f"fadd {kind} {low}, {high}") for low, high in halves]
+            distance //= 2
+        return values[0]
+
     def transposed(self, rows: list[str]) -> list[str]:
         """As many vectors as they have lanes, transposed: log2(lanes) rounds of exchanges. LLVM looks for no
         others across a fence, which takes it long and finds none.

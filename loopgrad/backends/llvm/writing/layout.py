@@ -62,7 +62,8 @@ class Variant:
     `literal`: it finds what is wrong where faster code gave up. `constants`: the values of those that it
     is made for (`schedule/specializing.py`); none for any values. `about`: about how large the extents are on
     which an order hangs. `copies`: those of indices that threads share at the price of copies
-    (`schedule/threads/copies.py`). `large`: it may store past the caches.
+    (`schedule/threads/copies.py`). `few`: those of rows of products that are few. `large`: it may store
+    past the caches.
     """
 
     real: str
@@ -72,6 +73,7 @@ class Variant:
     constants: tuple[tuple[str, int], ...] = ()
     about: tuple[tuple[str, int], ...] = ()
     copies: tuple[str, ...] = ()
+    few: tuple[str, ...] = ()
     large: bool = True
 
 
