@@ -13,6 +13,12 @@ TEXT = """f(l[B,I], A[I,J]) -> y[B,J]:
     for b, i, j:  Z[b,j] += exp(l[b,i] + A[i,j] - m[b,j])   if A[i,j] > -1
     for b, j:     y[b,j] = m[b,j] + log(Z[b,j] + 1)"""
 
+# Each turn of s adds to the first elements of the row alone.
+PARTS = """f(x[R,S], g[R,S]) -> y[R,S]:
+    for r, s, u < s:  a[r,u] += x[r,s] * g[r,u]
+    for r, s:         a[r,s] += g[r,s]
+    for r, s:         y[r,s] = tanh(a[r,s])"""
+
 LAST = """g(m[B,J], Z[B,J]) -> y[B,J]:
     for b, j:  y[b,j] = m[b,j] + log(Z[b,j] + 1)"""
 
@@ -36,3 +42,12 @@ def test_rows_of_all_lengths(dtype: str, columns: int) -> None:
     with canaries.watched():
         got = lg.compile(program)(*inputs)
     np.testing.assert_allclose(got, wanted, rtol=1e-5 if dtype == "float32" else 1e-12)
+
+
+@pytest.mark.parametrize("columns", [1, 4, 9, 15, 16, 17, 33])
+def test_what_a_loop_does_not_reach_stays(columns: int) -> None:
+    rng = np.random.default_rng(columns)
+    inputs = [rng.normal(size=(3, columns)) for _ in "xg"]
+    program = lg.program(PARTS)
+    wanted = lg.compile(program, backend="interpret")(*inputs)
+    np.testing.assert_allclose(lg.compile(program)(*inputs), wanted, rtol=1e-12)

@@ -20,6 +20,7 @@ from loopgrad.backends.llvm.writing.text import I64, vector
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Accumulate, Apply, Index, Read, Reduction
 from loopgrad.ir.operations import ElementType
+from loopgrad.schedule.tree import ZERO, block_to
 
 BOOL, INT, FLOAT = ElementType.BOOL, ElementType.INT, ElementType.FLOAT
 
@@ -249,11 +250,13 @@ class Contributions:
         What a store under a mask has written is read again only when it has left for the cache.
         """
         around = self.vectors.around
-        if around.begin is None or mask != around.tail or not self._is_own_row(target, place):
+        if around.ends is None or mask != around.tail or not self._is_own_row(target, place):
             return mask
         (axis,) = self.frame.buffers[target.tensor].axes
-        whole = axis.origin == around.begin and around.lanes * BYTES[place.kind] <= ALIGNMENT
-        return None if whole else mask
+        lower, upper = around.ends
+        end = axis.extent if axis.origin == ZERO else block_to(around.index)
+        whole = (axis.origin, end) == (lower, upper)  # `u < s` leaves what the row has behind s
+        return None if whole and around.lanes * BYTES[place.kind] <= ALIGNMENT else mask
 
     def _is_own_row(self, target: Read, place: Place) -> bool:
         """Do the lanes lie side by side in the one row that the thread has?"""

@@ -36,7 +36,7 @@ class Around:
     `index` has the value `first` in the first lane, and the next ones in the others. Of several copies
     of the body that follow each other this is number `copy`. `tail` are the lanes that the loop
     runs, None for all of them (at least one does); `mask` those of them where the code is reached.
-    `begin`, of a loop whose last lanes are those outside of the tail: where the first vector begins.
+    `ends`, of a loop whose last lanes are those outside of the tail: from where to where it runs.
     """
 
     index: str = ""
@@ -45,7 +45,7 @@ class Around:
     copy: int = 0
     tail: str | None = None
     mask: str | None = None
-    begin: Expression | None = None
+    ends: tuple[Expression, Expression] | None = None
 
 
 class Surroundings:

@@ -516,8 +516,8 @@ class Trees(Sharing):
         left = splat(self.body, "i32", self.body.value(f"trunc i64 {left} to i32"), lanes)
         kind, numbers = vector("i32", lanes), positions(lanes, "i32")
         mask = self.body.value(f"icmp slt {kind} {numbers}, {left}")
-        begin = loop.lower if last else None
-        self._lanes(loop, Around(loop.index, lanes, index, tail=mask, mask=mask, begin=begin))
+        ends = (loop.lower, loop.upper) if last else None
+        self._lanes(loop, Around(loop.index, lanes, index, tail=mask, mask=mask, ends=ends))
 
     def _looking(
         self, inside: Interior, index: str, step: int, write: Callable[[str], None]
