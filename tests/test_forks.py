@@ -19,6 +19,23 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no forks here")
 
 ROOT = str(Path(lg.__file__).parents[1])
 
+MOST_SECONDS = 120  # of a script
+
+
+def printed(script: str, *folders: Path, **environment: str) -> str:
+    """What a new process prints, which finds modules in the folders too."""
+    path = os.pathsep.join([ROOT, *map(str, folders)])
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-X", "faulthandler", "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=MOST_SECONDS,
+        env={**os.environ, "PYTHONPATH": path, **environment},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 SCRIPT = """
 import os, threading, time, warnings
 import loopgrad as lg
@@ -55,14 +72,7 @@ print("fine")
 
 
 def test_forks_while_threads_compile() -> None:
-    done = subprocess.run(
-        [sys.executable, "-X", "faulthandler", "-c", SCRIPT],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={**os.environ, "PYTHONPATH": ROOT, "LOOPGRAD_CACHE": "0"},
-    )
-    assert (done.stdout, done.returncode) == ("fine\n", 0), done.stderr
+    assert printed(SCRIPT, LOOPGRAD_CACHE="0") == "fine\n"
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -125,14 +135,7 @@ def test_a_fork_waits_for_imports(tmp_path: Path) -> None:
     )
     (tmp_path / "chunk_of_ours.py").write_text("")
     script = "import threading\nbegun = threading.Event()" + IMPORTS
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", script],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([ROOT, str(tmp_path)])},
-    )
-    assert (done.stdout, done.returncode) == ("fine\n", 0), done.stderr
+    assert printed(script, tmp_path) == "fine\n"
 
 
 GARBAGE = """
@@ -163,14 +166,7 @@ print("fine")
 
 
 def test_a_fork_waits_for_no_import_with_locks_in_its_hands() -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", GARBAGE],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={**os.environ, "PYTHONPATH": ROOT},
-    )
-    assert (done.stdout, done.returncode) == ("fine\n", 0), done.stderr
+    assert printed(GARBAGE) == "fine\n"
 
 
 ENDLESS = """
@@ -200,14 +196,7 @@ def test_a_program_that_is_an_import_is_waited_for_once(tmp_path: Path) -> None:
     (tmp_path / "endless_module.py").write_text(
         "import __main__\n__main__.begun.set()\n__main__.over.wait()"
     )
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", ENDLESS],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([ROOT, str(tmp_path)])},
-    )
-    assert (done.stdout, done.returncode) == ("True False 0\n", 0), done.stderr
+    assert printed(ENDLESS, tmp_path) == "True False 0\n"
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -268,14 +257,7 @@ print(free, forks._taken)
 
 
 def test_an_interrupt_while_a_fork_waits_comes_behind_it() -> None:
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", KEYBOARD],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={**os.environ, "PYTHONPATH": ROOT},
-    )
-    assert (done.stdout, done.returncode) == ("interrupted\n[True] []\n", 0), done.stderr
+    assert printed(KEYBOARD) == "interrupted\n[True] []\n"
 
 
 def test_a_fork_within_an_import_waits_for_nobody(tmp_path: Path) -> None:
@@ -283,11 +265,4 @@ def test_a_fork_within_an_import_waits_for_nobody(tmp_path: Path) -> None:
         "import os\nimport loopgrad\nchild = os.fork()\nif child == 0:\n    import wave\n    os._exit(0)\n"
         "print(os.waitpid(child, 0)[1])"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", "import forking"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([ROOT, str(tmp_path)])},
-    )
-    assert (done.stdout, done.returncode) == ("0\n", 0), done.stderr
+    assert printed("import forking", tmp_path) == "0\n"
