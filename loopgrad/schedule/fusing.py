@@ -263,7 +263,9 @@ class _Fusing:
                 own = [nest for nest in body if isinstance(nest, Nest)]
                 others = (p for p in self.literal.phases if p is not phase)
                 seen = self.results.union(*map(tensors_of, others))
-                unwinding = unwound(own, loops, self.written_once, seen, self.in_range)
+                unwinding = unwound(
+                    own, loops, self.written_once, seen, self.in_range, self.tensors
+                )
                 unwinding = with_start(unwinding, self.writers, self.in_range)
                 self.in_range |= unwinding.in_range
                 parts = fission(unwinding.body)

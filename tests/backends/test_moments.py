@@ -68,11 +68,19 @@ SQUARES = {
     "weights of columns": ("[D]", "for n, d: r[d] += (x[n,d] - m[d])**2 / c[d]"),
     "weights of columns, times": ("[D]", "for n, d: r[d] += c[d] * (x[n,d] - m[d])**2"),
     "columns": ("[D]", "for n, d: r[d] += (x[n,d] - m[d])**2 / N"),
+    "more than the mean": (
+        "[D]",
+        "for d: m[d] += c[d]   if c[d] > 1.5\n    for n, d: r[d] += (x[n,d] - m[d])**2 / N",
+    ),
+    "more than the rest of it": (
+        "[D]",
+        f"{HALF}for 1 <= d < D: k[d] += 1.0\n    for n, d: r[d] += (x[n,d] - h[d] - k[d])**2 / N",
+    ),
 }
 
 
 @pytest.mark.filterwarnings("ignore::loopgrad.ProgramWarning")  # of weights that are not used
-@pytest.mark.parametrize("shape", [(5, 5), (7, 3), (130, 9)])
+@pytest.mark.parametrize("shape", [(5, 5), (7, 3), (130, 9), (0, 3)])
 @pytest.mark.parametrize("name", SQUARES)
 def test_squares_about_the_mean(name: str, shape: tuple[int, int]) -> None:
     axes, line = SQUARES[name]

@@ -74,3 +74,22 @@ def test_what_cannot_overflow_is_a_product() -> None:
     assert "product:  y[i,j] += a[i,k] * (b[k,j] * 2)" in shown("bool")
     assert "product" not in shown("int")
     assert "y[i,j] += 2 * a[i,k] * b[k,j]" in shown("int")
+
+
+REALS = {
+    "a number": "for j:  y[j] += half * x[j]   if j < 2.5 and 0.5 < j",
+    "a constant": "for j:  y[j] = x[j] if j <= half else 2 * x[j]",
+    "a sum": "for j, p < 3:  y[(j+p) % J] += x[j]   if 0.1 * (j + p) <= 0.3 and j + p > half",
+    "in a block": """for j:
+        y[j] += x[j]
+        y[j] += 0.5 * y[j-1]   if j > half""",
+    "of one element": "for j, i < J:  y[j] += x[i]   if i == half + 0.5",
+}
+
+
+@pytest.mark.parametrize("name", REALS)
+def test_indices_that_are_compared_with_reals(name: str) -> None:
+    program = lg.program(f"f(x[J], half = 1.5) -> y[J]:\n    {REALS[name]}")
+    x = np.random.default_rng(1).normal(size=21)
+    wanted = lg.compile(program, backend="interpret")(x)
+    np.testing.assert_allclose(program(x), wanted, rtol=1e-13, atol=1e-14)

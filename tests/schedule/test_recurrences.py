@@ -202,3 +202,28 @@ def test_what_windows_of_a_state_spread_is_taken_at_each_place():
         want = lg.compile(backward, backend="interpret")(x, W, seed)
         for one, other in zip(lg.compile(backward)(x, W, seed), want, strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-11)
+
+
+# A tensor by way of which a state hangs on itself, not all of which is written: the rest is 0.
+PARTS = {
+    "a row less": "for b < B-1:  p[t,b] = h[t-1,b] if t > 0 else g[b]",
+    "but for the first": "for 1 <= b < B:  p[t,b] -= h[t-1,b] if t > 0 else g[b]",
+    "a triangle": "for b < min(B, t+1):  p[t,b] += h[t-1,b] if t > 0 else g[b]",
+    "all": "for b < B:  p[t,b] = h[t-1,b] if t > 0 else g[b]",
+}
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_state_by_way_of_parts_of_another_tensor(name: str) -> None:
+    program = lg.program(
+        f"""f(a[T,B], g[B]) -> h[T,B]:
+            local p[T,B]
+            for t:
+                {PARTS[name]}
+                for b:  h[t,b] = 0.5 * p[t,b] + a[t,b]"""
+    )
+    rng = np.random.default_rng(0)
+    for sizes in ((4, 3), (3, 17)):
+        inputs = {"a": rng.normal(size=sizes), "g": rng.normal(size=sizes[1])}
+        wanted = lg.compile(program, backend="interpret")(**inputs)
+        np.testing.assert_allclose(program(**inputs), wanted, rtol=1e-13, atol=1e-14)

@@ -69,7 +69,7 @@ def _chain(lines: Sequence[Line], place: int, context: Context) -> Chain | None:
     """The chain that begins with the mean at the place."""
     mean = lines[place]
     value = _averaged(mean)
-    if value is None or not _is_column(mean, value):
+    if value is None or not _is_column(mean, value) or not _is_all(mean, lines):
         return None
     name = mean.written.tensor
     later = range(place + 1, len(lines))
@@ -84,10 +84,17 @@ def _chain(lines: Sequence[Line], place: int, context: Context) -> Chain | None:
         for j in alike:
             if _averaged(lines[j]) != walk.apply("-", value, shift.target):
                 continue
+            if not _is_all(lines[j], lines):
+                continue
             for k in alike:
                 if _deviation(lines[k], value, (shift.target, lines[j].target)) is not None:
                     return Chain(value, place, i, j, k, _factor(lines[k]))
     return None
+
+
+def _is_all(line: Line, lines: Sequence[Line]) -> bool:
+    """Is it all that its tensor holds? A mean to which something is added is none."""
+    return sum(other.written.tensor == line.written.tensor for other in lines) == 1
 
 
 def _averaged(line: Line) -> Expression | None:
@@ -174,7 +181,9 @@ def _replaced(lines: Sequence[Line], chain: Chain, context: Context) -> list[Lin
 
     statement = replace(mean.statement, target=moment(CENTRE), value=chain.value)
     whole = walk.apply("+", moment(CENTRE), moment(OFFSET))
-    squares = walk.apply("*", moment(SQUARES), chain.factor)
+    # Of no rows the sum is 0, whatever the factor is.
+    some = walk.compare("<", *mean.bounds[next(iter(mean.reduced))])
+    squares = Conditional(some, walk.apply("*", moment(SQUARES), chain.factor), ZERO)
     made = {
         chain.mean: [Line(statement, first=True, moments=True), mapped(mean, whole)],
         chain.variance: [mapped(lines[chain.variance], squares)],

@@ -17,6 +17,7 @@ from loopgrad.ir import walk
 from loopgrad.ir.nodes import Accumulate, Apply, Conditional, Expression, Index, Read, Reduction
 from loopgrad.schedule import Loop, Nest
 from loopgrad.schedule.costs import cost
+from loopgrad.schedule.lines import Bounds, Tensors
 from loopgrad.schedule.recurrences.fission import fission
 
 MOST_COST = 16  # of what is computed twice
@@ -38,11 +39,12 @@ def unwound(
     written_once: Container[str],
     seen: Container[str],
     in_range: Container[Place],
+    tensors: Tensors,
 ) -> Unwound:
     """The body with one statement in its core, where that can be had; as it is otherwise.
 
     written_once: tensors that one statement of the program writes. seen: those that others than these
-    read. in_range: reads that are.
+    read. in_range: reads that are. tensors: all there are.
     """
     core = fission(body).core
     as_it_is = Unwound(tuple(body))
@@ -51,7 +53,7 @@ def unwound(
     changed = {nest.number: nest for nest in body}
     proved: set[Place] = set()
     for nest in core:
-        definition = _definition(changed[nest.number], loops[0].index, written_once)
+        definition = _definition(changed[nest.number], loops[0].index, written_once, tensors)
         if definition is None:
             continue
         for other in core:
@@ -72,15 +74,21 @@ def _is_unread(nest: Nest, read: Container[str], seen: Container[str]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Definition:
-    """What each element of a tensor is, at these indices, one of which is the block's."""
+    """What each element of a tensor is, at these indices, one of which is the block's.
+
+    bounds: of those indices that do not go over all of their axes.
+    """
 
     nest: Nest
     indices: tuple[str, ...]
     value: Expression
     turn: int  # the axis of the block's index
+    bounds: Mapping[str, Bounds]
 
 
-def _definition(nest: Nest, turn: str, written_once: Container[str]) -> Definition | None:
+def _definition(
+    nest: Nest, turn: str, written_once: Container[str], tensors: Tensors
+) -> Definition | None:
     statement = nest.statement
     target, value = statement.target, statement.value
     indices = tuple(s.name for s in target.subscripts if isinstance(s, Index))
@@ -98,7 +106,26 @@ def _definition(nest: Nest, turn: str, written_once: Container[str]) -> Definiti
             value = Apply("neg", (value,))
         case _:
             return None
-    return Definition(nest, indices, value, indices.index(turn))
+    axes = dict(zip(indices, tensors[target.tensor].extents, strict=True))
+    bounds = {
+        loop.index: (loop.lower, loop.upper)
+        for loop in nest.loops
+        if (loop.lower, loop.upper) != (walk.ZERO, axes[loop.index])
+    }
+    return Definition(nest, indices, value, indices.index(turn), bounds)
+
+
+def _reaches(definition: Definition, read: Read, nest: Nest) -> bool:
+    """Is what the nest reads defined, in each of its iterations? Elsewhere an element is 0."""
+    values = dict(zip(definition.indices, read.subscripts, strict=True))
+    known = {loop.index: (loop.lower, loop.upper) for loop in nest.loops}
+    for index, bounds in definition.bounds.items():
+        lower, upper = (walk.substitute(bound, values) for bound in bounds)
+        match values[index]:
+            case Index(name) if known.get(name) == (lower, upper):
+                continue
+        return False
+    return True
 
 
 def _put_in(
@@ -113,6 +140,8 @@ def _put_in(
     turn = Index(definition.indices[definition.turn])
     found = [r for r in walk.statement_reads(nest.statement) if r.tensor == tensor]
     if not found or any(r.subscripts[definition.turn] != turn for r in found):
+        return
+    if not all(_reaches(definition, read, nest) for read in found):
         return
 
     def put(e: Expression) -> Expression:

@@ -5,6 +5,11 @@
 is no product of two sides: `a * b` is refused where int64 does not hold it, and a difference of such
 products may be small where each of them, as a real number, has lost the digits that are left of it.
 Passes take sums and products apart, but no functions: so such an expression becomes the argument of one.
+
+    y[j] += x[j]   if j < 2.5
+
+says nothing that a bound of j could say, which is an integer; and `0.1 * (j + p) <= 0.3` is not what a sum of
+multiples of j and p would be, by a rounding. So what reals are compared with is kept likewise.
 """
 
 from __future__ import annotations
@@ -26,12 +31,33 @@ def kept_whole(phase: Phase, context: Context) -> Phase:
     """The phase, with what is computed in integers in one piece."""
     match phase:
         case Nest(_, statement):
+            value, guard = statement.value, statement.guard
             if context.tensors[statement.target.tensor].element is ElementType.FLOAT:
-                value = _kept(statement.value, context)
-                return replace(phase, statement=replace(statement, value=value))
+                value = _kept(value, context)
+            value = _compared(value, context)
+            guard = None if guard is None else _compared(guard, context)
+            return replace(phase, statement=replace(statement, value=value, guard=guard))
         case Sequence(_, _, body):
             return replace(phase, body=tuple(kept_whole(inner, context) for inner in body))
     return phase
+
+
+def _compared(e: Expression, context: Context) -> Expression:
+    """With what is computed of indices in one piece, where reals are compared."""
+
+    def changed(e: Expression) -> Expression:
+        match walk.rebuild(e, changed):
+            case Compare(operators, operands, span) if any(map(context.is_floating, operands)):
+                return Compare(operators, tuple(map(_of_indices, operands)), span)
+            case other:
+                return other
+
+    return changed(e)
+
+
+def _of_indices(e: Expression) -> Expression:
+    alone = walk.indices_of(e) and not any(True for _ in walk.reads(e))
+    return walk.apply(ITSELF, e) if alone else e
 
 
 def _kept(e: Expression, context: Context) -> Expression:
