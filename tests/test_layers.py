@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -56,15 +57,17 @@ DOORS = {
 }
 
 
-def imports() -> Iterator[tuple[str, str, bool]]:
+@cache
+def imports() -> tuple[tuple[str, str, bool], ...]:
     """Module, the part of loopgrad it imports from, and whether that waits for a call."""
+    every = set()
     for path in sorted(ROOT.rglob("*.py")):
         parts = path.relative_to(ROOT).with_suffix("").parts
         module = ".".join(p for p in parts if p != "__init__")
         if not module:  # the public names are doors to everything
             continue
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        for node, waits in found(tree, waits=False):
+        for node, waits in found(tree.body, waits=False):
             match node:
                 case ast.ImportFrom(module="loopgrad", names=names):
                     targets = [f"loopgrad.{name.name}" for name in names]
@@ -72,29 +75,40 @@ def imports() -> Iterator[tuple[str, str, bool]]:
                     targets = [target]
                 case ast.Import(names=names):
                     targets = [name.name for name in names]
-            for target in targets:
-                if target.startswith("loopgrad."):
-                    yield module, target.split(".")[1], waits
+            every |= {
+                (module, target.split(".")[1], waits)
+                for target in targets
+                if target.startswith("loopgrad.")
+            }
+    return tuple(sorted(every))
 
 
-def found(node: ast.AST, waits: bool) -> Iterator[tuple[ast.AST, bool]]:
-    """The imports below the node. Those for type checkers alone do not count."""
-    if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-        return
-    if isinstance(node, ast.Import | ast.ImportFrom):
-        yield node, waits
-    waits = waits or isinstance(node, ast.FunctionDef)
-    for child in ast.iter_child_nodes(node):
-        yield from found(child, waits)
+def found(nodes: Iterable[ast.AST], waits: bool) -> Iterator[tuple[ast.AST, bool]]:
+    """The imports among and below the statements. Those for type checkers alone do not count."""
+    for node in nodes:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            yield node, waits
+        elif isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        elif isinstance(node, ast.stmt | ast.match_case | ast.ExceptHandler):
+            below = (
+                child for child in ast.iter_child_nodes(node) if not isinstance(child, ast.expr)
+            )
+            yield from found(below, waits or isinstance(node, ast.FunctionDef))
 
 
-@pytest.mark.parametrize(("module", "part", "waits"), sorted(set(imports())))
-def test_imports_point_down(module: str, part: str, waits: bool) -> None:
-    own = module.split(".")[0]
+@pytest.mark.parametrize("own", BELOW)
+def test_imports_point_down(own: str) -> None:
+    """Those of the part's modules."""
     allowed = {own, *BELOW[own].split()}
-    if waits:
-        allowed |= set(DOORS.get(module, "").split())
-    assert part in allowed, f"{module} imports from {part}"
+    for module, part, waits in imports():
+        if module.split(".")[0] == own:
+            doors = DOORS.get(module, "").split() if waits else ()
+            assert part in {*allowed, *doors}, f"{module} imports from {part}"
+
+
+def test_every_part_stands_in_the_picture() -> None:
+    assert {module.split(".")[0] for module, _, _ in imports()} <= BELOW.keys()
 
 
 def test_no_answer_depends_on_what_its_key_leaves_out() -> None:

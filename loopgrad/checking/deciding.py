@@ -10,7 +10,7 @@ import numpy as np
 from loopgrad.analysis.infer import infer
 from loopgrad.checking.bench import Bench
 from loopgrad.checking.counterexamples import Examples
-from loopgrad.checking.headers import Task, certifiable, hoisted
+from loopgrad.checking.headers import Task, certifiable, hoisted, without_spare
 from loopgrad.checking.trials import KINDS, LEAST, Trial, Trials, differing, run
 from loopgrad.diagnostics import ProgramError
 from loopgrad.ir.nodes import Program
@@ -110,7 +110,7 @@ class Deciding:
 
     def _hoisted(self, claimed: Program) -> Program:
         try:
-            return hoisted(claimed, self.task.forward)
+            return without_spare(hoisted(claimed, self.task.forward), self.task.right)
         except ProgramError:
             return claimed
 

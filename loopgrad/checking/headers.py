@@ -14,7 +14,16 @@ from loopgrad.checking.findings import Finding
 from loopgrad.checking.naming import gradient_meant
 from loopgrad.checking.trials import Misfit, Trial, Trials, bound
 from loopgrad.diagnostics import listing, suggestion
-from loopgrad.ir.nodes import Constant, Expression, Extent, Input, Program, Result
+from loopgrad.ir.nodes import (
+    Constant,
+    Expression,
+    Extent,
+    Input,
+    Program,
+    Read,
+    Result,
+    Size,
+)
 from loopgrad.ir.operations import ElementType
 from loopgrad.ir.printer import show_expression, show_statement
 from loopgrad.ir.walk import (
@@ -24,7 +33,9 @@ from loopgrad.ir.walk import (
     map_statement,
     number,
     rebuild,
+    statement_expressions,
     statement_reads,
+    subexpressions,
 )
 
 SIZES = 4  # trials on which a header is tried
@@ -419,6 +430,23 @@ def hoisted(program: Program, forward: Program) -> Program:
         statements=tuple(s for s in mine.program.statements if s not in taken),
         locals=tuple(local for local in mine.program.locals if local.name not in gone),
     )
+
+
+def without_spare(program: Program, right: Program) -> Program:
+    """The claim without the arguments that it does not read, but for those that the right program has too.
+
+    Raises ProgramError where one of them is needed, for an extent.
+    """
+    asked = {a.name for a in right.arguments}
+    asked |= {
+        node.tensor if isinstance(node, Read) else node.name
+        for statement in all_statements(program.statements)
+        for expression in statement_expressions(statement)
+        for node in subexpressions(expression)
+        if isinstance(node, Read | Constant)
+    }
+    kept = (a for a in program.arguments if a.name in asked or isinstance(a, Size))
+    return infer(replace(program, arguments=tuple(kept))).program
 
 
 def _results(program: Program) -> list[str]:

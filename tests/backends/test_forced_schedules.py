@@ -229,7 +229,7 @@ SOME = [
 ]
 
 
-@pytest.mark.parametrize("words", sample(["", "no products", "rows 3", "no fusion"], 2))
+@pytest.mark.parametrize("words", sample(["", "no products", "rows 3", "no fusion"], 3))
 @pytest.mark.parametrize("name", CONTRACTIONS)
 def test_contractions(name: str, words: str) -> None:
     program = lg.program(CONTRACTIONS[name])

@@ -13,6 +13,7 @@ import loopgrad as lg
 from loopgrad.checking.findings import Finding
 
 CORPUS = Path(__file__).parents[1] / "programs" / "corpus.loops"
+DIGITS = Path(lg.__file__).parent / "examples" / "digits.loops"
 
 SOFTMAX = """\
 softmax(s[B,J]) -> p[B,J]:
@@ -133,6 +134,14 @@ def test_programs_and_texts_are_the_same() -> None:
     assert lg.check(forward, forward.backward(recompute=True))
     assert lg.check(SOFTMAX, forward.backward().simplify()).method == "proved"
     assert lg.check(SOFTMAX, f"{SOFTMAX}\n{SHORT}")
+
+
+def test_a_network_that_is_computed_again_is_proved() -> None:
+    """The claim reads biases and labels, which the literal backward does not."""
+    forward = lg.load(DIGITS).mlp_classifier
+    claimed = forward.backward(recompute=True)
+    assert {i.name for i in claimed.inputs} > {i.name for i in forward.inputs}
+    assert lg.check(forward, str(claimed)).method == "proved"
 
 
 def test_what_is_not_given_is_named() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import loopgrad as lg
+from loopgrad.ir.nodes import Block
 from loopgrad.simplify.certifying.certificate import certify
 from tests.effort import by_name, sample
 from tests.simplify.mutations import mutations
@@ -42,8 +43,8 @@ SAMPLE = (
     list(PROGRAMS)
     if EVERY
     else [
-        *by_name([name for name in PROGRAMS if name.startswith("lib.")], 8),
-        *sample([name for name in PROGRAMS if not name.startswith("lib.")], 4),
+        *by_name([name for name in PROGRAMS if name.startswith("lib.")], 16),
+        *sample([name for name in PROGRAMS if not name.startswith("lib.")], 8),
     ]
 )
 
@@ -69,6 +70,9 @@ def test_right_backwards_are_not_refused(name: str) -> None:
     forward = PROGRAMS[name]
     literal = forward.backward()
     assert lg.check(forward, str(literal)).method == "proved"
-    assert lg.check(forward, str(forward.backward(recompute=True)))
+    again = lg.check(forward, str(forward.backward(recompute=True)))
+    assert again
+    if not any(isinstance(s, Block) for s in literal.statements):
+        assert again.method == "proved"
     if len(literal.statements) < 12:
         assert lg.check(forward, str(literal.simplify()))

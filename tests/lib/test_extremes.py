@@ -13,6 +13,7 @@ import pytest
 
 import loopgrad as lg
 from tests.derivatives import as_tuple
+from tests.effort import by_name
 from tests.lib.test_library import ROWS
 
 HUGE = 1e4
@@ -49,7 +50,7 @@ SCORES: dict[str, tuple[list[str], dict[str, float]]] = {
 }
 
 
-@pytest.mark.parametrize("row", SCORES)
+@pytest.mark.parametrize("row", by_name(list(SCORES), 2))
 def test_huge_scores(row: str) -> None:
     program, case = lg.lib[row.partition(":")[0]], ROWS[row]
     large, options = SCORES[row]

@@ -43,6 +43,10 @@ SAME = [
         "f(x[T]) -> y[T]:\n    for t:\n        a[t] = x[t]**2\n        y[t] = a[t] + (y[t-1] if t > 0 else 0)",
         "f(x[T]) -> y[T]:\n    for u:\n        a[u] = x[u]**2\n        y[u] = a[u] + (y[u-1] if u > 0 else 0)",
     ),
+    (
+        "f(x[N]) -> y[N]:\n    for n < N+2-2-1, p < 2:  y[n-p+1] += x[n+p]",
+        "f(x[N]) -> y[N]:\n    for n < N-1, p < 2:  y[n+1-p] += x[p+n+1-1]",
+    ),
 ]
 
 

@@ -30,8 +30,11 @@ from loopgrad.ir.walk import (
     indices_of,
     map_statement,
     rebuild,
+    rebuild_range,
     subexpressions,
 )
+from loopgrad.simplify.algebra.integers import canonical as canonical_integer
+from loopgrad.simplify.algebra.integers import canonical_inside
 
 # A name that no text of the notation has.
 FRESH = "·"
@@ -40,7 +43,8 @@ FRESH = "·"
 def canonical(program: Program) -> tuple[str, ...]:
     """The program's inputs, constants, results and statements, as lines of text.
 
-    Indices, temporaries and extents are renamed, statements and the loops of each sorted. Raises
+    Indices, temporaries and extents are renamed, statements and the loops of each sorted, and sums of
+    integers in subscripts and bounds are written one way. Raises
     ProgramError for what is no program.
     """
     facts = infer(program)
@@ -69,7 +73,7 @@ def _header(facts: Facts, extents: Mapping[str, str]) -> list[str]:
 
 
 def _tensor(name: str, facts: Facts, extents: Mapping[str, str]) -> str:
-    axes = (_renamed_extent(e, extents) for e in facts.tensors[name].extents)
+    axes = (canonical_integer(_renamed_extent(e, extents)) for e in facts.tensors[name].extents)
     return f"{name}[{','.join(show_expression(axis) for axis in axes)}]"
 
 
@@ -130,8 +134,14 @@ def _with_indices(statement: Statement, names: Mapping[str, str]) -> Statement:
             return Index(names[expression.name])
         return rebuild(expression, change)
 
-    changed = map_statement(statement, change)
-    return replace(changed, ranges=tuple(replace(r, index=names[r.index]) for r in changed.ranges))
+    changed = map_statement(map_statement(statement, change), canonical_inside)
+    if isinstance(changed, Accumulate):
+        subscripts = tuple(map(canonical_integer, changed.target.subscripts))
+        changed = replace(changed, target=replace(changed.target, subscripts=subscripts))
+    ranges = (
+        rebuild_range(replace(r, index=names[r.index]), canonical_integer) for r in changed.ranges
+    )
+    return replace(changed, ranges=tuple(ranges))
 
 
 def _sorted(ranges: tuple[Range, ...]) -> tuple[Range, ...]:

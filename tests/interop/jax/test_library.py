@@ -47,7 +47,7 @@ def test_values_are_those_of_numpys_call(row: str) -> None:
         np.testing.assert_array_equal(g, w)
 
 
-@pytest.mark.parametrize("row", ROWS if FULL else sample(list(ROWS), 40))
+@pytest.mark.parametrize("row", ROWS if FULL else sample(list(ROWS), 80))
 def test_gradients_of_both_modes_and_orders(row: str) -> None:
     function, values, wanted = called(row)
     if any(np.asarray(w).dtype.kind == "f" for w in as_tuple(wanted)):
