@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable
 from typing import Any
 
@@ -38,13 +39,13 @@ def softplus(x: Any) -> Any:
 
 # On scalars of one floating type, with NumPy's errors ignored.
 REAL: dict[str, Callable[..., Any]] = {
-    "+": lambda a, b: a + b,
-    "-": lambda a, b: a - b,
-    "*": lambda a, b: a * b,
-    "/": lambda a, b: a / b,
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.truediv,
     # Not np.power, which takes the square root for 0.5: NaN at -inf.
     "**": lambda a, b: type(a)(np.float_power(a, b)),
-    "neg": lambda a: -a,
+    "neg": operator.neg,
     "max": np.maximum,
     "min": np.minimum,
     "abs": np.abs,
@@ -68,12 +69,12 @@ REAL: dict[str, Callable[..., Any]] = {
 
 # On Python's integers, exactly; the caller sees to it that the value fits int64.
 INTEGER: dict[str, Callable[..., int]] = {
-    "+": lambda a, b: a + b,
-    "-": lambda a, b: a - b,
-    "*": lambda a, b: a * b,
-    "//": lambda a, b: a // b,
-    "%": lambda a, b: a % b,
-    "neg": lambda a: -a,
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "//": operator.floordiv,
+    "%": operator.mod,
+    "neg": operator.neg,
     "max": max,
     "min": min,
     "abs": abs,

@@ -221,14 +221,25 @@ class Compiler:
         name = place.tensor
         subscripts = [self.integer(s) for s in place.subscripts]
 
-        def checked(frame: Frame) -> tuple[int, ...]:
-            at = tuple(subscript(frame) for subscript in subscripts)
+        def checked(at: tuple[int, ...], frame: Frame) -> tuple[int, ...]:
             for axis, (value, extent) in enumerate(zip(at, frame.call.shapes[name], strict=True)):
                 if not 0 <= value < extent:
                     raise errors.out_of_range(place, axis, value, extent, self.statement)
             return at
 
-        return checked
+        match subscripts:  # most have one or two, and most of the time goes here
+            case [one]:
+                return lambda frame: checked((one(frame),), frame)
+            case [one, other]:
+
+                def pair(frame: Frame) -> tuple[int, ...]:
+                    row, column = at = one(frame), other(frame)
+                    rows, columns = frame.call.shapes[name]
+                    inside = 0 <= row < rows and 0 <= column < columns
+                    return at if inside else checked(at, frame)
+
+                return pair
+        return lambda frame: checked(tuple([s(frame) for s in subscripts]), frame)
 
     def truth(self, condition: Expression) -> Code:
         code = self.value(condition)
@@ -301,7 +312,7 @@ class Compiler:
             links.append(
                 _link(COMPARE[operator], self.converted(left, kind), self.converted(right, kind))
             )
-        return lambda frame: all(link(frame) for link in links)
+        return links[0] if len(links) == 1 else lambda frame: all(link(frame) for link in links)
 
     def arithmetic(self, expression: Apply) -> Code:
         operation, operands = expression.operation, expression.operands
@@ -313,14 +324,15 @@ class Compiler:
             real = REAL[operation]
             if operation == "pi":
                 return lambda frame: frame.real(math.pi)
-            return lambda frame: real(*(code(frame) for code in codes))
+            return _applied(real, codes)
         match operation:
             case "//" | "%":
                 return self.division(operation, codes[0], codes[1])
             case "**":
                 return self.power(codes[0], codes[1])
         exact = INTEGER[operation]
-        return lambda frame: self.fitting(exact(*(code(frame) for code in codes)))
+        number = _applied(exact, codes)
+        return lambda frame: self.fitting(number(frame))
 
     def floor(self, operand: Expression) -> Code:
         if self.type_of(operand) is not FLOAT:
@@ -369,6 +381,15 @@ AS_PYTHON: dict[ElementType, Callable[[Any], Any]] = {
     INT: int,
     FLOAT: lambda value: value,
 }
+
+
+def _applied(function: Callable[..., Any], codes: Sequence[Code]) -> Code:
+    match codes:
+        case [one]:
+            return lambda frame: function(one(frame))
+        case [one, other]:
+            return lambda frame: function(one(frame), other(frame))
+    return lambda frame: function(*[code(frame) for code in codes])
 
 
 def _link(compare: Callable[[Any, Any], Any], left: Code, right: Code) -> Code:
