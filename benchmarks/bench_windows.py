@@ -55,6 +55,13 @@ def _add(t: Any, v: Any, rows: int) -> Any:
     return t.zeros(rows, *v.x.shape[1:]).index_add(0, v.at, v.x)
 
 
+def _experts(t: Any, v: Any) -> Any:
+    order = t.argsort(v.at, stable=True)
+    counts = t.bincount(v.at, minlength=len(v.w)).tolist()
+    parts = [x @ w for x, w in zip(v.x[order].split(counts), v.w, strict=True)]
+    return t.cat(parts)[t.argsort(order)]
+
+
 def _gathered(width: int) -> Row:
     return row("rows", f"V=10000 K={width} N={max(2_000_000 // (width + 8), 1)}",
                lambda t, v: t.nn.functional.embedding(v.at, v.w), below="V",
@@ -131,6 +138,8 @@ ROWS = (
     _elements(1000000, 1000000),
     _elements(16, 1000000),
     _elements(1000, 1000000, 1),
+    row("experts", "T=2048 I=256 V=8 O=512", _experts, below="V", where=HERE),
+    row("experts", "T=1024 I=64 V=64 O=64", _experts, below="V", where=HERE),
     row("histogram", "N=1000000 V=256", lambda t, v: t.bincount(v.at, minlength=256).float(),
         between={"at": (0, 256)}, where=HERE),
     row("picked", "N=100000 K=32", lambda t, v: v.x.gather(1, v.at[:, None])[:, 0],

@@ -72,10 +72,23 @@ def access(read: Read) -> Access:
 
 
 @dataclass(frozen=True, slots=True)
+class Runs:
+    """Rows in the order of their groups: those of group x, which alone read `right`, are `first[x]` and those
+    behind it below `end[x]`. `group`: of the index x, which takes `count` values.
+    """
+
+    index: str
+    count: Expression
+    first: Read
+    end: Read
+    right: Expression
+
+
+@dataclass(frozen=True, slots=True)
 class Roles:
     """The two sides of a contraction, and which index has which part in it, in the line's order.
 
-    borders: where the right side is known to be zero.
+    borders: where the right side is known to be zero. runs: where it is another one for each group of rows.
     """
 
     left: Expression
@@ -85,6 +98,7 @@ class Roles:
     n: tuple[str, ...]
     k: tuple[str, ...]
     borders: tuple[Border, ...] = ()
+    runs: Runs | None = None
 
 
 @dataclass(frozen=True)
@@ -93,8 +107,8 @@ class Line:
 
     `unproved`: its reads, and its target, whose subscripts may be out of range. `first`: it writes
     every element of its target, and nothing has touched the target before. `roles`: of a contraction.
-    `moments`: it stands for the moments of its value (`moments.py`). `integral`: its target holds
-    integers.
+    `moments`: it stands for the moments of its value (`moments.py`). `ranks`: it stands for the ranks of its
+    values, integers below that number (`ranking.py`). `integral`: its target holds integers.
     """
 
     statement: Accumulate
@@ -103,10 +117,16 @@ class Line:
     roles: Roles | None = None
     moments: bool = False
     integral: bool = False
+    ranks: Expression | None = None
 
     @property
     def target(self) -> Read:
         return self.statement.target
+
+    @property
+    def stands_alone(self) -> bool:
+        """Does it stand for loops of its own, which no other line shares?"""
+        return self.moments or self.ranks is not None
 
     @cached_property
     def indices(self) -> tuple[str, ...]:
@@ -135,7 +155,9 @@ class Line:
         return frozenset(self.indices) - self.kept
 
     def reads(self) -> tuple[Read, ...]:
-        return walk.statement_reads(self.statement)
+        found = walk.statement_reads(self.statement)
+        runs = None if self.roles is None else self.roles.runs
+        return found if runs is None else (*found, runs.first, runs.end)
 
     @cached_property
     def bounds(self) -> Mapping[str, Bounds]:

@@ -102,8 +102,8 @@ def packable(lines: Sequence[Line], index: str, around: Sequence[str]) -> Iterat
     """The contractions whose right sides are the same for all blocks of the index, whole."""
     written = {line.written.tensor for line in lines}
     for line in lines:
-        if line.roles is None or not set(line.roles.batch) <= set(around):
-            continue
+        if line.roles is None or line.roles.runs or not set(line.roles.batch) <= set(around):
+            continue  # none, or another right side for each group of rows
         reads = list(map(access, walk.reads(line.roles.right)))
         if any(index in one.indices or one.tensor in written for one in reads):
             continue

@@ -87,7 +87,7 @@ def may_share(line: Line, index: str, context: Context) -> bool:
     Either each value has elements of the target for its own, or each thread adds to a copy of the
     target, if that is small beside what it reads, or would else have to be kept.
     """
-    if index not in line.indices or (line.roles and index in line.roles.n) or line.moments:
+    if index not in line.indices or (line.roles and index in line.roles.n) or line.stands_alone:
         return False
     if _shares_for_free(line, index, context):
         return True
@@ -328,7 +328,7 @@ def _summed_by_all(lines: Sequence[Line]) -> frozenset[str]:
 
 def reads_little(line: Line) -> bool:
     """Is it a sum over more than any tensor holds that it reads or writes?"""
-    if line.roles is not None or line.moments or line.statement.reduction is Reduction.SET:
+    if line.roles is not None or line.stands_alone or line.statement.reduction is Reduction.SET:
         return False
     everything = set(line.indices)
     return bool(line.reduced) and all(

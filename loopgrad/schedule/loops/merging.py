@@ -66,7 +66,7 @@ def _needed(lines: Sequence[Line]) -> list[set[int]]:
 
 def _may_merge_sum(line: Line, outer: str, inner: str, context: Context) -> bool:
     """Not where all is summed: that is more exact row by row."""
-    sums = {outer, inner} <= line.reduced and not line.moments
+    sums = {outer, inner} <= line.reduced and not line.stands_alone
     return sums and bool(line.kept) and _go_together(line, outer, inner, context)
 
 

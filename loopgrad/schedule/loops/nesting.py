@@ -15,7 +15,7 @@ from loopgrad.schedule.loops.blocking import packable, packed, split, triangle
 from loopgrad.schedule.loops.choosing import gaining, is_scattered, loop_order, vector_index
 from loopgrad.schedule.loops.staging import stage
 from loopgrad.schedule.products.contractions import product
-from loopgrad.schedule.tree import Blocks, Mark, Node, Over, Product, Step, block_from
+from loopgrad.schedule.tree import Blocks, Mark, Node, Over, Step, block_from
 
 # Rows of a product that are worked on while they are in a cache: a multiple of the tiles' heights.
 # FEWER where each stands for as many as other indices have values, and it is not known how many.
@@ -156,7 +156,7 @@ class Nesting:
         lines = [Line(start, first=True)]
         return self._loops(lines, loop_order(lines, around, self.wanted), around, lanes)
 
-    def _node(self, line: Line, around: tuple[str, ...]) -> Step | Product:
+    def _node(self, line: Line, around: tuple[str, ...]) -> Node:
         if line.roles is not None:
             added = replace(line, first=False) if line.written.tensor in self.copied else line
             return product(added, line.roles, self.packs.get(id(line.roles)))

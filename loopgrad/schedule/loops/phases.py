@@ -14,6 +14,7 @@ from loopgrad.schedule.loops.merging import merged, with_merged_sums
 from loopgrad.schedule.loops.moments import moments_of
 from loopgrad.schedule.loops.nesting import Conflicts, Nesting, wants_blocks
 from loopgrad.schedule.loops.parting import LIGHTER, parted, unrelated
+from loopgrad.schedule.loops.ranking import ranks_of
 from loopgrad.schedule.loops.staging import stage
 from loopgrad.schedule.loops.turning import turned
 from loopgrad.schedule.sums.sharing import common
@@ -45,6 +46,9 @@ def trees(lines: Sequence[Line], context: Context, whole: Collection[str]) -> It
     if len(lines) == 1 and lines[0].moments:
         yield from map(Tree, moments_of(lines[0], context))
         return
+    if len(lines) == 1 and lines[0].ranks is not None:
+        yield Tree(ranks_of(lines[0], context))
+        return
     owning = owned_parts(lines, context)
     if any(part.rows for part in owning):
         for each in owning:
@@ -54,7 +58,7 @@ def trees(lines: Sequence[Line], context: Context, whole: Collection[str]) -> It
                 yield from trees(each.lines, context, whole)
         return
     index = parallel_index(lines, context)
-    if index is None and any(line.moments for line in lines):
+    if index is None and any(line.stands_alone for line in lines):
         for line in lines:
             yield from trees([line], context, whole)
         return

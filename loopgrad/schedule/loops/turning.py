@@ -72,7 +72,9 @@ def _are_alike(lines: Sequence[Line]) -> bool:
     targets = {line.written.tensor: line.target for line in lines}
     return all(
         set(line.indices) == set(first.indices)
-        and not (line.reduced or line.bounding or line.unproved or line.integral or line.moments)
+        and not (
+            line.reduced or line.bounding or line.unproved or line.integral or line.stands_alone
+        )
         and line.roles is None
         and line.statement.guard is None
         and line.written.affine == line.written.indices

@@ -27,7 +27,7 @@ def with_borders(lines: Iterable[Line], context: Context) -> tuple[Line, ...]:
 def _bordered(line: Line, padding: Padding) -> Iterator[Line]:
     taps = prod(few_values(line, index) for index in line.reduced if _is_read_again(line, index))
     found = None
-    if line.roles is None and line.reduced and taps >= FEWEST_TAPS and not line.moments:
+    if line.roles is None and line.reduced and taps >= FEWEST_TAPS and not line.stands_alone:
         found = padding.without_guard(line)
     if found is None:
         yield line

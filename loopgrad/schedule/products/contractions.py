@@ -23,11 +23,12 @@ from loopgrad.ir.nodes import (
 from loopgrad.schedule.context import Context
 from loopgrad.schedule.lines import Line, Roles, affine_indices, breadth, is_shifted
 from loopgrad.schedule.products.convolutions import apart_by_windows, with_units, without_guard
+from loopgrad.schedule.products.grouping import Grouping
 from loopgrad.schedule.products.masking import with_masks
 from loopgrad.schedule.products.padding import Padding
 from loopgrad.schedule.products.spreading import apart_by_places
 from loopgrad.schedule.sums.sides import factors, multiplied
-from loopgrad.schedule.tree import Dimension, Pack, Product
+from loopgrad.schedule.tree import Dimension, Over, Pack, Product
 from loopgrad.schedule.windows.gathering import at_places
 
 _NEGATED = {Reduction.ADD: Reduction.SUBTRACT, Reduction.SUBTRACT: Reduction.ADD}
@@ -214,21 +215,24 @@ def with_roles(
 ) -> tuple[tuple[Line, ...], tuple[Expression, ...]]:
     """The lines, with the roles of those that are contractions; sums of several are taken apart.
 
-    And the conditions under which they are, on the constants `units`.
+    And the conditions under which they are, on the constants `units`, and on extents.
     """
     required: set[str] = set()
     padding = Padding(context)
     lines = tuple(lines)
+    grouping = Grouping(context, lines, roles)
 
     def found(line: Line) -> tuple[Line, ...]:
         steps, used = _as_products(line, context, padding, units)
         required.update(used)
         if len(steps) == 1 and steps[0].roles is None:
-            return with_masks(line, lines, context, padding, roles) or steps
+            masked = with_masks(line, lines, context, padding, roles)
+            return masked or grouping.by_group(line) or steps
         return steps
 
     parts = tuple(part for line in lines for part in apart(line, found))
-    return parts, tuple(walk.compare("==", Constant(c), Number(1)) for c in sorted(required))
+    ones = (walk.compare("==", Constant(c), Number(1)) for c in sorted(required))
+    return parts, (*ones, *grouping.requires)
 
 
 def _as_products(
@@ -351,8 +355,22 @@ def apart(line: Line, as_products: Callable[[Line], tuple[Line, ...]]) -> Iterab
 # --------------------------------------------------------------------------------------- nodes
 
 
-def product(line: Line, found: Roles, packed: str | None = None) -> Product:
-    """The line as a node; its bounds are the line's."""
+def product(line: Line, found: Roles, packed: str | None = None) -> Product | Over:
+    """The line as a node; its bounds are the line's. For each group of rows, where these have runs."""
+    whole = _product(line, found, packed)
+    runs = found.runs
+    if runs is None:
+        return whole
+    rows, *others = whole.m
+    lower = walk.apply("max", runs.first, rows.lower)
+    upper = walk.apply("min", runs.end, rows.upper)
+    some = walk.compare("<", lower, upper)
+    own = Dimension(rows.index, lower, upper)
+    each = replace(whole, right=runs.right, m=(own, *others), guard=some)
+    return Over(runs.index, Number(0), runs.count, (each,))
+
+
+def _product(line: Line, found: Roles, packed: str | None) -> Product:
     statement = line.statement
     return Product(
         line.target,

@@ -51,7 +51,7 @@ def picks_rows(line: Line, context: Context) -> bool:
     """Do data tell in which row of its target the line writes, several elements of it, and could threads
     share no more than the columns?"""
     statement, target = line.statement, line.target
-    if line.roles is not None or line.moments or line.first or not target.subscripts:
+    if line.roles is not None or line.stands_alone or line.first or not target.subscripts:
         return False
     if statement.reduction is Reduction.SET:
         return False

@@ -66,7 +66,7 @@ def at_places(line: Line, context: Context) -> Line:
     """The line with sums at each place of its target; the line itself where it spreads nothing so."""
     if line.roles is not None or line.unproved or line.first or line.integral:
         return line
-    if line.statement.reduction is Reduction.SET or line.moments:
+    if line.statement.reduction is Reduction.SET or line.stands_alone:
         return line
     positions = [
         (axis, index)

@@ -61,7 +61,7 @@ def interleaved(line: Line, context: Context, stores: bool) -> tuple[Line, ...]:
     stores: whether it is all that its target holds, so that each element is stored.
     """
     statement = line.statement
-    if line.roles is not None or line.unproved or line.first or line.integral or line.moments:
+    if line.roles is not None or line.unproved or line.first or line.integral or line.stands_alone:
         return (line,)
     if statement.reduction not in (Reduction.ADD, Reduction.SUBTRACT):
         return (line,)

@@ -133,7 +133,7 @@ def staged(line: Line, window: Window, others: Sequence[str], context: Context) 
 
 
 def is_plain(line: Line) -> bool:
-    return not (line.unproved or line.integral or line.moments or line.roles or line.bounding)
+    return not (line.unproved or line.integral or line.stands_alone or line.roles or line.bounding)
 
 
 def is_whole(line: Line, context: Context) -> bool:

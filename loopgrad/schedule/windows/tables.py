@@ -48,7 +48,7 @@ def with_tables(lines: Sequence[Line], context: Context) -> tuple[Line, ...]:
 
 def _worth_a_table(line: Line) -> Iterator[Expression]:
     """Subscripts that one index alone picks, the same in all rows, along which memory lies in order."""
-    if line.roles is not None or line.moments or line.unproved or len(line.indices) < 2:
+    if line.roles is not None or line.stands_alone or line.unproved or len(line.indices) < 2:
         return
     along = frozenset().union(*(one.along for one in (line.written, *line.read)))
     for read in dict.fromkeys((line.target, *line.reads())):

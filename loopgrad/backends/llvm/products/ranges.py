@@ -54,7 +54,11 @@ def interval(expression: Expression, known: Known) -> Interval:
             return Interval(_both("//", a.low, divisor), _both("//", a.high, divisor))
         case Apply("max" | "min" as operation, (left, right)):
             a, b = interval(left, known), interval(right, known)
-            return Interval(_both(operation, a.low, b.low), _both(operation, a.high, b.high))
+            low, high = _both(operation, a.low, b.low), _both(operation, a.high, b.high)
+            # One of both is enough for a limit on its side.
+            if operation == "max":
+                return Interval(low or a.low or b.low, high)
+            return Interval(low, high or a.high or b.high)
     return ANY
 
 
