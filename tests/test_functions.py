@@ -445,6 +445,41 @@ def test_a_pullback_keeps_no_tensor_that_outgrows_what_there_is(
     assert sorted(array.shape for array in saved) == [(40, 2), (50, 2)]
 
 
+POOL = """pool(x[B,X], width = 4) -> y[B, X // width]:
+    for b, n, d < width:  y[b,n] max= x[b,width*n+d]"""
+
+
+@pytest.mark.parametrize("width", [2, 4, 9])
+def test_a_pullback_keeps_the_winners_where_they_are_few(
+    monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    program, other = lg.program(POOL), lg.program(POOL)
+    rng = np.random.default_rng(0)
+    x = rng.integers(-1, 2, (5, 40)).astype(np.float32)  # nearly all windows have ties
+    x[rng.random(x.shape) < 0.1] = np.nan
+    seed = rng.normal(size=(5, 40 // width))
+    y, pullback = lg.vjp(program, x, width=width)
+    saved = inspect.getclosurevars(pullback).nonlocals["saved"]
+    assert [a.dtype.kind for a in saved] == (["f", "f"] if width == 2 else ["i"])
+    monkeypatch.setattr("loopgrad.functions.reverse._pays_ahead", lambda *_: False)
+    usual, wanted = lg.vjp(other, x, width=width)
+    np.testing.assert_array_equal(y, usual)
+    want = wanted(seed)[0]
+    y[...] = x[...] = 0
+    np.testing.assert_array_equal(pullback(seed)[0], want)
+    assert abs(want).max() > 0
+
+
+def test_which_tensors_a_pullback_keeps_is_a_matter_of_sizes() -> None:
+    program = lg.program(POOL)
+    x = np.random.default_rng(0).normal(size=(3, 40)).astype(np.float32)
+    for _ in range(2):
+        for width, kept in ((2, [(3, 20), (3, 40)]), (20, [(3, 2)]), (40, [(3, 1)])):
+            pullback = lg.vjp(program, x, width=width)[1]
+            saved = inspect.getclosurevars(pullback).nonlocals["saved"]
+            assert sorted(array.shape for array in saved) == kept
+
+
 def test_a_pullback_keeps_scalars_and_axes_of_any_extent() -> None:
     text = """f(a, x[N], w[2*N-1], int k[N]) -> y[N], s:
         for n:  y[n] = a * a * x[n] * w[2*n] * k[n]

@@ -220,11 +220,9 @@ class Kernel:
         self._run(call, arguments, named, named, destinations)
         return (call.bound, *[call.arrays[name] for name in (*self._inputs, *self._results)])
 
-    def shapes(
-        self, arguments: Sequence[Any], named: Mapping[str, Any]
-    ) -> Mapping[str, tuple[int, ...]]:
-        """The shapes that all tensors of a call would have."""
-        return self._binder.bind(arguments, named)[0].shapes
+    def bound(self, arguments: Sequence[Any], named: Mapping[str, Any]) -> Arguments:
+        """What the arguments of a call would come to: the shapes of all tensors, and the floating type."""
+        return self._binder.bind(arguments, named)[0]
 
     def _run(
         self,

@@ -31,7 +31,8 @@ def vjp(
     result depends on it, or None for an `int` or `bool` input. It may be called again: it keeps
     what it needs, and later changes to the arrays do not matter. Where what the forward computes on
     the way is much larger than its inputs and results, as attention's scores are, the pullback keeps
-    none of it and computes it again.
+    none of it and computes it again. Where the backward would find something small in what it keeps, as
+    the winners of wide windows, the forward finds and keeps that instead.
 
     Raises ProgramError where the program cannot be differentiated, TypeError or ValueError for
     arguments and seeds that do not fit.

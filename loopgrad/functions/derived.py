@@ -24,6 +24,30 @@ def derived_pair(
     return first or program, second
 
 
+def ahead_pair(
+    program: Program, wrt: tuple[str, ...] | None, batch: Batch
+) -> tuple[Program, Program]:
+    """The same, where the forward computes what of the backward hangs on no seed, such as winners."""
+
+    def made() -> tuple[Program, Program]:
+        from loopgrad.stable.joint import ahead
+
+        pair = ahead(program, derived_pair(program, wrt, batch)[1])
+        for each in pair:
+            validate(each)  # kept with it
+        return pair
+
+    return kept("ahead", (program, wrt, batch), made)
+
+
+def may_go_ahead(program: Program, backward: Program) -> bool:
+    """Has a derived pair an `ahead_pair`? What has a stable form is in one already."""
+    from loopgrad.stable.joint import waits
+    from loopgrad.stable.stabilize import may_gain
+
+    return not may_gain(infer(program).program) and waits(program, backward)
+
+
 def loss_with_gradients(program: Program, names: tuple[str, ...], batch: Batch) -> Program | None:
     """The loss and its gradients, in the order of the names; None where some are always zero."""
     from loopgrad.grad.seeding import loss_and_gradients  # loaded by those who differentiate

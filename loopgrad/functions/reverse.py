@@ -12,9 +12,9 @@ import numpy as np
 
 from loopgrad.analysis.facts import Facts
 from loopgrad.backends import foreseen, recycling
-from loopgrad.backends.binding import Arguments
+from loopgrad.backends.binding import MOST_KNOWN, Arguments, signature
 from loopgrad.diagnostics import listing
-from loopgrad.functions.derived import derived_name, derived_pair
+from loopgrad.functions.derived import ahead_pair, derived_name, derived_pair, may_go_ahead
 from loopgrad.functions.shared import Array, Batch, cast_to, integer_tensors, kept_with, picker
 from loopgrad.ir.nodes import Program
 from loopgrad.ir.operations import ElementType
@@ -53,6 +53,9 @@ class Reverse:
         extra = [n for n in residuals if n not in self.inputs and n not in self.results]
         self._extra = extra
         self.outgrows = any(outgrows(facts, name, self.results) for name in extra)
+        self.waits = self._waits(program, backward)
+        self.ahead: dict[Any, bool] = {}  # whether to run `Ahead`, by what a call hangs on
+        self._held = [(name, facts.tensors[name].element) for name in residuals]
         held = [
             n for n in residuals if n not in extra and facts.tensors[n].element is ElementType.FLOAT
         ]
@@ -84,9 +87,21 @@ class Reverse:
     def _differentiated(self, wrt: tuple[str, ...] | None, batch: Batch) -> tuple[Program, Program]:
         return derived_pair(self.program, wrt, batch)
 
+    def _waits(self, program: Program, backward: Program | None) -> bool:
+        """May the forward compute more of what the backward does, so that less has to be kept?"""
+        if backward is None or program is not self.program:
+            return False
+        return may_go_ahead(program, backward)
+
+    def keeps(self, inputs: Sequence[Any], named: Mapping[str, Any]) -> int:
+        """The bytes of what the backward of a call reads of the forward."""
+        bound = self.forward.bound(inputs, named)
+        size = {ElementType.FLOAT: bound.dtype.itemsize, ElementType.INT: 8, ElementType.BOOL: 1}
+        return sum(math.prod(bound.shapes[name]) * size[element] for name, element in self._held)
+
     def keeps_much(self, inputs: Sequence[Any], named: Mapping[str, Any]) -> bool:
         """Is a tensor that a call keeps for its pullback large, and most of what there is?"""
-        shapes = self.forward.shapes(inputs, named)
+        shapes = self.forward.bound(inputs, named).shapes
         kept = max(math.prod(shapes[name]) for name in self._extra)
         rest = sum(math.prod(shapes[name]) for name in (*self.inputs, *self.results))
         return is_much(kept, rest)
@@ -194,7 +209,37 @@ def reverse_of(
             reverse = kept_with(program, Reverse, None, batch, keeps)
     if reverse.outgrows and reverse.keeps_much(inputs, named):
         return kept_with(program, Again, None, batch, keeps)
+    if reverse.waits and _pays_ahead(reverse, inputs, named, batch, keeps):
+        return kept_with(program, Ahead, None, batch, keeps)
     return reverse
+
+
+def _pays_ahead(
+    reverse: Reverse,
+    inputs: Sequence[Any],
+    named: Mapping[str, Any],
+    batch: Batch,
+    keeps: bool,
+) -> bool:
+    """Is what the backward reads then no more than half as much?"""
+    key = signature(inputs, named)
+    found = reverse.ahead.get(key)
+    if found is None:
+        other = kept_with(reverse.program, Ahead, None, batch, keeps)
+        found = 2 * other.keeps(inputs, named) <= reverse.keeps(inputs, named)
+        if key is not None:
+            if len(reverse.ahead) >= MOST_KNOWN:
+                reverse.ahead = {}
+            reverse.ahead[key] = found
+    return found
+
+
+class Ahead(Reverse):
+    """The same, with a forward that computes what of the backward hangs on no seed: the winners of a maximum,
+    of which there may be far fewer than there were candidates."""
+
+    def _differentiated(self, wrt: tuple[str, ...] | None, batch: Batch) -> tuple[Program, Program]:
+        return ahead_pair(self.program, wrt, batch)
 
 
 class Again(Reverse):

@@ -53,6 +53,23 @@ def stable_pair(program: Program, backward: Program) -> tuple[Program | None, Pr
     return _parted(program, backward, found, seeds)
 
 
+def waits(program: Program, backward: Program) -> bool:
+    """Does the backward compute anything that no seed reaches, so that the forward could?"""
+    known = set(infer(program).tensors)
+    seeds = {i.name for i in backward.inputs} - known
+    statements = infer(backward).program.statements
+    late = _reached(statements, seeds | {r.name for r in backward.results})
+    written = (s.target.tensor for s in all_statements(statements) if isinstance(s, Accumulate))
+    return any(tensor not in late for tensor in written)
+
+
+def ahead(program: Program, backward: Program) -> tuple[Program, Program]:
+    """The program with what of the backward no seed reaches, and the rest of that, which reads it."""
+    facts = infer(program)
+    seeds = [i for i in backward.inputs if i.name not in facts.tensors]
+    return _parted(program, backward, _joined(program, backward), seeds)
+
+
 def _joined(program: Program, backward: Program) -> Program:
     """One program that returns what both return."""
     facts = infer(program)

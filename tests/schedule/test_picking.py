@@ -72,3 +72,22 @@ def test_a_place_that_is_read_out_of_range_is_still_an_error() -> None:
     np.testing.assert_allclose(program(s, np.array([0, 9])), [1, 0])
     with pytest.raises(IndexError):
         program(s, np.array([0, 3]))
+
+
+SPREAD = {
+    "sum": "for n, n <= i < min(n+3, X):  x[i] += g[n,0]   if i == w[n]",
+    "several": "for n, n-2 <= i < n+2, k:  x[i] -= g[n,k] * i   if w[n] == i and 0 <= i < X",
+    "greatest": "for n, n // 2 <= i < X:  x[i] max= g[n,0]   if i == w[n] and g[n,1] > 0",
+}
+
+
+@pytest.mark.parametrize("name", SPREAD)
+def test_what_a_loop_would_go_over_again_and_again_is_written_at_its_place(name: str) -> None:
+    program = lg.program(
+        f"spread(g[N,K], int w[N], size X) -> x[X]:\n    local x[X]\n    {SPREAD[name]}\n"
+    )
+    assert "x[w[n]]" in scheduled(program)
+    g = np.random.default_rng(0).normal(size=(9, 4))
+    w = np.array([0, 1, 8, 9, -1, 5, 6, 2**62, -(2**63)])  # of some there is none
+    expected = lg.compile(program, backend="interpret")(g, w, X=9)
+    np.testing.assert_allclose(program(g, w, X=9), expected, rtol=1e-12)

@@ -5,7 +5,7 @@
 So each window writes where it has something to write, and nowhere else. An index that stands alone in
 its axis keeps its loop, which goes over memory in order, in lanes, unless it would do so again and again:
 
-    for n, i:  x[i] += g[n]   if i == w[n]              ->      x[w[n]] += g[n]   if w[n] < X
+    for n, i:  x[i] += g[n]   if i == w[n]              ->      x[w[n]] += g[n]   if 0 <= w[n] < X
 
 A sum over an index of which data pick one value is no sum:
 
@@ -88,6 +88,8 @@ def _picked(line: Line, lines: Sequence[Line], context: Context) -> Iterator[_Pi
             assert axis is not None
             extent = context.tensors[line.written.tensor].extents[axis]
             yield _Pick(condition, index, place, extent, None)
+        elif _is_gone_over_again(line, index):
+            yield _Pick(condition, index, place, *reversed(line.bounds[index]))
 
 
 def _without_sums_of_one(line: Line, context: Context) -> Line:
@@ -103,7 +105,7 @@ def _without_sums_of_one(line: Line, context: Context) -> Line:
 
 
 def _picked_of_sum(line: Line, context: Context) -> Iterator[_Pick]:
-    if line.roles is not None or line.moments or line.statement.reduction is Reduction.SET:
+    if line.roles is not None or line.stands_alone or line.statement.reduction is Reduction.SET:
         return
     for condition in walk.conjuncts(line.statement.guard):
         match condition:
