@@ -93,6 +93,7 @@ class _Fusing:
         self.tensors = dict(literal.facts.tensors)
         program = literal.facts.program
         self.results = {r.name for r in program.results}
+        self.reductions = walk.reductions_of(program.statements)
         taken = walk.names_in(program)
         self.context = Context(self.tensors, dict(literal.facts.constants), taken, choices)
         self.choices = choices
@@ -331,9 +332,7 @@ class _Fusing:
         statement = line.statement
         if statement.guard is None or line.reduced:
             return line
-        element = self.tensors[line.written.tensor].element
-        start = identity(statement.reduction, element)
-        value = Conditional(statement.guard, statement.value, start)
+        value = Conditional(statement.guard, statement.value, self._identity(line))
         whole = replace(line, statement=replace(statement, value=value, guard=None))
         return whole if covers(whole, self.tensors[line.written.tensor].extents) else line
 
@@ -380,8 +379,14 @@ class _Fusing:
             Index(names[axis]) if axis in names else walk.ZERO for axis in range(len(extents))
         )
         whole = Read(name, tuple(places))
-        value = identity(line.statement.reduction, self.tensors[name].element)
-        return Line(Accumulate(whole, Reduction.SET, value, ranges), first=True)
+        start = Accumulate(whole, Reduction.SET, self._identity(line), ranges)
+        return Line(start, first=True)
+
+    def _identity(self, line: Line) -> Expression:
+        """What the target's elements start from: where `=` sets some of them, that of the other operation."""
+        name = line.written.tensor
+        reduction = self.reductions.get(name, line.statement.reduction)
+        return identity(reduction, self.tensors[name].element)
 
 
 def _tensors(line: Line) -> set[str]:

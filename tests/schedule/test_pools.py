@@ -151,8 +151,9 @@ def test_windows_that_do_more(statement: str) -> None:
     np.testing.assert_allclose(program(x, z), expected, rtol=1e-12, atol=1e-12)
 
 
-def test_a_window_that_is_an_axis_too() -> None:
-    program = lg.program("own(z[X]) -> y[2,2*X+1]:\n    for p < 2, n:  y[p,2*n+p] += z[n]\n")
+@pytest.mark.parametrize("place", ["p", "(p-2)%2", "1-p"])
+def test_a_window_that_is_in_another_axis_too(place: str) -> None:
+    program = lg.program(f"own(z[X]) -> y[2,2*X+1]:\n    for p < 2, n:  y[{place},2*n+p] += z[n]\n")
     z = np.random.default_rng(2).normal(size=37)
     assert np.array_equal(program(z), lg.compile(program, backend="interpret")(z))
 

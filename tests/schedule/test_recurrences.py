@@ -227,3 +227,38 @@ def test_a_state_by_way_of_parts_of_another_tensor(name: str) -> None:
         inputs = {"a": rng.normal(size=sizes), "g": rng.normal(size=sizes[1])}
         wanted = lg.compile(program, backend="interpret")(**inputs)
         np.testing.assert_allclose(program(**inputs), wanted, rtol=1e-13, atol=1e-14)
+
+
+# What a turn writes behind what reads it in the next one: no cycle, but an order.
+LATE = {
+    "a sum": ("t < T", "y[t,b] = 2 * c[t,b]", "c[t+1,b] += x[t,b]"),
+    "by way of another": (
+        "t < T",
+        "y[t,b] = 2 * c[t,b]",
+        "d[t,b] = x[t,b] + 1",
+        "c[t+1,b] = d[t,b]",
+    ),
+    "a chain": ("t < T", "y[t,b] = e[t,b]", "e[t+1,b] = c[t,b]", "c[t+1,b] = x[t,b]"),
+    "downwards": (
+        "0 <= t < T descending",
+        "y[t,b] = c[t+1,b] if t + 1 < T else 0",
+        "c[t,b] = x[t,b]",
+    ),
+    "behind a state": (
+        "t < T",
+        "y[t,b] = 2 * c[t,b]",
+        "s[t,b] = 0.5 * s[t-1,b] + x[t,b] if t > 0 else x[t,b]",
+        "c[t+1,b] = s[t,b]**2",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LATE)
+def test_what_reads_the_turn_before_stands_behind_what_wrote_it(name: str) -> None:
+    turns, *statements = LATE[name]
+    lines = "".join(f"\n        for b < B:  {statement}" for statement in statements)
+    program = lg.program(f"f(x[T,B]) -> y[T,B]:\n    for {turns}:{lines}")
+    x = np.random.default_rng(0).normal(size=(4, 3))
+    wanted = lg.compile(program, backend="interpret")(x)
+    np.testing.assert_array_equal(program(x), wanted)
+    check(program, {"x": x}, 2, Choices())

@@ -24,7 +24,7 @@ from loopgrad.ir.nodes import (
     Reduction,
 )
 from loopgrad.schedule.context import Context
-from loopgrad.schedule.lines import Line, Roles
+from loopgrad.schedule.lines import Line, Roles, reads_whole_axes
 from loopgrad.schedule.products.padding import Padding
 from loopgrad.schedule.sums.sharing import extents_of, is_sparse
 
@@ -64,7 +64,9 @@ def with_masks(
             return ()
         before += looked
     for i, side in enumerate(sides):
-        if not having[i] or _is_zero_elsewhere(side, guard, lines):
+        if not having[i]:
+            continue
+        if _is_zero_elsewhere(side, guard, lines) and reads_whole_axes(side, line, context.tensors):
             continue
         copy = _copy(side, guard, line, context)
         if copy is None:

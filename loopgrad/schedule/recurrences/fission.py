@@ -2,7 +2,12 @@
 
 The core of a block are the statements on a cycle of dependences, and those between them. What the
 core does not reach comes before: `Ra[t,b,j] += WxR[j,k] * x[t,b,k]`. What it reaches, but does not
-need, comes after: the gradients of weights. There the block's index is one like any other.
+need, comes after: the gradients of weights. There the block's index is one like any other, and what reads
+what a turn before has written stands behind the statement that writes it:
+
+    for t:
+        y[t]   = 2 * c[t]                       for t:  c[t+1] = x[t]
+        c[t+1] = x[t]               is          for t:  y[t]   = 2 * c[t]
 """
 
 from __future__ import annotations
@@ -17,7 +22,7 @@ from loopgrad.schedule import Nest
 
 @dataclass(frozen=True, slots=True)
 class Fission:
-    """The nests of a block's body, in order, in three parts."""
+    """The nests of a block's body in three parts: the core in its order, others behind all that they need."""
 
     before: tuple[Nest, ...]
     core: tuple[Nest, ...]
@@ -31,11 +36,22 @@ def fission(body: Sequence[Nest]) -> Fission:
     cyclic = {i for i, all_needed in enumerate(reached) if i in all_needed}
     after_cycle = {i for i, needed in enumerate(reached) if needed & cyclic} | cyclic
     core = {i for i in after_cycle if i in cyclic or any(i in reached[cycle] for cycle in cyclic)}
+    before = [i for i in range(len(body)) if i not in after_cycle]
     return Fission(
-        tuple(nest for i, nest in enumerate(body) if i not in after_cycle),
+        tuple(body[i] for i in _ordered(before, needs)),
         tuple(nest for i, nest in enumerate(body) if i in core),
-        tuple(nest for i, nest in enumerate(body) if i in after_cycle - core),
+        tuple(body[i] for i in _ordered(sorted(after_cycle - core), needs)),
     )
+
+
+def _ordered(numbers: Sequence[int], needs: Sequence[set[int]]) -> list[int]:
+    """Those of nests, none of which needs itself, each behind those that it needs; else as they stood."""
+    waiting, found = list(numbers), []
+    while waiting:
+        ready = next(i for i in waiting if needs[i].isdisjoint(waiting))
+        waiting.remove(ready)
+        found.append(ready)
+    return found
 
 
 def _needs(nest: Nest, other: Nest) -> bool:

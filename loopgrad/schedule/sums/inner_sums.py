@@ -34,7 +34,7 @@ from loopgrad.ir.nodes import (
     Reduction,
 )
 from loopgrad.schedule.context import Context
-from loopgrad.schedule.lines import Line
+from loopgrad.schedule.lines import Line, reads_whole_axes
 from loopgrad.schedule.products.contractions import roles
 from loopgrad.schedule.sums.sharing import extents_of
 from loopgrad.schedule.sums.sides import factors, multiplied
@@ -200,6 +200,8 @@ class _Parting:
         value = multiplied(taken)
         if extents_of(value, line, self.context.tensors) is None:
             return False
+        if line.statement.guard and not reads_whole_axes(value, line, self.context.tensors):
+            return False  # it is formed where the guard fails, too
         if fewer and any(needed <= walk.indices_of(read) for read in walk.reads(value)):
             return True
         tensors = [f for f in (*left, line.target) if any(walk.reads(f))]

@@ -85,10 +85,13 @@ def _windows(line: Line) -> list[str]:
 
 
 def _is_used_elsewhere(line: Line, windows: Sequence[str]) -> bool:
-    """Is one of them alone in an axis of the target, or do bounds of others than positions hang on it?"""
+    """Is one of them in an axis of the target without a position, or do bounds of others than positions hang
+    on it?
+    """
     spread = {i for axis in line.written.axes if len(axis) > 1 for i in axis}
+    alone = {i for axis in line.written.axes if len(axis) == 1 for i in axis}
     hanging = [line.bound_by[i] for i in line.indices if i not in spread or i in windows]
-    return any(w in line.written.bare or any(w in bounds for bounds in hanging) for w in windows)
+    return any(w in alone or any(w in bounds for bounds in hanging) for w in windows)
 
 
 def _axes(line: Line, windows: Sequence[str], context: Context) -> list[_Axis] | None:

@@ -156,13 +156,17 @@ def _at_place(line: Line, pick: _Pick) -> Line:
     inside = [walk.compare("<", place, pick.below)]
     if pick.least is not None:
         inside.append(walk.compare(">=", place, pick.least))
-    rest = [part for part in walk.conjuncts(statement.guard) if part != pick.condition]
+    parts = list(walk.conjuncts(statement.guard))
+    first = parts.index(pick.condition)
+    # What stands before may be why there is such a place to look at.
+    before = [part for part in parts[:first] if index not in walk.indices_of(part)]
+    rest = [part for part in parts if part not in before and part != pick.condition]
     at = {index: place}
 
     def change(expression: Expression) -> Expression:
         return walk.substitute(expression, at)
 
-    guard = walk.conjunction([*inside, *rest])
+    guard = walk.conjunction([*before, *inside, *rest])
     ranges = tuple(r for r in statement.ranges if r.index != index)
     changed = walk.map_statement(replace(statement, ranges=ranges, guard=guard), change)
     assert isinstance(changed, Accumulate)

@@ -1,0 +1,33 @@
+"""Elements that `=` does not set start from the identity of the tensor's other operation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import loopgrad as lg
+from loopgrad.schedule.choices import Choices
+from tests.schedule.test_walking import check
+
+SET = {
+    "under a guard": "for i < 5, d:  z[i,d] = y[i,d]   if y[i,d] < 0.3",
+    "some rows": "for i < 3, d:  z[i,d] = y[i,d]",
+    "one row": "for d:  z[2,d] = y[2,d]",
+}
+
+
+@pytest.mark.parametrize("operator", ["max=", "min=", "*=", "+="])
+@pytest.mark.parametrize("name", SET)
+def test_elements_that_are_not_set(name: str, operator: str) -> None:
+    program = lg.program(
+        f"f(x[N,D], int w[N], y[5,D]) -> z[5,D]:\n"
+        f"    {SET[name]}\n"
+        f"    for n, d:  z[w[n],d] {operator} x[n,d]"
+    )
+    rng = np.random.default_rng(0)
+    x, y = -np.abs(rng.normal(size=(3, 4))), rng.normal(size=(5, 4))
+    inputs = {"x": x, "w": np.array([0, 3, 3]), "y": y}
+    check(program, inputs, 2, Choices())
+    if name == "under a guard":
+        wanted = lg.compile(program, backend="interpret")(**inputs)
+        np.testing.assert_array_equal(program(**inputs), wanted)
