@@ -424,11 +424,12 @@ def hoisted(program: Program, forward: Program) -> Program:
         for t in theirs.tensors.values()
         if t.name in gone
     ]
+    left = _with_equal_extents(mine)  # what is taken may have said that they are
     return replace(
-        mine.program,
-        arguments=(*mine.program.arguments, *new),
-        statements=tuple(s for s in mine.program.statements if s not in taken),
-        locals=tuple(local for local in mine.program.locals if local.name not in gone),
+        left,
+        arguments=(*left.arguments, *new),
+        statements=tuple(s for s in left.statements if s not in taken),
+        locals=tuple(local for local in left.locals if local.name not in gone),
     )
 
 
@@ -447,6 +448,21 @@ def without_spare(program: Program, right: Program) -> Program:
     }
     kept = (a for a in program.arguments if a.name in asked or isinstance(a, Size))
     return infer(replace(program, arguments=tuple(kept))).program
+
+
+def _with_equal_extents(facts: Facts) -> Program:
+    """The program, of whose tensors those axes have one extent that its statements say are equal."""
+    tensors, program = facts.tensors, facts.program
+    arguments = (
+        replace(a, extents=tensors[a.name].extents) if isinstance(a, Input) else a
+        for a in program.arguments
+    )
+    return replace(
+        program,
+        arguments=tuple(arguments),
+        results=tuple(replace(r, extents=tensors[r.name].extents) for r in program.results),
+        locals=tuple(replace(one, extents=tensors[one.name].extents) for one in program.locals),
+    )
 
 
 def _results(program: Program) -> list[str]:

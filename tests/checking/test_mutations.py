@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 
 import loopgrad as lg
-from loopgrad.ir.nodes import Block
 from loopgrad.simplify.certifying.certificate import certify
 from tests.effort import by_name, sample
 from tests.simplify.mutations import mutations
@@ -70,9 +69,6 @@ def test_right_backwards_are_not_refused(name: str) -> None:
     forward = PROGRAMS[name]
     literal = forward.backward()
     assert lg.check(forward, str(literal)).method == "proved"
-    again = lg.check(forward, str(forward.backward(recompute=True)))
-    assert again
-    if not any(isinstance(s, Block) for s in literal.statements):
-        assert again.method == "proved"
+    assert lg.check(forward, str(forward.backward(recompute=True))).method == "proved"
     if len(literal.statements) < 12:
         assert lg.check(forward, str(literal.simplify()))
