@@ -30,6 +30,7 @@ class Choices:
     copies: the extents of indices that threads may share at the price of copies of what is added up over them
         (`copies.py`).
     few: the extents of rows of products that are few (`loops/few.py`).
+    together: the tensors that products write whose images are small (`products/joining.py`).
     """
 
     fuse: bool = True
@@ -43,6 +44,7 @@ class Choices:
     sizes: tuple[tuple[str, int], ...] = field(default=(), repr=False)
     copies: tuple[str, ...] = field(default=(), repr=False)
     few: tuple[str, ...] = field(default=(), repr=False)
+    together: tuple[str, ...] = field(default=(), repr=False)
 
 
 def choices_of(words: str) -> Choices:

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 import loopgrad as lg
 from loopgrad.analysis.infer import infer
+from loopgrad.backends.llvm.calling.images import Images
 from loopgrad.backends.llvm.calling.savings import Saving
 from loopgrad.backends.llvm.fused import phase as fused
 from loopgrad.backends.llvm.writing import layout
@@ -47,16 +48,18 @@ def forced(threads: int) -> Iterator[None]:
     what products need is made ready together.
     """
     before, folder, small = lg.get_num_threads(), files.folder, fused.SMALL_WORK
-    large, many = preparing.LARGE, layout.MANY
+    large, many, are_small = preparing.LARGE, layout.MANY, Images.are_small
     files.folder = lambda: None  # what is kept on disk knows nothing of it
     fused.SMALL_WORK, preparing.LARGE, layout.MANY, pays = 0, 0, 1, Saving.pays
     Saving.pays = lambda *_: threads > 1  # type: ignore[method-assign]
+    Images.are_small = lambda *_: threads < 3  # type: ignore[method-assign]
     lg.set_num_threads(threads)
     try:
         yield
     finally:
         files.folder, fused.SMALL_WORK, preparing.LARGE, layout.MANY = folder, small, large, many
         Saving.pays = pays  # type: ignore[method-assign]
+        Images.are_small = are_small  # type: ignore[method-assign]
         lg.set_num_threads(before)
 
 

@@ -39,6 +39,7 @@ FORCED = st.sampled_from(
         Choices(rows=2),
         COPIED := Choices(copies=("all of them",)),
         FEW := Choices(few=("all of them",)),
+        TOGETHER := Choices(together=("all of them",)),
     )
 )
 
@@ -56,6 +57,7 @@ def check(
     facts, safety = infer(program), validate(program)
     choices = replace(choices, copies=facts.extents) if choices is COPIED else choices
     choices = replace(choices, few=facts.extents) if choices is FEW else choices
+    choices = replace(choices, together=tuple(facts.tensors)) if choices is TOGETHER else choices
     rows = {n: call.extents[n] for n in short_rows(facts) if call.extents[n] > 0} if short else {}
     single = {n: 1 for n in sides(facts) if call.extents[n] == 1} if short else {}
     scheduled = made_for(facts, safety, single | rows, rows.keys(), choices)

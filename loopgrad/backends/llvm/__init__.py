@@ -263,7 +263,12 @@ def _variant_of(call: BoundCall) -> Variant:
 
 def _made_for(found: Fitted, variant: Variant) -> Variant:
     return replace(
-        variant, constants=found.constants, about=found.about, copies=found.copies, few=found.few
+        variant,
+        constants=found.constants,
+        about=found.about,
+        copies=found.copies,
+        few=found.few,
+        together=found.together,
     )
 
 
@@ -289,8 +294,13 @@ def _scheduled(task: Task, variant: Variant) -> Scheduled:
     values = dict(variant.constants)
     rows = short_rows(facts) & values.keys()
     choices = replace(
-        choices_of(task.schedule), sizes=variant.about, copies=variant.copies, few=variant.few
+        choices_of(task.schedule),
+        sizes=variant.about,
+        copies=variant.copies,
+        few=variant.few,
+        together=variant.together,
     )
+
     return made_for(facts, safety, values, rows, choices)
 
 

@@ -24,6 +24,7 @@ from loopgrad.schedule.context import Context
 from loopgrad.schedule.lines import Line, Roles, affine_indices, breadth, is_shifted
 from loopgrad.schedule.products.convolutions import apart_by_windows, with_units, without_guard
 from loopgrad.schedule.products.grouping import Grouping
+from loopgrad.schedule.products.joining import with_images_together
 from loopgrad.schedule.products.masking import with_masks
 from loopgrad.schedule.products.padding import Padding
 from loopgrad.schedule.products.spreading import apart_by_places
@@ -225,6 +226,8 @@ def with_roles(
     def found(line: Line) -> tuple[Line, ...]:
         steps, used = _as_products(line, context, padding, units)
         required.update(used)
+        if line.target.tensor in context.choices.together:
+            steps = tuple(map(with_images_together, steps))
         if len(steps) == 1 and steps[0].roles is None:
             masked = with_masks(line, lines, context, padding, roles)
             return masked or grouping.by_group(line) or steps
@@ -273,6 +276,8 @@ def _gathered(line: Line, context: Context, padding: Padding) -> tuple[Line, ...
         context.taken.intersection_update(names)  # somebody else may want them
         return ()
     *before, whole = found
+    if line.target.tensor in context.choices.together:
+        return found
     turned, copying = _turned(whole, context)
     return *before, *copying, turned
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from loopgrad.analysis.facts import Facts, outgrows
 from loopgrad.backends.kernel import Task
+from loopgrad.backends.llvm.calling.images import Images, images
 from loopgrad.backends.llvm.calling.savings import Saving, contracts, savings
 from loopgrad.cache.answers import kept
 from loopgrad.ir import walk
@@ -43,17 +44,19 @@ Values = tuple[tuple[str, int], ...]
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """For what code is made: the values of constants and extents, about how large others are, and the
-    extents of indices that threads share at the price of copies, and of rows of products that are few.
+    """For what code is made: the values of constants and extents, about how large others are, the extents of
+    indices that threads share at the price of copies, and of rows of products that are few; and the tensors
+    that products of all images write.
     """
 
     constants: Values = ()
     about: Values = ()
     copies: tuple[str, ...] = ()
     few: tuple[str, ...] = ()
+    together: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        return bool(self.constants or self.about or self.copies or self.few)
+        return any(astuple(self))
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,7 @@ class Shaping:
     narrow: those of the rows that are short only up to `NARROW_ROW`.
     lines: those of rows of products that other statements share loops with, and of the products' other sides.
     savings: what copies for each thread of sums over rows would save (`schedule/threads/copies.py`).
+    images: what products write that may be of all images.
     """
 
     constants: tuple[str, ...]
@@ -77,6 +81,7 @@ class Shaping:
     narrow: tuple[str, ...] = ()
     savings: tuple[Saving, ...] = ()
     lines: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    images: tuple[Images, ...] = ()
 
     def fitted(self, sizes: Mapping[str, int | float], many: bool, threads: int) -> Fitted:
         """For what code is made for a call. many: are there many elements, so that short rows count?"""
@@ -86,7 +91,8 @@ class Shaping:
         copies = tuple(sorted({one.extent for one in paying}))
         lone = {name for one in paying for name in one.batch}
         few = tuple(self.few(sizes)) if many else ()
-        return Fitted(self.values(sizes, many, lone), self.about(sizes), copies, few)
+        together = tuple(one.target for one in self.images if one.are_small(sizes)) if many else ()
+        return Fitted(self.values(sizes, many, lone), self.about(sizes), copies, few, together)
 
     def few(self, sizes: Mapping[str, int | float]) -> Iterator[str]:
         """The extents of rows that are few beside what they are multiplied by."""
@@ -135,17 +141,32 @@ def shaping_of(task: Task) -> Shaping:
         rows = tuple(sorted(short_rows(facts)))
         saved = tuple(map(astuple, savings(facts)))
         single = batches(facts), sides(facts), narrow_rows(facts)
-        return shaping(facts), windows(facts), rows, ordering(facts), *single, saved, lines(facts)
+        small = tuple(map(_fields, images(facts)))
+        order = ordering(facts)
+        return shaping(facts), windows(facts), rows, order, *single, saved, lines(facts), small
 
     # Some results may count as temporaries, for which the task may be made.
     given = task.origin, [t.name for t in facts.tensors.values() if t.role == "temporary"]
-    constants, small, rows, order, lone, matrices, narrow, saved, several = (
+    constants, small, rows, order, lone, matrices, narrow, saved, several, joint = (
         kept("shaping", given, found) if task.origin else found()
     )
     saving = tuple(Saving(*one) for one in saved)
     return Shaping(
-        constants, small, frozenset(rows), order, lone, matrices, narrow, saving, several
+        constants,
+        small,
+        frozenset(rows),
+        order,
+        lone,
+        matrices,
+        narrow,
+        saving,
+        several,
+        tuple(Images(*one) for one in joint),
     )
+
+
+def _fields(one: Images) -> tuple[Any, ...]:
+    return one.target, one.images, one.places, one.other
 
 
 def known_shapes(facts: Facts, sizes: Mapping[str, int | float]) -> Iterator[list[int]]:
@@ -194,8 +215,8 @@ def short_rows(facts: Facts) -> frozenset[str]:
     found = {e.name for e in last if isinstance(e, Extent)}
     for statement in walk.all_statements(facts.program.statements):
         if isinstance(statement, Accumulate) and _multiplies_sides(statement):
-            bounds = (r.upper for r in statement.ranges)
-            found -= {e.name for e in bounds if isinstance(e, Extent)}
+            parts = (e for r in statement.ranges if r.upper for e in walk.subexpressions(r.upper))
+            found -= {e.name for e in parts if isinstance(e, Extent)}
     return frozenset(found - {*windows(facts)})
 
 

@@ -113,7 +113,6 @@ class Bordered:
         conditions = [
             body.value(f"icmp sge i64 {rows}, 1"),
             body.value(f"icmp sle i64 {unit}, {DEEPEST}"),
-            body.value(f"icmp eq i64 {self.total(self.sides.n.outer)}, 1"),
             *(body.value(f"icmp ne i64 {window.by_k}, 0") for window in self.sides.windows),
         ]
         if any(window.k == 0 for window in self.sides.windows):

@@ -121,20 +121,23 @@ class Exchanging:
         """
         body, m, k, total = self.body, sides.m.inner, sides.k.inner, sides.total
         rows, columns = m.count, sides.n.inner.count
+        images = self.groups.total(sides.n.outer)
+        every = self._times(1, images, columns)
         *lines, run = sides.n_within
         width = self.products.tiling.width
         exchanged = self._sum(
-            self._left(sides, self._times(16, total, columns, self._vectors(rows))),
+            self._left(sides, self._times(16, total, every, self._vectors(rows))),
             self._packing_left(self._times(1, total, rows)),
-            self._times(FOUND, self._sum(total, columns)) if sides.windows else "0",
-            self._times(TURNED, rows, columns),
-            self._times(TILE, self._cut(columns, ROWS), self._cut(rows, width)),
+            self._times(FOUND, self._sum(total, every)) if sides.windows else "0",
+            self._times(TURNED, rows, every),
+            self._times(TILE, self._cut(every, ROWS), self._cut(rows, width)),
         )
-        packed = self._sum(
+        one = self._sum(
             self._times(1, total, rows, self._by_lanes(columns)),
             self._times(1, total, self._packing(columns, run)),
             self._times(TILE, self._cut(rows, ROWS), self._cut(columns, width)),
         )
+        packed = self._times(1, images, one)
         vectors = self._times(1, self.groups.total(lines), self._vectors(run.count))
         across = self.products.tiling.vectors_lying
         panels = self._cut(vectors, across)
@@ -147,7 +150,9 @@ class Exchanging:
         lies = body.value(f"icmp eq i64 {run.strides[RIGHT]}, 1")
         less = body.value(f"icmp sle i64 {direct}, {packed}")
         directly = self._all(along_k, lies, less)
-        usual = body.select(directly, "i64", direct, packed)
+        again = self._fetching_left(self._times(1, total, rows))
+        again = self._times(1, body.value(f"sub i64 {images}, 1"), again)
+        usual = self._sum(body.select(directly, "i64", direct, packed), again)
         size = self._times(1, total, self._filled(rows))
         return (
             self._all(
@@ -207,9 +212,12 @@ class Exchanging:
         return self.body.select(alone, "i64", few, self._times(16, self._vectors(columns)))
 
     def _packing_left(self, elements: str) -> str:
+        return self._sum(self._times(PACKED_LEFT, elements), self._fetching_left(elements))
+
+    def _fetching_left(self, elements: str) -> str:
         """What is too large for a cache is fetched for each matrix of a batch."""
         large = self.body.value(f"icmp sgt i64 {elements}, {CACHED}")
-        each = self.body.select(large, "i64", str(FETCHED_LEFT), str(PACKED_LEFT))
+        each = self.body.select(large, "i64", str(FETCHED_LEFT - PACKED_LEFT), "0")
         return self._times(1, each, elements)
 
     def _packing(self, columns: str, last: Along) -> str:
@@ -246,9 +254,12 @@ class Exchanging:
     def write(
         self, sides: Sides, places: Mapping[str, str], memory: Memory, scale: str, adds: str
     ) -> None:
-        """Some columns, and some rows, at a time; for each of these all of k, part by part."""
+        """Some columns, and some rows, at a time; for each of these all of k, part by part.
+
+        Columns that count as one in the target, or all of several times as many.
+        """
         least = self.products.least
-        m, n = sides.m.inner, sides.n.inner
+        m, n, images = sides.m.inner, sides.n.inner, self.groups.total(sides.n.outer)
         rows = least(m.count, str(LANES))
         filled = self.body.value(f"mul i64 {self._vectors(rows)}, {self.lanes}")
         width = self.body.value(f"udiv i64 {PART}, {filled}")
@@ -258,39 +269,48 @@ class Exchanging:
         if plan is not None:
             width = self.body.select(plan.applies, "i64", plan.columns, width)
         skipping = _Skipping(bordered, plan) if bordered and plan else None
+        together = self.body.value(f"udiv i64 {width}, {self._at_least_one(n.count)}")
+        together = self._at_least_one(together)
 
-        def columns(at: Mapping[str, str], first: str, kept: bool) -> None:
-            count = least(self.body.value(f"sub i64 {n.count}, {first}"), width)
+        def columns(image: str, first: str, kept: bool) -> None:
+            each = least(self.body.value(f"sub i64 {n.count}, {first}"), width)
+            some = least(self.body.value(f"sub i64 {images}, {image}"), together)
+            begin = self._sum(self._times(1, image, n.count), first)
+            count = self._times(1, some, each)
             self._unless(
                 skipping,
-                lambda: self.groups.tabulate(memory.at_n, first, count, sides.n_within, RIGHT),
+                lambda: self.groups.tabulate(memory.at_n, begin, count, sides.n_within, RIGHT),
             )
             if skipping is not None:
-                skipping.bordered.find(skipping.plan, first, count)
-            target = self.groups.at(at[TARGET], first)
+                skipping.bordered.find(skipping.plan, begin, count)
+            target = self.groups.at(places[TARGET], first)
 
             def some_rows(begin: str) -> None:
-                some = least(self.body.value(f"sub i64 {m.count}, {begin}"), str(LANES))
-                here = {
-                    LEFT: self._moved(at[LEFT], begin, m.strides[LEFT]),
-                    RIGHT: at[RIGHT],
-                    TARGET: self._moved(target, begin, m.strides[TARGET]),
-                }
-                into = _Sums(Along(some, m.strides), count, memory, filled, skipping)
+                here = least(self.body.value(f"sub i64 {m.count}, {begin}"), str(LANES))
+                left = self._moved(places[LEFT], begin, m.strides[LEFT])
+                into = _Sums(Along(here, m.strides), count, memory, filled, skipping)
                 if kept:
-                    self._of_kept(sides, begin, into, here[RIGHT])
+                    self._of_kept(sides, begin, into, places[RIGHT])
                 else:
-                    self._of_packed(sides, into, here)
-                self._put(into, here[TARGET], scale, adds)
+                    self._of_packed(sides, into, {LEFT: left, RIGHT: places[RIGHT]})
+                to = self._moved(target, begin, m.strides[TARGET])
+
+                def put(i: str) -> None:
+                    number = self.body.value(f"add i64 {image}, {i}")
+                    there = self.groups.at(to, self.groups.offset(number, sides.n.outer, TARGET))
+                    sums = self.groups.at(memory.turned, self._times(1, i, each, filled))
+                    self.products.calls.put_turned(into.m, each, (sums, filled), there, scale, adds)
+
+                self.products.repeat(some, "1", put)
 
             self.products.repeat(m.count, str(LANES), some_rows)
 
         def matrices(kept: bool) -> None:
-            self.groups.over(
-                sides.n.outer,
-                places,
-                lambda at, _: self.products.repeat(
-                    n.count, width, lambda first: columns(at, first, kept)
+            self.products.repeat(
+                images,
+                together,
+                lambda image: self.products.repeat(
+                    n.count, width, lambda first: columns(image, first, kept)
                 ),
             )
 
@@ -468,9 +488,4 @@ class Exchanging:
             (memory, at_k, into.memory.at_n),
             (into.memory.turned, into.stride),
             adds,
-        )
-
-    def _put(self, sums: _Sums, target: str, scale: str, adds: str) -> None:
-        self.products.calls.put_turned(
-            sums.m, sums.columns, (sums.memory.turned, sums.stride), target, scale, adds
         )

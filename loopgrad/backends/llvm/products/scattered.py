@@ -49,18 +49,18 @@ class Scattered:
         m = self.groups.merged(o.m, [LEFT, TARGET])
         k = self.groups.at_least_once(self.groups.merged(o.k, [LEFT]))
         n = self.groups.merged(o.n, [TARGET], contiguous=TARGET)
-        within = self.groups.merged_indices(o.n, n)
         sides = Sides(
             m,
             k,
             n,
-            within,
+            o.n,
             o.k,
             self.products.multiply(self.groups.total(k.outer), k.inner.count),
             windows(self.products, node.borders, *self._counted(node)),
         )
         exchanging = Exchanging(self.products)
         exchanged, directly = exchanging.choice(sides, bool(kept))
+        by_columns = replace(sides, n_within=self.groups.merged_indices(o.n, n))
         adds = "false" if node.first else "true"
         memory = Memory(left, turned, at_k, at_n, boxes, Kept(*kept) if kept else None)
         where(
@@ -69,7 +69,7 @@ class Scattered:
         where(
             self.body,
             self.body.value(f"xor i1 {exchanged}, true"),
-            lambda: self._by_columns(node, o, sides, (packed, at_k, at_n), directly),
+            lambda: self._by_columns(node, o, by_columns, (packed, at_k, at_n), directly),
         )
 
     def _counted(self, node: Product) -> tuple[tuple[Dimension, ...], tuple[Dimension, ...]]:

@@ -13,7 +13,8 @@ from loopgrad.backends.llvm.products.ranges import Known, count_at_most, inside
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Conditional, Expression, Index, Number
 from loopgrad.ir.operations import ElementType
-from loopgrad.schedule.lines import is_shifted
+from loopgrad.schedule.lines import access, is_shifted
+from loopgrad.schedule.products.joining import are_before
 from loopgrad.schedule.threads.preparing import VECTOR, filled, room
 from loopgrad.schedule.tree import (
     Axis,
@@ -109,7 +110,7 @@ def is_scattered(product: Product) -> bool:
     """Does an index of k share a subscript with others, as in `x[i+p]`, or does the right side go in steps
     over several indices of n, as in `x[2*m,2*n]`?
 
-    Then indices hardly ever count as one on the right side.
+    Then indices hardly ever count as one on the right side. Nor do they where columns are of several images.
     """
     indices = {d.index for d in product.k}
     steps = {
@@ -121,12 +122,21 @@ def is_scattered(product: Product) -> bool:
             for d in product.n
         )
     }
-    return len(steps) > 1 or any(
-        not isinstance(subscript, Index) and indices & walk.indices_of(subscript)
-        for side in (product.left, product.right)
-        for read in walk.reads(side)
-        for subscript in read.subscripts
+    return (
+        _is_of_images(product)
+        or len(steps) > 1
+        or any(
+            not isinstance(subscript, Index) and indices & walk.indices_of(subscript)
+            for side in (product.left, product.right)
+            for read in walk.reads(side)
+            for subscript in read.subscripts
+        )
     )
+
+
+def _is_of_images(product: Product) -> bool:
+    m, n = (tuple(d.index for d in side) for side in (product.m, product.n))
+    return are_before(n, m, access(product.target))
 
 
 def _inside(nodes: Sequence[Node], known: Known) -> Iterator[tuple[Node, Known]]:

@@ -62,8 +62,9 @@ class Variant:
     `literal`: it finds what is wrong where faster code gave up. `constants`: the values of those that it
     is made for (`schedule/specializing.py`); none for any values. `about`: about how large the extents are on
     which an order hangs. `copies`: those of indices that threads share at the price of copies
-    (`schedule/threads/copies.py`). `few`: those of rows of products that are few. `large`: it may store
-    past the caches.
+    (`schedule/threads/copies.py`). `few`: those of rows of products that are few. `together`: tensors that
+    products of all images write. `large`: it may store past the caches.
+
     """
 
     real: str
@@ -74,6 +75,7 @@ class Variant:
     about: tuple[tuple[str, int], ...] = ()
     copies: tuple[str, ...] = ()
     few: tuple[str, ...] = ()
+    together: tuple[str, ...] = ()
     large: bool = True
 
 
