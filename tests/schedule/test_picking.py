@@ -78,6 +78,9 @@ SPREAD = {
     "sum": "for n, n <= i < min(n+3, X):  x[i] += g[n,0]   if i == w[n]",
     "several": "for n, n-2 <= i < n+2, k:  x[i] -= g[n,k] * i   if w[n] == i and 0 <= i < X",
     "greatest": "for n, n // 2 <= i < X:  x[i] max= g[n,0]   if i == w[n] and g[n,1] > 0",
+    "whole": "for n, i < X:  x[i] -= g[n,0]   if i == w[n]",
+    "whole, greatest": "for n, i < X, k:  x[i] max= g[n,k]   if w[n] == i and g[n,k] > 0",
+    "whole, twice": "for n, i < X:  x[i] += 1   if i == w[n]\n    for n, i < X:  x[i] += g[n,1] if i == w[n] else 2",
 }
 
 

@@ -41,7 +41,7 @@ MOST_PLACES = 32
 def with_picked(lines: Sequence[Line], context: Context) -> tuple[Line, ...]:
     """The lines, with values that data give in place of indices that a guard says are equal to them."""
     places = (_without_sums_of_one(line, context) for line in lines)
-    return tuple(_without_picked(line, lines, context) for line in places)
+    return tuple(part for line in places for part in _without_picked(line, lines, context))
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +55,32 @@ class _Pick:
     least: Expression | None  # and where it is no less than that, if not None
 
 
-def _without_picked(line: Line, lines: Sequence[Line], context: Context) -> Line:
+def _without_picked(line: Line, lines: Sequence[Line], context: Context) -> Iterator[Line]:
     picks = list(_picked(line, lines, context))
     if not picks or 0 < prod(few_values(line, pick.index) for pick in picks) <= MOST_PLACES:
-        return line
+        yield line
+        return
+    if line.first:  # which it is no more, at places that may be none, or several times one
+        yield _start(line, context)
+        line = replace(line, first=False)
     line = _without_known(line, picks, lines)
     while (pick := next(_picked(line, lines, context), None)) is not None:
         line = _at_place(line, pick)
-    return line
+    yield line
+
+
+def _start(line: Line, context: Context) -> Line:
+    """What the line's target starts from, all of it."""
+    statement = line.statement
+    value = identity(statement.reduction, context.tensors[line.written.tensor].element)
+    ranges = tuple(r for r in statement.ranges if r.index in line.kept)
+    start = replace(statement, reduction=Reduction.SET, value=value, ranges=ranges, guard=None)
+    return replace(line, statement=start, unproved=())
 
 
 def _picked(line: Line, lines: Sequence[Line], context: Context) -> Iterator[_Pick]:
     statement = line.statement
-    if line.first or statement.reduction is Reduction.SET or statement.guard is None:
+    if statement.reduction is Reduction.SET or statement.guard is None:
         return
     for condition in walk.conjuncts(statement.guard):
         match condition:
@@ -77,7 +90,8 @@ def _picked(line: Line, lines: Sequence[Line], context: Context) -> Iterator[_Pi
                 pass
             case _:
                 continue
-        if index in walk.indices_of(place):
+        integer = context.tensors[place.tensor].element is ElementType.INT
+        if index in walk.indices_of(place) or not integer:
             continue
         if _is_of_window(line, index):
             lower, upper = line.bounds[index]
