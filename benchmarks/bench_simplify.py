@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 import loopgrad as lg
-from loopgrad.simplify import simplify as simplifying
+from loopgrad.simplify import improving
 from loopgrad.simplify.searching import judging
 
 NAMES = (
@@ -26,7 +26,7 @@ NAMES = (
 )
 BARS = {"softmax": "30", "attention": "2000", "ugrnn": "500"}
 PARTS = {"cheaper": "search", "certified": "certificate", "_moves": "digits"}
-MODULES = {"cheaper": simplifying, "certified": judging, "_moves": judging.Judge}
+MODULES = {"cheaper": improving, "certified": judging, "_moves": judging.Judge}
 LAYERS = (3, 6, 9, 15)
 
 

@@ -19,9 +19,9 @@ from typing import Any, cast
 from loopgrad import forks
 from loopgrad.analysis.facts import Facts, Safety
 from loopgrad.backends import foreseen
-from loopgrad.backends.collecting import Rarely
 from loopgrad.backends.kernel import Backend, Kernel, Task
 from loopgrad.cache.answers import ORIGIN, PROOFS, kept
+from loopgrad.collecting import Rarely
 from loopgrad.diagnostics import ProgramWarning, listing, render, suggestion
 from loopgrad.ir.memo import elsewhere, is_final, once_per_program
 from loopgrad.ir.nodes import Accumulate, Index, Number, Program, Range, Read, Reduction

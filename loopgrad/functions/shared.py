@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from loopgrad.analysis.facts import Facts
 from loopgrad.backends.binding import Arguments
-from loopgrad.backends.collecting import Rarely
+from loopgrad.collecting import Rarely
 from loopgrad.ir.nodes import Program
 from loopgrad.ir.operations import ElementType
 from loopgrad.pipeline import BUILDING

@@ -9,9 +9,9 @@ from functools import partial
 
 import pytest
 
-from loopgrad.backends.collecting import Rarely
 from loopgrad.backends.llvm.compiling import later as module
 from loopgrad.backends.llvm.compiling.later import LATER, Later
+from loopgrad.collecting import Rarely
 
 
 def test_a_fork_waits_for_what_is_being_made() -> None:

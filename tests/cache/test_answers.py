@@ -112,6 +112,25 @@ def test_a_form_from_the_disk_is_the_form(folder: Path) -> None:
     assert str(made) == str(read)
 
 
+def test_a_simplified_program_from_the_disk_tells_its_steps(folder: Path) -> None:
+    backwards = [lg.program(SOFTMAX).backward() for _ in range(2)]
+    made, read = (backward.simplify() for backward in backwards)
+    assert {files.counts[f"{what} simplified"] for what in ("miss", "stored", "hit")} == {1}
+    assert made == read
+    assert made is not read
+    assert read.primal is backwards[1].primal
+    assert made.derivation
+    assert str(made.derivation) == str(read.derivation)
+
+
+def test_a_program_that_is_the_simplest_is_known_to_be(folder: Path) -> None:
+    for _ in range(2):
+        program = lg.program("double(x[N]) -> y[N]:\n    for n:  y[n] += 2 * x[n]")
+        assert program.simplify() is program
+        assert not program.derivation
+    assert files.counts["hit simplified"] == 1
+
+
 def test_what_code_is_there_for_is_not_looked_at(folder: Path) -> None:
     """The statements of a program whose code is there stay packed."""
     for _ in range(2):

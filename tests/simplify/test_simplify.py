@@ -142,6 +142,7 @@ def test_a_wrong_rewriting_is_not_certified() -> None:
 def test_what_is_not_certified_gives_way_to_the_next_candidate(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("LOOPGRAD_CACHE", "0")
     refused: list[lg.Program] = []
 
     def refuse_the_first(certifier: Certifier, result: lg.Program) -> bool:

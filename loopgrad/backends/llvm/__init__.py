@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from loopgrad import forks
-from loopgrad.backends.collecting import Rarely
 from loopgrad.backends.kernel import LEARNT, BoundCall, Shortcut, Task
 from loopgrad.backends.llvm.writing.layout import (
     ASLEEP,
@@ -35,6 +34,7 @@ from loopgrad.backends.llvm.writing.layout import (
 from loopgrad.backends.llvm.writing.scratch import TOO_LARGE
 from loopgrad.backends.recycling import Scratch
 from loopgrad.backends.thread_count import get_num_threads
+from loopgrad.collecting import Rarely
 
 if TYPE_CHECKING:
     from loopgrad.backends.llvm.calling.proving import Constants

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import localcontext
+from functools import cached_property
 from itertools import chain
 from math import log10
 from typing import Any, Literal
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from loopgrad.diagnostics import listing
 from loopgrad.ir.walk import accumulates
+from loopgrad.simplify.certifying.edges import at_empty_axes_alone
 from loopgrad.simplify.certifying.sampling import KINDS, World, turn
 from loopgrad.simplify.certifying.trials import AFTER, Draw, Memory, Pairing, Trial, elements
 from loopgrad.simplify.certifying.verdicts import Counterexample, Verdict, same_difference
@@ -207,10 +209,20 @@ class Comparison:
             return False
         if (tally.residues_differ or self.deep) and tally.whole < OFTEN:
             return False
-        seldom = any(tally.told[statement] < OFTEN for statement in self.statements)
-        seldom |= self.has_constants and not tally.moved.issuperset(self.statements)
+        seldom = {
+            statement
+            for statement in self.statements
+            if tally.told[statement] < OFTEN
+            or (self.has_constants and statement not in tally.moved)
+        }
+        seldom = seldom and seldom - self._never
         hopeless = rounds >= HOPELESS and self._never_known()
         return not seldom and (self.deep or hopeless or self._settled())
+
+    @cached_property
+    def _never(self) -> frozenset[int]:
+        """The statements that none of the usual sizes lets run; nobody waits for them."""
+        return frozenset().union(*map(at_empty_axes_alone, self.pairing.facts[:2]))
 
     def _settled(self) -> bool:
         """Was each result known, and compared, where all that ever runs has run?"""

@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
+from loopgrad.analysis.accesses import Collector
+from loopgrad.analysis.facts import Facts
 from loopgrad.analysis.infer import infer
-from loopgrad.ir.nodes import Number, Program
+from loopgrad.analysis.polynomial import shift
+from loopgrad.analysis.prover import Prover
+from loopgrad.analysis.terms import AtLeastZero, Terms
+from loopgrad.ir.nodes import Extent, Number, Program
 from loopgrad.ir.walk import all_statements, statement_expressions, subexpressions
 from loopgrad.simplify.certifying.sampling import World
 from loopgrad.simplify.certifying.trials import Draw
@@ -31,6 +36,18 @@ def empty_axes(extents: Sequence[str], count: int = EMPTY) -> list[Draw]:
         Draw(4000 + 2 * k, world, "reals", among=sizes[k % len(sizes)], empty=True)
         for k in range(count)
     ]
+
+
+def at_empty_axes_alone(facts: Facts) -> frozenset[int]:
+    """By `id`, the statements that no sizes but 0 let run: `if T <= 0`."""
+    terms = Terms(facts)
+    prover = Prover(terms)
+    some = [AtLeastZero(shift(terms.convert(Extent(name)), -1)) for name in facts.extents]
+    return frozenset(
+        id(write.statement)
+        for write in Collector(facts).writes
+        if prover.impossible([*some, *write.formulas(terms)])
+    )
 
 
 def beyond(p: Program, q: Program) -> list[Draw]:

@@ -8,8 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
-from loopgrad import forks
-from loopgrad.backends import collecting
+from loopgrad import collecting, forks
 from loopgrad.backends.llvm.compiling.generating import is_idle
 
 BEHIND = 0.02  # seconds: the call at hand goes first
