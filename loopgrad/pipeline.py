@@ -21,10 +21,10 @@ from loopgrad.analysis.facts import Facts, Safety
 from loopgrad.backends import foreseen
 from loopgrad.backends.kernel import Backend, Kernel, Task
 from loopgrad.cache.answers import ORIGIN, PROOFS, kept
-from loopgrad.collecting import Rarely
 from loopgrad.diagnostics import ProgramWarning, listing, render, suggestion
 from loopgrad.ir.memo import elsewhere, is_final, once_per_program
 from loopgrad.ir.nodes import Accumulate, Index, Number, Program, Range, Read, Reduction
+from loopgrad.tuning import Tuned
 
 # What they find out goes along with a program, also from an earlier process: then they are not loaded.
 unfold: Callable[[Program], Program] = elsewhere("loopgrad.frontend.unfold", "unfold")
@@ -121,7 +121,7 @@ def compile(
         raise ValueError("a schedule is of optimised compiled code; literal loops have none")
     kernels: dict[tuple[str, bool, str], Kernel] = program.__dict__.setdefault("_kernels", {})
     key = (backend, bool(optimize), schedule)
-    with BUILDING, Rarely():
+    with BUILDING, Tuned():
         if key not in kernels:
             _prove(program)
             runs = stable(program) if optimize and backend != "interpret" else program

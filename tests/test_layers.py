@@ -19,19 +19,19 @@ ROOT = Path(loopgrad.__file__).parent
 BELOW = {
     "diagnostics": "",
     "forks": "",
-    "collecting": "",
+    "tuning": "",
     "cache": "ir forks diagnostics",
     "ir": "diagnostics",
     "analysis": "ir diagnostics",
     "frontend": "cache analysis ir forks diagnostics",
     "grad": "analysis ir diagnostics",
-    "simplify": "analysis ir cache collecting forks diagnostics",
+    "simplify": "analysis ir cache tuning forks diagnostics",
     "schedule": "analysis ir diagnostics",
     "printers": "analysis ir diagnostics",
-    "backends": "schedule analysis ir cache collecting forks diagnostics",
-    "stable": "grad simplify backends schedule analysis ir cache collecting forks diagnostics",
+    "backends": "schedule analysis ir cache tuning forks diagnostics",
+    "stable": "grad simplify backends schedule analysis ir cache tuning forks diagnostics",
     "pipeline": (
-        "stable frontend grad simplify schedule backends printers analysis ir cache collecting forks "
+        "stable frontend grad simplify schedule backends printers analysis ir cache tuning forks "
         "diagnostics"
     ),
 }

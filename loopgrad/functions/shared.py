@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from loopgrad.analysis.facts import Facts
 from loopgrad.backends.binding import Arguments
-from loopgrad.collecting import Rarely
 from loopgrad.ir.nodes import Program
 from loopgrad.ir.operations import ElementType
 from loopgrad.pipeline import BUILDING
+from loopgrad.tuning import Tuned
 
 Array = NDArray[Any]
 Batch = str | Literal[False] | None
@@ -34,7 +34,7 @@ def kept_with(program: Program, make: Callable[..., Answer], *arguments: Hashabl
         return found
     except KeyError:
         pass
-    with BUILDING, Rarely():
+    with BUILDING, Tuned():
         known: dict[Hashable, Any] = program.__dict__.setdefault("_derived", {})
         if key not in known:
             known[key] = make(program, *arguments)

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from loopgrad.analysis.infer import infer
 from loopgrad.analysis.real_results import with_real_results
 from loopgrad.analysis.tidy import tidy
-from loopgrad.collecting import Rarely
 from loopgrad.ir.limits import within_limits
 from loopgrad.ir.nodes import (
     Accumulate,
@@ -33,12 +32,13 @@ from loopgrad.simplify.searching.judging import Judge, Option, best
 from loopgrad.simplify.searching.search import cheaper
 from loopgrad.simplify.searching.work import Candidate
 from loopgrad.simplify.telling.telling import Story
+from loopgrad.tuning import Tuned
 
 
 def improved(program: Program, forward: Program | None) -> tuple[Program, Story] | None:
     """The optimised program, and how it came about; None where there is no better one."""
     try:
-        with nf.WORKING, Rarely():
+        with nf.WORKING, Tuned():
             return _improved(program, forward)
     except (Unsupported, nf.TooLarge, RecursionError):  # too much for it, in width or in depth
         return None

@@ -11,7 +11,7 @@ import pytest
 
 from loopgrad.backends.llvm.compiling import later as module
 from loopgrad.backends.llvm.compiling.later import LATER, Later
-from loopgrad.collecting import Rarely
+from loopgrad.tuning import Tuned
 
 
 def test_a_fork_waits_for_what_is_being_made() -> None:
@@ -61,7 +61,7 @@ def test_one_is_made_after_the_other() -> None:
 def test_programs_that_are_derived_go_first_but_for_a_fork(monkeypatch: pytest.MonkeyPatch) -> None:
     later, made = Later(), list[int]()
     monkeypatch.setattr(module, "PATIENCE", 1000.0)
-    with Rarely():
+    with Tuned():
         later.make(lambda: made.append(1))
         time.sleep(0.1)
         assert not made

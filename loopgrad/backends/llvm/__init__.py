@@ -34,7 +34,7 @@ from loopgrad.backends.llvm.writing.layout import (
 from loopgrad.backends.llvm.writing.scratch import TOO_LARGE
 from loopgrad.backends.recycling import Scratch
 from loopgrad.backends.thread_count import get_num_threads
-from loopgrad.collecting import Rarely
+from loopgrad.tuning import Tuned
 
 if TYPE_CHECKING:
     from loopgrad.backends.llvm.calling.proving import Constants
@@ -197,7 +197,7 @@ class LLVMRunner:
         """The code; the call is the first that needs it, perhaps."""
         found = self._compiled.get(variant)
         if found is None:
-            with self._lock, Rarely():
+            with self._lock, Tuned():
                 found = self._compiled.get(variant)
                 if found is None:
                     found = self._compiled[variant] = _compile(self.task, variant, call)
@@ -205,7 +205,7 @@ class LLVMRunner:
 
     def _sites(self, layout: Layout) -> list[ErrorSite]:
         """The places that may fail, which are known once the text is written."""
-        with self._lock, Rarely():
+        with self._lock, Tuned():
             if not layout.sites:
                 _emit(self.task, layout)
         return layout.sites

@@ -12,8 +12,8 @@ from contextlib import suppress
 
 from loopgrad.backends.llvm.compiling import objects, symbols
 from loopgrad.backends.llvm.compiling.generating import APART, Aside, aside, asides
-from loopgrad.backends.llvm.compiling.parts import Parts
-from loopgrad.backends.llvm.compiling.passes import Passes
+from loopgrad.backends.llvm.compiling.parts import Parts, runs_once
+from loopgrad.backends.llvm.compiling.passes import AS_WRITTEN, Passes
 from loopgrad.backends.llvm.writing.text import Module
 from loopgrad.backends.thread_count import get_num_threads
 
@@ -97,4 +97,4 @@ class Ahead:
         return objects.Object((own, *self._crew.codes()), symbols.declared(text))
 
     def _ready(self, part: str) -> objects.Ready:
-        return objects.ready(part, self._passes)
+        return objects.ready(part, AS_WRITTEN if runs_once(part) else self._passes)

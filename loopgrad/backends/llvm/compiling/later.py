@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 
-from loopgrad import collecting, forks
+from loopgrad import forks, tuning
 from loopgrad.backends.llvm.compiling.generating import is_idle
 
 BEHIND = 0.02  # seconds: the call at hand goes first
@@ -47,7 +47,7 @@ class Later(forks.Working):
         end = time.monotonic() + PATIENCE
         self.wait_unless_wanted(BEHIND)
         while not self.is_wanted and time.monotonic() < end:
-            if not collecting.is_building() and is_idle():
+            if not tuning.is_building() and is_idle():
                 break
             self.wait_unless_wanted(OFTEN)
 

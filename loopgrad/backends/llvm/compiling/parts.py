@@ -17,6 +17,7 @@ ONCE = 0.5  # of the time that a line takes, for one that is not optimised
 _DEFINED = re.compile(
     r"^define .*?^}\n?|^@[\w.]+ = (?!external )[^\n]*\n?", re.DOTALL | re.MULTILINE
 )
+_HEAD = re.compile(r"^define .*", re.MULTILINE)
 _NAME = re.compile(r"@([\w.]+)")
 _INTERNAL = "define internal "
 
@@ -101,6 +102,12 @@ class Parts:
             _module(text, defined, group, seen=group if i else (), others=[*self._begun, *moved])
             for i, group in enumerate(groups)
         )
+
+
+def runs_once(part: str) -> bool:
+    """Is it long, and in nothing but functions that run once a call, of which none is optimised?"""
+    heads = _HEAD.findall(part)
+    return part.count("\n") >= LEAST and all("optnone" in head for head in heads)
 
 
 def _defined(text: str) -> dict[str, _Defined]:

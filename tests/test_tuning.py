@@ -1,4 +1,4 @@
-"""Collections are rare while something is built, and as before afterwards."""
+"""Python's settings while something is built, and as before afterwards."""
 
 from __future__ import annotations
 
@@ -12,22 +12,24 @@ from collections.abc import Iterator
 import pytest
 
 import loopgrad as lg
-from loopgrad.collecting import RARELY, Rarely
+from loopgrad.tuning import RARELY, SOON, Tuned
 
 
 @pytest.fixture(autouse=True)
 def thresholds() -> Iterator[None]:
     before = gc.get_threshold()
+    switch = sys.getswitchinterval()
     gc.set_threshold(650, 9, 8)
     yield
     gc.set_threshold(*before)
+    sys.setswitchinterval(switch)
 
 
 def test_rarely_within_and_as_before_behind() -> None:
-    with Rarely(), Rarely(), Rarely():
+    with Tuned(), Tuned(), Tuned():
         assert gc.get_threshold() == (RARELY, 9, 8)
     assert gc.get_threshold() == (650, 9, 8)
-    with pytest.raises(KeyError), Rarely():
+    with pytest.raises(KeyError), Tuned():
         raise KeyError
     assert gc.get_threshold() == (650, 9, 8)
 
@@ -35,15 +37,29 @@ def test_rarely_within_and_as_before_behind() -> None:
 @pytest.mark.parametrize("own", [(0, 9, 8), (10 * RARELY, 9, 8)])
 def test_who_has_fewer_collections_keeps_them(own: tuple[int, int, int]) -> None:
     gc.set_threshold(*own)
-    with Rarely():
+    with Tuned():
         assert gc.get_threshold() == own
     assert gc.get_threshold() == own
 
 
+@pytest.mark.parametrize("own", [0.25, 0.0001])
+def test_threads_have_python_soon_within_and_as_before_behind(own: float) -> None:
+    sys.setswitchinterval(own)
+    with Tuned(), Tuned():
+        assert sys.getswitchinterval() == pytest.approx(min(own, SOON))
+    assert sys.getswitchinterval() == pytest.approx(own)
+
+
 def test_what_is_set_meanwhile_stays() -> None:
-    with Rarely():
+    with Tuned():
         gc.set_threshold(33, 4, 5)
+        sys.setswitchinterval(0.125)
     assert gc.get_threshold() == (33, 4, 5)
+    assert sys.getswitchinterval() == 0.125
+    with Tuned():
+        sys.setswitchinterval(0.25)
+    assert gc.get_threshold() == (33, 4, 5)
+    assert sys.getswitchinterval() == 0.25
 
 
 def test_two_threads() -> None:
@@ -51,12 +67,12 @@ def test_two_threads() -> None:
     entered, left = threading.Event(), threading.Event()
 
     def other() -> None:
-        with Rarely():
+        with Tuned():
             entered.set()
             assert left.wait(10)
 
     thread = threading.Thread(target=other)
-    with Rarely():
+    with Tuned():
         thread.start()
         assert entered.wait(10)
     assert gc.get_threshold() == (RARELY, 9, 8)
@@ -71,10 +87,10 @@ def test_compiling_leaves_them_as_they_were() -> None:
 
 
 def test_who_is_interrupted_on_the_way_out_is_forgotten() -> None:
-    one = Rarely()
+    one = Tuned()
     one.__enter__()
     del one
-    with Rarely():
+    with Tuned():
         assert gc.get_threshold() == (RARELY, 9, 8)
     assert gc.get_threshold() == (650, 9, 8)
 
@@ -93,7 +109,7 @@ def make(number):
 
 def go_on(frame, event, argument):  # interrupts wherever a line of ours enters or leaves what it holds
     if event == "call" and frame.f_code.co_name in ("__enter__", "__exit__", "acquire", "release"):
-        if any(part in frame.f_code.co_filename for part in ("/loopgrad/backends/", "/loopgrad/collecting")):
+        if any(part in frame.f_code.co_filename for part in ("/loopgrad/backends/", "/loopgrad/tuning")):
             seen.append(frame.f_code.co_name)
             if len(seen) == wanted:
                 raise KeyboardInterrupt
