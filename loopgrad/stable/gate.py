@@ -119,28 +119,28 @@ class Case:
 
 
 class Gate:
-    """What is to stand for a literal program has to pass it. Works in the decimals' context.
-
-    case: inputs that the program runs on; None where none were found, and nothing passes then.
-    """
+    """What is to stand for a literal program has to pass it. Works in the decimals' context."""
 
     def __init__(self, literal: Facts):
         self.literal = literal
         self.certifier: Certifier | None = None
         self.results = tuple(r.name for r in literal.program.results)
         self.rng = np.random.default_rng(SEED)
-        self.case: Case | None = None
         # With what each is of, which so keeps its identity.
         self.runs: dict[tuple[object, ...], tuple[Case, Facts, Mapping[str, Tensor]]] = {}
+
+    @cached_property
+    def case(self) -> Case | None:
+        """Inputs that the program runs on; None where none were found, and nothing passes then."""
         for _ in range(AGAIN):
-            case = draw(literal, self.rng)
+            case = draw(self.literal, self.rng)
             try:
                 if case is not None:
-                    case.run(literal, Singles(), slice(None))
-                    self.case = case
-                    break
+                    case.run(self.literal, Singles(), slice(None))
+                    return case
             except (Undefined, TooLarge):
                 continue
+        return None
 
     def passes(self, new: Program, old: Program | None = None) -> bool:
         """Whether it is equal, better than the old one (the literal, if there is none), and no worse

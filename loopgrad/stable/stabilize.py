@@ -86,7 +86,7 @@ class _Search:
     def __init__(self, facts: Facts):
         self.facts = facts
         self.gate = Gate(facts)
-        self.others = self.gate.case is None
+        self.others = False
 
     @cached_property
     def cost(self) -> float:
@@ -99,6 +99,7 @@ class _Search:
             if shift.tensor in taken:
                 continue
             if self.gate.bears_offsets(found):
+                self.others = self.others or self.gate.case is None  # there is no saying
                 break
             self.others = True
             moved = self._shifted(base, shift)

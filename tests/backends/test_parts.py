@@ -25,20 +25,19 @@ ENTRY = """define i64 @entry(i64 %n) {
 }
 """
 TABLE = "@table = internal constant [1 x ptr] [ptr @first]\n"
-TEXT = "\n".join(
-    [
-        "declare i64 @elsewhere(i64)",
-        TABLE,
-        HELPER,
-        PHASE.format(name="first", more=CALL),
-        PHASE.format(name="second", more=CALL),
-        ENTRY,
-    ]
-)
+PIECES = [
+    "declare i64 @elsewhere(i64)",
+    TABLE,
+    HELPER,
+    PHASE.format(name="first", more=CALL),
+    PHASE.format(name="second", more=CALL),
+    ENTRY,
+]
+TEXT = "\n".join(PIECES)
 
 
 def test_phases_go_to_one_module_each_and_what_is_shared_to_both() -> None:
-    first, second = parts.Parts().rest(TEXT, 2)
+    first, second = parts.Parts().rest(PIECES, 2)
     assert [text.count("@helper(i64 %n)") for text in (first, second)] == [1, 1]
     assert first.count("declare i64 @elsewhere") == second.count("declare i64 @elsewhere") == 1
     assert "define i64 @entry" in first and "@entry" not in second
@@ -52,12 +51,12 @@ def test_phases_go_to_one_module_each_and_what_is_shared_to_both() -> None:
 
 def test_a_phase_may_be_gone_before_the_entry_is_there() -> None:
     growing = parts.Parts()
-    assert growing.begun(HELPER) is None  # too short
-    so_far = HELPER + PHASE.format(name="first", more=CALL)
+    assert growing.begun([HELPER]) is None  # too short
+    so_far = [HELPER, PHASE.format(name="first", more=CALL)]
     begun = growing.begun(so_far)
     assert begun is not None and "define i64 @first(" in begun and "@helper(i64 %n)" in begun
     assert growing.begun(so_far) is None  # no more has come
-    (rest,) = growing.rest(TEXT, 2)
+    (rest,) = growing.rest(PIECES, 2)
     assert "declare i64 @first(i64 %v0) noinline \n" in rest and "define i64 @first" not in rest
     assert "define internal i64 @second(" in rest and "@helper(i64 %n)" in rest
 
@@ -66,9 +65,9 @@ def test_there_are_not_many_more_parts_than_threads() -> None:
     names = [f"phase{n}" for n in range(20)]
     calls = "".join(f"  %r{n} = call i64 @{name}(i64 %n)\n" for n, name in enumerate(names))
     entry = f"define i64 @entry(i64 %n) {{\n{calls}  ret i64 %n\n}}\n"
-    text = "\n".join([*(PHASE.format(name=name, more="") for name in names), entry])
+    pieces = [*(PHASE.format(name=name, more="") for name in names), entry]
     for threads in (1, 2, 3, 8, 100):
-        found = parts.Parts().rest(text, threads)
+        found = parts.Parts().rest(pieces, threads)
         assert 1 < len(found) <= 2 * threads + 1
         for name in names:
             assert (
@@ -87,7 +86,22 @@ def test_there_are_not_many_more_parts_than_threads() -> None:
     ids=["short", "one phase", "a variable"],
 )
 def test_what_stays_one(text: str) -> None:
-    assert parts.Parts().rest(text, 2) == (text,)
+    assert parts.Parts().rest([text], 2) == (text,)
+
+
+def test_pieces_or_one_text_make_the_same_parts() -> None:
+    def words(found: tuple[str, ...]) -> list[list[str]]:
+        return [text.split() for text in found]
+
+    assert words(parts.Parts().rest(PIECES, 2)) == words(parts.Parts().rest([TEXT], 2))
+
+
+def test_what_runs_once_is_told_from_loops_and_from_what_is_short() -> None:
+    once = PHASE.format(name="first", more="").replace("noinline", "noinline optnone")
+    assert parts.runs_once("declare void @elsewhere()\n" + once)
+    assert not parts.runs_once(once + HELPER)
+    assert not parts.runs_once(PHASE.format(name="first", more=""))
+    assert not parts.runs_once(ENTRY.replace("{", "noinline optnone {"))
 
 
 def test_parts_are_made_by_whoever_is_free_and_in_their_order() -> None:

@@ -9,7 +9,7 @@ import pytest
 import loopgrad as lg
 from loopgrad.analysis.infer import infer
 from loopgrad.simplify.certifying.certificate import Certifier
-from loopgrad.simplify.certifying.edges import empty_axes
+from loopgrad.simplify.certifying.edges import at_empty_axes_alone, empty_axes
 from loopgrad.simplify.reading.empty_sums import EmptySums
 from loopgrad.simplify.searching.cost import cost
 
@@ -103,3 +103,21 @@ def test_what_may_go_out_of_a_sum() -> None:
     assert not defined("g[j] / J", "J")
     assert not defined("W[j]", "I")
     assert defined("q[j]**2", "I")
+
+
+def test_statements_that_run_over_empty_axes_alone_are_not_waited_for() -> None:
+    last = """
+    f(x[T,J], h[J]) -> y[J]:
+        for j:  y[j] = x[T-1,j]   if T > 0
+        for j:  y[j] += h[j]      if T <= 0
+        for j:  y[j] += 2 * h[j]  if T <= 1
+        for j:  y[j] += 3 * h[j]  if J < 1 or T < 1
+    """
+    program = lg.program(textwrap.dedent(last))
+    facts = infer(program)
+    never = at_empty_axes_alone(facts)
+    assert [id(s) in never for s in facts.program.statements] == [False, True, False, True]
+    verdict = Certifier(program).compare(lg.program(textwrap.dedent(last)))
+    assert verdict.kind == "agree"
+    other = lg.program(textwrap.dedent(last).replace("2 * h[j]", "4 * h[j]"))
+    assert Certifier(program).compare(other).kind == "differ"

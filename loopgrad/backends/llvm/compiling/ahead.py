@@ -68,6 +68,7 @@ class Ahead:
     def __init__(self, passes: Passes):
         self._passes = passes
         self._crew, self._parts = Crew(), Parts()
+        self._module: Module | None = None  # of which some is written
         self._threads = get_num_threads()
         self._may = APART and passes.only is not None and self._threads > 1
 
@@ -80,7 +81,8 @@ class Ahead:
         """A phase is written."""
         if not self._may:
             return
-        part = self._parts.begun(module.text())
+        self._module = module
+        part = self._parts.begun(module.pieces())
         if part is not None:
             others = asides()  # which generate code, beside this thread
             free = self._crew.is_idle or others < self._threads - 1
@@ -90,7 +92,8 @@ class Ahead:
         """The code of the whole text."""
         if not self._may:
             return objects.made(text, self._passes)
-        first, *others = self._parts.rest(text, self._threads)
+        pieces = [text] if self._module is None else self._module.pieces()
+        first, *others = self._parts.rest(pieces, self._threads)
         parts = [self._ready(other).code for other in others]
         self._crew.add(*parts, threads=self._threads - 1)
         own = self._ready(first).code()

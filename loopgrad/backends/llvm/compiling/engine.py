@@ -214,7 +214,7 @@ def begin_library(text: Callable[[], str], asked: Asked) -> None:
 
 def load(text: str, passes: Passes = LITERAL, ahead: Ahead | None = None) -> Loaded:
     """The code of a module's text in memory, with all that it calls. ahead: what has been begun of it."""
-    if get_num_threads() > 1:
+    if ahead is None and get_num_threads() > 1:
         symbols.begin(symbols.declared(text))
     key = objects.key_of(text, passes)
     with _lock:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 LEAST = 250  # lines of a module: for fewer, a thread is not worth it
 ONCE = 0.5  # of the time that a line takes, for one that is not optimised
@@ -48,11 +49,11 @@ class _Defined:
         """Is it in one module?"""
         return not self.is_shared and not self.is_entry
 
-    @property
+    @cached_property
     def head(self) -> str:
         return self.text.partition("\n")[0]
 
-    @property
+    @cached_property
     def work(self) -> float:
         """In lines of what is optimised."""
         return self.text.count("\n") * (ONCE if "optnone" in self.head else 1.0)
@@ -69,54 +70,84 @@ class _Defined:
 
 
 class Parts:
-    """The parts of one module, whose text grows."""
+    """The parts of one module, whose text grows piece by piece; no piece is looked at twice."""
 
     def __init__(self) -> None:
         self._begun: list[str] = []  # functions in parts that are there already
+        self._read: dict[
+            str, tuple[list[_Defined], str]
+        ] = {}  # piece -> what it defines; the rest of it
 
-    def begun(self, text: str) -> str | None:
+    def begun(self, pieces: Iterable[str]) -> str | None:
         """A part with what has come since the last one; None where that is little."""
-        defined = _defined(text)
-        if not _may_be_cut(defined):
+        found = self._found(pieces)
+        if not found.may_be_cut:
             return None
-        new = [d.name for d in defined.values() if d.is_alone and d.name not in self._begun]
-        if _work(defined, new) < LEAST:
+        alone = [d.name for d in found.defined.values() if d.is_alone]
+        new = [name for name in alone if name not in self._begun]
+        if _work(found.defined, new) < LEAST:
             return None
-        part = _module(text, defined, new, seen=new, others=self._begun)
+        part = found.module(new, seen=new, others=self._begun)
         self._begun += new
         return part
 
-    def rest(self, text: str, threads: int) -> tuple[str, ...]:
+    def rest(self, pieces: Sequence[str], threads: int) -> tuple[str, ...]:
         """The parts that are left when the text is whole; the first has what others ask for. threads: that
         generate code."""
-        defined = _defined(text)
-        if not self._begun and not _may_be_cut(defined):
-            return (text,)
-        entries = [d.name for d in defined.values() if d.is_entry]
-        phases = [n for n in _phases(defined, entries) if n not in self._begun]
-        groups = _groups(defined, entries, phases, threads)
+        found = self._found(pieces)
+        if not self._begun and not found.may_be_cut:
+            return ("\n".join(pieces),)
+        entries = [d.name for d in found.defined.values() if d.is_entry]
+        phases = [n for n in _phases(found.defined, entries) if n not in self._begun]
+        groups = _groups(found.defined, entries, phases, threads)
         if len(groups) == 1 and not self._begun:
-            return (text,)
+            return ("\n".join(pieces),)
         moved = [name for group in groups[1:] for name in group]
         return tuple(
-            _module(text, defined, group, seen=group if i else (), others=[*self._begun, *moved])
+            found.module(group, seen=group if i else (), others=[*self._begun, *moved])
             for i, group in enumerate(groups)
         )
+
+    def _found(self, pieces: Iterable[str]) -> _Found:
+        defined, rest = dict[str, _Defined](), list[str]()
+        for piece in pieces:
+            known = self._read.get(piece)
+            if known is None:
+                each = [_read(text) for text in _DEFINED.findall(piece)]
+                known = self._read[piece] = each, _DEFINED.sub("", piece)
+            defined.update((d.name, d) for d in known[0])
+            rest.append(known[1])
+        return _Found(defined, "\n".join(rest))
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a text defines, and all else in it."""
+
+    defined: Mapping[str, _Defined]
+    rest: str
+
+    @property
+    def may_be_cut(self) -> bool:
+        """Variables would be there several times."""
+        return not any(d.head.startswith("@") and not d.is_constant for d in self.defined.values())
+
+    def module(self, names: Iterable[str], seen: Collection[str], others: Collection[str]) -> str:
+        """Of these functions. seen: those that other modules call. others: those that are elsewhere, which
+        this one may call."""
+        elsewhere = set(others) - set(names)
+        apart = {name: d for name, d in self.defined.items() if name not in elsewhere}
+        own = _with_called(apart, names)
+        called = set().union(*(self.defined[n].calls for n in own)) & elsewhere
+        texts = (self.defined[n].seen if n in seen else self.defined[n].text for n in own)
+        told = (self.defined[n].declaration for n in self.defined if n in called)
+        return "\n".join([*told, *texts, self.rest])
 
 
 def runs_once(part: str) -> bool:
     """Is it long, and in nothing but functions that run once a call, of which none is optimised?"""
     heads = _HEAD.findall(part)
     return part.count("\n") >= LEAST and all("optnone" in head for head in heads)
-
-
-def _defined(text: str) -> dict[str, _Defined]:
-    return {d.name: d for d in map(_read, _DEFINED.findall(text))}
-
-
-def _may_be_cut(defined: Mapping[str, _Defined]) -> bool:
-    """Variables would be there several times."""
-    return not any(d.head.startswith("@") and not d.is_constant for d in defined.values())
 
 
 def _read(text: str) -> _Defined:
@@ -191,21 +222,3 @@ def _with_called(defined: Mapping[str, _Defined], names: Iterable[str]) -> list[
             found.add(name)
             todo += defined[name].calls & defined.keys()
     return [name for name in defined if name in found]
-
-
-def _module(
-    text: str,
-    defined: Mapping[str, _Defined],
-    names: Iterable[str],
-    seen: Collection[str],
-    others: Collection[str],
-) -> str:
-    """Of these functions. seen: those that other modules call. others: those that are elsewhere, which this
-    one may call."""
-    elsewhere = set(others) - set(names)
-    apart = {name: d for name, d in defined.items() if name not in elsewhere}
-    own = _with_called(apart, names)
-    called = set().union(*(defined[n].calls for n in own)) & elsewhere
-    texts = (defined[n].seen if n in seen else defined[n].text for n in own)
-    told = (defined[n].declaration for n in defined if n in called)
-    return "\n".join([*told, *texts, _DEFINED.sub("", text)])

@@ -106,6 +106,8 @@ def of_further(body: Body, phase: Sequence[Placed], extent: Callable[[Expression
 
 def _product(body: Body, a: str, b: str) -> str:
     """Of two integers that are not negative; TOO_LARGE where it does not fit."""
+    if a.isdecimal() and b.isdecimal():
+        return _limited(body, str(int(a) * int(b)))
     body.module.declare("declare {i64, i1} @llvm.umul.with.overflow.i64(i64, i64)")
     both = body.value(f"call {{i64, i1}} @llvm.umul.with.overflow.i64(i64 {a}, i64 {b})")
     product = body.value(f"extractvalue {{i64, i1}} {both}, 0")
@@ -114,10 +116,14 @@ def _product(body: Body, a: str, b: str) -> str:
 
 
 def _limited(body: Body, size: str) -> str:
+    if size.isdecimal():
+        return str(min(int(size), TOO_LARGE))
     small = body.value(f"icmp ult i64 {size}, {TOO_LARGE}")
     return body.select(small, I64, size, str(TOO_LARGE))
 
 
 def _aligned(body: Body, size: str) -> str:
+    if size.isdecimal():
+        return str(int(size) + ALIGNMENT - 1 & -ALIGNMENT)
     more = body.value(f"add i64 {size}, {ALIGNMENT - 1}")
     return body.value(f"and i64 {more}, {-ALIGNMENT}")

@@ -57,8 +57,12 @@ class Module:
             self.declaring(declaration)
 
     def text(self) -> str:
+        return "\n".join(self.pieces())
+
+    def pieces(self) -> list[str]:
+        """The text: each declaration and each function, and what is of all of them."""
         tail = f"attributes #0 = {{ {self.attributes} }}"
-        return "\n".join([*self.declarations, "", *self.functions.values(), tail, _PROPERTIES])
+        return [*self.declarations, "", *self.functions.values(), tail, _PROPERTIES]
 
     def number(self, value: float) -> str:
         """A floating literal of the module's type."""
