@@ -10,6 +10,7 @@ A program that stays as it is has one line.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 import warnings
@@ -97,6 +98,7 @@ def show(row: Row, size: int) -> None:
 
 def main() -> None:
     warnings.simplefilter("ignore")  # of unused inputs
+    os.environ["LOOPGRAD_CACHE"] = "0"  # no simplified program is on the disk already
     size = int(sys.argv[1]) if len(sys.argv) > 1 else 64
     rows = []
     for name, program in programs():

@@ -31,7 +31,9 @@ print("\\n".join(texts[name] for name in names))
 
 
 def started(seed: int, order: str) -> subprocess.Popen[str]:
-    environment = {**os.environ, "PYTHONHASHSEED": str(seed), "PYTHONPATH": str(ROOT)}
+    # Without what the other run has left on the disk.
+    own = {"PYTHONHASHSEED": str(seed), "PYTHONPATH": str(ROOT), "LOOPGRAD_CACHE": "0"}
+    environment = {**os.environ, **own}
     command = [sys.executable, "-W", "ignore", "-c", SCRIPT, NAMES, order]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
 
