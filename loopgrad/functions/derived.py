@@ -42,10 +42,14 @@ def ahead_pair(
 
 def may_go_ahead(program: Program, backward: Program) -> bool:
     """Has a derived pair an `ahead_pair`? What has a stable form is in one already."""
-    from loopgrad.stable.joint import waits
-    from loopgrad.stable.stabilize import may_gain
 
-    return not may_gain(infer(program).program) and waits(program, backward)
+    def found() -> bool:
+        from loopgrad.stable.joint import waits
+        from loopgrad.stable.stabilize import may_gain
+
+        return not may_gain(infer(program).program) and waits(program, backward)
+
+    return kept("waits", (program, backward), found)
 
 
 def loss_with_gradients(program: Program, names: tuple[str, ...], batch: Batch) -> Program | None:
