@@ -24,6 +24,9 @@ from loopgrad.pipeline import compile, compile_returning, infer, stable
 # Elements of a tensor that a pullback may keep, whatever else there is.
 MUCH = 2**18
 
+# Elements of an input from which on it is looked at what is least to keep: that takes a microsecond.
+LOOKED_AT = 2**10
+
 ZERO = -1  # in place of a gradient's number: nothing depends on the input
 
 
@@ -209,9 +212,25 @@ def reverse_of(
             reverse = kept_with(program, Reverse, None, batch, keeps)
     if reverse.outgrows and reverse.keeps_much(inputs, named):
         return kept_with(program, Again, None, batch, keeps)
-    if reverse.waits and _pays_ahead(reverse, inputs, named, batch, keeps):
+    if (
+        reverse.waits
+        and not _are_few(inputs, named)
+        and _pays_ahead(reverse, inputs, named, batch, keeps)
+    ):
         return kept_with(program, Ahead, None, batch, keeps)
     return reverse
+
+
+def _are_few(inputs: Sequence[Any], named: Mapping[str, Any]) -> bool:
+    """Has no input many elements, as far as is seen at once?"""
+    for value in (*inputs, *named.values()):
+        kind = type(value)
+        if kind is np.ndarray:
+            if value.size >= LOOKED_AT:
+                return False
+        elif kind is not int and kind is not float:
+            return False
+    return True
 
 
 def _pays_ahead(
