@@ -31,3 +31,15 @@ def test_elements_that_are_not_set(name: str, operator: str) -> None:
     if name == "under a guard":
         wanted = lg.compile(program, backend="interpret")(**inputs)
         np.testing.assert_array_equal(program(**inputs), wanted)
+
+
+@pytest.mark.parametrize("guard", ["r + 1 < R", "r + 1 < R and t >= 1", "r + 1 < R - t"])
+def test_rows_that_a_guard_leaves_out_of_a_product_are_zero(guard: str) -> None:
+    program = lg.program(
+        f"f(A[R,S], B[S,T]) -> C[R,T]:\n"
+        f"    for r < R, t < T, s:  C[r,t] += A[r+1,s] * B[s,t]   if {guard}"
+    )
+    rng = np.random.default_rng(0)
+    for rows in (1, 4, 5):
+        inputs = {"A": rng.normal(size=(rows, 3)), "B": rng.normal(size=(3, 4))}
+        check(program, inputs, 2, Choices())

@@ -250,7 +250,20 @@ def _as_products(
         if found:
             return found, needed
     with_role, used = contraction(line, context, units)
-    return _over_windows(line, context, units) if with_role is line else ((with_role,), used)
+    if with_role is line:
+        return _over_windows(line, context, units)
+    return _with_zeros(line, with_role), used
+
+
+def _with_zeros(line: Line, product: Line) -> tuple[Line, ...]:
+    """The product; where it writes first, and the line's guard leaves some of its rows or columns out, behind
+    zeros: the sum of nothing."""
+    guard = line.statement.guard
+    if guard is None or not line.first or walk.indices_of(guard).isdisjoint(line.kept):
+        return (product,)
+    ranges = tuple(r for r in line.statement.ranges if r.index in line.kept)
+    zeros = Accumulate(line.target, Reduction.SET, Number(0.0), ranges)
+    return Line(zeros, first=True), replace(product, first=False)
 
 
 def _spread_out(line: Line, context: Context) -> tuple[Line, ...]:
