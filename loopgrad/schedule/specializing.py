@@ -35,6 +35,7 @@ from loopgrad.schedule import Phase, Scheduled, default
 from loopgrad.schedule.choices import Choices
 from loopgrad.schedule.loops.singles import has_no_lanes
 from loopgrad.schedule.tree import Fused, Mark, Step, loops, steps
+from loopgrad.schedule.unit_axes import without_unit_axes
 
 EXACT = 2**31
 
@@ -54,7 +55,7 @@ def made_for(
     """
     for known in (values, {name: v for name, v in values.items() if name not in rows}):
         if known:
-            own, safe = specialized(facts, safety, known)
+            own, safe = specialized(facts, safety, known, keeps_axes=False)
             special = default.optimized(own, safe, _left(choices, facts, own))
             slow = len(known) == len(values) and rows and any(map(_checks_singly, special.phases))
             if not slow and all(isinstance(phase, Fused) for phase in special.phases):
@@ -88,8 +89,12 @@ def _checks_singly(phase: Phase) -> bool:
     return any(isinstance(node, Step) and node.unproved for node in steps(phase.body))
 
 
-def specialized(facts: Facts, safety: Safety, constants: Mapping[str, int]) -> tuple[Facts, Safety]:
+def specialized(
+    facts: Facts, safety: Safety, constants: Mapping[str, int], keeps_axes: bool = True
+) -> tuple[Facts, Safety]:
     """What is known of the program where the constants, and extents, have these values.
+
+    keeps_axes: also last ones of one element, which say nothing of where elements lie.
 
     What was known before, where the values break a rule at every size that is tried: which sizes a
     call has is not known here, and the general code says what is wrong. Reals are computed from the
@@ -101,15 +106,19 @@ def specialized(facts: Facts, safety: Safety, constants: Mapping[str, int]) -> t
     special = walk.map_declared(
         replace(program, statements=statements, batch=None), lambda e: _integer(e, constants)
     )
+    if not keeps_axes:
+        tensors = facts.tensors.items()
+        extents = {name: tuple(_integer(e, constants) for e in t.extents) for name, t in tensors}
+        special = without_unit_axes(special, extents)
     try:
         found, proved = infer(special), validate(special)
     except ProgramError:
         return facts, safety
-    tensors = {
+    known = {
         name: replace(tensor, role=facts.tensors[name].role)
         for name, tensor in found.tensors.items()
     }
-    return replace(found, tensors=tensors), proved
+    return replace(found, tensors=known), proved
 
 
 def _statement(statement: Statement, constants: Mapping[str, int]) -> Statement:

@@ -193,6 +193,6 @@ def test_a_choice_of_a_loop_that_a_single_value_leaves_out(choices: Choices) -> 
     )
     facts, safety = infer(program), validate(program)
     text = show(made_for(facts, safety, {"K": 1}, (), choices))
-    assert "y[b,0] = tanh(W[g[b],0]) * x[b,g[b]]" in text
+    assert "y[b] = tanh(W[g[b]]) * x[b,g[b]]" in text
     with pytest.raises(ValueError, match="`parallel z`: there are loops over `b`"):
         made_for(facts, safety, {"K": 1}, (), Choices(parallel="z"))

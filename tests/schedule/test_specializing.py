@@ -130,7 +130,7 @@ def test_a_product_of_a_single_row_is_a_loop_over_memory() -> None:
         "for j < J parallel:  for i < I vector:  y[0,j] += W[j,i] * x[0,i]"
     )
     assert with_single(linear, I=1) == (  # an outer product: nothing is added up
-        "for b < B parallel:  for j < J vector:  y[b,j] = W[j,0] * x[b,0]"
+        "for b < B parallel:  for j < J vector:  y[b,j] = W[j] * x[b]"
     )
 
 
@@ -182,3 +182,27 @@ def test_extents_of_one(name: str, backward: bool, monkeypatch: pytest.MonkeyPat
         sizes = {e: 1 if e in ones else n for e, n in SIZES_OF[name].items()}
         problem = draw(program, sizes, dtype="float64")
         check(program, list(problem.inputs.values()), problem.keywords)
+
+
+def test_last_axes_of_one_element_are_left_out() -> None:
+    """So lanes run over the axis before; a gather, or an axis that a subscript moves over, stays."""
+    text = (
+        "f(a[K,M], x[K,N], int w[M], z[M,N]) -> y[M,N]:\n"
+        "    for m, n, k:  y[m,n] += a[k,m] * x[k,n]\n"
+        "    for m, n:     y[m,n] += z[m,w[m]]"
+    )
+    program = lg.program(text)
+    found, _ = specialized(infer(program), validate(program), {"N": 1}, keeps_axes=False)
+    ranks = {name: tensor.rank for name, tensor in found.tensors.items()}
+    assert ranks == {"a": 2, "x": 1, "w": 1, "z": 2, "y": 1}
+    rng, w = np.random.default_rng(0), np.zeros(333, int)
+    a, x, z = (rng.standard_normal(shape) for shape in ((50, 333), (50, 3), (333, 1)))
+    wide = np.zeros((333, 2))
+    wanted = a.T @ x[:, 1:2] + z
+    kernel = lg.compile(program)
+    np.testing.assert_allclose(kernel(a, x[:, 1:2], w, z), wanted, rtol=1e-12, atol=1e-12)
+    kernel(a, x[:, 1:2], w, z, out=wide[:, 1:])
+    np.testing.assert_allclose(wide, np.hstack([np.zeros_like(z), wanted]), rtol=1e-12, atol=1e-12)
+    w[7] = 1
+    with pytest.raises(IndexError, match=r"axis 1 of `z`"):
+        kernel(a, x[:, 1:2], w, z)

@@ -481,13 +481,15 @@ def run(scheduled: Scheduled, call: Any, threads: int = 1) -> dict[str, Any]:
     memory: dict[str, dict[tuple[int, ...], Any]] = {}
     for name, tensor in scheduled.tensors.items():
         memory[name] = {}
+        rank = len(tensor.extents)  # a schedule for its extents may leave out axes of one element
         if tensor.role == "input":
             memory[name] = {
-                at: call.arrays[name][at].item() for at in np.ndindex(call.arrays[name].shape)
+                at[:rank]: call.arrays[name][at].item()
+                for at in np.ndindex(call.arrays[name].shape)
             }
         elif name not in scheduled.started and name in call.shapes:
             start = _identity_of(name, scheduled)
-            memory[name] = dict.fromkeys(np.ndindex(call.shapes[name]), start)
+            memory[name] = dict.fromkeys(np.ndindex(call.shapes[name][:rank]), start)
     walk_ = Walk(scheduled, call.extents, call.constants, memory, threads)
     with np.errstate(all="ignore"):
         walk_.run()
@@ -495,10 +497,11 @@ def run(scheduled: Scheduled, call: Any, threads: int = 1) -> dict[str, Any]:
     for result in scheduled.facts.program.results:
         shape = call.shapes[result.name]
         array = np.zeros(shape, call.arrays[result.name].dtype)
+        rank = len(scheduled.tensors[result.name].extents)
         for at in np.ndindex(shape):
-            if at not in memory[result.name]:
+            if at[:rank] not in memory[result.name]:
                 raise Undefined(f"{result.name} at {at} is returned")
-            array[at] = memory[result.name][at]
+            array[at] = memory[result.name][at[:rank]]
         results[result.name] = array
     return results
 
