@@ -43,7 +43,7 @@ def check(program: lg.Program, bases: list[dict[str, int]]) -> None:
         assert at.span <= at.sequential_span
 
 
-@pytest.mark.parametrize("name", sample(list(PROGRAMS), 12))
+@pytest.mark.parametrize("name", sample(list(PROGRAMS), 20))
 def test_formulas_come_to_the_graph(name: str) -> None:
     for program in each(PROGRAMS[name]):
         check(program, CASES)

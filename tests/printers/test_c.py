@@ -28,7 +28,7 @@ from tests.strategies import Drawn, programs
 from tests.test_properties import parse
 
 FULL = bool(os.environ.get("LOOPGRAD_FULL"))
-CHOSEN = list(ROWS) if FULL else sample(list(ROWS), 10)
+CHOSEN = list(ROWS) if FULL else sample(list(ROWS), 20)
 RNG = np.random.default_rng(5)
 
 
