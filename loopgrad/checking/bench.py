@@ -16,7 +16,7 @@ from loopgrad.checking.edits import Edit, edits
 from loopgrad.checking.headers import Task
 from loopgrad.checking.likeness import settled
 from loopgrad.checking.mending import Layout, Translation
-from loopgrad.checking.pieces import Fault, Piece, Place, numeric, pieces, whole
+from loopgrad.checking.pieces import ADDITIVE, Fault, Piece, Place, numeric, pieces, whole
 from loopgrad.checking.trials import Trial, bound, constants_of, run
 from loopgrad.diagnostics import ProgramError
 from loopgrad.frontend.unfold import unfold
@@ -189,11 +189,18 @@ class Bench:
             tuple(self._guards(piece, right, lengths)),
             tuple(dict.fromkeys(likely)),
             (),
+            (),
             *self.closed,
         )
-        idle = {n: words.shapes[n] for n in computed if n in words.shapes and n not in self.read}
-        unread = tuple(replace(words, shapes=idle, reads=()).elements())
-        return replace(words, unread=unread)
+
+        def elements(names: Sequence[str]) -> tuple[Read, ...]:
+            shapes = {n: words.shapes[n] for n in names if n in words.shapes}
+            return tuple(replace(words, shapes=shapes, reads=()).elements())
+
+        unread = elements([n for n in computed if n not in self.read])
+        return replace(
+            words, unread=unread, sums=elements([n for n in computed if n in self.summed])
+        )
 
     def _guards(
         self, piece: Piece, right: Sequence[Accumulate], lengths: Mapping[str, int]
@@ -220,6 +227,18 @@ class Bench:
     def read(self) -> frozenset[str]:
         """The tensors that some statement of the claim reads."""
         return frozenset(r.tensor for p in self.every for r in statement_reads(p.statement))
+
+    @cached_property
+    def summed(self) -> frozenset[str]:
+        """The claim's own temporaries that sum over an index which their elements have not."""
+        return frozenset(
+            p.target
+            for p in self.claimed
+            if p.target in self.own
+            and p.statement.reduction in ADDITIVE
+            and not {r.index for r in p.ranges()}
+            <= {n for e in p.statement.target.subscripts for n in indices_of(e)}
+        )
 
     @cached_property
     def closed(self) -> tuple[tuple[int | float, ...], tuple[Expression, ...]]:

@@ -42,7 +42,7 @@ class Vocabulary:
 
     lengths: the extents, in some trial, of the indices in force; shapes: those of the tensors that
     may be read, the claim's own first. unread: elements that the claim computes and does not read;
-    numbers, factors: those that right statements have, such as `0.044715` and `sqrt(D)`.
+    sums: elements that it sums up, whose means may be missing; numbers, factors: those that right statements have, such as `0.044715` and `sqrt(D)`.
     """
 
     lengths: Mapping[str, int]
@@ -52,6 +52,7 @@ class Vocabulary:
     conditions: Sequence[Expression] = ()
     reads: Sequence[Read] = ()
     unread: Sequence[Read] = ()
+    sums: Sequence[Read] = ()
     numbers: Sequence[int | float] = ()
     factors: Sequence[Expression] = ()
 
@@ -288,6 +289,8 @@ def _insertions(
         yield from _missing_term(3, node, read)
         for extent in map(Extent, words.extents):
             yield from _missing_term(3, node, apply("/", read, extent))
+    for total, extent in product(words.sums, map(Extent, words.extents)):
+        yield from _missing_term(5 + extra, node, apply("/", total, extent))
     for constant in map(Constant, words.constants):
         yield from _missing_term(5 + extra, node, constant)
     for element in elements:

@@ -210,8 +210,10 @@ class Locator:
                 missing = [m for m in missing if m not in stands_for]
         if left and missing:
             return None
-        if missing and any(self.bench.reads_own(e.piece) for e in b.claimed):
-            return None
+        reading = [e for e in b.claimed if self.bench.reads_own(e.piece)]
+        if missing and reading:  # a term that is missing inside, or else a temporary is wrong
+            single = self._cheapest(b, reading)
+            return None if single is None else [self.answers.of_edit(single[1].piece, single[0])]
         found += [self.answers.superfluous(one, b) for one in left]
         found += self.answers.missing(b, missing)
         return found
@@ -224,10 +226,14 @@ class Locator:
         """One statement, one edit, and the tensor is right."""
         if b is None:
             return None
-        best: tuple[Edit, Entry] | None = None
         # A temporary that nothing reads is what the one place lacks.
         idle = not b.left and any(name not in self.bench.read for name in self.bench.own)
-        for one in b.claimed if idle else b.left:
+        return self._cheapest(b, b.claimed if idle else b.left)
+
+    def _cheapest(self, b: Balance, among: Sequence[Entry]) -> tuple[Edit, Entry] | None:
+        """The cheapest edit of one of the statements, or of its twin, after which the tensor is right."""
+        best: tuple[Edit, Entry] | None = None
+        for one in among:
             residual = b.residual(one)
             if residual is None or not _worth(b, one, residual):
                 continue
