@@ -42,7 +42,8 @@ class Vocabulary:
 
     lengths: the extents, in some trial, of the indices in force; shapes: those of the tensors that
     may be read, the claim's own first. unread: elements that the claim computes and does not read;
-    sums: elements that it sums up, whose means may be missing; numbers, factors: those that right statements have, such as `0.044715` and `sqrt(D)`.
+    sums: elements that it sums up, whose means may be missing; numbers, factors: those that right
+    statements have, such as `0.044715` and `sqrt(D)`.
     """
 
     lengths: Mapping[str, int]
