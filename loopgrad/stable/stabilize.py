@@ -16,8 +16,14 @@ from loopgrad.diagnostics import ProgramError
 from loopgrad.ir.limits import within_limits
 from loopgrad.ir.memo import is_final, once_per_program
 from loopgrad.ir.nodes import Apply, Program
-from loopgrad.ir.walk import all_statements, statement_expressions, subexpressions
+from loopgrad.ir.walk import (
+    accumulates,
+    all_statements,
+    statement_expressions,
+    subexpressions,
+)
 from loopgrad.simplify.numbers.decimals import CONTEXT
+from loopgrad.simplify.reading.forms import equal_forms
 from loopgrad.simplify.searching.cost import cost
 from loopgrad.stable.candidates import Shift, candidates
 from loopgrad.stable.gate import Gate
@@ -26,10 +32,13 @@ from loopgrad.stable.near_one import has_differences, with_differences
 from loopgrad.stable.reader import Top
 from loopgrad.stable.scaling import scaled
 from loopgrad.stable.shifting import shifted
+from loopgrad.stable.typical import is_typical
 
 DEARER = (
     4.0  # times the literal loops, nothing hoisted; of the tests' programs none takes more than 2.5
 )
+PROOF = 5_000  # terms that one may take, of a program of so many statements, and loops around each
+MOST_PLACES, MOST_LOOPS = 8, 3
 EXPONENTIALS = frozenset(("exp", "sigmoid"))
 
 
@@ -175,9 +184,21 @@ class _Search:
             moved = moves(candidate, self.gate.cases(), self.gate.rng)
             if moved is None:
                 return None
-            return infer(candidate.closed(moved)), candidate.top()
+            closed = candidate.closed(moved)
+            if not (is_typical(base, shift.tensor) or _is_proved(base.program, closed)):
+                return None
+            return infer(closed), candidate.top()
         except ProgramError:
             return None
+
+
+def _is_proved(literal: Program, new: Program) -> bool:
+    """Do normal forms say that the two are equal? Asked of small programs alone."""
+    places = list(accumulates(literal.statements))
+    small = len(places) <= MOST_PLACES and all(
+        not blocks and len(s.ranges) <= MOST_LOOPS for blocks, s in places
+    )
+    return small and equal_forms(literal, new, work=PROOF)
 
 
 def may_gain(program: Program) -> bool:

@@ -1,0 +1,102 @@
+"""Whether small sizes and ordinary numbers show all that a program makes of an input.
+
+What becomes of the results when a constant is taken off an input is found out by running the program. That
+tells of all sizes and all numbers only where nothing hangs on a number that runs do not come near
+(`if b == 7`, `if b < k`), and the input is not put in order (`if x[b] > 50`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from math import inf
+
+from loopgrad.analysis.facts import Facts
+from loopgrad.ir.nodes import (
+    Accumulate,
+    Apply,
+    Block,
+    Compare,
+    Constant,
+    Expression,
+    Number,
+    Reduction,
+)
+from loopgrad.ir.walk import (
+    accumulates,
+    statement_expressions,
+    statement_reads,
+    subexpressions,
+    tensors_in,
+)
+from loopgrad.simplify.algebra.integers import linear
+
+LARGEST = 3  # the numbers in a bound, a subscript, or one side of a comparison, together
+ORDERING = frozenset("max min relu abs sign floor // %".split())
+EXTREMA = (Reduction.MAXIMUM, Reduction.MINIMUM)
+
+
+def is_typical(facts: Facts, tensor: str) -> bool:
+    """Whether runs at small sizes, with ordinary numbers, say what a constant taken off the tensor does.
+
+    >>> import loopgrad as lg
+    >>> from loopgrad.analysis.infer import infer
+    >>> from loopgrad.stable.typical import is_typical
+    >>> text = "f(x[B,J]) -> y[J]:\\n    for b, j:  y[j] += x[b,j]   if b > "
+    >>> [is_typical(infer(lg.program(text + number)), "x") for number in ("0", "7")]
+    [True, False]
+    """
+    moving = _made_of(facts, tensor)
+    return all(
+        all(map(_is_near, (*_steering(blocks, statement), *_ordered(statement))))
+        and not any(tensors_in(e) & moving for e in _ordered(statement))
+        for blocks, statement in accumulates(facts.program.statements)
+    )
+
+
+def _made_of(facts: Facts, tensor: str) -> frozenset[str]:
+    """The tensor, and all that is computed of it."""
+    found = {tensor}
+    while True:
+        more = {
+            statement.target.tensor
+            for _, statement in accumulates(facts.program.statements)
+            if any(r.tensor in found for r in statement_reads(statement))
+        }
+        if more <= found:
+            return frozenset(found)
+        found |= more
+
+
+def _steering(blocks: Sequence[Block], statement: Accumulate) -> Iterator[Expression]:
+    """What says how often the statement runs, and where it reads and writes. Loops over so many are run
+    through whatever the sizes are."""
+    for r in (*(r for block in blocks for r in block.ranges), *statement.ranges):
+        if not (isinstance(r.lower, Number) and isinstance(r.upper, Number)):
+            yield from (e for e in (r.lower, r.upper) if e is not None)
+    for read in (statement.target, *statement_reads(statement)):
+        yield from read.subscripts
+
+
+def _ordered(statement: Accumulate) -> Iterator[Expression]:
+    """What the statement puts in order, or rounds."""
+    for expression in statement_expressions(statement):
+        for node in subexpressions(expression):
+            match node:
+                case Compare(_, operands):
+                    yield from operands
+                case Apply(operation, operands) if operation in ORDERING:
+                    yield from operands
+    if statement.reduction in EXTREMA:
+        yield statement.value
+
+
+def _is_near(expression: Expression) -> bool:
+    """Is it made of numbers that runs come near? What a constant of the header is, calls say."""
+    far = 0.0
+    for part, multiple in linear(expression).items():
+        nodes = list(subexpressions(part))
+        if any(isinstance(node, Constant) for node in nodes):
+            return False
+        numbers = [abs(n.value) for n in nodes if isinstance(n, Number) and abs(n.value) < inf]
+        far += abs(multiple) - 1 + sum(numbers)
+    return far <= LARGEST
