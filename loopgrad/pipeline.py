@@ -11,7 +11,7 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, cast
@@ -132,9 +132,13 @@ def compile(
         return kernels[key]
 
 
-def compile_to_call(program: Program, arguments: Iterable[Any]) -> Kernel:
+def compile_to_call(program: Program, arguments: Sequence[Any], named: Mapping[str, Any]) -> Kernel:
     """As `compile`; it is going to be called with these."""
-    with foreseen.expecting(arguments):
+
+    def begin(form: Program) -> None:
+        _kernel(infer(form), form, "llvm", True).begin(arguments, named)
+
+    with foreseen.expecting((*arguments, *named.values()), begin):
         return compile(program)
 
 
@@ -170,7 +174,7 @@ def _found_form(program: Program) -> Program | None:
     from loopgrad.stable.stabilize import stabilized  # not needed to read a program
 
     foreseen.begin(infer(program).program)
-    found = stabilized(program)
+    found = stabilized(program, foreseen.begin_code)
     if found is not None:
         validate(found)  # kept with it
     return found

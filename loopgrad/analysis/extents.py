@@ -119,6 +119,7 @@ def difference(left: Expression, right: Expression) -> int | None:
     return constant_value(subtract(polynomial(left), polynomial(right)))
 
 
+@lru_cache(maxsize=4096)
 def plus(expression: Expression, value: int) -> Expression:
     return to_expression(add(polynomial(expression), constant(value)))
 
@@ -152,6 +153,7 @@ def _is_at_least_one(atom: Expression, positive: frozenset[str]) -> bool:
     return isinstance(atom, Constant) and atom.name in positive
 
 
+@lru_cache(maxsize=4096)
 def free_names(expression: Expression) -> frozenset[str]:
     return frozenset(n.name for n in subexpressions(expression) if isinstance(n, Index))
 
@@ -170,6 +172,13 @@ def largest(
 
     A formula in extents and constants; None where it hangs on data or is not evident.
     """
+    return _largest(subscript, tuple(ranges), positive)
+
+
+@lru_cache(maxsize=4096)  # calls in a program are inferred several times, each a little different
+def _largest(
+    subscript: Expression, ranges: tuple[IndexRange, ...], positive: frozenset[str]
+) -> Expression | None:
     return _extreme(subscript, ranges, positive, 1)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Literal
 
 from loopgrad.analysis import extents as ext
@@ -339,7 +340,7 @@ class Inference:
         ranges = [(s.name, s.given.lower or ZERO, s.upper) for s in write.scopes if s.upper]
         return ext.largest(write.target.subscripts[axis], ranges, self.positive_constants)
 
-    @property
+    @cached_property
     def positive_constants(self) -> frozenset[str]:
         return frozenset(
             c.name for c in self.program.constants if isinstance(c.value, int) and c.value >= 1

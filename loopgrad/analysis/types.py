@@ -32,11 +32,27 @@ def element_type(
     expression: Expression,
     tensors: Mapping[str, ElementType],
     constants: Mapping[str, ElementType],
+    known: dict[Expression, ElementType] | None = None,
 ) -> ElementType:
     """What the expression's value is. A tensor that is not in `tensors` counts as bool, the least.
 
     So a fixpoint may start from nothing known of the computed tensors.
+    known: answers for the same tensors and constants, to which this one is added with those of its parts.
     """
+    found = None if known is None else known.get(expression)
+    if found is None:
+        found = _element_type(expression, tensors, constants, known)
+        if known is not None:
+            known[expression] = found
+    return found
+
+
+def _element_type(
+    expression: Expression,
+    tensors: Mapping[str, ElementType],
+    constants: Mapping[str, ElementType],
+    known: dict[Expression, ElementType] | None,
+) -> ElementType:
     match expression:
         case Number(value):
             return INT if isinstance(value, int) else FLOAT
@@ -50,7 +66,8 @@ def element_type(
             return BOOL
         case Conditional(_, then, otherwise):
             return join(
-                element_type(then, tensors, constants), element_type(otherwise, tensors, constants)
+                element_type(then, tensors, constants, known),
+                element_type(otherwise, tensors, constants, known),
             )
         case Apply(operation, operands):
             match OPERATIONS[operation].typing:
@@ -63,12 +80,14 @@ def element_type(
                 case Typing.PROMOTE:
                     if operation == "**" and _is_negative(operands[1]):
                         return FLOAT
-                    return join(INT, *(element_type(o, tensors, constants) for o in operands))
+                    return join(
+                        INT, *[element_type(o, tensors, constants, known) for o in operands]
+                    )
                 case unknown:
                     assert_never(unknown)
         case Reduce(name, _, body):
             real = name in ("mean", "logsumexp", "softmax")
-            return FLOAT if real else join(INT, element_type(body, tensors, constants))
+            return FLOAT if real else join(INT, element_type(body, tensors, constants, known))
     assert_never(expression)
 
 

@@ -1,14 +1,16 @@
-"""The shared products of matrices are compiled while the first program that calls them is being derived.
+"""Code is generated while Python still derives the program that a first call is of.
 
-LLVM needs no Python meanwhile, so that on two processors a first call takes as much less. That is so once
-on a machine: then the products are on the disk.
+The shared products of matrices, while the first program that calls them is being derived: that is so once
+on a machine, then the products are on the disk. And the program's own code, while its stable form is
+certified. LLVM needs no Python meanwhile, so that on two processors a first call takes as much less.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 from loopgrad.backends.thread_count import get_num_threads
@@ -17,16 +19,33 @@ from loopgrad.ir.walk import all_statements, reads, subexpressions
 
 SUMS = Reduction.ADD, Reduction.SUBTRACT
 
-# The type of the products that are going to be called: "float", "double", or "" where nobody said.
-_expected: ContextVar[str] = ContextVar("expected", default="")
+
+def _nothing(_: Program) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Expected:
+    """A call. real: the type of its products, "float" or "double"; "" where nobody said.
+    begin: begins with the code of a program that it may run.
+    """
+
+    real: str = ""
+    begin: Callable[[Program], None] = _nothing
+
+
+_NOBODY = Expected()
+_expected: ContextVar[Expected] = ContextVar("expected", default=_NOBODY)
 
 
 @contextmanager
-def expecting(arguments: Iterable[Any]) -> Iterator[None]:
+def expecting(
+    arguments: Iterable[Any], begin_code: Callable[[Program], None] = _nothing
+) -> Iterator[None]:
     """Inside, programs are made ready that will be called with these."""
     types = {str(argument.dtype)[-7:] for argument in arguments if hasattr(argument, "dtype")}
     single = "float32" in types and "float64" not in types
-    before = _expected.set("float" if single else "double")
+    before = _expected.set(Expected("float" if single else "double", begin_code))
     try:
         yield
     finally:
@@ -35,11 +54,18 @@ def expecting(arguments: Iterable[Any]) -> Iterator[None]:
 
 def begin(program: Program) -> None:
     """Begins with the products, if the program will call them; its code is not there yet."""
-    real = _expected.get()
+    real = _expected.get().real
     if real and get_num_threads() > 1 and any(map(_contracts, all_statements(program.statements))):
         from loopgrad.backends.llvm.products import library
 
         library.begin(real, "product")
+
+
+def begin_code(form: Program) -> None:
+    """Begins with the code of a form in which the program will run, if its certificate agrees."""
+    if get_num_threads() > 1:
+        with suppress(Exception):  # the call says what is wrong with it
+            _expected.get().begin(form)
 
 
 def _contracts(statement: object) -> bool:

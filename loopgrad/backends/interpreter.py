@@ -93,6 +93,9 @@ class Interpreter:
     def scratch(self, call: BoundCall) -> None:
         """Every temporary is kept whole."""
 
+    def begin(self, call: BoundCall) -> None:
+        """There is nothing to wait for."""
+
     def shortcut(self) -> None:
         """Speed is not its business."""
 

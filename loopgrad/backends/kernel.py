@@ -91,6 +91,9 @@ class Runner(Protocol):
         Raises the errors of `backends/errors.py`; what the arrays then hold is of no interest.
         """
 
+    def begin(self, call: BoundCall) -> None:
+        """Begins with what `run` of such a call waits for; its results have no arrays yet."""
+
     def scratch(self, call: BoundCall) -> int | None:
         """The bytes that `run` takes beside the call's arrays; None where every temporary is kept
         whole, or they are too many to count."""
@@ -219,6 +222,12 @@ class Kernel:
         call = self.bind(arguments, named, destinations)
         self._run(call, arguments, named, named, destinations)
         return (call.bound, *[call.arrays[name] for name in (*self._inputs, *self._results)])
+
+    def begin(self, arguments: Sequence[Any], named: Mapping[str, Any]) -> None:
+        """Begins with the code for a call that is going to be made, of a kernel of this program."""
+        given = {name: value for name, value in named.items() if name != "out" or not self._has_out}
+        bound, arrays = self._binder.bind(arguments, given)
+        self.runner.begin(BoundCall(bound, dict(arrays), bound.checked))
 
     def bound(self, arguments: Sequence[Any], named: Mapping[str, Any]) -> Arguments:
         """What the arguments of a call would come to: the shapes of all tensors, and the floating type."""

@@ -5,31 +5,35 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import wraps
 from importlib import import_module
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from loopgrad.ir.nodes import Program
 
 Answer = TypeVar("Answer")
 Record = TypeVar("Record")
+Asides = ParamSpec("Asides")
 
 MOST_RECORDS = 4096
 
 FINAL = "_final"  # on a program: it runs as it is written
 
 
-def once_per_program(function: Callable[[Program], Answer]) -> Callable[[Program], Answer]:
+def once_per_program(
+    function: Callable[Concatenate[Program, Asides], Answer],
+) -> Callable[Concatenate[Program, Asides], Answer]:
     """Keeps a function's answer on the program itself.
 
     By identity, not by equality: equal programs may stand at different places in a text, and
-    what is found out about them (diagnostics, spans) names the place.
+    what is found out about them (diagnostics, spans) names the place. What the function is told beside the
+    program has no part in its answer.
     """
     key = f"_{function.__module__}.{function.__name__}"
 
     @wraps(function)
-    def remembering(program: Program) -> Answer:
+    def remembering(program: Program, /, *asides: Asides.args, **named: Asides.kwargs) -> Answer:
         memory = program.__dict__
         if key not in memory:
-            memory[key] = function(program)
+            memory[key] = function(program, *asides, **named)
         answer: Answer = memory[key]
         return answer
 

@@ -480,6 +480,6 @@ class Program(Deferred, deferred="statements"):
         if kernel is None:
             from loopgrad.pipeline import compile_to_call
 
-            kernel = compile_to_call(self, (*arguments, *named.values()))
+            kernel = compile_to_call(self, arguments, named)
             object.__setattr__(self, "_kernel", kernel)
         return kernel(*arguments, **named)

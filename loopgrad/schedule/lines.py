@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, wraps
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from loopgrad.analysis.extents import polynomial
 from loopgrad.analysis.facts import TensorFacts
@@ -31,6 +31,8 @@ USUAL, SMALL = 64, 4
 
 NEAR = 4  # the distance of elements up to which vectors with gaps hold them
 
+Asked = ParamSpec("Asked")
+Answer = TypeVar("Answer")
 Tensors = Mapping[str, TensorFacts]
 Bounds = tuple[Expression, Expression]
 
@@ -129,6 +131,11 @@ class Line:
         return self.moments or self.ranks is not None
 
     @cached_property
+    def answers(self) -> dict[Hashable, Any]:
+        """Of functions that were asked about it; see `once_per_line`."""
+        return {}
+
+    @cached_property
     def indices(self) -> tuple[str, ...]:
         return tuple(r.index for r in self.statement.ranges)
 
@@ -186,6 +193,24 @@ class Line:
     def bounding(self) -> frozenset[str]:
         """The indices that another's bounds hang on."""
         return frozenset().union(*self.bound_by.values())
+
+
+def once_per_line(
+    function: Callable[Concatenate[Line, Asked], Answer],
+) -> Callable[Concatenate[Line, Asked], Answer]:
+    """Keeps a function's answers with the line, by what else it is asked, by place: of each of the many
+    nests that the line may stand in the same is asked."""
+
+    @wraps(function)
+    def remembering(line: Line, /, *asked: Asked.args, **named: Asked.kwargs) -> Answer:
+        key = (function, asked)
+        known = line.answers
+        if key not in known:
+            known[key] = function(line, *asked, **named)
+        answer: Answer = known[key]
+        return answer
+
+    return remembering
 
 
 def few_values(line: Line, index: str) -> int:

@@ -142,21 +142,26 @@ class Gate:
                 continue
         return None
 
-    def passes(self, new: Program, old: Program | None = None) -> bool:
-        """Whether it is equal, better than the old one (the literal, if there is none), and no worse
-        than either."""
+    def gains(self, new: Program, old: Program | None = None) -> bool:
+        """Whether it is better than the old one (the literal, if there is none), and no worse than either."""
         if self.case is None:
             return False
         before = self.literal if old is None else infer(old)
         try:
             if old is not None and max(self._own_errors(before), default=0) <= ACCURATE:
                 return False
-            return self._is_better(self.case, infer(new), before) and self._is_equal(new)
+            return self._is_better(self.case, infer(new), before)
+        except (Undefined, TooLarge, ValueError):
+            return False
+
+    def is_equal(self, new: Program) -> bool:
+        """Does the certificate say so, with empty axes too, and where all groups have as many elements?"""
+        try:
+            return self._is_equal(new)
         except (Undefined, TooLarge, ValueError):
             return False
 
     def _is_equal(self, new: Program) -> bool:
-        """Does the certificate say so, with empty axes too, and where all groups have as many elements?"""
         if self.certifier is None:
             self.certifier = Certifier(self.literal.program)
         if not self.certifier.compare(new):

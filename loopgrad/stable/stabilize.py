@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from decimal import localcontext
 from functools import cached_property
+from typing import TypeAlias
 
 import numpy as np
 
@@ -41,6 +43,12 @@ PROOF = 5_000  # terms that one may take, of a program of so many statements, an
 MOST_PLACES, MOST_LOOPS = 8, 3
 EXPONENTIALS = frozenset(("exp", "sigmoid"))
 
+Meanwhile: TypeAlias = Callable[[Program], None]
+
+
+def _nothing(_: Program) -> None:
+    pass
+
 
 def stabilize(program: Program) -> Program:
     """The program as `compile` runs it: equal to it in real numbers, accurate in floating point.
@@ -60,13 +68,16 @@ def stabilize(program: Program) -> Program:
     return program if found is None else tidy(found, infer(found))
 
 
-def stabilized(program: Program) -> Program | None:
-    """The program as `compile` runs it, with every range written; None for the program itself."""
-    return searched(program)[0]
+def stabilized(program: Program, meanwhile: Meanwhile = _nothing) -> Program | None:
+    """The program as `compile` runs it, with every range written; None for the program itself.
+
+    meanwhile: is told of the form that will be it unless the certificate refuses it, which takes a while.
+    """
+    return searched(program, meanwhile)[0]
 
 
 @once_per_program
-def searched(program: Program) -> tuple[Program | None, bool]:
+def searched(program: Program, meanwhile: Meanwhile = _nothing) -> tuple[Program | None, bool]:
     """The same; and whether there is any other form of it that might have been taken.
 
     There is none where all its exponentials stand as they should, whatever they are made of, and it is as
@@ -79,22 +90,51 @@ def searched(program: Program) -> tuple[Program | None, bool]:
     if not shifts and not has_exponentials(facts.program) and not has_differences(facts.program):
         return None, False
     try:
-        with localcontext(CONTEXT), np.errstate(all="ignore"):
-            search = _Search(facts)
-            return search.best(shifts), search.others
+        return _certified(facts, shifts, meanwhile)
     except RecursionError:
         return None, True
+
+
+def _certified(
+    facts: Facts, shifts: Sequence[Shift], meanwhile: Meanwhile
+) -> tuple[Program | None, bool]:
+    """The best form that is equal.
+
+    A certificate takes several times as long as all the rest, and hardly ever refuses a form that gains
+    something. So a form is searched for as if all were equal, and one certificate is asked for; where it
+    refuses, the search begins again without that form; nobody is told of the next one.
+    """
+    refused: frozenset[Program] = frozenset()
+    while True:
+        search = _Search(facts, refused)
+        with _in_decimals():
+            found = search.best(shifts)
+        if found is None:
+            return None, search.others
+        if not refused:
+            meanwhile(found)
+        with _in_decimals():
+            if search.gate.is_equal(found):
+                return found, search.others
+        refused |= {found}
+
+
+@contextmanager
+def _in_decimals() -> Iterator[None]:
+    with localcontext(CONTEXT), np.errstate(all="ignore"):
+        yield
 
 
 class _Search:
     """The forms of one program. Works in the decimals' context.
 
-    others: whether there are any, taken or not.
+    refused: forms that are not equal to it. others: whether there are any, taken or not.
     """
 
-    def __init__(self, facts: Facts):
+    def __init__(self, facts: Facts, refused: frozenset[Program]):
         self.facts = facts
         self.gate = Gate(facts)
+        self.refused = refused
         self.others = False
 
     @cached_property
@@ -132,9 +172,11 @@ class _Search:
         return new if self._passes(new, found) else found
 
     def _passes(self, new: Program, old: Program | None) -> bool:
-        """Is it better than the old one, and right? Proofs take longer than measures: few get there."""
+        """Is it better than the old one, and not known to be wrong?"""
         try:
-            return self.gate.passes(new, old) and validate(new) is not None
+            return (
+                new not in self.refused and self.gate.gains(new, old) and validate(new) is not None
+            )
         except ProgramError:
             return False
 

@@ -1,4 +1,4 @@
-"""Shared products are compiled in a thread of their own, while their first program is derived."""
+"""Code is generated in threads of their own, while the program that it is for is still derived."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import pytest
 
 import loopgrad as lg
 from loopgrad.backends.llvm.compiling import engine, objects
+from loopgrad.backends.llvm.compiling.ahead import Ahead
 from loopgrad.backends.llvm.compiling.passes import FINAL
 from loopgrad.backends.llvm.products import library
+from loopgrad.stable.gate import Gate
 
 
 @pytest.fixture
@@ -86,3 +88,49 @@ def test_products_are_begun_by_a_call_that_will_need_them(
         lg.set_num_threads(before)
     assert set(asked) == ({(begun, "product")} if begun else set())
     assert bool(asked) == bool(begun)
+
+
+SOFTMAX = """f(s[B,J]) -> p[B,J]:
+    for b, j:  Z[b] += exp(s[b,j])
+    for b, j:  p[b,j] = exp(s[b,j]) / Z[b]"""
+
+
+@pytest.mark.parametrize("refused", [False, True])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_code_is_begun_while_the_form_that_it_is_for_is_certified(
+    threads: int, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    certified, goes_on, made = Gate.is_equal, Ahead.goes_on, Ahead.made
+
+    def certifies(gate: Gate, form: lg.Program) -> bool:
+        order.append("certified")
+        return certified(gate, form) and not refused
+
+    def begins(ahead: Ahead, text: str) -> None:
+        order.append("begun")
+        goes_on(ahead, text)
+
+    def makes(ahead: Ahead, text: str) -> objects.Object:
+        order.append("made")
+        return made(ahead, text)
+
+    monkeypatch.setenv("LOOPGRAD_CACHE", "0")
+    monkeypatch.setattr(Gate, "is_equal", certifies)
+    monkeypatch.setattr(Ahead, "goes_on", begins)
+    monkeypatch.setattr(Ahead, "made", makes)
+    engine.forget()
+    s = np.random.default_rng(0).normal(size=(5, 37)) + (0 if refused else 1000)
+    expected = np.exp(s - s.max(axis=1, keepdims=True))
+    program, before = lg.program(SOFTMAX), lg.get_num_threads()
+    lg.set_num_threads(threads)
+    try:
+        found = program(s)
+    finally:
+        lg.set_num_threads(before)
+    np.testing.assert_allclose(found, expected / expected.sum(axis=1, keepdims=True), rtol=1e-12)
+    assert ("max" in str(lg.compile(program).program)) is not refused
+    assert order[:-2] == (["begun"] if threads > 1 else []) + ["certified"] * (
+        order.count("certified") - 1
+    )
+    assert order[-2:] == ["certified", "made"]

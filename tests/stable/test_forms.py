@@ -158,6 +158,30 @@ def test_what_cannot_overflow_or_cancel_is_not_even_measured(
         assert stabilize(program.backward()) == program.backward()
 
 
+def test_a_form_that_the_certificate_refuses_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    program = lg.program(str(lg.lib.gumbel_softmax))
+    asked: list[lg.Program] = []
+    is_equal = gate.Gate.is_equal
+
+    def refuse_the_first(self: gate.Gate, form: lg.Program) -> bool:
+        asked.append(form)
+        return len(asked) > 1 and is_equal(self, form)
+
+    monkeypatch.setattr(gate.Gate, "is_equal", refuse_the_first)
+    found = stabilize(program)
+    assert len(asked) == len(set(asked)) == 2
+    assert found is not program
+    assert found != stabilize(lg.lib.gumbel_softmax)
+
+
+def test_where_the_certificate_refuses_all_forms_what_is_written_runs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gate.Gate, "is_equal", lambda *_: False)
+    program = lg.program(GOLDEN["softmax"][0])
+    assert stabilize(program) is program
+
+
 def test_a_form_is_kept_with_the_program() -> None:
     program = lg.program(GOLDEN["softmax"][0])
     assert stabilize(program) == stabilize(program)

@@ -129,6 +129,14 @@ class LLVMRunner:
             raise self._sites(layout)[details[0] - 1](details[RECORD_HEAD:])
         return not failed
 
+    def begin(self, call: BoundCall) -> None:
+        """Begins with the code that a call needs: LLVM generates it in threads of their own."""
+        threads = get_num_threads()
+        if not call.checked:  # else it is proved anew
+            variant = self._special(_variant_of(call), call, threads)
+            with self._lock, Tuned():
+                _begin(self.task, variant, call)
+
     def scratch(self, call: BoundCall) -> int | None:
         """The bytes that `run` takes beside the call's arrays; None for too many to count."""
         size = self.prepared(call).scratch
@@ -272,6 +280,23 @@ def _made_for(found: Fitted, variant: Variant) -> Variant:
     )
 
 
+def _begin(task: Task, variant: Variant, call: BoundCall) -> None:
+    """Begins with code that `_compile` will be asked for, perhaps; it is kept with the program until then."""
+    from loopgrad.backends.llvm.compiling import known
+
+    if not known.is_kept(task, variant):
+        text, passes, ahead = _begun(task, Layout(task, variant), call)
+        ahead.goes_on(text)
+        _foreseen(task)[variant, task.optimize, task.schedule] = text, passes, ahead
+
+
+def _foreseen(task: Task) -> dict[tuple[Variant, bool, str], tuple[str, Passes, Ahead]]:
+    """What was begun with of the program's code, and not asked for yet."""
+    found: dict[tuple[Variant, bool, str], tuple[str, Passes, Ahead]]
+    found = task.facts.program.__dict__.setdefault("_foreseen", {})
+    return found
+
+
 def _compile(task: Task, variant: Variant, call: BoundCall) -> Compiled:
     from loopgrad.backends.llvm.compiling import known
 
@@ -310,6 +335,9 @@ def _begun(task: Task, layout: Layout, call: BoundCall) -> tuple[str, Passes, Ah
     from loopgrad.backends.llvm.fused.phase import wants_threads
     from loopgrad.backends.llvm.threading import pool
 
+    begun = _foreseen(task).pop((layout.variant, task.optimize, task.schedule), None)
+    if begun is not None:
+        return begun
     scheduled = _scheduled(task, layout.variant)
     ahead = Ahead(_passes_for(scheduled))
     written = _written(scheduled, layout, ahead)

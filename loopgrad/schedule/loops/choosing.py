@@ -9,7 +9,7 @@ from loopgrad.ir import walk
 from loopgrad.ir.nodes import Apply, Compare, Expression, Index, Number, Read, Reduction
 from loopgrad.schedule.context import Context
 from loopgrad.schedule.costs import cost
-from loopgrad.schedule.lines import SMALL, Access, Line, few_values, long_axes
+from loopgrad.schedule.lines import SMALL, Access, Line, few_values, long_axes, once_per_line
 from loopgrad.schedule.threads.copies import saves_rows
 
 # How much longer an operation takes outside of lanes.
@@ -164,13 +164,14 @@ def vector_index(
 
     The one that is wanted, where lines have it and no bounds hang on it.
     """
-    around = set(outside).union(*(line.bounding for line in lines))
+    around = frozenset(outside).union(*(line.bounding for line in lines))
     scores: dict[str, float] = {}
     looping = [line for line in lines if line.roles is None]
+    outer = {id(line): around.intersection(line.indices) for line in looping}
     for index in dict.fromkeys(i for line in looping for i in line.indices):
         if index not in around:
             having = [line for line in looping if index in line.indices]
-            score = sum(_gain(line, index, around) + _computed(line) for line in having)
+            score = sum(_gain(line, index, outer[id(line)]) + _computed(line) for line in having)
             score *= _filling(looping, index)
             if index == wanted:
                 return index
@@ -179,6 +180,7 @@ def vector_index(
     return max(scores, key=lambda i: scores[i], default=None)
 
 
+@once_per_line
 def _computed(line: Line) -> float:
     """What lanes save where functions are evaluated, in elements that lie next to each other."""
     dear = cost(line.statement.value)
@@ -208,8 +210,10 @@ def gaining(
             yield line
 
 
-def _gain(line: Line, index: str, around: Collection[str]) -> float:
-    """Elements that are read or written next to each other, less those that are not."""
+@once_per_line
+def _gain(line: Line, index: str, around: frozenset[str]) -> float:
+    """Elements that are read or written next to each other, less those that are not. around: of the line's
+    indices."""
     stored = iterations(line, line.kept)
     # What a loop does not move on is read once for it.
     times = [
@@ -231,6 +235,7 @@ def _gain(line: Line, index: str, around: Collection[str]) -> float:
     return total
 
 
+@once_per_line
 def is_scattered(line: Line, index: str) -> bool:
     """Do data tell where each lane writes, one by one, and is little computed for it?"""
     one = line.written
@@ -368,6 +373,7 @@ def _runs_inside(lines: Sequence[Line], index: str, vector: str, around: Collect
     )
 
 
+@once_per_line
 def _has_in_common(line: Line, index: str, vector: str) -> bool:
     """Do data that do not hang on the index tell each lane what it reads or writes, and is much the same
     for all its values: guards, places, weights? Then that is computed once for all.

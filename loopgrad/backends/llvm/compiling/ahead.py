@@ -69,6 +69,7 @@ class Ahead:
         self._passes = passes
         self._crew, self._parts = Crew(), Parts()
         self._module: Module | None = None  # of which some is written
+        self._all: list[Part] = []  # the last of them, where others have begun with all
         self._threads = get_num_threads()
         self._may = APART and passes.only is not None and self._threads > 1
 
@@ -84,20 +85,38 @@ class Ahead:
         self._module = module
         part = self._parts.begun(module.pieces())
         if part is not None:
-            others = asides()  # which generate code, beside this thread
-            free = self._crew.is_idle or others < self._threads - 1
-            self._crew.add(self._ready(part).code, threads=int(free))
+            self._crew.add(self._ready(part).code, threads=min(self._free(), 1))
+
+    def goes_on(self, text: str) -> None:
+        """The text is whole, and its code is not asked for yet: other threads generate it."""
+        if self._threads > 1 and APART:
+            self._all = [self._ready(part).code for part in self._rest(text)]
+            self._crew.add(*self._all, threads=self._free())
 
     def made(self, text: str) -> objects.Object:
         """The code of the whole text."""
+        if self._all:
+            codes = self._crew.codes()
+            begun = len(codes) - len(self._all)
+            return objects.Object((*codes[begun:], *codes[:begun]), symbols.declared(text))
         if not self._may:
             return objects.made(text, self._passes)
-        pieces = [text] if self._module is None else self._module.pieces()
-        first, *others = self._parts.rest(pieces, self._threads)
+        first, *others = self._rest(text)
         parts = [self._ready(other).code for other in others]
         self._crew.add(*parts, threads=self._threads - 1)
         own = self._ready(first).code()
         return objects.Object((own, *self._crew.codes()), symbols.declared(text))
+
+    def _rest(self, text: str) -> tuple[str, ...]:
+        """The parts that are left when the text is whole; the first has what others ask for."""
+        if not self._may:
+            return (text,)
+        pieces = [text] if self._module is None else self._module.pieces()
+        return self._parts.rest(pieces, self._threads)
+
+    def _free(self) -> int:
+        """How many threads may begin now, beside this one and those at work; one, where none is."""
+        return max(self._threads - 1 - asides(), int(self._crew.is_idle))
 
     def _ready(self, part: str) -> objects.Ready:
         return objects.ready(part, AS_WRITTEN if runs_once(part) else self._passes)

@@ -14,6 +14,9 @@ from dataclasses import dataclass
 
 INNER = "behind_"  # what the name of a function behind a door begins with
 
+_HEAD = re.compile(r"^define void @([\w.$]+)\((.*)\) ", re.MULTILINE)
+_NAME = re.compile(r"@[\w.$]+")
+
 
 @dataclass(frozen=True)
 class Doors:
@@ -33,10 +36,10 @@ def with_doors(text: str, doors: Doors, opaque_pointers: bool) -> str:
 
     opaque_pointers: whether a pointer's type is `ptr`.
     """
-    names = "|".join(map(re.escape, doors.names))
-    heads = dict(re.findall(rf"^define void @({names})\((.*)\) ", text, re.MULTILINE))
-    inner = re.sub(rf"@({names})\b", rf"@{INNER}\1", text)
-    inner = re.sub(rf"^define void @{INNER}", f"define internal void @{INNER}", inner, flags=re.M)
+    heads = {name: given for name, given in _HEAD.findall(text) if name in doors.names}
+    renamed = {f"@{name}": f"@{INNER}{name}" for name in doors.names}
+    inner = _NAME.sub(lambda found: renamed.get(found[0], found[0]), text)
+    inner = inner.replace(f"\ndefine void @{INNER}", f"\ndefine internal void @{INNER}")
     cell = "ptr" if opaque_pointers else "i8*"
     several = f"[{len(doors.names)} x {cell}]"
     place, table = (cell, cell) if opaque_pointers else (f"{cell}*", f"{several}*")

@@ -45,6 +45,11 @@ def code(
     return found[1]
 
 
+def is_kept(task: Task, variant: Variant) -> bool:
+    """Is the code of a variant there, or its name?"""
+    return files.folder() is not None and files.read(KIND, key_of(task, variant)) is not None
+
+
 def _read(kind: str, key: str) -> tuple[str, engine.Code] | None:
     """The name of the object code that is kept under the key, and the code."""
     contents = files.read(kind, key)

@@ -91,6 +91,7 @@ class Frame:
             False  # whether the phase has a grid of threads: `%columns` times `%sums` of them a row
         )
         self._dummies: dict[str, str] = {}
+        self._storages: dict[str, Storage] = {}
         for buffer in self.split.values():
             extents = tuple(axis.extent for axis in buffer.axes)
             facts = TensorFacts(buffer.own, "temporary", extents, buffer.element)
@@ -99,9 +100,16 @@ class Frame:
     def add(self, facts: TensorFacts, buffer: Buffer) -> None:
         """Memory of the thread's own that the phase's code needs for itself."""
         self.tensors[facts.name], self.buffers[facts.name] = facts, buffer
+        self._storages.pop(facts.name, None)
         self.types[facts.name] = facts.element
 
     def storage(self, tensor: str) -> Storage:
+        found = self._storages.get(tensor)
+        if found is None:
+            found = self._storages[tensor] = self._storage(tensor)
+        return found
+
+    def _storage(self, tensor: str) -> Storage:
         if tensor in self.split:
             facts = self.tensors[tensor]
             kind = self.layout.memory_type(facts.element)

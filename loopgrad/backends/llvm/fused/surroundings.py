@@ -65,9 +65,11 @@ class Surroundings:
         self.known: dict[Expression, Value] = {}
         self._writes: list[str] = []  # tensors, in order
         self._first_lane = False
+        self._types: dict[Expression, ElementType] = {}
 
     def type_of(self, expression: Expression) -> ElementType:
-        return element_type(expression, self.frame.types, self.layout.task.facts.constants)
+        constants = self.layout.task.facts.constants
+        return element_type(expression, self.frame.types, constants, self._types)
 
     def kind(self, element: ElementType, lanes: int = 1) -> str:
         """The LLVM type of values."""

@@ -41,7 +41,7 @@ def folded(instruction: str) -> str | None:
     >>> folded("mul i64 4, 8"), folded("add nsw i64 %x, 0"), folded("add i64 %x, %y")
     ('32', '%x', None)
     """
-    known = _FOLDED.get(instruction[:3])
+    known = FOLDED.get(instruction[:3])
     if known is None:
         return None
     may_be, pattern, value = known
@@ -83,7 +83,7 @@ def _has_numbers(instruction: str) -> bool:
 
 # What an operation begins with -> a quick look whether its instruction may be folded; what it looks like
 # then, and the value of what that finds.
-_FOLDED: dict[str, tuple[Callable[[str], bool], re.Pattern[str], Callable[..., str | None]]] = {
+FOLDED: dict[str, tuple[Callable[[str], bool], re.Pattern[str], Callable[..., str | None]]] = {
     "add": (_has_number, _ARITHMETIC, _computed),
     "sub": (_has_number, _ARITHMETIC, _computed),
     "mul": (_has_number, _ARITHMETIC, _computed),
@@ -119,7 +119,8 @@ class Numbering:
         self._found[what] = value, self._path[-1]
 
     def remember(self, instruction: str, value: str) -> None:
-        if instruction.partition(" ")[0] in _PURE or instruction.startswith(_PURE_CALL):
+        operation = instruction[: instruction.find(" ")]
+        if operation in _PURE or (operation == "call" and instruction.startswith(_PURE_CALL)):
             self._found[instruction] = value, self._path[-1]
 
     def way(self, block: str) -> None:

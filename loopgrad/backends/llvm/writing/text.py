@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
-from loopgrad.backends.llvm.writing.numbering import Numbering, folded
+from loopgrad.backends.llvm.writing.numbering import FOLDED, Numbering, folded
 
 I64 = "i64"
 
@@ -138,13 +138,15 @@ class Body:
 
     def value(self, instruction: str) -> str:
         """Emits `%v = instruction`, where its value is not there without; returns `%v`."""
-        known = folded(instruction) or self._numbering.known(instruction)
+        numbering = self._numbering
+        known = folded(instruction) if instruction[:3] in FOLDED else None
+        known = known or numbering.known(instruction)
         if known is not None:
             return known
         self._count += 1
         name = f"%v{self._count}"
         self._lines.append(f"  {name} = {instruction}")
-        self._numbering.remember(instruction, name)
+        numbering.remember(instruction, name)
         return name
 
     def once(self, what: Hashable, write: Callable[[], str]) -> str:
