@@ -50,10 +50,16 @@ def infer(program: Program) -> Facts:
     """
     from loopgrad.frontend.unfold import unfold
 
-    inference = Inference(unfold(program))
+    inference = inference_of(unfold(program))
     if inference.diagnostics:
         raise ProgramError(inference.diagnostics)
     return inference.facts()
+
+
+@once_per_program
+def inference_of(program: Program) -> Inference:
+    """Of an unfolded program: what was found, and what is wrong."""
+    return Inference(program)
 
 
 @dataclass(eq=False)

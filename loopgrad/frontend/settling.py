@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from loopgrad.analysis import extents as ext
-from loopgrad.analysis.infer import Inference
+from loopgrad.analysis.infer import Inference, inference_of
 from loopgrad.diagnostics import Diagnostic, ProgramError
 from loopgrad.frontend.binding import Agreement
 from loopgrad.frontend.inline import FoundRange
@@ -28,15 +28,15 @@ def settle(program: Program, added: Sequence[Local], needed: Sequence[Agreement]
     found = [r for s in all_statements(program.statements) for r in s.ranges]
     keep = {i for i, r in enumerate(found) if not isinstance(r, FoundRange)}
     kept = [local for local in added if local.element is ElementType.INT]
-    program = _checking(program, kept, keep, needed, wanted)
+    program, candidate = _checking(program, kept, keep, needed, wanted)
     while True:
-        candidate = _spelled(program, kept, keep=keep)
-        inference = Inference(candidate)
+        inference = inference_of(candidate)
         wrong, missing = _differences(inference, wanted, keep, added, kept)
         if not wrong and not missing:
             break
         keep |= wrong
         kept = [local for local in added if local in kept or local in missing]
+        candidate = _spelled(program, kept, keep=keep)
     disagreeing = [d for one in needed if (d := _disagreement(one, _distance(one, inference)))]
     if disagreeing:
         raise ProgramError(list(dict.fromkeys(disagreeing)))
@@ -102,25 +102,25 @@ def _checking(
     keep: set[int],
     needed: Sequence[Agreement],
     wanted: Inference,
-) -> Program:
-    """The program, with `local`s where they make `infer` note what a call has to check.
+) -> tuple[Program, Program]:
+    """The program, with `local`s where they make `infer` note what a call has to check; and spelled out.
 
     An index that runs over an input and a tensor with declared extents has both for its range; the
     extents of other computed tensors give way to the input's.
     """
-    inference = Inference(_spelled(program, kept, keep=keep))
+    candidate = _spelled(program, kept, keep=keep)
     for one in needed:
         for tensor in _undeclared_arguments(one, program):
-            if _distance(one, inference) is not None:
+            if _distance(one, inference_of(candidate)) is not None:
                 break
             extents = wanted.computed.get(tensor, [])
             known = tuple(e for e in extents if e is not None)
             if known and len(known) == len(extents):
                 declared = replace(program, locals=(*program.locals, Local(tensor, known)))
-                better = Inference(_spelled(declared, kept, keep=keep))
-                if _distance(one, better) == 0:
-                    program, inference = declared, better
-    return program
+                better = _spelled(declared, kept, keep=keep)
+                if _distance(one, inference_of(better)) == 0:
+                    program, candidate = declared, better
+    return program, candidate
 
 
 def _undeclared_arguments(one: Agreement, program: Program) -> list[str]:
