@@ -257,6 +257,22 @@ def test_special_values(expression: str, dtype: str) -> None:
     np.testing.assert_allclose(found, wanted, rtol=1e-6 if dtype == "float32" else 1e-14)
 
 
+@pytest.mark.parametrize("length", [100, 200])
+def test_nan_is_seen_at_every_place(length: int) -> None:
+    """One comparison looks at two vectors."""
+    parsed = program("""f(x[B,J]) -> y[B], z[B]:
+        for b, j:  y[b] max= x[b,j]
+        for b, j:  z[b] min= -x[b,j]   if x[b,j] != 3""")
+    for dtype in ("float32", "float64"):
+        x = np.random.default_rng(1).normal(size=(length, length)).astype(dtype)
+        greatest = x.max(axis=1)
+        for found in compile(parsed)(x):
+            np.testing.assert_array_equal(abs(found), abs(greatest))
+        np.fill_diagonal(x, np.nan)
+        for found in compile(parsed)(x):
+            assert np.isnan(found).all()
+
+
 def test_a_maximum_once_nan_stays_nan() -> None:
     parsed = program("f(x[N]) -> m, l:\n    for n:  m max= x[n]\n    for n:  l min= x[n]")
     for size, place in itertools.product((1, 5, 100), (0, 0.5, 0.99)):

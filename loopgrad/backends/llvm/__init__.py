@@ -277,6 +277,7 @@ def _made_for(found: Fitted, variant: Variant) -> Variant:
         copies=found.copies,
         few=found.few,
         together=found.together,
+        abreast=found.abreast,
     )
 
 

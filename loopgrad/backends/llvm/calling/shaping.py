@@ -25,6 +25,7 @@ from loopgrad.ir.nodes import (
     Constant,
     Expression,
     Extent,
+    Index,
     Read,
     Statement,
 )
@@ -34,6 +35,11 @@ from loopgrad.ir.operations import ElementType
 SMALL_WINDOW, SHORT_ROW = 8, 8
 # The same of rows that sums of pairs are added to: those of more are half a register, which is quicker.
 NARROW_ROW = 4
+
+# The extent of rows that are summed along, up to which code takes several rows at a time
+# (`fused/abreast.py`): where one sum waits for another, and where there is one, beside which longer rows have
+# enough to do.
+ABREAST, ABREAST_ONCE = 128, 64
 
 # Rows of products up to which each has all threads (`schedule/loops/few.py`); of those with a large side.
 FEW_ROWS, FEW_BESIDE, LARGE_SIDE = 16, 64, 1 << 18
@@ -45,8 +51,8 @@ Values = tuple[tuple[str, int], ...]
 @dataclass(frozen=True, slots=True)
 class Fitted:
     """For what code is made: the values of constants and extents, about how large others are, the extents of
-    indices that threads share at the price of copies, and of rows of products that are few; and the tensors
-    that products of all images write.
+    indices that threads share at the price of copies, of rows of products that are few, and of rows of which
+    several run at a time; and the tensors that products of all images write.
     """
 
     constants: Values = ()
@@ -54,6 +60,7 @@ class Fitted:
     copies: tuple[str, ...] = ()
     few: tuple[str, ...] = ()
     together: tuple[str, ...] = ()
+    abreast: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return any(astuple(self))
@@ -70,6 +77,7 @@ class Shaping:
     lines: those of rows of products that other statements share loops with, and of the products' other sides.
     savings: what copies for each thread of sums over rows would save (`schedule/threads/copies.py`).
     images: what products write that may be of all images.
+    summed: the extents of rows that are summed along, and whether a sum waits for another.
     """
 
     constants: tuple[str, ...]
@@ -82,6 +90,7 @@ class Shaping:
     savings: tuple[Saving, ...] = ()
     lines: tuple[tuple[str, tuple[str, ...]], ...] = ()
     images: tuple[Images, ...] = ()
+    summed: tuple[tuple[str, bool], ...] = ()
 
     def fitted(self, sizes: Mapping[str, int | float], many: bool, threads: int) -> Fitted:
         """For what code is made for a call. many: are there many elements, so that short rows count?"""
@@ -92,7 +101,16 @@ class Shaping:
         lone = {name for one in paying for name in one.batch}
         few = tuple(self.few(sizes)) if many else ()
         together = tuple(one.target for one in self.images if one.are_small(sizes)) if many else ()
-        return Fitted(self.values(sizes, many, lone), self.about(sizes), copies, few, together)
+        values = self.values(sizes, many, lone)
+        abreast = tuple(self.abreast(sizes, dict(values))) if many else ()
+        return Fitted(values, self.about(sizes), copies, few, together, abreast)
+
+    def abreast(self, sizes: Mapping[str, int | float], known: Collection[str]) -> Iterator[str]:
+        """The extents of rows so short that several run at a time."""
+        for name, again in self.summed:
+            most = ABREAST if again else ABREAST_ONCE
+            if name not in known and 1 < sizes.get(name, 0) <= most:
+                yield name
 
     def few(self, sizes: Mapping[str, int | float]) -> Iterator[str]:
         """The extents of rows that are few beside what they are multiplied by."""
@@ -143,11 +161,12 @@ def shaping_of(task: Task) -> Shaping:
         single = batches(facts), sides(facts), narrow_rows(facts)
         small = tuple(map(_fields, images(facts)))
         order = ordering(facts)
-        return shaping(facts), windows(facts), rows, order, *single, saved, lines(facts), small
+        several = lines(facts), small, summed_rows(facts)
+        return shaping(facts), windows(facts), rows, order, *single, saved, *several
 
     # Some results may count as temporaries, for which the task may be made.
     given = task.origin, [t.name for t in facts.tensors.values() if t.role == "temporary"]
-    constants, small, rows, order, lone, matrices, narrow, saved, several, joint = (
+    constants, small, rows, order, lone, matrices, narrow, saved, several, joint, summed = (
         kept("shaping", given, found) if task.origin else found()
     )
     saving = tuple(Saving(*one) for one in saved)
@@ -162,6 +181,7 @@ def shaping_of(task: Task) -> Shaping:
         saving,
         several,
         tuple(Images(*one) for one in joint),
+        summed,
     )
 
 
@@ -229,6 +249,36 @@ def narrow_rows(facts: Facts) -> tuple[str, ...]:
             bounds = (r.upper for r in statement.ranges if r.index in kept)
             found |= {e.name for e in bounds if isinstance(e, Extent)}
     return tuple(sorted(rows & found))
+
+
+def summed_rows(facts: Facts) -> tuple[tuple[str, bool], ...]:
+    """The extents of last axes along which something is added up, or the greatest looked for, for each of
+    several rows: `Z[b] += exp(s[b,j] - m[b])`; and whether one such sum is of what hangs on another. Not
+    those of products of matrices.
+    """
+    found: dict[str, bool] = {}
+    behind: dict[str, set[str]] = {}  # tensors, with the extents of the sums that they hang on
+    for statement in walk.all_statements(facts.program.statements):
+        if not isinstance(statement, Accumulate):
+            continue
+        reads = list(walk.statement_reads(statement))
+        waits = set[str]().union(*(behind.get(read.tensor, ()) for read in reads))
+        along = _along(statement, reads)
+        for name in along:
+            found[name] = found.get(name, False) or name in waits
+        behind.setdefault(statement.target.tensor, set()).update(waits, along)
+    return tuple(sorted(found.items()))
+
+
+def _along(statement: Accumulate, reads: Collection[Read]) -> set[str]:
+    """The extents of the last axes of what it reads that it sums over."""
+    kept = frozenset().union(*map(walk.indices_of, statement.target.subscripts))
+    upper = {r.index: r.upper for r in statement.ranges if r.index not in kept}
+    if not kept or contracts(statement):
+        return set()
+    last = (read.subscripts[-1] for read in reads if kept & walk.indices_of(read))
+    bounds = (upper.get(s.name) for s in last if isinstance(s, Index))
+    return {extent.name for extent in bounds if isinstance(extent, Extent)}
 
 
 def _multiplies_sides(statement: Accumulate) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from loopgrad.backends.llvm.fused.contributions import COUNT_BITS, Contributions, joining
 from loopgrad.backends.llvm.fused.frame import Value
@@ -29,7 +29,8 @@ class Accumulator:
     """A variable for each copy of the loop's body.
 
     The greatest or least of floats is taken by one instruction, to which NaNs are nothing. Whether
-    there have been any is kept beside, in `unordered`: integers that are not 0 then.
+    there have been any is kept beside, in `unordered`: integers that are not 0 then. One comparison looks
+    at two vectors, so every other copy's is in `waiting` until the next one's is there.
     """
 
     step: Step
@@ -38,6 +39,7 @@ class Accumulator:
     lanes: int
     variables: list[str]
     unordered: list[str]
+    waiting: list[str] = field(default_factory=list)
 
     @property
     def full(self) -> str:
@@ -130,7 +132,12 @@ class Accumulators:
         around, variable = self.vectors.around, accumulator.unordered[copy]
         w = Lanes(self.body, accumulator.lanes)
         text = self.vectors.widened(value, accumulator.lanes).text
-        nan = w.compare("uno", text, text)
+        whole = around.mask is None and accumulator.step.statement.guard is None
+        if whole and copy % 2 == 0 and copy + 1 < len(accumulator.variables):
+            accumulator.waiting.append(text)
+            return
+        other = accumulator.waiting.pop() if accumulator.waiting else text
+        nan = w.compare("uno", other, text)
         if around.mask is not None:
             nan = w.both(nan, around.mask)
         wide = self.body.value(f"sext {w.condition} {nan} to {w.integer}")

@@ -48,6 +48,11 @@ class Sharing(Steps):
         """Emits them; the walk's."""
         raise NotImplementedError
 
+    def short_rows(self, loop: Over) -> Callable[[str, str], None] | None:
+        """What emits the rows of a loop from one value up to another, several at a time; None where they are
+        not short. The walk's."""
+        raise NotImplementedError
+
     # ---------------------------------------------------------------------------------- threads
 
     def _pairs(self, outer: Over, inner: Over | Blocks) -> None:
@@ -56,6 +61,16 @@ class Sharing(Steps):
         left, width = self._begin_and_count(inner)
         count = Value(self.body.value(f"mul i64 {height}, {width}"), INT)
         first, last = self._part(self.vectors.whole.literal(0), count)
+        short = self.short_rows(inner) if isinstance(inner, Over) else None
+
+        def some(row: str) -> None:
+            before = self.body.value(f"mul i64 {row}, {width}")
+            begin = self._greatest(self.body.value(f"sub i64 {first.text}, {before}"), "0")
+            end = self._least(self.body.value(f"sub i64 {last.text}, {before}"), width)
+            place = {outer.index: self._position(outer, self._sum(above, row))}
+            with self._with(**place), self._repeated(outer):
+                assert short is not None
+                short(self._sum(left, begin), self._sum(left, end))
 
         def once(number: str, pair: Sequence[str]) -> list[str]:
             row, column = pair
@@ -70,6 +85,11 @@ class Sharing(Steps):
         def run() -> None:
             # Divided once: that takes longer than what is done on a short row.
             row = self.body.value(f"udiv i64 {first.text}, {width}")
+            if short is not None:
+                most = self.body.value(f"sub i64 {last.text}, 1")
+                end = self._sum(self.body.value(f"udiv i64 {most}, {width}"), "1")
+                counted(self.body, row, end, 1, some)
+                return
             column = self.body.value(f"urem i64 {first.text}, {width}")
             handing(self.body, first.text, last.text, once, [(I64, row), (I64, column)])
 

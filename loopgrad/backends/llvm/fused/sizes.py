@@ -56,7 +56,7 @@ def copies(loop: Over) -> int:
     return _COPIES if accumulates else _COPIES // 2
 
 
-def is_short(loop: Over) -> bool:
-    """Is its body worth being there twice?"""
+def is_short(loop: Over, rows: int = 1) -> bool:
+    """Is its body worth being there twice? rows: of how many it is."""
     slow = (size(n.statement.value)[1] for n in loop.body if isinstance(n, Step))
-    return all(isinstance(n, Step) for n in loop.body) and sum(slow) <= 1
+    return all(isinstance(n, Step) for n in loop.body) and sum(slow) <= rows

@@ -155,7 +155,7 @@ class Steps:
         else:
             self.where(inside.text, write)
 
-    def _finish(self, accumulator: Accumulator, ran: bool) -> None:
+    def finish(self, accumulator: Accumulator, ran: bool) -> None:
         """Puts what was accumulated into the target; `ran` is whether the loop did for certain."""
         statement = accumulator.step.statement
         value = self.accumulators.total(accumulator, self.vectors.around.lanes)

@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import partial
 
 from loopgrad.backends.llvm.fused import heads
+from loopgrad.backends.llvm.fused.abreast import abreast
 from loopgrad.backends.llvm.fused.accesses import positions, splat
 from loopgrad.backends.llvm.fused.carrying import Carried, carried
 from loopgrad.backends.llvm.fused.fetching import Fetching, Groups
@@ -23,6 +24,7 @@ from loopgrad.backends.llvm.fused.jamming import PAGE, SHORTEST, jammed, names, 
 from loopgrad.backends.llvm.fused.overlapping import Overlap, overlap
 from loopgrad.backends.llvm.fused.scans import Scan
 from loopgrad.backends.llvm.fused.sharing import Sharing
+from loopgrad.backends.llvm.fused.short_rows import ShortRows
 from loopgrad.backends.llvm.fused.sizes import copies, is_short
 from loopgrad.backends.llvm.fused.streaming import Streaming
 from loopgrad.backends.llvm.fused.surroundings import Around, Position
@@ -67,6 +69,7 @@ class Trees(Sharing):
         self.products = Products(self, workspaces)
         self._certain: Mapping[Expression, Value] = {}  # conditions that hold in the lanes at hand
         self._plan: Overlap | None = None  # of the vector loop at hand
+        self.at_a_time = 0  # short rows, in the loop at hand
 
     def phase(self, nodes: tuple[Node, ...], turns: Mapping[str, int]) -> None:
         """All of a phase. `turns`: indices that are numbers (`unrolling.py`)."""
@@ -140,13 +143,13 @@ class Trees(Sharing):
                 write()
                 if not always:
                     for accumulator in accumulators:
-                        self._finish(accumulator, True)
+                        self.finish(accumulator, True)
 
             runs = self.body.value(f"icmp slt i64 {lower.text}, {upper.text}")
             self.where(runs, run)
             if always:  # over nothing, too
                 for accumulator in accumulators:
-                    self._finish(accumulator, False)
+                    self.finish(accumulator, False)
 
     def _either_way(self, loop: Over, lower: Value, upper: Value) -> None:
         """A loop whose turns may go innermost, where that hands on more in registers: see `turns.py`."""
@@ -199,7 +202,7 @@ class Trees(Sharing):
         lower, upper = self.bound(loop.lower), self.bound(loop.upper)
         if row is None:
             end = upper.text
-            self._while_any(lower.text, end, self.lanes, lambda i: self._some(loop, i, end))
+            self.while_any(lower.text, end, self.lanes, lambda i: self._some(loop, i, end))
             return
         rest = replace(found, rows=found.rows[1:])
 
@@ -207,7 +210,7 @@ class Trees(Sharing):
             with self.at(row, index), self._row_of(row):
                 self._rows_of(rest)
 
-        self._while_any(lower.text, upper.text, 1, once)
+        self.while_any(lower.text, upper.text, 1, once)
 
     def _in_turns(self, loop: Over, lower: Value, upper: Value) -> None:
         """The turns of a loop that runs; what one hands on to the next stays in a register."""
@@ -249,6 +252,10 @@ class Trees(Sharing):
         if plan is not None and self._may_overlap(plan):
             self._overlapping(loop, plan, lower, upper)
             return
+        short = self.short_rows(loop)
+        if short is not None:
+            short(lower.text, upper.text)
+            return
         count = rows(loop)
 
         def once(index: str) -> None:
@@ -287,8 +294,8 @@ class Trees(Sharing):
             if self.streaming.large is not None:
                 singly = self._is_read_ahead(loop, self.streaming.large)
                 middle = self.body.select(singly, I64, lower.text, middle)
-            self._while_any(lower.text, middle, count, together)
-            self._while_any(middle, upper.text, 1, once)
+            self.while_any(lower.text, middle, count, together)
+            self.while_any(middle, upper.text, 1, once)
 
         def run() -> None:
             self._run(loop, lower, upper, self.vectors.around.lanes, 1, write)
@@ -299,7 +306,13 @@ class Trees(Sharing):
         with self.accumulators.around(loop, self.lanes, copies) as accumulators:
             run()
         for accumulator in accumulators:
-            self._finish(accumulator, False)
+            self.finish(accumulator, False)
+
+    def short_rows(self, loop: Over) -> Callable[[str, str], None] | None:
+        if self.vectors.around.lanes > 1 or rows(loop) > 1:
+            return None
+        several = abreast(loop, self.frame)
+        return None if several is None else ShortRows(self, several).emit
 
     def _picked(self, loop: Over, lower: Value, upper: Value) -> None:
         """The iterations whose rows are the thread's own, found some hundred at a time: all, of one alone."""
@@ -322,7 +335,7 @@ class Trees(Sharing):
             end = body.select(alone, I64, self._sum(first, "1"), last)
             own = found(body, first, end, places, holds)
             own = body.select(alone, I64, body.value(f"sub nsw i64 {last}, {first}"), own)
-            self._while_any("0", own, 1, lambda number: once(first, number))
+            self.while_any("0", own, 1, lambda number: once(first, number))
 
         def once(first: str, number: str) -> None:
             place = f"%{body.fresh()}"
@@ -332,7 +345,7 @@ class Trees(Sharing):
             with self.at(loop, index), self._row_of(loop):
                 self.nodes(loop.body)
 
-        self._while_any(lower.text, upper.text, AHEAD, some)
+        self.while_any(lower.text, upper.text, AHEAD, some)
 
     def _own_rows(self, picks: Picks) -> tuple[str, str]:
         """The first row of the thread's own, and how far the last is from there; rows that do not exist are
@@ -373,7 +386,7 @@ class Trees(Sharing):
                     self._some(inner, i, right.text)
 
                 with hoisted(self.vectors, inner, left, right):
-                    self._while_any(left.text, right.text, self.lanes, lanes)
+                    self.while_any(left.text, right.text, self.lanes, lanes)
 
         def together(index: str) -> None:
             last = self.body.value(f"sub nsw i64 {upper.text}, {count}")
@@ -384,8 +397,8 @@ class Trees(Sharing):
         length = self.body.value(f"sub nsw i64 {upper.text}, {lower.text}")
         enough = self.body.value(f"icmp sge i64 {length}, {count}")
         end = self.body.select(enough, I64, upper.text, lower.text)
-        self._while_any(lower.text, end, count, together)
-        self._while_any(end, upper.text, 1, row)
+        self.while_any(lower.text, end, count, together)
+        self.while_any(end, upper.text, 1, row)
 
     def _sums_of(self, plan: Overlap) -> None:
         """The rows' sums, in registers, in the lanes at hand."""
@@ -448,7 +461,7 @@ class Trees(Sharing):
     # ------------------------------------------------------------------------------- vector loops
 
     def _vector(self, loop: Over, lower: Value, upper: Value) -> None:
-        lanes, several = self.lanes, copies(loop)
+        lanes, several = self.lanes, 1 if self.at_a_time else copies(loop)
         step = lanes * several
 
         def copied(index: str) -> None:
@@ -475,8 +488,10 @@ class Trees(Sharing):
                 else:
                     self._looking(inside, index, step, copied)
 
-            past = self.streaming.of(loop) if is_short(loop) else frozenset()
-            begin = heads.first(self.vectors, loop, lower.text, upper.text, lanes, past)
+            past = self.streaming.of(loop) if is_short(loop, self.at_a_time or 1) else frozenset()
+            begin = None
+            if not self.at_a_time:
+                begin = heads.first(self.vectors, loop, lower.text, upper.text, lanes, past)
             if past:
                 from_there = begin or lower.text
                 wanted = self.streaming.wanted(loop, lower.text, from_there, upper.text)
@@ -487,14 +502,14 @@ class Trees(Sharing):
                 middle = self.body.value(f"add nsw i64 {first}, {full}")
                 if past:
                     self.vectors.past_caches = past
-                    self.where(wanted, lambda: self._while_any(first, middle, step, main))
+                    self.where(wanted, lambda: self.while_any(first, middle, step, main))
                     self.vectors.past_caches = frozenset()
                     other = self.body.value(f"xor i1 {wanted}, true")
-                    self.where(other, lambda: self._while_any(first, middle, step, main))
+                    self.where(other, lambda: self.while_any(first, middle, step, main))
                 else:
-                    self._while_any(first, middle, step, main)
+                    self.while_any(first, middle, step, main)
                 rest = partial(self._some, loop, end=end, last=begin is None)
-                self._while_any(middle, end, lanes, rest)
+                self.while_any(middle, end, lanes, rest)
 
             if begin is None:
                 piece(lower.text, upper.text)
@@ -533,7 +548,8 @@ class Trees(Sharing):
         less = self.body.value(f"icmp slt i64 {number}, {most}")
         return self.body.select(less, I64, number, most)
 
-    def _while_any(self, lower: str, upper: str, step: int, write: Callable[[str], None]) -> None:
+    def while_any(self, lower: str, upper: str, step: int, write: Callable[[str], None]) -> None:
+        """A loop, if there is anything to run it for."""
         some = self.body.value(f"icmp slt i64 {lower}, {upper}")
         self.where(some, lambda: counted(self.body, lower, upper, step, write))
 

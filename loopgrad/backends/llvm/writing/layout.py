@@ -63,7 +63,8 @@ class Variant:
     is made for (`schedule/specializing.py`); none for any values. `about`: about how large the extents are on
     which an order hangs. `copies`: those of indices that threads share at the price of copies
     (`schedule/threads/copies.py`). `few`: those of rows of products that are few. `together`: tensors that
-    products of all images write. `large`: it may store past the caches.
+    products of all images write. `abreast`: the extents of rows of which several run at a time. `large`: it
+    may store past the caches.
 
     """
 
@@ -76,6 +77,7 @@ class Variant:
     copies: tuple[str, ...] = ()
     few: tuple[str, ...] = ()
     together: tuple[str, ...] = ()
+    abreast: tuple[str, ...] = ()
     large: bool = True
 
 
