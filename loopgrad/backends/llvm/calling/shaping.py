@@ -39,7 +39,7 @@ NARROW_ROW = 4
 # The extent of rows that are summed along, up to which code takes several rows at a time
 # (`fused/abreast.py`): where one sum waits for another, and where there is one, beside which longer rows have
 # enough to do.
-ABREAST, ABREAST_ONCE = 128, 64
+ABREAST, ABREAST_ONCE = 128, 32
 
 # Rows of products up to which each has all threads (`schedule/loops/few.py`); of those with a large side.
 FEW_ROWS, FEW_BESIDE, LARGE_SIDE = 16, 64, 1 << 18
