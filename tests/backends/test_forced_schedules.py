@@ -48,16 +48,19 @@ def forced(threads: int) -> Iterator[None]:
     what products need is made ready together.
     """
     before, folder, small = lg.get_num_threads(), files.folder, fused.SMALL_WORK
-    large, many, are_small = preparing.LARGE, layout.MANY, Images.are_small
+    large, are_small = preparing.LARGE, Images.are_small
+    elements = layout.SOME, layout.MANY, layout.PLENTY
     files.folder = lambda: None  # what is kept on disk knows nothing of it
-    fused.SMALL_WORK, preparing.LARGE, layout.MANY, pays = 0, 0, 1, Saving.pays
+    fused.SMALL_WORK, preparing.LARGE, pays = 0, 0, Saving.pays
+    layout.SOME = layout.MANY = layout.PLENTY = 1
     Saving.pays = lambda *_: threads > 1  # type: ignore[method-assign]
     Images.are_small = lambda *_: threads < 3  # type: ignore[method-assign]
     lg.set_num_threads(threads)
     try:
         yield
     finally:
-        files.folder, fused.SMALL_WORK, preparing.LARGE, layout.MANY = folder, small, large, many
+        files.folder, fused.SMALL_WORK, preparing.LARGE = folder, small, large
+        layout.SOME, layout.MANY, layout.PLENTY = elements
         Saving.pays = pays  # type: ignore[method-assign]
         Images.are_small = are_small  # type: ignore[method-assign]
         lg.set_num_threads(before)

@@ -67,6 +67,7 @@ def drawn(program: lg.Program, few: int, dtype: str) -> dict[str, Any]:
 @pytest.fixture
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if there were many elements in every call."""
+    monkeypatch.setattr(layout, "SOME", 1)
     monkeypatch.setattr(layout, "MANY", 1)
 
 
@@ -104,11 +105,12 @@ def lengths(kernel: Any) -> set[tuple[tuple[str, int], ...]]:
 
 def test_many_short_rows_have_code_of_their_own() -> None:
     kernel = lg.compile(lg.program(str(lg.lib.softmax)))
-    for shape in ((5, 3), (layout.MANY, 9), (layout.MANY, 0)):
+    for shape in ((5, 3), (layout.MANY // 3, 3), (5, 1), (layout.MANY, 9), (layout.MANY, 0)):
         kernel(np.zeros(shape))
     assert lengths(kernel) == {()}
     kernel(np.zeros((layout.MANY, 3)))
-    assert lengths(kernel) == {(), (("J", 3),)}
+    kernel(np.zeros((layout.SOME, 1)))
+    assert lengths(kernel) == {(), (("J", 3),), (("J", 1),)}
 
 
 @pytest.mark.usefixtures("always")

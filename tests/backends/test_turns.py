@@ -75,12 +75,12 @@ PROGRAMS = {
     """,
 }  # fmt: skip
 
-# Rows that a register holds and some that it does not; a few rows and many; turns that only begin and end. By
+# Rows that a register holds and some that it does not; one row and many; turns that only begin and end. By
 # turns for float64 and float32, of which twice as many fit.
 SIZES = [
     (1, 9, 3),
-    (2, 5, 16),
-    (2, 7, 8),
+    (1, 5, 16),
+    (1, 7, 8),
     (3, 8, 11),
     (9, 6, 9),
     (12, 5, 13),

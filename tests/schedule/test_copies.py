@@ -15,6 +15,7 @@ from loopgrad.analysis.validity import validate
 from loopgrad.backends.formulas import evaluate
 from loopgrad.backends.llvm.calling.savings import savings
 from loopgrad.backends.llvm.calling.shaping import Fitted, Shaping
+from loopgrad.backends.llvm.writing import layout
 from loopgrad.pipeline import stable
 from loopgrad.schedule import Scheduled
 from loopgrad.schedule.choices import Choices
@@ -82,7 +83,7 @@ def sizes_of(program: lg.Program, **sizes: int) -> dict[str, int]:
 
 def fitted(program: lg.Program, sizes: dict[str, int], threads: int = 2) -> Fitted:
     shaping = Shaping((), (), frozenset(), savings=savings(infer(program)))
-    return shaping.fitted(sizes, True, threads)
+    return shaping.fitted(sizes, layout.PLENTY, threads)
 
 
 def scheduled(program: lg.Program, found: Fitted) -> Scheduled:

@@ -9,6 +9,7 @@ import loopgrad as lg
 from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
 from loopgrad.backends.llvm.calling.shaping import FEW_BESIDE, FEW_ROWS, Shaping, lines
+from loopgrad.backends.llvm.writing import layout
 from loopgrad.schedule.choices import Choices
 from loopgrad.schedule.default import optimized
 from loopgrad.schedule.showing.show import show
@@ -49,13 +50,13 @@ def test_a_call_s_sizes_decide() -> None:
     assert lines(infer(sums)) == ()
     shaping = Shaping((), (), frozenset(), lines=lines(facts))
 
-    def few(rows: int, inner: int, many: bool = True) -> tuple[str, ...]:
+    def few(rows: int, inner: int, elements: int = layout.PLENTY) -> tuple[str, ...]:
         sizes = {"B": rows, "I": 64, "H": inner, "J": 10}
-        return shaping.fitted(sizes, many, 2).few
+        return shaping.fitted(sizes, elements, 2).few
 
     assert few(2, 256) == few(FEW_ROWS, 256) == few(FEW_BESIDE, 1 << 12) == ("B",)
     assert few(1, 256) == few(FEW_ROWS + 1, 256) == few(FEW_BESIDE + 1, 1 << 12) == ()
-    assert few(2, 256, many=False) == ()
+    assert few(2, 256, layout.PLENTY - 1) == ()
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 7, FEW_ROWS, FEW_ROWS + 1])

@@ -100,7 +100,7 @@ def test_threads_share_no_single_element_of_a_batch() -> None:
     assert batches(infer(lg.lib.attention)) == ()
     assert batches(infer(lg.lib.softmax)) == batches(infer(lg.lib.grid_sample)) == ()
     sizes = {"B": 1, "C": 8, "X": 24, "Y": 24, "O": 8, "DX": 3, "DY": 3}
-    values = dict(Shaping((), (), frozenset(), (), batches(facts)).values(sizes, many=True))
+    values = dict(Shaping((), (), frozenset(), (), batches(facts)).values(sizes, layout.MANY))
     assert values == {"B": 1}
     text = show(made_for(facts, validate(convolution), values, (), Choices()))
     assert "for o < O in blocks parallel:" in text and "for b < B parallel" not in text
@@ -174,7 +174,7 @@ SIZES_OF = {
 @pytest.mark.parametrize("name", SIZES_OF)
 @pytest.mark.parametrize("backward", [False, True])
 def test_extents_of_one(name: str, backward: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(layout, "MANY", 1)
+    monkeypatch.setattr(layout, "SOME", 1)
     program = lg.lib[name].backward(recompute=True) if backward else lg.lib[name]
     single = set(sides(infer(program))) & {*SIZES_OF[name]}
     assert single

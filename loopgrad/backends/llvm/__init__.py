@@ -28,8 +28,8 @@ from loopgrad.backends.llvm.writing.layout import (
     ErrorSite,
     Layout,
     Variant,
-    has_many_elements,
     is_large,
+    most_elements,
 )
 from loopgrad.backends.llvm.writing.scratch import TOO_LARGE
 from loopgrad.backends.recycling import Scratch
@@ -199,7 +199,7 @@ class LLVMRunner:
             from loopgrad.backends.llvm.calling.shaping import shaping_of
 
             self._shaping = shaping_of(self.task)
-        return self._shaping.fitted(sizes, has_many_elements(shapes), threads)
+        return self._shaping.fitted(sizes, most_elements(shapes), threads)
 
     def _variant(self, variant: Variant, call: BoundCall) -> Compiled:
         """The code; the call is the first that needs it, perhaps."""

@@ -16,6 +16,7 @@ from loopgrad.analysis.facts import Facts, outgrows
 from loopgrad.backends.kernel import Task
 from loopgrad.backends.llvm.calling.images import Images, images
 from loopgrad.backends.llvm.calling.savings import Saving, contracts, savings
+from loopgrad.backends.llvm.writing import layout
 from loopgrad.cache.answers import kept
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import (
@@ -92,17 +93,22 @@ class Shaping:
     images: tuple[Images, ...] = ()
     summed: tuple[tuple[str, bool], ...] = ()
 
-    def fitted(self, sizes: Mapping[str, int | float], many: bool, threads: int) -> Fitted:
-        """For what code is made for a call. many: are there many elements, so that short rows count?"""
+    def fitted(self, sizes: Mapping[str, int | float], elements: int, threads: int) -> Fitted:
+        """For what code is made for a call. elements: of the largest tensor; where there are few, what code
+        for a call's sizes saves is less than what it costs.
+        """
         paying = [one for one in self.savings if one.pays(sizes, threads)]
         losing = {one.extent for one in self.savings if one not in paying}
         paying = [one for one in paying if one.extent not in losing]
         copies = tuple(sorted({one.extent for one in paying}))
         lone = {name for one in paying for name in one.batch}
-        few = tuple(self.few(sizes)) if many else ()
-        together = tuple(one.target for one in self.images if one.are_small(sizes)) if many else ()
-        values = self.values(sizes, many, lone)
-        abreast = tuple(self.abreast(sizes, dict(values))) if many else ()
+        plenty = elements >= layout.PLENTY
+        few = tuple(self.few(sizes)) if plenty else ()
+        together = (
+            tuple(one.target for one in self.images if one.are_small(sizes)) if plenty else ()
+        )
+        values = self.values(sizes, elements, lone)
+        abreast = tuple(self.abreast(sizes, dict(values))) if plenty else ()
         return Fitted(values, self.about(sizes), copies, few, together, abreast)
 
     def abreast(self, sizes: Mapping[str, int | float], known: Collection[str]) -> Iterator[str]:
@@ -124,14 +130,16 @@ class Shaping:
                 yield name
 
     def values(
-        self, sizes: Mapping[str, int | float], many: bool, lone: Collection[str] = ()
+        self, sizes: Mapping[str, int | float], elements: int, lone: Collection[str] = ()
     ) -> Values:
         """Those of them that are known. lone: further batches, of a single one."""
+        some, many = elements >= layout.SOME, elements >= layout.MANY
         limits = [(name, SMALL_WINDOW) for name in self.windows]
-        for name in sorted(self.rows) if many else ():
-            limits.append((name, NARROW_ROW if name in self.narrow else SHORT_ROW))
+        for name in sorted(self.rows) if some else ():
+            short = NARROW_ROW if name in self.narrow else SHORT_ROW
+            limits.append((name, short if many else 1))
         single = dict.fromkeys((*self.batches, *self.sides, *sorted(lone)))
-        limits += [(name, 1) for name in single if many and name not in self.rows]
+        limits += [(name, 1) for name in single if some and name not in self.rows]
         small = (name for name, most in limits if 0 < sizes.get(name, 0) <= most)
         return tuple((name, int(sizes[name])) for name in (*self.constants, *small))
 

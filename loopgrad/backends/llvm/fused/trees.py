@@ -28,7 +28,7 @@ from loopgrad.backends.llvm.fused.short_rows import ShortRows
 from loopgrad.backends.llvm.fused.sizes import copies, is_short
 from loopgrad.backends.llvm.fused.streaming import Streaming
 from loopgrad.backends.llvm.fused.surroundings import Around, Position
-from loopgrad.backends.llvm.fused.turns import FEW, MOST_TWICE, Handed, Inside, handed, inside
+from loopgrad.backends.llvm.fused.turns import Handed, Inside, handed, inside
 from loopgrad.backends.llvm.fused.weaving import Weaving, woven
 from loopgrad.backends.llvm.products.lowering import Products
 from loopgrad.backends.llvm.products.packs import users
@@ -157,10 +157,10 @@ class Trees(Sharing):
         if found is None:
             self._scalar(loop, lower, upper)
             return
-        few = self._are_few(found)
-        self.where(few, lambda: self._rows_of(found))
-        many = self.body.value(f"xor i1 {few}, true")
-        self.where(many, lambda: self._scalar(loop, lower, upper))
+        fits = self._fits(found)
+        self.where(fits, lambda: self._rows_of(found))
+        other = self.body.value(f"xor i1 {fits}, true")
+        self.where(other, lambda: self._scalar(loop, lower, upper))
 
     def _turned(self, loop: Over) -> Inside | None:
         found = inside(loop)
@@ -179,18 +179,13 @@ class Trees(Sharing):
             return False
         return len(storage.axes) == len(read.subscripts) and self.vectors.is_safe(read, axis)
 
-    def _are_few(self, found: Inside) -> str:
-        """The i1: a register holds a row, or two do and caches hold all rows; and there are few of them."""
-        length, count = self._length(found.lanes), "1"
+    def _fits(self, found: Inside) -> str:
+        """The i1: a register holds all that there is of a turn."""
+        fits = self.body.value(f"icmp sle i64 {self._length(found.lanes)}, {self.lanes}")
         for row in found.rows:
-            count = self.body.value(f"mul i64 {count}, {self._length(row)}")
-        (turns,) = found.lanes.body
-        assert isinstance(turns, Over)
-        again = self.body.value(f"icmp sle i64 {self._length(turns)}, {MOST_TWICE}")
-        most = self.body.select(again, I64, str(2 * self.lanes), str(self.lanes))
-        short = self.body.value(f"icmp sle i64 {length}, {most}")
-        few = self.body.value(f"icmp sle i64 {count}, {FEW}")
-        return self.body.value(f"and i1 {short}, {few}")
+            single = self.body.value(f"icmp eq i64 {self._length(row)}, 1")
+            fits = self.body.value(f"and i1 {fits}, {single}")
+        return fits
 
     def _length(self, loop: Over) -> str:
         lower, upper = self.bound(loop.lower), self.bound(loop.upper)

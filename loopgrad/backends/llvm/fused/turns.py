@@ -3,10 +3,13 @@
     for t:  for j vector:  h[t,j] = a[t,j] * (h[t-1,j] if t > 0 else 0) + x[t,j]
 
 waits at each turn for what the turn before has stored, which takes a processor longer than the arithmetic.
-Where rows are few and no longer than a register, time runs inside of them instead, and h[t-1,j] is where it
-was computed:
+Where a row is no longer than a register, time runs inside of it instead, and h[t-1,j] is where it was
+computed:
 
     for j in lanes:  for t:  h[t,j] = a[t,j] * (handed if t > 0 else 0) + x[t,j]
+
+Not where there are several rows, or longer ones: a processor computes on one while it waits for another, and
+goes through memory once, not row by row.
 """
 
 from __future__ import annotations
@@ -20,8 +23,6 @@ from loopgrad.ir.nodes import Apply, Index, Number, Read, Reduction
 from loopgrad.schedule.tree import Mark, Over, Step
 
 FARTHEST = 4  # turns that an element is handed on
-FEW = 8  # rows, each of which takes all turns by itself
-MOST_TWICE = 4096  # turns that are gone through twice, for the two halves of rows
 
 
 @dataclass(frozen=True, slots=True)

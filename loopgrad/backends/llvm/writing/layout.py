@@ -39,8 +39,10 @@ ENDLESS = 1 << 30
 # A call whose tensors take fewer bytes runs a variant without stores past the caches.
 LARGE = 32 << 20
 
-# Elements of a tensor from which on code is made for the length of rows, if that is short.
-MANY = 1 << 12
+# Elements of a tensor from which on code is made for a single row, column or element, which is no more code
+# than for any number; for the length of short rows, loops over which stand written out; for few rows of
+# products, and small images.
+SOME, MANY, PLENTY = 1 << 8, 1 << 10, 1 << 12
 
 # Where an array object holds the address of its elements: `PyArray_DATA`, which is compiled into
 # every extension module and so is fixed. To ask Python for the address takes microseconds.
@@ -86,9 +88,9 @@ def is_large(call: BoundCall) -> bool:
     return 8 * sum(math.prod(shape) for shape in call.shapes.values()) >= LARGE
 
 
-def has_many_elements(shapes: Iterable[Sequence[int]]) -> bool:
-    """Has a tensor so many that code for short rows would save more than a microsecond?"""
-    return max(map(math.prod, shapes), default=0) >= MANY
+def most_elements(shapes: Iterable[Sequence[int]]) -> int:
+    """Of a tensor."""
+    return max(map(math.prod, shapes), default=0)
 
 
 # Makes an error of the details that the code has recorded.
