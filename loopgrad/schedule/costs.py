@@ -5,6 +5,9 @@ from __future__ import annotations
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Apply, Expression, Read
 
+# From here on an expression has functions in it, so that lanes pay where memory alone would not have them.
+FUNCTION = 10
+
 # Operations without a row are worth one addition.
 _COSTS = {
     **dict.fromkeys("exp expm1 sigmoid tanh softplus log log1p erf sin cos **".split(), 10),

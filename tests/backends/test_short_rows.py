@@ -11,7 +11,7 @@ import loopgrad as lg
 from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
 from loopgrad.backends import llvm
-from loopgrad.backends.llvm.calling.shaping import narrow_rows, short_rows
+from loopgrad.backends.llvm.calling.shaping import Shaping, narrow_rows, pairs, short_rows
 from loopgrad.backends.llvm.writing import layout
 from loopgrad.schedule.choices import Choices
 from loopgrad.schedule.showing.show import show
@@ -198,3 +198,24 @@ def test_a_choice_of_a_loop_that_a_single_value_leaves_out(choices: Choices) -> 
     assert "y[b] = tanh(W[g[b]]) * x[b,g[b]]" in text
     with pytest.raises(ValueError, match="`parallel z`: there are loops over `b`"):
         made_for(facts, safety, {"K": 1}, (), Choices(parallel="z"))
+
+
+def test_rows_of_pairs_in_a_recurrence_are_as_many_as_their_elements() -> None:
+    """Lanes go over these rows: of one there would be as many lanes at work, for each pair."""
+    text = """
+f(A[I,J], l[T,B,J]) -> s[T,B,I]:
+    for t:
+        for b, i, j:  s[t,b,i] += exp(A[i,j] + l[t,b,j] + (s[t-1,b,i] if t > 0 else 0))
+"""
+    facts = infer(lg.program(text))
+    assert pairs(facts) == (("I", ("B", "J")), ("J", ("B", "I")))
+    shaping = Shaping((), (), short_rows(facts), pairs=pairs(facts))
+    for B, I, J, known in (
+        (7, 8, 8, ()),
+        (8, 8, 8, ("I", "J")),
+        (1, 16, 4, ("J",)),
+        (1, 1, 4, ("I",)),
+    ):
+        sizes = {"T": 99, "B": B, "I": I, "J": J}
+        found = shaping.values(sizes, layout.MANY)
+        assert tuple(name for name, _ in found) == known

@@ -290,3 +290,21 @@ def test_threads_share_triangles_by_area() -> None:
     rng = np.random.default_rng(2)
     for t in (1, 2, 5, 97):
         both_ways(CAUSAL, {"T": t, "D": 3, "E": 2}, rng)
+
+
+def test_what_bounds_its_rows_is_shared_at_the_price_of_copies() -> None:
+    """Threads cannot share u outside of t, which bounds it."""
+    program = lg.program(
+        "f(p[T,T], x[T,E]) -> y[T,E]:\n    for t, u <= t, e:  y[u,e] += p[t,u] * x[t,e]"
+    )
+    assert "# y[T,E] a copy for each thread" in show(scheduled(program, Fitted()))
+    rng = np.random.default_rng(0)
+    before = lg.get_num_threads()
+    try:
+        for T in (0, 1, 17, 48, 49, 130):
+            p, x = rng.normal(size=(T, T)), rng.normal(size=(T, 19))
+            for threads in (1, 3):
+                lg.set_num_threads(threads)
+                np.testing.assert_allclose(lg.compile(program)(p, x), np.tril(p).T @ x, atol=1e-12)
+    finally:
+        lg.set_num_threads(before)

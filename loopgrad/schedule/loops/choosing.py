@@ -8,7 +8,7 @@ from math import prod
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Apply, Compare, Expression, Index, Number, Read, Reduction
 from loopgrad.schedule.context import Context
-from loopgrad.schedule.costs import cost
+from loopgrad.schedule.costs import FUNCTION, cost
 from loopgrad.schedule.lines import SMALL, Access, Line, few_values, long_axes, once_per_line
 from loopgrad.schedule.threads.copies import saves_rows
 
@@ -23,9 +23,6 @@ FEW_SUMS = 12
 
 # Sums of which each thread has its own, however little is read for each.
 FEW_ELEMENTS = 64
-
-# From here on an expression has functions in it, so that lanes pay where memory alone would not have them.
-FUNCTION = 10
 
 # What lanes lose where each writes on its own, and what has to be computed for them to gain nevertheless.
 SCATTER, DEAR = 16, 16
@@ -85,7 +82,7 @@ def may_share(line: Line, index: str, context: Context) -> bool:
     """May threads run the line for different values of the index at the same time?
 
     Either each value has elements of the target for its own, or each thread adds to a copy of the
-    target, if that is small beside what it reads, or would else have to be kept.
+    target, if that is small beside what it reads, or would else have to be kept, or there is no other way.
     """
     if index not in line.indices or (line.roles and index in line.roles.n) or line.stands_alone:
         return False
@@ -93,9 +90,20 @@ def may_share(line: Line, index: str, context: Context) -> bool:
         return True
     if index in line.kept:
         return _adds_diagonals(line, index)
-    return _may_be_copied(line, context) and saves_rows(
+    if not _may_be_copied(line, context):
+        return False
+    return _bounds_rows(line, index) or saves_rows(
         line, index, context.choices.copies, context.tensors
     )
+
+
+def _bounds_rows(line: Line, index: str) -> bool:
+    """`y[u,e] += p[t,u] * x[t,e]` for `u <= t`: threads cannot share u outside of t, which bounds it.
+
+    Not on both sides: in a band there is too little to add up for each row of a copy.
+    """
+    ends = (map(walk.indices_of, line.bounds[own]) for own in line.kept)
+    return any((index in low) != (index in high) for low, high in ends)
 
 
 def _shares_for_free(line: Line, index: str, context: Context) -> bool:

@@ -4,7 +4,7 @@ Whichever of the two indices runs over lanes, one of the tensors is gone over at
 takes a line of a cache for itself, and strides of a power of two want them all in the same places. So
 
     for j in blocks of 32 parallel:
-        for b in blocks of 64:
+        for b in blocks of about 64:
             for b:  for j vector:  x.turned[b,j] = x[b,j]
             for j:  for b vector:  y[j,b] = x.turned[b,j]
 
@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from loopgrad.ir import walk
-from loopgrad.ir.nodes import Accumulate, Expression, Read, Reduction
+from loopgrad.ir.nodes import Accumulate, Expression, Number, Read, Reduction
 from loopgrad.ir.operations import ElementType
 from loopgrad.schedule.context import Context
 from loopgrad.schedule.lines import Line, access, reads_whole_axes
@@ -26,8 +26,9 @@ from loopgrad.schedule.loops.choosing import loop_order, vector_index
 from loopgrad.schedule.loops.nesting import Nesting
 from loopgrad.schedule.tree import Blocks, Mark, Node, Over, Step, block_from, block_to
 
-# Of the index along which is read, some lines of a cache; of that over lanes, some registers.
-ALONG, ACROSS = 32, 64
+# Of the index along which is read, some lines of a cache; of that over lanes, some registers: about so many
+# elements, as the last block is not to be a few. A number of them that is a multiple of `REGISTER`.
+ALONG, ACROSS, REGISTER = 32, 64, 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ def turned(lines: Sequence[Line], context: Context) -> tuple[Node, ...] | None:
         *(_copying(read, copy, turn) for read, copy in copies.items()),
         *nesting.nest([_with_copies(x, copies) for x in within], around),
     )
-    body = (Blocks(turn.lanes, *bounds[turn.lanes], ACROSS, body),)
+    body = (Blocks(turn.lanes, *bounds[turn.lanes], _even(bounds[turn.lanes]), body),)
     # Threads take the values of the outermost index, in pairs with those of the next, or with blocks.
     outer = [Mark.PARALLEL] * min(len(around), 2) + [Mark.SEQUENTIAL] * (len(around) - 2)
     mark = Mark.PARALLEL if len(around) < 2 else Mark.SEQUENTIAL
@@ -114,6 +115,20 @@ def _is_whole(read: Read, line: Line, context: Context) -> bool:
 def _copy(read: Read, context: Context) -> Read:
     extents = context.tensors[read.tensor].extents
     return Read(context.temporary(f"{read.tensor}.turned", extents), read.subscripts)
+
+
+def _even(bounds: tuple[Expression, Expression]) -> int | Expression:
+    """Of how many elements blocks are so that the last one is not much shorter: 65 are one, 129 two."""
+    lower, upper = bounds
+    extent = walk.without_neutral(walk.apply("-", upper, lower))
+    if isinstance(extent, Number):
+        return ACROSS
+    number = walk.number
+    count = walk.apply("//", walk.apply("+", extent, number(ACROSS - REGISTER)), number(ACROSS))
+    last = walk.apply("-", extent, number(1))
+    of_each = walk.apply("//", last, walk.apply("max", count, number(1)))
+    registers = walk.apply("//", walk.apply("+", of_each, number(REGISTER)), number(REGISTER))
+    return walk.apply("max", walk.apply("*", registers, number(REGISTER)), number(1))
 
 
 def _copying(read: Read, copy: Read, turn: _Turn) -> Node:

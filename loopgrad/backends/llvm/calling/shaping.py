@@ -6,7 +6,7 @@ the disk, so that nobody looks at the statements.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import astuple, dataclass
 from math import prod
@@ -22,6 +22,7 @@ from loopgrad.ir import walk
 from loopgrad.ir.nodes import (
     Accumulate,
     Apply,
+    Block,
     Compare,
     Constant,
     Expression,
@@ -79,6 +80,7 @@ class Shaping:
     savings: what copies for each thread of sums over rows would save (`schedule/threads/copies.py`).
     images: what products write that may be of all images.
     summed: the extents of rows that are summed along, and whether a sum waits for another.
+    pairs: those of rows of which a recurrence evaluates functions of pairs, and those of its other indices.
     """
 
     constants: tuple[str, ...]
@@ -92,6 +94,7 @@ class Shaping:
     lines: tuple[tuple[str, tuple[str, ...]], ...] = ()
     images: tuple[Images, ...] = ()
     summed: tuple[tuple[str, bool], ...] = ()
+    pairs: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def fitted(self, sizes: Mapping[str, int | float], elements: int, threads: int) -> Fitted:
         """For what code is made for a call. elements: of the largest tensor; where there are few, what code
@@ -122,7 +125,7 @@ class Shaping:
         """The extents of rows that are few beside what they are multiplied by."""
         beside: dict[str, float] = {}
         for name, others in self.lines:
-            size = prod(sizes.get(other, 1) for other in others)
+            size = _times(others, sizes)
             beside[name] = max(size, beside.get(name, 0))
         for name, size in beside.items():
             most = FEW_BESIDE if size >= LARGE_SIDE else FEW_ROWS
@@ -135,9 +138,13 @@ class Shaping:
         """Those of them that are known. lone: further batches, of a single one."""
         some, many = elements >= layout.SOME, elements >= layout.MANY
         limits = [(name, SMALL_WINDOW) for name in self.windows]
-        for name in sorted(self.rows) if some else ():
-            short = NARROW_ROW if name in self.narrow else SHORT_ROW
-            limits.append((name, short if many else 1))
+        # Lanes go over rows then, of which there have to be as many as in a row.
+        short = {name for name in self.rows if sizes.get(name, 0) <= SHORT_ROW}
+        counts = [(name, _times({*others} - short, sizes)) for name, others in self.pairs]
+        alone = {name for name, count in counts if count < sizes.get(name, 0)}
+        for name in sorted(self.rows - alone) if some else ():
+            most = NARROW_ROW if name in self.narrow else SHORT_ROW
+            limits.append((name, most if many else 1))
         single = dict.fromkeys((*self.batches, *self.sides, *sorted(lone)))
         limits += [(name, 1) for name in single if some and name not in self.rows]
         small = (name for name, most in limits if 0 < sizes.get(name, 0) <= most)
@@ -148,6 +155,10 @@ class Shaping:
         if any(name not in sizes for name in self.ordering):
             return ()
         return tuple((name, magnitude(int(sizes[name]))) for name in self.ordering)
+
+
+def _times(names: Iterable[str], sizes: Mapping[str, int | float]) -> float:
+    return prod(sizes.get(name, 1) for name in names)
 
 
 def magnitude(size: int) -> int:
@@ -169,12 +180,12 @@ def shaping_of(task: Task) -> Shaping:
         single = batches(facts), sides(facts), narrow_rows(facts)
         small = tuple(map(_fields, images(facts)))
         order = ordering(facts)
-        several = lines(facts), small, summed_rows(facts)
+        several = lines(facts), small, summed_rows(facts), pairs(facts)
         return shaping(facts), windows(facts), rows, order, *single, saved, *several
 
     # Some results may count as temporaries, for which the task may be made.
     given = task.origin, [t.name for t in facts.tensors.values() if t.role == "temporary"]
-    constants, small, rows, order, lone, matrices, narrow, saved, several, joint, summed = (
+    constants, small, rows, order, lone, matrices, narrow, saved, several, joint, *last = (
         kept("shaping", given, found) if task.origin else found()
     )
     saving = tuple(Saving(*one) for one in saved)
@@ -189,7 +200,7 @@ def shaping_of(task: Task) -> Shaping:
         saving,
         several,
         tuple(Images(*one) for one in joint),
-        summed,
+        *last,
     )
 
 
@@ -287,6 +298,25 @@ def _along(statement: Accumulate, reads: Collection[Read]) -> set[str]:
     last = (read.subscripts[-1] for read in reads if kept & walk.indices_of(read))
     bounds = (upper.get(s.name) for s in last if isinstance(s, Index))
     return {extent.name for extent in bounds if isinstance(extent, Extent)}
+
+
+def pairs(facts: Facts) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """The extents of short rows of whose pairs a recurrence evaluates functions, `exp(l[t-1,b,i] + A[i,j])`,
+    with those of the other indices within a turn.
+    """
+    from loopgrad.schedule.costs import FUNCTION, cost
+
+    rows, found = short_rows(facts), dict[tuple[str, tuple[str, ...]], None]()
+    for statement in walk.all_statements(facts.program.statements):
+        if not isinstance(statement, Block):
+            continue
+        for inner in walk.all_statements(statement.body):
+            if isinstance(inner, Accumulate) and cost(inner.value) >= FUNCTION:
+                names = [r.upper.name for r in inner.ranges if isinstance(r.upper, Extent)]
+                short = [name for name in names if name in rows]
+                for name in short if len(short) > 1 else ():
+                    found[name, tuple(sorted({*names} - {name}))] = None
+    return tuple(found)
 
 
 def _multiplies_sides(statement: Accumulate) -> bool:
