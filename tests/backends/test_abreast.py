@@ -84,7 +84,8 @@ SIZES = [(b, j) for b in (1, 2, 3, 4, 5, 9) for j in (2, 15, 16, 17, 33, 128)]
 @pytest.fixture(autouse=True)
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if there were many elements in every call."""
-    monkeypatch.setattr(layout, "MANY", 1)
+    for name in ("SOME", "MANY", "PLENTY"):
+        monkeypatch.setattr(layout, name, 1)
 
 
 def drawn(program: lg.Program, b: int, j: int, dtype: str = "float32") -> dict[str, Any]:
@@ -116,7 +117,7 @@ def rows_at_a_time(text: str, **sizes: int) -> list[tuple[int, bool]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trees, "abreast", watched)
         runner = lg.compile(lg.program(text)).runner
-        fitted = shaping_of(runner.task).fitted(sizes, True, 1)
+        fitted = shaping_of(runner.task).fitted(sizes, layout.PLENTY, 1)
         runner.emitted(llvm._made_for(fitted, llvm.Variant("float", False, False)))
     return found
 
