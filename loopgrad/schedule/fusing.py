@@ -41,6 +41,7 @@ from loopgrad.schedule.recurrences.cores import recurrence
 from loopgrad.schedule.recurrences.fission import fission
 from loopgrad.schedule.recurrences.pulling import pulled
 from loopgrad.schedule.recurrences.unwinding import unwound, with_start
+from loopgrad.schedule.starting import partly_written
 from loopgrad.schedule.sums.factoring import factored
 from loopgrad.schedule.sums.inner_sums import with_inner_sums
 from loopgrad.schedule.sums.integral import kept_whole
@@ -104,6 +105,8 @@ class _Fusing:
         self.requires: dict[Expression, None] = {}
         self.literal = replace(self.literal, phases=tuple(map(self._cut, self.literal.phases)))
         self.written: set[str] = set()
+        self.read: set[str] = set()  # by segments before
+        self.partly = partly_written(literal.facts)
         self.started: set[str] = set()
         self.seen: frozenset[str] = frozenset()
         self.spread: frozenset[str] = frozenset()
@@ -307,21 +310,29 @@ class _Fusing:
                 ordered = maps_first(ordered, self.tensors, self.written)
             starts: list[Line] = []
             lines: list[Line] = []
+            read = set(self.read)
             for line in ordered:
                 tensor = line.written.tensor
                 extents = self.tensors[tensor].extents
+                read |= {one.tensor for one in line.read}
                 if tensor not in self.written:
-                    line = self._unguarded(line)
-                    whole = covers(line, extents) or self._is_enough(line, everything)
+                    # Elements that nothing writes may have been read already.
+                    late = tensor in self.partly and tensor in read
+                    line = line if late else self._unguarded(line)
+                    whole = not late and covers(line, extents)
+                    whole = whole or self._is_enough(line, everything)
                     # Another iteration of a block may have added to the element already.
                     count = len(segment.loops)
                     whole = whole and (not count or _is_written_alike(line, ordered, count))
-                    if not whole:
-                        starts.append(self._start(line, everything))
                     line = replace(line, first=whole)
-                    self.started.add(tensor)
                     self.written.add(tensor)
+                    in_memory = late and tensor in self.read  # which starts with it then
+                    if whole or not in_memory:
+                        self.started.add(tensor)
+                    if not whole and not in_memory:
+                        starts.append(self._start(line, everything))
                 lines.append(line)
+            self.read |= read
             if segment.loops and starts:
                 yield Segment(tuple(starts))
                 starts = []

@@ -1,11 +1,13 @@
-"""Finds the nests that are the first to write their target, and write all of it."""
+"""Finds the nests that write all of their target first; and the tensors that no statement writes whole."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
+from loopgrad.analysis.facts import Facts
 from loopgrad.ir.nodes import Expression, Index, Number
+from loopgrad.ir.walk import accumulates
 from loopgrad.schedule import Nest, Phase, tensors_of
 
 
@@ -36,3 +38,21 @@ def _covers(nest: Nest, extents: Sequence[Expression]) -> bool:
         loops[index].lower == Number(0) and loops[index].upper == extent
         for index, extent in zip(subscripts, extents, strict=True)
     )
+
+
+def partly_written(facts: Facts) -> frozenset[str]:
+    """The computed tensors that no statement writes whole, whatever its guard: some elements may keep what
+    they start from, and so be read before any statement writes others."""
+    written: set[str] = set()
+    whole: set[str] = set()
+    for blocks, statement in accumulates(facts.program.statements):
+        name, subscripts = statement.target.tensor, statement.target.subscripts
+        written.add(name)
+        ranges = (*(r for block in blocks for r in block.ranges), *statement.ranges)
+        uppers = {r.index: r.upper for r in ranges if r.lower == Number(0)}
+        places = [s.name for s in subscripts if isinstance(s, Index)]
+        plain = len(subscripts) == len(places) == len({*places})
+        extents = facts.tensors[name].extents
+        if plain and statement.guard is None and [uppers.get(i) for i in places] == [*extents]:
+            whole.add(name)
+    return frozenset(written - whole)

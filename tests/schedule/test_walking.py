@@ -188,3 +188,52 @@ def test_a_product_that_goes_row_by_row_after_all_has_all_its_loops(choices: Cho
         strict=True,
     ):
         np.testing.assert_allclose(got, wanted, rtol=1e-12)
+
+
+UNWRITTEN = {
+    "largest": """f(e[T,S], A[S,S]) -> z, a[T,S]:
+    for j:  a[0,j] = tanh(m[0,j])   if T > 0
+    for 1 <= t < T:
+        for j, i < S:  m[t,j] max= a[t-1,i] + A[i,j]
+        for j:         a[t,j] = m[t,j] + e[t,j]
+    for j:  z += a[T-1,j]   if T > 0""",
+    "sum": """f(e[T,S], A[S,S]) -> z, a[T,S]:
+    for j:  a[0,j] = exp(m[0,j])   if T > 0
+    for 1 <= t < T:
+        for j, i < S:  m[t,j] += a[t-1,i] * A[i,j]
+        for j:         a[t,j] = m[t,j] + e[t,j]
+    for j:  z += a[T-1,j]   if T > 0""",
+    "product, in two blocks": """f(e[T,S], A[S,S]) -> z[S], a[T,S]:
+    for t:
+        for j:  a[t,j] = e[t,j] + (a[t-1,j] if t > 0 else 0) * m[0,j]
+    for 1 <= t < T:
+        for j, i < S:  m[t,j] *= 1 + a[t-1,i] * A[i,j]
+        for j:         z[j] += m[t,j]""",
+    "largest in the same loops": """f(e[T,S], A[S,S]) -> z[S], a[T,S]:
+    for t, j:           a[t,j] = e[t,j] + tanh(m[0,j])
+    for 1 <= t < T, j:  m[t,j] max= e[t,j]
+    for t, j:           z[j] += tanh(m[t,j]) * A[0,j]""",
+    "sum in the same loops": """f(e[T,S], A[S,S]) -> a[T,S], m[T,S]:
+    for t, j:           a[t,j] = e[t,j] + tanh(m[0,j]) * A[0,j]
+    for 1 <= t < T, j:  m[t,j] += e[t,j]""",
+    "guarded": """f(e[T,S], A[S,S]) -> a[T,S], m[T,S]:
+    for t, j:  a[t,j] = e[t,j] + tanh(m[0,j]) * A[0,j]
+    for t, j:  m[t,j] += e[t,j] + a[t,j]   if t > 0""",
+    "guarded, over rows": """f(e[T,S], A[S,S]) -> a[T,S], m[T]:
+    for t, j:  a[t,j] = e[t,j] + tanh(m[0]) * A[0,j]
+    for t, j:  m[t] += e[t,j]   if t > 0""",
+    "in one block": """f(e[T,S], A[S,S]) -> a[T,S], z[S]:
+    for t:
+        for j:  a[t,j] = e[t,j] + tanh(m[0,j]) * A[0,j]
+        for j:  m[t,j] min= e[t,j] + a[t-1,j]   if t > 0
+        for j:  z[j] += tanh(m[t,j])""",
+}
+
+
+@pytest.mark.parametrize("name", UNWRITTEN)
+@pytest.mark.parametrize("T", [1, 3])
+def test_elements_that_nothing_writes_have_their_value_before_the_first_writer(
+    name: str, T: int
+) -> None:
+    program, rng = lg.program(UNWRITTEN[name]), np.random.default_rng(0)
+    check(program, {"e": rng.normal(size=(T, 3)), "A": rng.normal(size=(3, 3))}, 1, Choices())
