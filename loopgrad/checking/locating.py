@@ -212,15 +212,18 @@ class Locator:
             return None
         reading = [e for e in b.claimed if self.bench.reads_own(e.piece)]
         if missing and reading:  # a term that is missing inside, or else a temporary is wrong
-            single = self._cheapest(b, reading)
-            return None if single is None else [self.answers.of_edit(single[1].piece, single[0])]
+            cheapest = self._cheapest(b, reading)
+            return None if cheapest is None else [self._edited(cheapest)]
         found += [self.answers.superfluous(one, b) for one in left]
         found += self.answers.missing(b, missing)
         return found
 
     def _single(self, b: Balance) -> Located | None:
         found = self.single(b)
-        return None if found is None else self.answers.of_edit(found[1].piece, found[0])
+        return None if found is None else self._edited(found)
+
+    def _edited(self, found: tuple[Edit, Entry]) -> Located:
+        return self.answers.of_edit(found[1].piece, found[0])
 
     def single(self, b: Balance | None) -> tuple[Edit, Entry] | None:
         """One statement, one edit, and the tensor is right."""

@@ -33,10 +33,10 @@ def test_weights_of_all_rows() -> None:
 pack parallel, where large:  packed = W[j,i]
 for b < B in blocks parallel:
     pack, where small:  packed = W[j,i]
-    for b.from <= b < b.to in blocks of 48:
+    for b.from <= b < b.to in blocks of 96:
         product:  a[b,j] = x[b,i] * W[j,i]
         for b.from <= b < b.to:  for j < J vector:  y[b,j] = tanh(a[b,j])
-  # a[48,J] in a row of each thread"""
+  # a[96,J] in a row of each thread"""
     )
 
 
@@ -81,5 +81,5 @@ def test_memory_is_taken_for_one_of_both() -> None:
     memory = account(optimized(infer(program), validate(program))).memory
     for count, extent, copies in ((1, 512, 1), (4, 512, 1), (1, 256, 1), (4, 256, 4)):
         sizes = {"B": 64, "I": extent, "J": extent}
-        expected = 4 * (copies * extent * extent + count * 48 * extent)
+        expected = 4 * (copies * extent * extent + count * 96 * extent)
         assert memory.at(lambda e, sizes=sizes: evaluate(e, sizes), count) == expected

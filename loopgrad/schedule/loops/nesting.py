@@ -17,9 +17,10 @@ from loopgrad.schedule.loops.staging import stage
 from loopgrad.schedule.products.contractions import product
 from loopgrad.schedule.tree import Blocks, Mark, Node, Over, Step, block_from
 
-# Rows of a product that are worked on while they are in a cache: a multiple of the tiles' heights.
-# FEWER where each stands for as many as other indices have values, and it is not known how many.
-ROWS, FEWER = 48, 4
+# Rows of a product that are worked on while they are in a cache: a multiple of the tiles' heights. MORE where
+# all rows have one other side, which may be in no cache, and is read again for each block; FEWER where each
+# stands for as many as other indices have values, and it is not known how many.
+ROWS, MORE, FEWER = 48, 96, 4
 
 
 class Nesting:
@@ -185,7 +186,8 @@ def _rows(lines: Sequence[Line], index: str) -> int | Expression:
     for count in more:
         enough = walk.apply("+", count, Number(ROWS - 1))
         return walk.apply("//", enough, walk.apply("max", count, Number(1)))
-    return ROWS
+    alike = all(line.roles is None or not line.roles.batch for line in lines)
+    return MORE if alike and all(triangle(line, index) is None for line in lines) else ROWS
 
 
 def _rows_beside(lines: Sequence[Line], index: str) -> str | None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from loopgrad.backends.llvm.products.tiling import SUFFIX, Tiling
 from loopgrad.backends.llvm.products.writer import Writer
 from loopgrad.backends.llvm.writing.text import Module
+
+AT_ONCE = 4  # values of k
 
 
 def kernel_name(tiling: Tiling, rows: int, vectors: int) -> str:
@@ -41,18 +43,23 @@ def kernel_parameters(module: Module, real: str) -> list[tuple[str, str]]:
     ]
 
 
-def emit_kernel(module: Module, tiling: Tiling, rows: int, vectors: int) -> None:
+def emit_kernel(
+    module: Module, tiling: Tiling, rows: int, vectors: int, unrolled: bool = False
+) -> None:
+    """`unrolled`: with loops of its own for where the factors most often are."""
     parameters = ", ".join(
         f"{kind} {name}" for kind, name in kernel_parameters(module, tiling.real)
     )
     name = kernel_name(tiling, rows, vectors)
-    Kernel(Writer(module, tiling, name, parameters, inner=True), rows, vectors).write()
+    kind = _Unrolled if unrolled else Kernel
+    kind(Writer(module, tiling, name, parameters, inner=True), rows, vectors).write()
 
 
 class Kernel:
     def __init__(self, writer: Writer, rows: int, vectors: int):
         self.w, self.rows, self.vectors = writer, rows, vectors
         self.lanes = writer.tiling.lanes
+        self.begin_a, self.begin_b = "%A", "%B"  # where the next sums begin
 
     def write(self) -> None:
         w = self.w
@@ -84,8 +91,9 @@ class Kernel:
         """
         w = self.w
         self.twice = w.integer("mul", "%am", 2)
+        first = self.begin_a
         starts = [
-            w.at("%A", w.integer("mul", "%am", r)) if r else "%A" for r in range(0, self.rows, 3)
+            w.at(first, w.integer("mul", "%am", r)) if r else first for r in range(0, self.rows, 3)
         ]
         return [(w.pointer, start) for start in starts]
 
@@ -103,7 +111,7 @@ class Kernel:
 
     def first_b(self) -> list[tuple[str, str]]:
         """What tells where a row of B is: a kind and its first value."""
-        return [(self.w.pointer, "%B")]
+        return [(self.w.pointer, self.begin_b)]
 
     def row_b(self, place: str) -> list[str]:
         """The vectors of a row."""
@@ -114,8 +122,12 @@ class Kernel:
 
     def _sums(self) -> list[str]:
         """The sums over k, row after row."""
-        w, kind = self.w, self.w.tiling.vector
-        zeros = [(kind, "zeroinitializer")] * (self.rows * self.vectors)
+        return self._added("%K", ["zeroinitializer"] * (self.rows * self.vectors), once=True)
+
+    def _added(self, count: str, sums: Sequence[str], once: bool = False) -> list[str]:
+        """The sums with those over so many values of k."""
+        w = self.w
+        first = [(w.tiling.vector, value) for value in sums]
         of_a = self.first_a()
         places = [*of_a, *self.first_b()]
 
@@ -123,14 +135,100 @@ class Kernel:
             at_a, at_b = carried[: len(of_a)], carried[len(of_a)]
             sums = list(carried[len(places) :])
             b = self.row_b(at_b)
-            for r, place in enumerate(self.column_a(at_a)):
-                a = w.splat(w.load(place, w.real))
-                for v in range(self.vectors):
-                    i = r * self.vectors + v
-                    sums[i] = w.multiply_add(a, b[v], sums[i])
+            sums = self.with_products(self.column_a(at_a), b, sums)
             return [*self.next_a(at_a), self.next_b(at_b), *sums]
 
-        return w.loop("%K", step, carried=places + zeros, once=True)[len(places) :]
+        return w.loop(count, step, carried=places + first, once=once)[len(places) :]
+
+    def with_products(
+        self, column: Sequence[str], b: Sequence[str], sums: Sequence[str]
+    ) -> list[str]:
+        """The sums with those of one k: a column of A, by addresses, and a row of B."""
+        w, sums = self.w, list(sums)
+        for r, place in enumerate(column):
+            a = w.splat(w.load(place, w.real))
+            for v in range(self.vectors):
+                i = r * self.vectors + v
+                sums[i] = w.multiply_add(a, b[v], sums[i])
+        return sums
+
+
+class _Unrolled(Kernel):
+    """Of a B that is packed in full panels, several k at a time, whose places are known distances apart.
+
+    What is left beside multiplications are loads: a sixth fewer instructions in all. Where a processor runs
+    two threads on a core, which take turns, as few as that keep its multipliers busy.
+    """
+
+    def _sums(self) -> list[str]:
+        w, rows = self.w, self.rows
+        zeros = ["zeroinitializer"] * (rows * self.vectors)
+        panel = w.compare("eq", "%bk", w.tiling.width)
+        lies = w.body.value(f"and i1 {panel}, {w.compare('eq', '%ak', 1)}")
+        packed = w.body.value(f"and i1 {w.compare('eq', '%am', 1)}, {w.compare('eq', '%ak', rows)}")
+        packed = w.body.value(f"and i1 {panel}, {packed}")
+        several = w.integer("and", "%K", -AT_ONCE)
+        read, of_packed = (
+            w.body.value(f"select i1 {fits}, i64 {several}, i64 0") for fits in (lies, packed)
+        )
+        sums = self._of_rows(read, zeros)
+        sums = self._of_packed(of_packed, sums)
+        return self._rest(w.integer("or", read, of_packed), sums)
+
+    def _of_rows(self, count: str, sums: Sequence[str]) -> list[str]:
+        """Of rows of A that lie in memory."""
+        w = self.w
+        starts = self.first_a()
+
+        def column(places: Sequence[str], k: int) -> list[str]:
+            return [w.at(place, k) if k else place for place in self.column_a(places)]
+
+        def following(places: Sequence[str]) -> list[str]:
+            return [w.at(place, AT_ONCE) for place in places]
+
+        return self._several(count, starts, column, following, sums)
+
+    def _of_packed(self, count: str, sums: Sequence[str]) -> list[str]:
+        """Of a tile of A that is packed, column after column."""
+        w, rows = self.w, self.rows
+
+        def column(places: Sequence[str], k: int) -> list[str]:
+            offsets = [k * rows + r for r in range(rows)]
+            return [w.at(places[0], offset) if offset else places[0] for offset in offsets]
+
+        def following(places: Sequence[str]) -> list[str]:
+            return [w.at(places[0], AT_ONCE * rows)]
+
+        return self._several(count, [(w.pointer, "%A")], column, following, sums)
+
+    def _several(
+        self,
+        count: str,
+        starts: Sequence[tuple[str, str]],
+        column: Callable[[Sequence[str], int], list[str]],
+        following: Callable[[Sequence[str]], list[str]],
+        sums: Sequence[str],
+    ) -> list[str]:
+        """`column(places, k)`: the addresses of a column of A; `following(places)`: the next places."""
+        w, width = self.w, self.w.tiling.width
+        carried = [*starts, *self.first_b(), *((w.tiling.vector, value) for value in sums)]
+
+        def step(_: str, *values: str) -> list[str]:
+            places, at_b = values[: len(starts)], values[len(starts)]
+            sums = list(values[len(starts) + 1 :])
+            for k in range(AT_ONCE):
+                b = self.row_b(w.at(at_b, k * width) if k else at_b)
+                sums = self.with_products(column(places, k), b, sums)
+            return [*following(places), w.at(at_b, AT_ONCE * width), *sums]
+
+        return w.loop(count, step, step=AT_ONCE, carried=carried)[len(starts) + 1 :]
+
+    def _rest(self, done: str, sums: Sequence[str]) -> list[str]:
+        """The sums with those from `done` on."""
+        w = self.w
+        self.begin_a = w.at("%A", w.integer("mul", done, "%ak"))
+        self.begin_b = w.at("%B", w.integer("mul", done, "%bk"))
+        return self._added(w.integer("sub", "%K", done), sums)
 
 
 def emit_part(module: Module, tiling: Tiling) -> None:

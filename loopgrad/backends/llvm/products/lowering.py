@@ -26,6 +26,7 @@ from loopgrad.backends.llvm.products.sides import Side, coefficients, ordered, s
 from loopgrad.backends.llvm.products.together import Together
 from loopgrad.backends.llvm.products.workspace import (
     DEPTH,
+    LARGE_PART,
     PANEL,
     PART,
     Workspace,
@@ -188,8 +189,8 @@ class Products:
         k = self.groups.at_least_once(self.groups.merged(o.k, [LEFT, RIGHT]))
         n = self.groups.merged(o.n, [RIGHT, TARGET], contiguous=TARGET)
         packed = self.frame.pointer(self.workspaces[id(node)][0].name)
-        depth = self.least(k.inner.count, str(DEPTH))
-        width = self.columns_at_a_time(depth)
+        depth = self.depth_at_a_time(k.inner)
+        width = self.columns_at_a_time(depth, LARGE_PART)
 
         def columns(places: Mapping[str, str], count: str) -> None:
             def some(at_k: Mapping[str, str], number: str) -> None:
@@ -257,11 +258,23 @@ class Products:
         step = self.body.select(some, "i64", step, "1")
         where(self.body, runs, lambda: counted(self.body, "0", end, step, write))
 
-    def columns_at_a_time(self, depth: str) -> str:
+    def depth_at_a_time(self, k: Along) -> str:
+        """Equal parts of k: few, where a row of the left side is read as it lies."""
+        body = self.body
+        lies = body.value(f"icmp eq i64 {k.strides[LEFT]}, 1")
+        parts = body.value(f"add i64 {k.count}, {self.tiling.deepest - 1}")
+        parts = body.value(f"sdiv i64 {parts}, {self.tiling.deepest}")
+        several = body.value(f"icmp sgt i64 {parts}, 1")
+        parts = body.select(several, "i64", parts, "1")
+        more = body.value(f"add i64 {k.count}, {body.value(f'sub i64 {parts}, 1')}")
+        even = body.value(f"sdiv i64 {more}, {parts}")
+        return body.select(lies, "i64", even, self.least(k.count, str(DEPTH)))
+
+    def columns_at_a_time(self, depth: str, part: int = PART) -> str:
         """As many as make up a part, in whole panels."""
         some = self.body.value(f"icmp sgt i64 {depth}, 1")
         divisor = self.body.select(some, "i64", depth, "1")
-        width = self.body.value(f"udiv i64 {PART}, {divisor}")
+        width = self.body.value(f"udiv i64 {part}, {divisor}")
         width = self.body.value(f"and i64 {width}, {-PANEL}")
         enough = self.body.value(f"icmp ugt i64 {width}, {PANEL}")
         return self.body.select(enough, "i64", width, str(PANEL))

@@ -12,7 +12,7 @@ from loopgrad.backends.llvm.products.kernel import emit_part, kernel_vectors
 from loopgrad.backends.llvm.products.narrow import emit_narrow
 from loopgrad.backends.llvm.products.packing import emit_pack, emit_pack_at, emit_pack_rows
 from loopgrad.backends.llvm.products.product import emit_product
-from loopgrad.backends.llvm.products.tiles import emit_tiles, first_shapes, shapes
+from loopgrad.backends.llvm.products.tiles import emit_tiles, first_shapes, often, shapes
 from loopgrad.backends.llvm.products.tiling import Tiling
 from loopgrad.backends.llvm.writing.text import Module
 
@@ -26,7 +26,10 @@ def emit(module: Module, tile: Tiling) -> str:
 
 def emit_product_and_pack(module: Module, tile: Tiling, few: bool) -> str:
     """With `pack` and `product`, which all contractions call."""
-    emit_tiles(module, tile, first_shapes(tile) if few else shapes(tile))
+    if few:
+        emit_tiles(module, tile, first_shapes(tile))
+    else:
+        emit_tiles(module, tile, shapes(tile), often(tile))
     emit_part(module, tile)
     emit_dots(module, tile)
     emit_narrow(module, tile)

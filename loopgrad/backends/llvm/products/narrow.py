@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from loopgrad.backends.llvm.products.dots import call_dots
-from loopgrad.backends.llvm.products.tiling import DEPTH, SUFFIX, Tiling
+from loopgrad.backends.llvm.products.tiling import SUFFIX, Tiling
 from loopgrad.backends.llvm.products.writer import Writer
 from loopgrad.backends.llvm.writing.text import Module
 
@@ -82,10 +82,12 @@ class _AlongK:
 
     def write(self) -> None:
         w = self.w
-        count = 2 * few_columns(self.tiling) * DEPTH
+        # Columns do not begin at one and the same place of a cache's ways.
+        apart = self.tiling.deepest + self.tiling.lanes
+        count = 2 * few_columns(self.tiling) * apart
         turned = w.body.value(f"alloca {w.real}, i64 {count}, align 64")
-        w.loop("%N", lambda n: self._turn(n, w.at(turned, w.integer("mul", n, DEPTH))))
-        matrices = ("%A", "%step"), (turned, str(DEPTH)), ("%C", "%cm"), ("%D", "%dm")
+        w.loop("%N", lambda n: self._turn(n, w.at(turned, w.integer("mul", n, apart))))
+        matrices = ("%A", "%step"), (turned, str(apart)), ("%C", "%cm"), ("%D", "%dm")
         call_dots(w, ("%M", "%N", "%K"), *matrices)
         w.finish()
 

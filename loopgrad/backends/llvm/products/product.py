@@ -40,14 +40,20 @@ class _Product:
         self.packs = w.compare("ne", "%ak", 1)
         self.lies = w.compare("ne", "%bk", 0)  # B, where it is
         self.across = w.body.value(f"select i1 {self.lies}, i64 1, i64 %depth")
-        w.loop("%K", self._depth, step=DEPTH)
+        # Where they are not packed, more of k at a time: sums stay in registers, and rows are read through.
+        parts = w.integer("sdiv", w.integer("add", "%K", tiling.deepest - 1), tiling.deepest)
+        parts = w.body.value(f"select i1 {w.compare('sgt', parts, 1)}, i64 {parts}, i64 1")
+        even = w.integer("sdiv", w.integer("sub", w.integer("add", "%K", parts), 1), parts)
+        even = w.body.value(f"select i1 {w.compare('sgt', even, 1)}, i64 {even}, i64 1")
+        self.deep = w.body.value(f"select i1 {self.packs}, i64 {DEPTH}, i64 {even}")
+        w.loop("%K", self._depth, step=lambda _: self.deep)
         w.clear_where_empty("%K", "%adds", "%M", "%N", "%C", "%cm")
         w.finish()
 
     def _depth(self, k: str) -> None:
         w = self.w
         self.k = k
-        self.depth = w.least(w.integer("sub", "%K", k), DEPTH)
+        self.depth = w.least(w.integer("sub", "%K", k), self.deep)
         later = w.compare("ne", k, 0)
         has_value = w.body.value(f"or i1 {later}, %adds")
         self.fresh = w.body.value(f"xor i1 {has_value}, true")

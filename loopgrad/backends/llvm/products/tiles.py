@@ -31,13 +31,20 @@ def first_shapes(tiling: Tiling) -> list[Shape]:
     return [(1, 1), (ROWS, tiling.vectors)]
 
 
-def emit_tiles(module: Module, tiling: Tiling, there: Collection[Shape]) -> None:
+def often(tiling: Tiling) -> list[Shape]:
+    """The tiles that do most of the work of large products."""
+    return [(rows, tiling.vectors) for rows in (4, ROWS)]
+
+
+def emit_tiles(
+    module: Module, tiling: Tiling, there: Collection[Shape], unrolled: Collection[Shape] = ()
+) -> None:
     """These tiles, the table, and what stands for those that are not there."""
     least = _least_tiles_name(tiling)
     names = []
     for rows, vectors in shapes(tiling):
         if (rows, vectors) in there:
-            emit_kernel(module, tiling, rows, vectors)
+            emit_kernel(module, tiling, rows, vectors, (rows, vectors) in unrolled)
             names.append(kernel_name(tiling, rows, vectors))
         else:
             names.append(least)

@@ -11,7 +11,8 @@ REAL_BYTES = {"float": 4, "double": 8}
 ROWS = 6  # of a full tile
 ROWS_LYING = 8  # of one that reads vectors where they lie
 KERNEL_ROWS = range(1, ROWS + 1)
-DEPTH = 256  # values of k at a time: a panel of them stays in the second-level cache
+DEPTH = 256  # values of k at a time, where rows of A are packed
+DEEP_BYTES = 4096  # of a row of A at a time, where it is read as it lies: pages are turned to once
 SCRATCH_BYTES = 98304  # of rows of A, packed at a time
 
 
@@ -36,6 +37,11 @@ class Tiling:
         """The vectors of a tile of `ROWS_LYING` rows: it is higher and narrower, as vectors that lie across
         two lines of memory take twice as long to load."""
         return 3 if self.vectors == 4 else 1
+
+    @property
+    def deepest(self) -> int:
+        """The most values of k at a time, where rows of A are read as they lie."""
+        return DEEP_BYTES // REAL_BYTES[self.real]
 
     @property
     def rows_packed(self) -> int:

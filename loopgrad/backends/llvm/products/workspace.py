@@ -31,6 +31,7 @@ from loopgrad.schedule.tree import (
 
 PANEL = 64  # columns that are packed at a time at least: no fewer than any panel has
 PART = 1 << 17  # elements that are packed at a time, where that suffices: they stay in a cache
+LARGE_PART = 1 << 18  # of a matrix that is packed by itself: what else is read goes through
 DEPTH = 256  # values of k that are packed at a time, where k may be cut
 TABLE = 1024  # columns whose places are known at a time, at most
 DEEP = 512  # values of k at a time, where the left side is packed: half of it more at most
@@ -157,7 +158,7 @@ def _packed(n: Sequence[Dimension], k: Sequence[Dimension], known: Known) -> Exp
 
 def _part(product: Product, known: Known) -> Expression:
     depth = _count(product.k, known)
-    least = walk.apply("max", Number(PART), walk.apply("*", depth, Number(PANEL)))
+    least = walk.apply("max", Number(LARGE_PART), walk.apply("*", depth, Number(PANEL)))
     return walk.apply("min", least, _packed(product.n, product.k, known))
 
 
