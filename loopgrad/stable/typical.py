@@ -2,12 +2,13 @@
 
 What becomes of the results when a constant is taken off an input is found out by running the program. That
 tells of all sizes and all numbers only where nothing hangs on a number that runs do not come near
-(`if b == 7`, `if b < k`), and the input is not put in order (`if x[b] > 50`).
+(`if b == 7`, `if b < k`), and the input is not put in order but among data (`if x[b] > 50`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
+from itertools import chain
 from math import inf
 
 from loopgrad.analysis.facts import Facts
@@ -45,17 +46,38 @@ def is_typical(facts: Facts, tensor: str) -> bool:
     >>> [is_typical(infer(lg.program(text + number)), "x") for number in ("0", "7")]
     [True, False]
     """
-    moving = _made_of(facts, tensor)
+    moving, far = _made_of(facts, {tensor}), _made_of(facts, _with_far_numbers(facts))
     return all(
-        all(map(_is_near, (*_steering(blocks, statement), *_ordered(statement))))
-        and not any(tensors_in(e) & moving for e in _ordered(statement))
+        all(map(_is_near, (*_steering(blocks, statement), *chain(*_ordered(statement)))))
+        and not any(_with_numbers(o, moving, far) for o in _ordered(statement))
         for blocks, statement in accumulates(facts.program.statements)
     )
 
 
-def _made_of(facts: Facts, tensor: str) -> frozenset[str]:
-    """The tensor, and all that is computed of it."""
-    found = {tensor}
+def _with_numbers(ordered: Sequence[Expression], moving: Set[str], far: Set[str]) -> bool:
+    """Is what is made of the tensor put in order with numbers, or with what is made of some?
+
+    Data that are put in order among themselves, as `s[b,j] == m[b]` for the largest of a row, runs show.
+    """
+    tensors = frozenset[str]().union(*map(tensors_in, ordered))
+    if not tensors & moving:
+        return False
+    nodes = (node for e in ordered for node in subexpressions(e))
+    return bool(tensors & far) or any(isinstance(n, Number | Constant) for n in nodes)
+
+
+def _with_far_numbers(facts: Facts) -> frozenset[str]:
+    """The tensors with such a number in a statement."""
+    return frozenset(
+        statement.target.tensor
+        for _, statement in accumulates(facts.program.statements)
+        if not _is_near(statement.value)
+    )
+
+
+def _made_of(facts: Facts, tensors: Set[str]) -> frozenset[str]:
+    """The tensors, and all that is computed of them."""
+    found = set(tensors)
     while True:
         more = {
             statement.target.tensor
@@ -77,17 +99,17 @@ def _steering(blocks: Sequence[Block], statement: Accumulate) -> Iterator[Expres
         yield from read.subscripts
 
 
-def _ordered(statement: Accumulate) -> Iterator[Expression]:
-    """What the statement puts in order, or rounds."""
+def _ordered(statement: Accumulate) -> Iterator[tuple[Expression, ...]]:
+    """What the statement puts in order together; `relu(x)` and the like with a number."""
     for expression in statement_expressions(statement):
         for node in subexpressions(expression):
             match node:
                 case Compare(_, operands):
-                    yield from operands
+                    yield operands
                 case Apply(operation, operands) if operation in ORDERING:
-                    yield from operands
+                    yield operands if len(operands) > 1 else (*operands, Number(0))
     if statement.reduction in EXTREMA:
-        yield statement.value
+        yield (statement.value,)
 
 
 def _is_near(expression: Expression) -> bool:

@@ -28,6 +28,14 @@ LATER = {
     "at large numbers": ("", "for j:  y[j] = x[0,j]  if x[1,j] > 40"),
     "kept above a number": ("", "for j:  y[j] = max(x[0,j], 40)"),
     "kept above it by all": ("", "for j, b:  y[j] max= x[b,j] if x[b,j] > 40 else 0"),
+    "kept above what is computed": (
+        "",
+        "for j:  c[j] = x[0,j] / 100 + 40\n    for j:  y[j] = max(x[1,j], c[j])",
+    ),
+    "the largest, above a number": (
+        "",
+        "for j, b:  m[j] max= x[b,j]\n    for j:  y[j] = x[0,j]  if m[j] > 60",
+    ),
     "where another is large": (", z[J]", "for j:  y[j] = x[0,j]  if z[j] > 40"),
     "times what is large": (", z[J]", "for j:  y[j] = x[0,j] * relu(z[j] - 40)"),
     "rounded": ("", "for j, b:  y[j] += floor(x[b,j] / 40)"),
@@ -64,3 +72,13 @@ def test_numbers_that_small_runs_come_near_are_no_reason(rest: str) -> None:
 def test_algebra_decides_where_runs_do_not() -> None:
     rest = "for j, b:  y[j] += x[b,j] - x[B-1,j]  if b == 6"
     assert "shift" in str(stabilize(lg.program(VARIANCE.format(more="", rest=rest))))
+
+
+def test_data_may_be_put_in_order_among_themselves() -> None:
+    """A loss of huge scores: the gradient looks for the largest, and is no reason against the shift."""
+    program = lg.lib.softmax_cross_entropy
+    assert "s.shift" in str(stabilize(program))
+    scores = np.array([[3e4, 3e4 + 1, 3e4 + 2], [-3e4, -3e4, -3e4 + 3]], np.float32)
+    values, _ = lg.vjp(program, s=scores, label=np.array([0, 2]))
+    exact = np.log(np.exp(scores - scores[:, [0, 2]].diagonal()[:, None], dtype=float).sum(1))
+    np.testing.assert_allclose(values, exact, rtol=2e-6)
