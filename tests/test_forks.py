@@ -220,7 +220,7 @@ def test_a_fork_waits_for_code_that_is_made_aside() -> None:
 
 
 KEYBOARD = """
-import os, signal, threading, time
+import os, signal, sys, threading, time
 from loopgrad import forks
 
 signal.signal(signal.SIGALRM, signal.default_int_handler)
@@ -235,8 +235,17 @@ def hold():
 other = threading.Thread(target=hold)
 other.start()
 begun.wait()
-threading.Timer(0.4, over.set).start()
-signal.setitimer(signal.ITIMER_REAL, 0.1)  # while the fork waits
+main = threading.get_ident()
+
+def interrupt():
+    while sys._current_frames()[main].f_code.co_filename != forks.__file__:
+        time.sleep(0.01)
+    time.sleep(0.1)  # it is told of what it waits for
+    signal.pthread_kill(main, signal.SIGALRM)
+    time.sleep(0.3)
+    over.set()
+
+threading.Thread(target=interrupt).start()
 child = None
 try:
     child = os.fork()
