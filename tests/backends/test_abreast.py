@@ -103,15 +103,15 @@ def results(found: Any) -> list[Any]:
     return list(found) if isinstance(found, tuple) else [found]
 
 
-def rows_at_a_time(text: str, **sizes: int) -> list[tuple[int, bool]]:
-    """Of each loop that takes several: how many, and whether it computes some again at its end."""
-    found: list[tuple[int, bool]] = []
+def rows_at_a_time(text: str, **sizes: int) -> list[int]:
+    """Of each loop that takes several: how many."""
+    found: list[int] = []
     looking = trees.abreast
 
     def watched(loop: Over, frame: Frame) -> Abreast | None:
         rows = looking(loop, frame)
         if rows is not None:
-            found.append((rows.count, rows.again))
+            found.append(rows.count)
         return rows
 
     with pytest.MonkeyPatch.context() as patch:
@@ -164,11 +164,11 @@ def test_rows_stay_inside(name: str, at_end: bool) -> None:
 
 def test_how_many() -> None:
     few = {"B": 100, "J": 40, "H": 5}
-    assert rows_at_a_time(SOFTMAX, **few) == [(4, True)]
-    assert rows_at_a_time(COLUMNS, **few) == [(2, False)]
-    assert rows_at_a_time(TWICE, **few) == [(4, False)]
-    assert rows_at_a_time(PICKED, **few) == [(4, True)]
-    assert rows_at_a_time(PAIRS, **few) == [(4, True)]
+    assert rows_at_a_time(SOFTMAX, **few) == [4]
+    assert rows_at_a_time(COLUMNS, **few) == [2]
+    assert rows_at_a_time(TWICE, **few) == [4]
+    assert rows_at_a_time(PICKED, **few) == [4]
+    assert rows_at_a_time(PAIRS, **few) == [4]
     assert rows_at_a_time(SOFTMAX, B=100, J=129) == []
 
 

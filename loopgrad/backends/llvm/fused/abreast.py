@@ -10,7 +10,7 @@ loop over j, `b`, `b+1`, `b+2`, `b+3`, a processor has the others to do meanwhil
 would be alone, to the same bits.
 
 What a row has for itself, as m and Z here, each of the four needs: `m`, `m+1`, `m+2`, `m+3`. Rows that are
-left at the end are computed again with those before them, where that changes nothing.
+left at the end run one by one.
 """
 
 from __future__ import annotations
@@ -35,13 +35,12 @@ _SLOW = 8  # parts that a function counts for which takes long
 class Abreast:
     """The rows of a loop, `count` at a time.
 
-    own: the tensors that each row has for itself. again: may a row be computed twice?
+    own: the tensors that each row has for itself.
     """
 
     loop: Over
     count: int
     own: tuple[str, ...]
-    again: bool
 
     @property
     def indices(self) -> list[str]:
@@ -124,7 +123,7 @@ def abreast(loop: Over, frame: Frame) -> Abreast | None:
     count = next((count for count in ROWS if parts * count <= _LARGE), 1)
     if own is None or count == 1:
         return None
-    return Abreast(loop, count, own, _may_repeat(loop, inner, frame))
+    return Abreast(loop, count, own)
 
 
 def _is_row(loop: Over, short: Collection[str]) -> bool:
@@ -178,20 +177,6 @@ def _tensors(step: Step) -> set[str]:
 def _is_partial(tensor: str, frame: Frame) -> bool:
     buffer = frame.buffers.get(tensor)
     return buffer is not None and buffer.scope is Scope.PARTIAL
-
-
-def _may_repeat(loop: Over, inner: Collection[Step], frame: Frame) -> bool:
-    """Does it change nothing to compute a row again? So it is where each tensor is written once."""
-    kept = [s for s in inner if not _is_private(s.statement.target.tensor, frame)]
-    targets = [step.statement.target.tensor for step in kept]
-    starts = (s.first or s.statement.reduction is Reduction.SET for s in kept)
-    reads = (s.statement.target.tensor in _tensors(s) for s in kept)
-    return len({*targets}) == len(targets) and all(starts) and not any(reads)
-
-
-def _is_private(tensor: str, frame: Frame) -> bool:
-    buffer = frame.buffers.get(tensor)
-    return buffer is not None and buffer.scope in (Scope.REGISTER, Scope.ROW)
 
 
 def _parts(step: Step) -> int:

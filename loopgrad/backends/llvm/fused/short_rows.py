@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from loopgrad.backends.llvm.fused.abreast import Abreast, of_row
 from loopgrad.backends.llvm.fused.frame import Value
 from loopgrad.backends.llvm.fused.surroundings import FLOAT, Around
-from loopgrad.backends.llvm.writing.text import I64
 from loopgrad.ir import walk
 from loopgrad.schedule.tree import Over, Step
 
@@ -31,9 +30,6 @@ class ShortRows:
                 name = of_row(tensor, row)
                 facts, buffer = frame.tensors[tensor], frame.buffers[tensor]
                 frame.add(replace(facts, name=name), replace(buffer, tensor=name))
-        if rows.again:
-            self._some(rows, lower, upper)
-            return
         length = body.value(f"sub nsw i64 {upper}, {lower}")
         some = body.value(f"and i64 {length}, {-rows.count}")
         middle = body.value(f"add nsw i64 {lower}, {some}")
@@ -41,17 +37,13 @@ class ShortRows:
         self._some(replace(rows, count=1), middle, upper)
 
     def _some(self, rows: Abreast, lower: str, upper: str) -> None:
-        """Groups of `count`, of which the last is cut off at the end, or has its last row several times."""
+        """Groups of `count`, all of them whole."""
         trees, body = self.trees, self.body
         nodes = list(rows.nodes())
         loop = rows.over(nodes)
-        last = body.value(f"sub nsw i64 {upper}, 1")
 
         def number(index: str, row: int) -> str:
-            found = body.value(f"add nsw i64 {index}, {row}")
-            if not rows.again:
-                return found
-            return body.select(body.value(f"icmp slt i64 {found}, {last}"), I64, found, last)
+            return body.value(f"add nsw i64 {index}, {row}")
 
         def together(index: str) -> None:
             others = {
