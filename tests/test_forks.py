@@ -224,6 +224,7 @@ import os, signal, sys, threading, time
 from loopgrad import forks
 
 signal.signal(signal.SIGALRM, signal.default_int_handler)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # processes behind a shell ignore it
 lock, begun, over = threading.RLock(), threading.Event(), threading.Event()
 forks.hold("compiling", lock)
 

@@ -62,6 +62,12 @@ LOGS = """f(x[B,J]) -> q[B,J], n[J]:
     for b, j:  q[b,j] = x[b,j] - L[b]
     for b, j:  n[j]   += x[b,j] * L[b]"""
 
+OVER = """f(x[B,N,H,J], g[N,H,J]) -> y[B,H,J], z[B,N,H]:
+    for b, n, h, j:  z[b,n,h] += exp(x[b,n,h,j])
+    for b, n, h, j:  q[b,h]   += x[b,n,h,j]**2 * g[n,h,j]
+    for b, n, h:     q[b,h]   += 1 / z[b,n,h]
+    for b, h, j:     y[b,h,j] += q[b,h] * g[0,h,j]"""
+
 NEXT = """f(x[B,J]) -> y[B,J], d[B]:
     for b, j:  m[b]   += x[b,j] / J
     for b, j:  v[b]   += x[b,j] * m[b]
@@ -76,6 +82,7 @@ PROGRAMS = {
     "heads": HEADS,
     "pairs": PAIRS,
     "logs": LOGS,
+    "over": OVER,
     "next": NEXT,
 }
 SIZES = [(b, j) for b in (1, 2, 3, 4, 5, 9) for j in (2, 15, 16, 17, 33, 128)]
@@ -90,7 +97,7 @@ def always(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def drawn(program: lg.Program, b: int, j: int, dtype: str = "float32") -> dict[str, Any]:
     rng = np.random.default_rng([b, j])
-    sizes = {"B": b, "J": j, "H": 5}
+    sizes = {"B": b, "J": j, "H": 5, "N": 3}
     given: dict[str, Any] = {}
     for i in program.inputs:
         shape = [sizes[str(e.name)] for e in i.extents]

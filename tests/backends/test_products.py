@@ -12,6 +12,7 @@ from itertools import product
 import numpy as np
 import pytest
 
+import loopgrad as lg
 from loopgrad.backends.llvm.compiling import engine, symbols
 from loopgrad.backends.llvm.compiling.doors import lead_to, with_doors
 from loopgrad.backends.llvm.compiling.machine import this_machine
@@ -131,6 +132,36 @@ def test_few_columns_behind_the_last_whole_vector(real):
     depths = (2 * lanes - 1, 2 * lanes, 2 * lanes + 3, DEPTH + 1, 2 * DEPTH + 5 * lanes)
     for i, (m, n, k) in enumerate(product(rows, columns, depths)):
         check(made, m, n, k, ORDERS[i % len(ORDERS)], i // len(ORDERS) % 3, real, seed=i)
+
+
+@pytest.mark.parametrize("real", DTYPES)
+def test_rows_longer_than_are_read_at_a_time(real):
+    """Of a left side that lies in equal parts, of one that is packed in parts of `DEPTH`."""
+    made = functions(real)
+    tile, few = made.tiling, few_columns(made.tiling)
+    columns = (1, few, tile.lanes + 1, tile.width, tile.width + few)
+    depths = (2 * tile.deepest, 2 * tile.deepest + 3)
+    for i, (m, n, k) in enumerate(product((1, ROWS - 2, ROWS + 3), columns, depths)):
+        for order in ("C", "F"):
+            check(made, m, n, k, (order, "C"), i % 3, real, seed=i)
+
+
+@pytest.mark.parametrize("subscripts", ["n,k", "k,n"])
+def test_long_sums_in_programs(subscripts):
+    """Parts of k that are packed at a time, some columns at a time, on each of two threads."""
+    parsed = lg.program(
+        f"f(x[{subscripts.upper()}], w[K,J]) -> y[N,J]:\n"
+        f"    for n, k, j:  y[n,j] += x[{subscripts}] * w[k,j]"
+    )
+    kernel, rng, before = lg.compile(parsed), np.random.default_rng(0), lg.get_num_threads()
+    try:
+        for threads, (n, k, j) in product((1, 2), ((7, 1024, 300), (9, 1025, 70), (13, 2051, 5))):
+            lg.set_num_threads(threads)
+            x, w = rng.normal(size=(n, k)).astype("f"), rng.normal(size=(k, j)).astype("f")
+            found = kernel(x if subscripts == "n,k" else x.T.copy(), w)
+            np.testing.assert_allclose(found, x.astype(float) @ w, atol=2e-3)
+    finally:
+        lg.set_num_threads(before)
 
 
 @pytest.mark.parametrize("order", ["C", "F"])

@@ -12,7 +12,7 @@ from loopgrad.backends.llvm.products.kernel import emit_part, kernel_vectors
 from loopgrad.backends.llvm.products.narrow import emit_narrow
 from loopgrad.backends.llvm.products.packing import emit_pack, emit_pack_at, emit_pack_rows
 from loopgrad.backends.llvm.products.product import emit_product
-from loopgrad.backends.llvm.products.tiles import emit_tiles, first_shapes, often, shapes
+from loopgrad.backends.llvm.products.tiles import emit_tiles, first_shapes, main_shapes, shapes
 from loopgrad.backends.llvm.products.tiling import Tiling
 from loopgrad.backends.llvm.writing.text import Module
 
@@ -29,7 +29,7 @@ def emit_product_and_pack(module: Module, tile: Tiling, few: bool) -> str:
     if few:
         emit_tiles(module, tile, first_shapes(tile))
     else:
-        emit_tiles(module, tile, shapes(tile), often(tile))
+        emit_tiles(module, tile, shapes(tile), main_shapes(tile))
     emit_part(module, tile)
     emit_dots(module, tile)
     emit_narrow(module, tile)

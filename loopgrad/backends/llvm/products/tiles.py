@@ -31,7 +31,7 @@ def first_shapes(tiling: Tiling) -> list[Shape]:
     return [(1, 1), (ROWS, tiling.vectors)]
 
 
-def often(tiling: Tiling) -> list[Shape]:
+def main_shapes(tiling: Tiling) -> list[Shape]:
     """The tiles that do most of the work of large products."""
     return [(rows, tiling.vectors) for rows in (4, ROWS)]
 
