@@ -74,7 +74,31 @@ NEXT = """f(x[B,J]) -> y[B,J], d[B]:
     for b, j:  y[b,j] = x[b,j] - v[b]
     for b:     d[b]   = y[b+1,0] - y[b,0]   if b + 1 < B"""
 
+MOVED = """f(x[B,H,J]) -> y[H,B,J], z[B,H,J]:
+    for b, h, j:  y[h,b,j] = x[b,h,j]
+    for b, h, j:  z[b,h,j] = x[b,h,j]**2 - x[b,0,j]"""
+
+GATHERED = """f(E[J,J], int w[B]) -> y[B,J]:
+    for b, j:  y[b,j] = 2 * E[w[b],j] + E[0,j]"""
+
+INDIRECT = """f(E[J,J], int w[B], x[B,J]) -> y[B,J]:
+    for b < B, j < J:  k[b,j] = w[b] // 2
+    for b, j:  y[b,j] = x[b,j] * E[k[b,j],j]"""
+
+SCATTERED = """f(E[J,J], x[B,J], int w[B], g[B,J]) -> y[J,J], z[J,J]:
+    for i, j:  y[i,j] = E[i,j]
+    for b, j:  y[w[b],j] += x[b,j] * E[w[b],j]   if g[b,j] < 1
+    for b, j:  z[w[b],j] += g[b,j]"""
+
+GREATEST = """f(x[B,J], int w[B]) -> y[J,J]:
+    for b, j:  y[w[b],j] max= x[b,j]"""
+
 PROGRAMS = {
+    "moved": MOVED,
+    "gathered": GATHERED,
+    "indirect": INDIRECT,
+    "scattered": SCATTERED,
+    "greatest": GREATEST,
     "softmax": SOFTMAX,
     "columns": COLUMNS,
     "twice": TWICE,
@@ -189,6 +213,27 @@ def test_rows_that_hang_on_each_other_run_one_by_one() -> None:
     assert rows_at_a_time(HANGING, B=100, J=40) == []
 
 
+@pytest.mark.parametrize("wrong", [-1, 17, 2**63 - 1])
+@pytest.mark.parametrize("place", [0, 5, 7, 8])
+def test_a_row_that_does_not_exist_is_found(place: int, wrong: int) -> None:
+    program = lg.program(GREATEST)
+    given = drawn(program, 9, 17)
+    given["w"][place] = wrong
+    with pytest.raises(IndexError, match=r"y\[w\[b\],j\]"):
+        lg.compile(program)(**given)
+
+
+def test_long_rows_that_lie_apart_run_one_by_one() -> None:
+    """As the code of both is there, their bits tell nothing; but that rows of any length are right."""
+    program = lg.program(MOVED)
+    kernel = lg.compile(program)
+    for j in (8, 16, 23, 24, 25, 31, 32):
+        given = drawn(program, 6, j)
+        y, z = kernel(**given)
+        np.testing.assert_array_equal(y, given["x"].swapaxes(0, 1))
+        np.testing.assert_array_equal(z, given["x"] ** 2 - given["x"][:, :1])
+
+
 def test_functions_of_rows_are_in_lanes() -> None:
     found: list[bool] = []
     asked = Abreast.in_lanes
@@ -214,5 +259,7 @@ def test_which_rows_are_summed_along() -> None:
     assert found("f(x[B,J]) -> s[B]:\n    for b, j:  s[b] += x[b,j]**2") == (("J", False),)
     assert found("f(x[B,J]) -> s[J]:\n    for b, j:  s[j] += x[b,j]**2") == ()
     assert found("f(x[J]) -> s:\n    for j:  s += x[j]**2") == ()
+    picked = "f(x[B,J], int w[B], size V) -> y[V,J]:\n    for b, j:  y[w[b],j] += x[b,j]"
+    assert found(picked) == (("J", True),)
     product = "f(x[B,J], w[K,J]) -> y[B,K]:\n    for b, k, j:  y[b,k] += x[b,j] * w[k,j]"
     assert found(product) == ()

@@ -54,14 +54,17 @@ def test_a_call_s_sizes_decide() -> None:
         sizes = {"B": rows, "I": 64, "H": inner, "J": 10}
         return shaping.fitted(sizes, elements, 2).few
 
-    assert few(2, 256) == few(FEW_ROWS, 256) == few(FEW_BESIDE, 1 << 12) == ("B",)
-    assert few(1, 256) == few(FEW_ROWS + 1, 256) == few(FEW_BESIDE + 1, 1 << 12) == ()
+    assert few(2, 256) == few(FEW_ROWS, 1 << 10) == few(FEW_BESIDE, 1 << 12) == ("B",)
+    assert few(1, 256) == few(FEW_ROWS + 1, 1 << 10) == few(FEW_BESIDE + 1, 1 << 12) == ()
+    assert few(FEW_ROWS, (1 << 10) - 1) == few(8, 255) == ()
+    assert few(8, 256) == few(FEW_ROWS + 1, 1 << 12) == ("B",)
     assert few(2, 256, layout.PLENTY - 1) == ()
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 7, FEW_ROWS, FEW_ROWS + 1])
 @pytest.mark.parametrize("threads", [1, 3])
-def test_gradients_of_few_rows(rows: int, threads: int) -> None:
+def test_gradients_of_few_rows(rows: int, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loopgrad.backends.llvm.calling.shaping.FEW_SIDE", 1)
     before = lg.get_num_threads()
     lg.set_num_threads(threads)
     try:

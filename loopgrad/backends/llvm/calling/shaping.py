@@ -38,13 +38,16 @@ SMALL_WINDOW, SHORT_ROW = 8, 8
 # The same of rows that sums of pairs are added to: those of more are half a register, which is quicker.
 NARROW_ROW = 4
 
-# The extent of rows that are summed along, up to which code takes several rows at a time
-# (`fused/abreast.py`): where one sum waits for another, and where there is one, beside which longer rows have
-# enough to do.
+# The extent of rows up to which code takes several of them at a time (`fused/abreast.py`): where one sum
+# along them waits for another, or data pick them one by one, and where there is one sum or none, beside which
+# longer rows have enough to do.
 ABREAST, ABREAST_ONCE = 128, 32
 
 # Rows of products up to which each has all threads (`schedule/loops/few.py`); of those with a large side.
 FEW_ROWS, FEW_BESIDE, LARGE_SIDE = 16, 64, 1 << 18
+# Elements of the other side for each square of rows from which on that pays: to pack fewer takes less than to
+# read them for each few rows anew.
+FEW_SIDE = 1 << 8
 
 
 Values = tuple[tuple[str, int], ...]
@@ -79,7 +82,7 @@ class Shaping:
     lines: those of rows of products that other statements share loops with, and of the products' other sides.
     savings: what copies for each thread of sums over rows would save (`schedule/threads/copies.py`).
     images: what products write that may be of all images.
-    summed: the extents of rows that are summed along, and whether a sum waits for another.
+    summed: the extents of rows that are summed along or added to one by one, and whether a row waits.
     pairs: those of rows of which a recurrence evaluates functions of pairs, and those of its other indices.
     """
 
@@ -116,9 +119,11 @@ class Shaping:
 
     def abreast(self, sizes: Mapping[str, int | float], known: Collection[str]) -> Iterator[str]:
         """The extents of rows so short that several run at a time."""
-        for name, again in self.summed:
-            most = ABREAST if again else ABREAST_ONCE
-            if name not in known and 1 < sizes.get(name, 0) <= most:
+        names = (*sorted(self.rows), *(name for name, _ in self.summed))
+        most = dict.fromkeys(names, ABREAST_ONCE)
+        most |= {name: ABREAST for name, again in self.summed if again}
+        for name, limit in most.items():
+            if name not in known and 1 < sizes.get(name, 0) <= limit:
                 yield name
 
     def few(self, sizes: Mapping[str, int | float]) -> Iterator[str]:
@@ -129,7 +134,8 @@ class Shaping:
             beside[name] = max(size, beside.get(name, 0))
         for name, size in beside.items():
             most = FEW_BESIDE if size >= LARGE_SIDE else FEW_ROWS
-            if 1 < sizes.get(name, 0) <= most:
+            rows = sizes.get(name, 0)
+            if 1 < rows <= most and (rows > FEW_ROWS or FEW_SIDE * rows**2 <= size):
                 yield name
 
     def values(
@@ -273,7 +279,8 @@ def narrow_rows(facts: Facts) -> tuple[str, ...]:
 def summed_rows(facts: Facts) -> tuple[tuple[str, bool], ...]:
     """The extents of last axes along which something is added up, or the greatest looked for, for each of
     several rows: `Z[b] += exp(s[b,j] - m[b])`; and whether one such sum is of what hangs on another. Not
-    those of products of matrices.
+    those of products of matrices. And those of rows that data pick, where one is added to after the other:
+    `y[w[n],k] += x[n,k]`.
     """
     found: dict[str, bool] = {}
     behind: dict[str, set[str]] = {}  # tensors, with the extents of the sums that they hang on
@@ -285,8 +292,17 @@ def summed_rows(facts: Facts) -> tuple[tuple[str, bool], ...]:
         along = _along(statement, reads)
         for name in along:
             found[name] = found.get(name, False) or name in waits
+        found |= dict.fromkeys(_picked(statement), True)
         behind.setdefault(statement.target.tensor, set()).update(waits, along)
     return tuple(sorted(found.items()))
+
+
+def _picked(statement: Accumulate) -> Iterator[str]:
+    """The extent of the last axis of rows that data pick, to which the statement adds."""
+    match statement.target.subscripts:
+        case (*before, Index(name)) if any(True for s in before for _ in walk.reads(s)):
+            bounds = (r.upper for r in statement.ranges if r.index == name)
+            yield from (bound.name for bound in bounds if isinstance(bound, Extent))
 
 
 def _along(statement: Accumulate, reads: Collection[Read]) -> set[str]:

@@ -46,6 +46,26 @@ class Abreast:
     def indices(self) -> list[str]:
         return names(self.loop.index, self.count)
 
+    @property
+    def are_apart(self) -> bool:
+        """Does it write rows that do not lie side by side, and add up nothing along them? Where such a row is
+        several vectors, they are stored faster one behind the other.
+        """
+        targets = [
+            (row.index, step.statement.target)
+            for row in self.loop.body
+            if isinstance(row, Over)
+            for step in row.body
+            if isinstance(step, Step)
+        ]
+        if any(index not in _indices(target) for index, target in targets):
+            return False
+        return any(
+            target.subscripts[-2:] != (Index(self.loop.index), Index(index))
+            for index, target in targets
+            if target.tensor not in self.own
+        )
+
     def over(self, nodes: Sequence[Over | tuple[Step, ...]]) -> Over:
         """The loop with this for a body."""
         body: list[Node] = []
@@ -119,8 +139,7 @@ def abreast(loop: Over, frame: Frame) -> Abreast | None:
         return None
     inner = [node for node in steps(loop.body) if isinstance(node, Step)]
     own = _own(loop, inner, frame)
-    parts = sum(map(_parts, inner))
-    count = next((count for count in ROWS if parts * count <= _LARGE), 1)
+    count = _fitting(inner)
     if own is None or count == 1:
         return None
     return Abreast(loop, count, own)
@@ -168,6 +187,32 @@ def _own(loop: Over, inner: Collection[Step], frame: Frame) -> tuple[str, ...] |
     # What keeps the rows' axis has a place for each.
     kept = {t: {a.position for a in frame.buffers[t].axes} for t in own}
     return tuple(tensor for tensor in own if not axes[tensor] & kept[tensor])
+
+
+def picked(loop: Over, frame: Frame) -> Abreast | None:
+    """Of a loop whose rows data pick, which are added to one after the other, may be several times."""
+    short = frame.layout.variant.abreast
+    match loop.body:
+        case (Over(body=body) as row,) if _is_short(row, loop.index, short):
+            inner = [node for node in body if isinstance(node, Step)]
+        case _:
+            return None
+    written = {step.statement.target.tensor for step in inner}
+    apart = all(written.isdisjoint(_tensors(step)) for step in inner)
+    buffered = any(tensor in frame.buffers for tensor in written)
+    if len(inner) < len(body) or not apart or buffered or _fitting(inner) == 1:
+        return None
+    return Abreast(loop, _fitting(inner), ())
+
+
+def _fitting(inner: Collection[Step]) -> int:
+    """How many rows are no more code than is good."""
+    parts = sum(map(_parts, inner))
+    return next((count for count in ROWS if parts * count <= _LARGE), 1)
+
+
+def _indices(read: Read) -> frozenset[str]:
+    return frozenset().union(*map(walk.indices_of, read.subscripts))
 
 
 def _tensors(step: Step) -> set[str]:

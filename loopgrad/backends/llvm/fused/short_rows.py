@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import reduce
 from typing import TYPE_CHECKING
 
 from loopgrad.backends.llvm.fused.abreast import Abreast, of_row
 from loopgrad.backends.llvm.fused.frame import Value
 from loopgrad.backends.llvm.fused.surroundings import FLOAT, Around
+from loopgrad.backends.llvm.writing.text import I64
 from loopgrad.ir import walk
 from loopgrad.schedule.tree import Over, Step
 
@@ -21,6 +23,7 @@ class ShortRows:
 
     def __init__(self, trees: Trees, rows: Abreast):
         self.trees, self.body, self.rows = trees, trees.body, rows
+        self.nodes = list(rows.nodes())  # steps are told apart by what object they are
 
     def emit(self, lower: str, upper: str) -> None:
         """Those from one value of the index up to another."""
@@ -32,40 +35,53 @@ class ShortRows:
                 frame.add(replace(facts, name=name), replace(buffer, tensor=name))
         length = body.value(f"sub nsw i64 {upper}, {lower}")
         some = body.value(f"and i64 {length}, {-rows.count}")
+        if rows.are_apart:
+            some = body.select(self._are_short(), I64, some, "0")
         middle = body.value(f"add nsw i64 {lower}, {some}")
-        self._some(rows, lower, middle)
-        self._some(replace(rows, count=1), middle, upper)
+        self._some(lower, middle)
+        ShortRows(self.trees, replace(rows, count=1))._some(middle, upper)
 
-    def _some(self, rows: Abreast, lower: str, upper: str) -> None:
-        """Groups of `count`, all of them whole."""
+    def _are_short(self) -> str:
+        """The i1: no row is longer than one register and a half."""
         trees, body = self.trees, self.body
-        nodes = list(rows.nodes())
-        loop = rows.over(nodes)
+        ends = {
+            n.upper: trees.bound(n.upper).text for n in self.rows.loop.body if isinstance(n, Over)
+        }
+        found = [body.value(f"icmp sle i64 {end}, {3 * trees.lanes // 2}") for end in ends.values()]
+        return reduce(lambda a, b: body.value(f"and i1 {a}, {b}"), found)
 
-        def number(index: str, row: int) -> str:
-            return body.value(f"add nsw i64 {index}, {row}")
+    def _some(self, lower: str, upper: str) -> None:
+        """Groups of `count`, all of them whole."""
+        trees, body, count = self.trees, self.body, self.rows.count
+        loop = self.rows.over(self.nodes)
 
-        def together(index: str) -> None:
-            others = {
-                name: trees.position(loop.index, number(index, row), loop.lower, loop.upper)
-                for row, name in enumerate(rows.indices)
-                if row
-            }
-            before, trees.at_a_time = trees.at_a_time, rows.count
-            with trees.at(loop, index), trees.with_positions(others):
-                for node in nodes:
-                    if isinstance(node, Over):
-                        trees.nodes((node,))
-                    elif rows.count > 1 and rows.in_lanes(node[0], trees.frame):
-                        self._in_lanes(node, index)
-                    else:
-                        trees.nodes(node)
-            trees.at_a_time = before
+        def some(index: str) -> None:
+            after = (body.value(f"add nsw i64 {index}, {row}") for row in range(1, count))
+            self.together([index, *after])
 
         with trees.accumulators.around(loop, trees.lanes, lambda _: 1) as accumulators:
-            trees.while_any(lower, upper, rows.count, together)
+            trees.while_any(lower, upper, count, some)
         for accumulator in accumulators:
             trees.finish(accumulator, False)
+
+    def together(self, numbers: Sequence[str]) -> None:
+        """The rows for these values of the index, which are as many as run at a time."""
+        trees, rows = self.trees, self.rows
+        loop = rows.over(self.nodes)
+        others = {
+            name: trees.position(loop.index, number, loop.lower, loop.upper)
+            for name, number in zip(rows.indices[1:], numbers[1:], strict=True)
+        }
+        before, trees.at_a_time = trees.at_a_time, rows.count
+        with trees.at(loop, numbers[0]), trees.with_positions(others):
+            for node in self.nodes:
+                if isinstance(node, Over):
+                    trees.nodes((node,))
+                elif rows.count > 1 and rows.in_lanes(node[0], trees.frame):
+                    self._in_lanes(node, numbers[0])
+                else:
+                    trees.nodes(node)
+        trees.at_a_time = before
 
     def _in_lanes(self, steps: Sequence[Step], index: str) -> None:
         """A step for all rows, one in each lane: functions take as long for all as for one."""

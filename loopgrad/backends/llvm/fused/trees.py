@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 
 from loopgrad.backends.llvm.fused import heads
-from loopgrad.backends.llvm.fused.abreast import abreast
+from loopgrad.backends.llvm.fused.abreast import abreast, picked
 from loopgrad.backends.llvm.fused.accesses import positions, splat
 from loopgrad.backends.llvm.fused.carrying import Carried, carried
 from loopgrad.backends.llvm.fused.fetching import Fetching, Groups
@@ -37,6 +37,7 @@ from loopgrad.backends.llvm.products.workspace import Workspace
 from loopgrad.backends.llvm.writing.repeat import counted, found, handing, in_pieces
 from loopgrad.backends.llvm.writing.scratch import BYTES
 from loopgrad.backends.llvm.writing.text import I64, vector
+from loopgrad.ir import walk
 from loopgrad.ir.nodes import Accumulate, Apply, Expression, Read, Reduction
 from loopgrad.ir.operations import ElementType
 from loopgrad.schedule.tree import (
@@ -317,6 +318,7 @@ class Trees(Sharing):
         alone = body.value("icmp eq i64 %threads, 1")
         least, most = self._own_rows(picks)
 
+        rows = picked(loop, self.frame)
         unproved = next(step for step in steps(loop.body) if isinstance(step, Step))
 
         def holds(index: str) -> str:
@@ -330,15 +332,26 @@ class Trees(Sharing):
             end = body.select(alone, I64, self._sum(first, "1"), last)
             own = found(body, first, end, places, holds)
             own = body.select(alone, I64, body.value(f"sub nsw i64 {last}, {first}"), own)
-            self.while_any("0", own, 1, lambda number: once(first, number))
+            several = "0"
+            if rows is not None:
+                several = body.value(f"and i64 {own}, {-rows.count}")
+                self.while_any("0", several, rows.count, lambda number: together(first, number))
+            self.while_any(several, own, 1, lambda number: once(first, number))
+
+        def place(first: str, number: str) -> str:
+            found = f"%{body.fresh()}"
+            address = body.element(I64, places, number)
+            body.do(f"{found} = load {I64}, {body.module.pointer(I64)} {address}")
+            return body.select(alone, I64, self._sum(first, number), found)
 
         def once(first: str, number: str) -> None:
-            place = f"%{body.fresh()}"
-            address = body.element(I64, places, number)
-            body.do(f"{place} = load {I64}, {body.module.pointer(I64)} {address}")
-            index = body.select(alone, I64, self._sum(first, number), place)
-            with self.at(loop, index), self._row_of(loop):
+            with self.at(loop, place(first, number)), self._row_of(loop):
                 self.nodes(loop.body)
+
+        def together(first: str, number: str) -> None:
+            assert rows is not None
+            numbers = [number, *(self._sum(number, str(row)) for row in range(1, rows.count))]
+            ShortRows(self, rows).together([place(first, each) for each in numbers])
 
         self.while_any(lower.text, upper.text, AHEAD, some)
 
@@ -557,8 +570,24 @@ class Trees(Sharing):
                 return
             self._carried = carried(loop.body, self._is_there)
             self.contributions.weaving = woven(loop.body, loop.index, self._carried.all)
+            if self.at_a_time > 1:
+                self._load_first(loop.body)
             self.nodes(loop.body)
         self._carried, self.contributions.weaving = Carried(), Weaving()
+
+    def _load_first(self, nodes: Sequence[Node]) -> None:
+        """What the steps read and do not write: a load waits for stores to addresses that end alike."""
+        inner = [node for node in nodes if isinstance(node, Step)]
+        written = {step.statement.target.tensor for step in inner}
+        reads = {read: None for step in inner for read in walk.statement_reads(step.statement)}
+        for read in reads:
+            fixed = written.isdisjoint(part.tensor for part in walk.reads(read))
+            if (
+                fixed
+                and not self.frame.storage(read.tensor).register
+                and self.vectors.is_cheap(read)
+            ):
+                self.vectors.lower(read)
 
     def _is_there(self, target: Read) -> bool:
         """In every lane of the loop, whatever a guard says, and with no other place for another lane?"""

@@ -234,7 +234,9 @@ class _Unrolled(Kernel):
 def emit_part(module: Module, tiling: Tiling) -> None:
     """`part_*(rows, columns, T, C, cm, D, dm, scale)`: C = D + scale * T, where C has few columns.
 
-    T[r,n], the tile's sums, is at r*width + n. What is beyond `columns` in C and D is not touched.
+    T[r,n], the tile's sums, is at r*width + n. What is beyond `columns` in C and D is not touched. All of D
+    is read before anything is stored: where rows are no whole vectors, a vector that is stored reaches into
+    the next row, and a processor that loads from there waits until the store is done, lanes or no lanes.
     """
     pointer, real = module.pointer(tiling.real), tiling.real
     parameters = (
@@ -244,21 +246,29 @@ def emit_part(module: Module, tiling: Tiling) -> None:
     w = Writer(module, tiling, part_name(tiling), parameters, inner=True)
     scale = w.splat("%scale")
 
-    def vectors(n: str) -> None:
-        mask = w.first_lanes(w.least(w.integer("sub", "%columns", n), tiling.lanes))
+    def place(matrix: str, step: str | int, r: str, n: str) -> str:
+        return w.at(w.at(matrix, w.integer("mul", r, step)), n)
 
-        def row(r: str) -> None:
-            offsets = [w.integer("mul", r, step) for step in (tiling.width, "%cm", "%dm")]
-            t, c, d = (
-                w.at(w.at(matrix, offset), n)
-                for matrix, offset in zip(("%T", "%C", "%D"), offsets, strict=True)
-            )
-            after = w.multiply_add(scale, w.load(t), w.masked_load(d, mask))
-            w.masked_store(after, c, mask)
+    def each(write: Callable[[str, str, str], None]) -> None:
+        """`write(r, n, mask)` for the vectors of all rows."""
 
-        w.loop("%rows", row)
+        def vectors(n: str) -> None:
+            mask = w.first_lanes(w.least(w.integer("sub", "%columns", n), tiling.lanes))
+            w.loop("%rows", lambda r: write(r, n, mask))
 
-    w.loop("%columns", vectors, step=tiling.lanes)
+        w.loop("%columns", vectors, step=tiling.lanes)
+
+    def add(r: str, n: str, mask: str) -> None:
+        t = place("%T", tiling.width, r, n)
+        before = w.masked_load(place("%D", "%dm", r, n), mask)
+        w.store(w.multiply_add(scale, w.load(t), before), t)
+
+    def put(r: str, n: str, mask: str) -> None:
+        value = w.load(place("%T", tiling.width, r, n))
+        w.masked_store(value, place("%C", "%cm", r, n), mask)
+
+    each(add)
+    each(put)
     w.finish()
 
 
