@@ -146,8 +146,8 @@ class Kernel:
     arrays where the program has several results, of shape () where a result is a scalar.
 
     `out=` as in NumPy: an array of the result's shape and type, or a tuple with one, or None, for
-    each result; it is written and returned. It may overlap inputs. (Where the program has an
-    argument named `out`, the keyword is that argument.)
+    each result; it is written and returned. It may overlap inputs, not itself or another result's.
+    (Where the program has an argument named `out`, the keyword is that argument.)
 
     A kernel that `compile` made is pickled as its program and choices, and compiled where it is read.
 
@@ -353,6 +353,11 @@ class Kernel:
             raise TypeError(f"{what} has to be of type {dtype.name}, got {out.dtype.name}")
         if not out.flags.writeable:
             raise ValueError(f"{what} is read-only")
+        if not out.flags.c_contiguous and _overlaps_itself(out):
+            raise ValueError(
+                f"{what} has elements that share memory (shape {out.shape}, strides {out.strides} bytes), so "
+                "none could keep its value; give an array whose elements are all apart, as np.empty makes"
+            )
 
     def _delivered(
         self, name: str, call: BoundCall, destination: NDArray[Any] | None
@@ -368,6 +373,25 @@ def _is_plain(array: NDArray[Any], dtype: np.dtype[Any]) -> bool:
     """Whether a backend may write it: its type native, no gaps, no copy of another class."""
     flags = array.flags
     return array.dtype == dtype and flags.c_contiguous and flags.aligned
+
+
+def _overlaps_itself(array: NDArray[Any]) -> bool:
+    """Do two of its elements have a byte in common, as `as_strided` and `sliding_window_view` can make it?"""
+    if not array.size:
+        return False
+    axes = sorted((abs(s), n) for s, n in zip(array.strides, array.shape, strict=True) if n > 1)
+    reach = array.itemsize  # of the elements along the axes so far, in bytes
+    for stride, n in axes:
+        if stride < reach:
+            break
+        reach += stride * (n - 1)
+    else:
+        return False
+    offsets = np.zeros(1, np.int64)
+    for stride, n in axes:
+        offsets = (offsets[:, None] + stride * np.arange(n)).reshape(-1)
+    offsets.sort()
+    return bool((np.diff(offsets) < array.itemsize).any())
 
 
 def _overlaps(array: NDArray[Any], others: Any) -> bool:
