@@ -286,6 +286,39 @@ def test_rows_after_a_product_run_on_blocks() -> None:
         np.testing.assert_allclose(got, e / e.sum(1, keepdims=True), rtol=1e-10)
 
 
+BETWEEN = {
+    "what the left side is made of": """f(x[B,I], W[J,I], V[K,J]) -> y[B,K]:
+        for b, j, i:  z[b,j] += x[b,i] * W[j,i]
+        for b, k, j:  y[b,k] += tanh(z[b,j]) * V[k,j]""",
+    "a number of each row": """f(x[B,I], W[J,I], V[K,J]) -> y[B,K]:
+        for b, j, i:  z[b,j] += x[b,i] * W[j,i]
+        for b, j:     m[b] max= z[b,j]
+        for b, k, j:  y[b,k] += (z[b,j] - m[b]) * V[k,j]""",
+    "several indices of rows": """f(x[B,I], W[J,I], V[2,K,J]) -> y[B,K]:
+        for b, j, i:     z[b,j] += x[b,i] * W[j,i]
+        for b, k, c, j:  y[b,k] += sigmoid(z[b,j]) * z[b,j] * V[c,k,j]""",
+}
+
+
+@pytest.mark.parametrize("rows", [48, 49, 96, 100, 193])
+@pytest.mark.parametrize("name", BETWEEN)
+def test_a_left_side_made_of_rows_that_a_block_keeps(name: str, rows: int) -> None:
+    """It is made for some of the block's rows at a time, and reads those, not the block's first ones."""
+    program, rng = lg.program(BETWEEN[name]), np.random.default_rng(rows)
+    shapes = {"x": (rows, 5), "W": (11, 5), "V": (2, 7, 11) if "V[2" in BETWEEN[name] else (7, 11)}
+    arrays = {n: rng.standard_normal(shape) for n, shape in shapes.items()}
+    wanted = lg.compile(program, optimize=False)(**arrays)
+    before = lg.get_num_threads()
+    try:
+        for threads in (1, 2):
+            lg.set_num_threads(threads)
+            for words in ("", "rows 200", "rows 5"):
+                found = lg.compile(program, schedule=words)(**arrays)
+                np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-11)
+    finally:
+        lg.set_num_threads(before)
+
+
 def test_what_is_not_finite_stays_in_its_row_and_column() -> None:
     program = lg.program(
         "f(a[I,K], b[K,J]) -> y[I,J]:\n    for i, j, k:  y[i,j] += a[i,k] * b[k,j]"

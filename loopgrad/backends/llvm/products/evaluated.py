@@ -116,8 +116,10 @@ class Evaluated:
         whole = group[-1:] if len(group) > 1 else ()
         *outer, cut = group[:-1] if whole else group
         size = LINES if whole else size
-        block = Dimension(cut.index, block_from(cut.index), block_to(cut.index))
-        blocks = Blocks(cut.index, cut.lower, cut.upper, size, ())
+        # Not blocks of the index itself: what is kept for the rows of one around begins at that one's first.
+        inner = f"{cut.index}.part"
+        block = Dimension(cut.index, block_from(inner), block_to(inner))
+        blocks = Blocks(inner, cut.lower, cut.upper, size, ())
         known = inside(blocks, within(outer, known))
         body = write(node, Part((block, *whole), Number(size)), known)
         result: Node = replace(blocks, body=body)
