@@ -2,7 +2,8 @@
 
 What becomes of the results when a constant is taken off an input is found out by running the program. That
 tells of all sizes and all numbers only where nothing hangs on a number that runs do not come near
-(`if b == 7`, `if b < k`), and the input is not put in order but among data (`if x[b] > 50`).
+(`if b == 7`, `if b < k`), the input is not put in order but among data (`if x[b] > 50`), and no function is
+flat wherever runs come (`erf(x[b] - 50)`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from loopgrad.ir.nodes import (
     Apply,
     Block,
     Compare,
+    Conditional,
     Constant,
     Expression,
     Number,
@@ -34,6 +36,8 @@ from loopgrad.simplify.algebra.integers import linear
 LARGEST = 3  # the numbers in a bound, a subscript, or one side of a comparison, together
 ORDERING = frozenset("max min relu abs sign floor // %".split())
 EXTREMA = (Reduction.MAXIMUM, Reduction.MINIMUM)
+FLAT = frozenset("exp expm1 sigmoid softplus tanh erf".split())  # all but constant some way from 0
+NEVER = 1e4  # of numbers beyond it, that stand in place of others, these functions make 0, 1 or infinity
 
 
 def is_typical(facts: Facts, tensor: str) -> bool:
@@ -47,9 +51,11 @@ def is_typical(facts: Facts, tensor: str) -> bool:
     [True, False]
     """
     moving, far = _made_of(facts, {tensor}), _made_of(facts, _with_far_numbers(facts))
+    away = _made_of(facts, _with_far_offsets(facts))
     return all(
         all(map(_is_near, (*_steering(blocks, statement), *chain(*_ordered(statement)))))
         and not any(_with_numbers(o, moving, far) for o in _ordered(statement))
+        and not any(_is_flat(a, moving, away) for a in _arguments(statement))
         for blocks, statement in accumulates(facts.program.statements)
     )
 
@@ -73,6 +79,54 @@ def _with_far_numbers(facts: Facts) -> frozenset[str]:
         for _, statement in accumulates(facts.program.statements)
         if not _is_near(statement.value)
     )
+
+
+def _is_flat(argument: Expression, moving: Set[str], away: Set[str]) -> bool:
+    """Is what is made of the tensor far from 0 in it, or beside something else, on all ordinary inputs?"""
+    tensors = tensors_in(argument)
+    return bool(tensors & moving) and (bool(tensors & away) or _has_far_offset(argument))
+
+
+def _arguments(statement: Accumulate) -> Iterator[Expression]:
+    """Of functions that are flat far from 0."""
+    for expression in statement_expressions(statement):
+        for node in subexpressions(expression):
+            if isinstance(node, Apply) and node.operation in FLAT:
+                yield node.operands[0]
+
+
+def _with_far_offsets(facts: Facts) -> frozenset[str]:
+    """The tensors to which such a number is added."""
+    return frozenset(
+        statement.target.tensor
+        for _, statement in accumulates(facts.program.statements)
+        if _has_far_offset(statement.value)
+    )
+
+
+def _has_far_offset(expression: Expression) -> bool:
+    return any(offset > LARGEST for offset in _offsets(expression))
+
+
+def _offsets(expression: Expression) -> Iterator[float]:
+    """The numbers that are added to what the expression is made of, or stand in its place."""
+    match expression:
+        case Apply("+" | "-" | "neg", operands):
+            for operand in operands:
+                yield from _offsets(operand)
+        case Apply("*" | "/", operands) if tensors_in(expression):
+            for operand in operands:
+                if tensors_in(operand):
+                    yield from _offsets(operand)
+        case Conditional(_, then, otherwise):
+            for branch in (then, otherwise):
+                yield from (offset for offset in _offsets(branch) if offset < NEVER)
+        case Apply() | Number() | Constant() if not tensors_in(expression):
+            for node in subexpressions(expression):
+                if isinstance(node, Number):
+                    yield abs(node.value)
+                if isinstance(node, Constant):  # which calls say
+                    yield LARGEST + 1
 
 
 def _made_of(facts: Facts, tensors: Set[str]) -> frozenset[str]:

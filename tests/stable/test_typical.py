@@ -39,6 +39,13 @@ LATER = {
     "where another is large": (", z[J]", "for j:  y[j] = x[0,j]  if z[j] > 40"),
     "times what is large": (", z[J]", "for j:  y[j] = x[0,j] * relu(z[j] - 40)"),
     "rounded": ("", "for j, b:  y[j] += floor(x[b,j] / 40)"),
+    "by a function flat where runs come": ("", "for j:  y[j] = erf(x[0,j] - 30)"),
+    "by such a one of a branch": ("", "for j:  y[j] = erf(x[0,j] - (30 if j > 1 else 0))"),
+    "by such a one of what is computed": (
+        "",
+        "for j:  c[j] = x[0,j] / 100 + 30\n    for j:  y[j] = erf(x[1,j] - c[j])",
+    ),
+    "by such a one from what a call gives": (", k = 100.0", "for j:  y[j] = erf(x[0,j] - k)"),
     "at places that data give": (", int w[B]", "for j, b:  y[j] += x[b,j]  if w[b] > 7"),
     "at a place that a call gives": (", k = 100", "for j, b:  y[j] += x[b,j]  if b > k"),
 }
@@ -52,7 +59,7 @@ def test_nothing_is_taken_off_for_what_small_runs_do_not_show(name: str) -> None
     inputs = {"x": 30 * rng.normal(size=(12, 5)) + 20}
     inputs |= {"z": np.linspace(0, 80, 5)} if "z[J]" in more else {}
     inputs |= {"w": np.arange(12)} if "w[B]" in more else {}
-    constants = {"k": 5} if "k =" in more else {}
+    constants = {"k": 25 if "k = 100.0" in more else 5} if "k =" in more else {}
     expected = lg.compile(program, backend="interpret")(**inputs, **constants)
     assert np.any(expected[1])
     found = lg.compile(program)(**inputs, **constants)
