@@ -206,7 +206,8 @@ class _Fusing:
         lines = hoisted(lines, self.context)
         if self.choices.share:
             lines = self._with_inner_sums(lines)
-            lines = factored(earlier_sums(lines, self.context), self.context)
+            needed = factored(earlier_sums(lines, self.context), self.context)
+            lines = _without_unread(needed, _read_by(lines) - seen)
             lines = maps_together(lines, self.tensors)
         if self.choices.products:
             units = {c.name for c in self.literal.facts.program.constants if c.value == 1}
@@ -414,3 +415,21 @@ def _is_written_alike(line: Line, lines: Iterable[Line], loops: int) -> bool:
         for other in writers
     }
     return len(places) == 1 and None not in next(iter(places))
+
+
+def _without_unread(lines: tuple[Line, ...], once: set[str]) -> tuple[Line, ...]:
+    """The lines but for those that write what was read once, by them alone, and is not any more.
+
+    Not those that look whether subscripts are in range, nor those that write more than one tensor.
+    """
+    while True:
+        gone = once - _read_by(lines)
+        kept = (x.unproved or x.stands_alone or x.written.tensor not in gone for x in lines)
+        used = tuple(line for line, there in zip(lines, kept, strict=True) if there)
+        if len(used) == len(lines):
+            return lines
+        lines = used
+
+
+def _read_by(lines: Iterable[Line]) -> set[str]:
+    return {one.tensor for line in lines for one in line.read}

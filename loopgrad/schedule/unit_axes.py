@@ -1,6 +1,7 @@
-"""Last axes of one element: without them, memory lies along the axis before.
+"""Axes of one element: without them memory lies along the axis before, and rows are rows.
 
-`y[m,0] += A[k,m] * x[k,0]` goes over `y` element by element, though its last subscript says nothing of m.
+`y[m,0] += A[k,m] * x[k,0]` goes over `y` element by element, though its last subscript says nothing of m;
+and what `s[b,0,u]` holds is a row for each b, as `s[b,u]` is.
 """
 
 from __future__ import annotations
@@ -13,45 +14,46 @@ from loopgrad.ir import walk
 from loopgrad.ir.nodes import Accumulate, Block, Expression, Input, Program, Read, Statement
 
 Extents = Mapping[str, Sequence[Expression]]
+Axes = Mapping[str, Sequence[int]]
 
 
 def without_unit_axes(program: Program, extents: Extents) -> Program:
-    """The program without last axes that have one element and that all reads and targets subscript by 0.
+    """The program without axes that have one element and that all reads and targets subscript by 0.
 
     extents: of all tensors. An axis stays to each.
     """
-    ranks = {name: _rank(own) for name, own in extents.items()}
+    units = {
+        name: {axis for axis, extent in enumerate(own) if extent == walk.ONE}
+        for name, own in extents.items()
+    }
     for statement in walk.all_statements(program.statements):
         for read in _reads(statement):
-            if read.tensor in ranks:
-                used = len(read.subscripts) - _zeros(read.subscripts)
-                ranks[read.tensor] = max(ranks[read.tensor], used)
-    ranks = {name: rank for name, rank in ranks.items() if rank < len(extents[name])}
-    if not ranks:
+            if read.tensor in units:
+                subscripts = enumerate(read.subscripts)
+                units[read.tensor] -= {axis for axis, s in subscripts if s != walk.ZERO}
+    kept = {name: _kept(len(extents[name]), units[name]) for name, gone in units.items() if gone}
+    kept = {name: axes for name, axes in kept.items() if len(axes) < len(extents[name])}
+    if not kept:
         return program
 
     def cut(one: Any) -> Any:
-        return replace(one, extents=one.extents[: ranks.get(one.name, len(one.extents))])
+        return replace(one, extents=_of(one.extents, kept[one.name])) if one.name in kept else one
 
     return replace(
         program,
         arguments=tuple(cut(a) if isinstance(a, Input) else a for a in program.arguments),
         results=tuple(map(cut, program.results)),
         locals=tuple(map(cut, program.locals)),
-        statements=tuple(_with_ranks(s, ranks) for s in program.statements),
+        statements=tuple(_with_axes(s, kept) for s in program.statements),
     )
 
 
-def _rank(extents: Sequence[Expression]) -> int:
-    rank = len(extents)
-    while rank > 1 and extents[rank - 1] == walk.ONE:
-        rank -= 1
-    return rank
+def _kept(rank: int, units: set[int]) -> tuple[int, ...]:
+    return tuple(axis for axis in range(rank) if axis not in units) or (0,)
 
 
-def _zeros(subscripts: Sequence[Expression]) -> int:
-    """How many of the last ones are 0."""
-    return next((i for i, s in enumerate(reversed(subscripts)) if s != walk.ZERO), len(subscripts))
+def _of(several: Sequence[Any], axes: Sequence[int]) -> tuple[Any, ...]:
+    return tuple(several[axis] for axis in axes)
 
 
 def _reads(statement: Statement) -> Sequence[Read]:
@@ -59,26 +61,26 @@ def _reads(statement: Statement) -> Sequence[Read]:
     return (*target, *walk.statement_reads(statement))
 
 
-def _with_ranks(statement: Statement, ranks: Mapping[str, int]) -> Statement:
+def _with_axes(statement: Statement, kept: Axes) -> Statement:
 
     def change(e: Expression) -> Any:
-        return _cut(e, ranks)
+        return _cut(e, kept)
 
     match statement:
         case Block(ranges=ranges, body=body):
             return replace(
                 statement,
                 ranges=tuple(walk.rebuild_range(r, change) for r in ranges),
-                body=tuple(_with_ranks(s, ranks) for s in body),
+                body=tuple(_with_axes(s, kept) for s in body),
             )
         case Accumulate(target=target):
             return replace(walk.map_statement(statement, change), target=change(target))
     return statement
 
 
-def _cut(e: Expression, ranks: Mapping[str, int]) -> Any:
-    e = walk.rebuild(e, lambda inner: _cut(inner, ranks))
+def _cut(e: Expression, kept: Axes) -> Any:
+    e = walk.rebuild(e, lambda inner: _cut(inner, kept))
     match e:
-        case Read(tensor, subscripts) if tensor in ranks:
-            return replace(e, subscripts=subscripts[: ranks[tensor]])
+        case Read(tensor, subscripts) if tensor in kept:
+            return replace(e, subscripts=_of(subscripts, kept[tensor]))
     return e

@@ -33,6 +33,42 @@ def test_each_product_has_a_grid_of_threads() -> None:
     assert few.count("as columns") == few.count("product:") == 2 and "pack:" not in few
 
 
+def test_few_rows_of_a_batch_read_the_other_sides_where_they_lie() -> None:
+    """Queries of a step beside all keys and values: to pack these takes longer than the products."""
+    facts, safety = infer(lg.lib.attention), validate(lg.lib.attention)
+    usual = show(optimized(facts, safety, Choices()))
+    few = show(optimized(facts, safety, Choices(few=("T",))))
+    assert usual.count("pack:") == few.count("product:") == 2 and "pack:" not in few
+    assert f"blocks of {FEW_BESIDE} " in few
+    causal = infer(lg.lib.causal_attention), validate(lg.lib.causal_attention)
+    assert (
+        show(optimized(*causal, Choices(few=("T",)))).count("pack:") == 2
+    )  # rows by rows at the diagonal
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5, 16, 24, 25, 49, FEW_BESIDE, FEW_BESIDE + 1])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_few_queries(rows: int, dtype: str) -> None:
+    """Forward and backward, beside softmax's own formulas."""
+    rng = np.random.default_rng(rows)
+    draw = lambda *shape: rng.standard_normal(shape).astype(dtype)
+    keys, inner, outer = (4100, 66, 65) if rows > FEW_ROWS else (403, 33, 17)
+    q, k, v = draw(1, 2, rows, inner), draw(1, 2, keys, inner), draw(1, 2, keys, outer)
+    seed = draw(1, 2, rows, outer)
+    y, pull = lg.vjp(lg.lib.attention, q, k, v)
+    got = pull(seed)
+    q, k, v, seed = (a.astype("float64") for a in (q, k, v, seed))
+    s = q @ k.swapaxes(2, 3) / np.sqrt(inner)
+    p = np.exp(s - s.max(-1, keepdims=True))
+    p /= p.sum(-1, keepdims=True)
+    inside = seed @ v.swapaxes(2, 3)
+    inside = p * (inside - (p * inside).sum(-1, keepdims=True)) / np.sqrt(inner)
+    wanted = p @ v, inside @ k, inside.swapaxes(2, 3) @ q, p.swapaxes(2, 3) @ seed
+    error = 2e-5 if dtype == "float32" else 1e-11
+    for a, b in zip((y, *got), wanted, strict=True):
+        np.testing.assert_allclose(a, b, rtol=error, atol=error)
+
+
 def test_a_call_s_sizes_decide() -> None:
     facts = infer(PROGRAM)
     assert lines(facts) == (("B", ("H", "I")), ("B", ("H", "J")))

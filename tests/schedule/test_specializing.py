@@ -127,7 +127,7 @@ def test_a_product_of_a_single_row_is_a_loop_over_memory() -> None:
     linear = lg.program(LINEAR)
     assert "product:" in with_single(linear)
     assert with_single(linear, B=1) == (
-        "for j < J parallel:  for i < I vector:  y[0,j] += W[j,i] * x[0,i]"
+        "for j < J parallel:  for i < I vector:  y[j] += W[j,i] * x[i]"
     )
     assert with_single(linear, I=1) == (  # an outer product: nothing is added up
         "for b < B parallel:  for j < J vector:  y[b,j] = W[j] * x[b]"
@@ -137,10 +137,14 @@ def test_a_product_of_a_single_row_is_a_loop_over_memory() -> None:
 def test_a_single_query_reads_keys_and_values_where_they_lie() -> None:
     text = with_single(lg.lib.attention, T=1)
     assert "product:" not in text and "pack:" not in text
-    assert "for d < D vector:  s[b,h,0,u] += q[b,h,0,d] * k[b,h,u,d]" in text
+    assert "for d < D vector:  s[b,h,u] += q[b,h,d] * k[b,h,u,d]" in text
+    assert (
+        "  # s[U] in a row of each thread" in text and "p[" not in text
+    )  # nobody reads p any more
+    assert "        for u < U:  for e < E vector:  sum[b,h,e] += e2[b,h,u] * v[b,h,u,e]" in text
     lone = with_single(lg.lib.attention, B=1, H=1, T=1)  # threads share the keys
-    assert "y[0,0,0,e] += p[0,0,0,u] * v[0,0,u,e]" in lone
-    assert "# y[1,1,1,E] a copy for each thread" in lone
+    assert "sum[e] += e2[u] * v[u,e]" in lone
+    assert "# sum[E] a copy for each thread" in lone
 
 
 def test_a_batch_of_one_is_no_product_of_a_single_row() -> None:
@@ -151,14 +155,41 @@ def test_a_batch_of_one_is_no_product_of_a_single_row() -> None:
 def test_scores_of_a_batch_of_one_are_no_more_started_than_of_several() -> None:
     """Elements with `u > t` are written, as nobody reads them."""
     text = with_single(lg.lib.causal_attention, B=1)
-    assert "product:  s[0,h,t,u] = " in text and "= 0.0" not in text
+    assert "product:  s[h,t,u] = " in text and "= 0.0" not in text
 
 
 def test_sums_down_columns_share_no_loop_with_what_runs_along_rows() -> None:
     """`z.grad` is contiguous along h alone, `W1.grad` along i."""
     text = with_single(lg.lib.mlp.backward(batch=False).simplify(), B=1)
-    (loop,) = (part for part in text.split("parallel") if "a.grad[0,h] +=" in part)
+    (loop,) = (part for part in text.split("parallel") if "a.grad[h] +=" in part)
     assert "h.to vector:" in loop and "W1.grad" not in loop
+
+
+MIDDLE = """middle(x[B,T,I], w[T,I], g[T]) -> y[T,B,I], z[B,T], m[B,T,I], q[T]:
+    local y[T,B,I]
+    for b, t, i:          y[t,b,i] += x[b,t,i] * w[t,i]
+    for b, t, i:          z[b,t] += x[b,t,i] * g[t]
+    for b, t, i, j <= i:  m[b,t,i] max= x[b,t,j]
+    for t, b:             q[t] += z[b,t]
+"""
+
+
+@pytest.mark.parametrize("ones", ["B", "T", "I", "BT", "TI", "BI", "BTI"])
+def test_axes_of_one_element_anywhere(ones: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(layout, "SOME", 1)
+    monkeypatch.setattr(layout, "MANY", 1)
+    program = lg.program(MIDDLE)
+    text = with_single(program, **dict.fromkeys(ones, 1))
+    shape = [e for e in "TBI" if e not in ones] or ["1"]
+    assert f"y[{','.join('0' if e == '1' else e.lower() for e in shape)}] = " in text
+    for other in (0, 1, 2, 17):
+        sizes = {e: 1 if e in ones else other for e in "BTI"}
+        problem = draw(program, sizes, dtype="float64")
+        check(program, list(problem.inputs.values()), problem.keywords)
+        if other:
+            backward = program.backward(recompute=True)
+            problem = draw(backward, sizes, dtype="float64")
+            check(backward, list(problem.inputs.values()), problem.keywords)
 
 
 SIZES_OF = {

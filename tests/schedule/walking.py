@@ -479,29 +479,30 @@ def _reduction(tensor: str, phase: Fused) -> Reduction:
 def run(scheduled: Scheduled, call: Any, threads: int = 1) -> dict[str, Any]:
     """The results as arrays, given a call that is bound."""
     memory: dict[str, dict[tuple[int, ...], Any]] = {}
+    walk_ = Walk(scheduled, call.extents, call.constants, memory, threads)
+
+    def places(name: str) -> Iterator[tuple[int, ...]]:
+        """Of the elements, in order: a schedule for its extents may leave out axes of one element."""
+        shape, extents = call.shapes[name], scheduled.tensors[name].extents
+        return np.ndindex(*(shape if len(extents) == len(shape) else map(walk_.value, extents)))
+
     for name, tensor in scheduled.tensors.items():
         memory[name] = {}
-        rank = len(tensor.extents)  # a schedule for its extents may leave out axes of one element
         if tensor.role == "input":
-            memory[name] = {
-                at[:rank]: call.arrays[name][at].item()
-                for at in np.ndindex(call.arrays[name].shape)
-            }
+            elements = call.arrays[name].reshape(-1).tolist()
+            memory[name] = dict(zip(places(name), elements, strict=True))
         elif name not in scheduled.started and name in call.shapes:
-            start = _identity_of(name, scheduled)
-            memory[name] = dict.fromkeys(np.ndindex(call.shapes[name][:rank]), start)
-    walk_ = Walk(scheduled, call.extents, call.constants, memory, threads)
+            memory[name] = dict.fromkeys(places(name), _identity_of(name, scheduled))
     with np.errstate(all="ignore"):
         walk_.run()
     results = {}
     for result in scheduled.facts.program.results:
         shape = call.shapes[result.name]
         array = np.zeros(shape, call.arrays[result.name].dtype)
-        rank = len(scheduled.tensors[result.name].extents)
-        for at in np.ndindex(shape):
-            if at[:rank] not in memory[result.name]:
+        for at, there in zip(np.ndindex(shape), places(result.name), strict=True):
+            if there not in memory[result.name]:
                 raise Undefined(f"{result.name} at {at} is returned")
-            array[at] = memory[result.name][at[:rank]]
+            array[at] = memory[result.name][there]
         results[result.name] = array
     return results
 

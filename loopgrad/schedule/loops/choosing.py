@@ -239,8 +239,18 @@ def _gain(line: Line, index: str, around: frozenset[str]) -> float:
         total -= SCATTER * iterations(line, line.indices)
     elif index in line.written.indices and not _is_sparse(line, index):
         # Lanes that write apart do so in each turn of the loops around; `T[k,d,d]` has d in two axes.
-        total -= 4 * iterations(line, {*line.kept, *around}.intersection(line.indices))
+        apart = iterations(line, {*line.kept, *around}.intersection(line.indices))
+        total -= 4 * apart * (_lines_touched(line, index) / LANES if _computed(line) else 1)
     return total
+
+
+def _lines_touched(line: Line, index: str) -> int:
+    """Of memory, by lanes that write apart: few where axes of few values alone lie behind the index."""
+    axis = line.written.axis_of(index)
+    behind = () if axis is None else line.written.axes[axis + 1 :]
+    counts = [few_values(line, i) for inner in behind for i in inner]
+    known = axis is not None and all(len(inner) == 1 for inner in behind)
+    return min(prod(counts), LANES) if known and all(counts) else LANES
 
 
 @once_per_line

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from loopgrad.ir.nodes import Extent
+from loopgrad.ir.nodes import Expression, Extent
 from loopgrad.schedule.choices import Choices
 from loopgrad.schedule.lines import Line
 from loopgrad.schedule.products.joining import are_together
+
+# What is few at most: `FEW_BESIDE` of `backends/llvm/calling/shaping.py`.
+FEW = 64
 
 
 def by_products(lines: Sequence[Line], index: str, choices: Choices) -> Iterator[Sequence[Line]]:
@@ -35,7 +38,11 @@ def by_products(lines: Sequence[Line], index: str, choices: Choices) -> Iterator
 def _has_few_rows(line: Line, index: str, choices: Choices) -> bool:
     if line.roles is None or index not in line.roles.m or line.roles.batch:
         return False
-    _, upper = line.bounds[index]
+    return is_few(line.bounds[index][1], choices)
+
+
+def is_few(upper: Expression, choices: Choices) -> bool:
+    """Are the rows up to there few?"""
     return isinstance(upper, Extent) and upper.name in choices.few
 
 

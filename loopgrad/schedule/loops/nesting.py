@@ -13,6 +13,7 @@ from loopgrad.schedule.identities import identity
 from loopgrad.schedule.lines import Bounds, Line, affine_indices
 from loopgrad.schedule.loops.blocking import packable, packed, split, triangle
 from loopgrad.schedule.loops.choosing import gaining, is_scattered, loop_order, vector_index
+from loopgrad.schedule.loops.few import FEW, is_few
 from loopgrad.schedule.loops.staging import stage
 from loopgrad.schedule.products.contractions import product
 from loopgrad.schedule.tree import Blocks, Mark, Node, Over, Step, block_from
@@ -125,14 +126,19 @@ class Nesting:
                 line = replace(line, first=False)
             started.append(line)
         unpacked = [x for x in started if id(x.roles) not in self.packs]
-        packs, known = packed(packable(unpacked, index, around), self.context)
+        # Few rows are a single block, in which products read their other sides where these lie.
+        few = is_few(bounds[1], self.context.choices)
+        few = few and not any(triangle(line, index) for line in lines)
+        alike = () if few else packable(unpacked, index, around)
+        packs, known = packed(alike, self.context)
         self.packs.update(known)
         yield from packs
         within = [part for line in started for part in split(line, index, self.whole)]
         within = [without_unblocked(line, within) for line in within]
         beside = _rows_beside(within, index)
         body = self._in_blocks(within, [beside], around) if beside else self.nest(within, around)
-        yield Blocks(index, *bounds, self.context.choices.rows or _rows(lines, index), body)
+        rows = self.context.choices.rows or (FEW if few else _rows(lines, index))
+        yield Blocks(index, *bounds, rows, body)
 
     # -------------------------------------------------------------------------------- starting
 

@@ -144,11 +144,18 @@ def factors(expression: Expression) -> Iterator[Expression]:
 
 
 def _axes(line: Line, context: Context) -> dict[str, Expression] | None:
-    """The extents of the line's kept indices, which are alone in its target's subscripts."""
+    """The extents of the line's kept indices: each is alone in a subscript; others are numbers."""
     extents = context.tensors[line.written.tensor].extents
-    if None in line.written.bare or len(set(line.written.bare)) < len(extents):
-        return None
-    return {i: e for i, e in zip(line.written.bare, extents, strict=True) if i is not None}
+    axes: dict[str, Expression] = {}
+    for subscript, extent in zip(line.target.subscripts, extents, strict=True):
+        match subscript:
+            case Number():
+                continue
+            case Index(name) if name not in axes:
+                axes[name] = extent
+            case _:
+                return None
+    return axes
 
 
 def is_some(line: Line) -> Expression:
