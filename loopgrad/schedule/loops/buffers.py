@@ -106,7 +106,10 @@ def _within(tensor: str, places: Sequence[Use], tensors: Tensors) -> Iterator[Bu
     facts = tensors[tensor]
     common = _common([use.path for use in places])
     indices = {node.index for node in common if isinstance(node, Over)}
-    blocks = {node.index: node for node in common if isinstance(node, Blocks)}
+    again = _blocked_again([use.path[len(common) :] for use in places])
+    blocks = {
+        node.index: node for node in common if isinstance(node, Blocks) and node.index not in again
+    }
     left = tuple(
         _axis(i, extent, places, blocks)
         for i, extent in enumerate(facts.extents)
@@ -145,6 +148,11 @@ def _common(paths: Sequence[tuple[tuple[int, Over | Blocks], ...]]) -> list[Over
             break
         common.append(steps[0][1])
     return common
+
+
+def _blocked_again(paths: Sequence[Sequence[tuple[int, Over | Blocks]]]) -> set[str]:
+    """Indices that are in blocks within: there `block_from` is where those begin, not the block around."""
+    return {node.index for path in paths for _, node in path if isinstance(node, Blocks)}
 
 
 def _alone(axis: int, places: Sequence[Use]) -> str | None:
