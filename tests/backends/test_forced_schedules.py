@@ -231,11 +231,11 @@ CONTRACTIONS = {
 }
 SOME = [
     dict(zip("IJKB", sizes, strict=True))
-    for sizes in ((17, 33, 9, 3), (49, 16, 64, 2), (5, 65, 257, 4), (64, 1, 8, 1))
+    for sizes in ((17, 33, 9, 3), (97, 16, 64, 2), (5, 65, 257, 4), (64, 1, 8, 1))
 ]
 
 
-@pytest.mark.parametrize("words", sample(["", "no products", "rows 3", "no fusion"], 3))
+@pytest.mark.parametrize("words", sample(["", "no products", "rows 3", "no fusion"], 4))
 @pytest.mark.parametrize("name", CONTRACTIONS)
 def test_contractions(name: str, words: str) -> None:
     program = lg.program(CONTRACTIONS[name])
@@ -245,7 +245,7 @@ def test_contractions(name: str, words: str) -> None:
             i.name: rng.normal(size=[sizes[str(getattr(e, "name", e))] for e in i.extents])
             for i in program.inputs
         }
-        check(program, inputs, words, 1 + number % 2, number % 2 == 0)
+        check(program, inputs, words, 2 - number % 2, number % 2 == 0)
         check(*gradient(program, inputs, number), words, 2, number % 2 == 1)
 
 
