@@ -387,6 +387,8 @@ def _overlaps_itself(array: NDArray[Any]) -> bool:
         reach += stride * (n - 1)
     else:
         return False
+    if array.size * array.itemsize > sum(s * (n - 1) for s, n in axes) + array.itemsize:
+        return True  # more bytes than there is room for, so what follows takes little more than the array
     offsets = np.zeros(1, np.int64)
     for stride, n in axes:
         offsets = (offsets[:, None] + stride * np.arange(n)).reshape(-1)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
-from typing import TypeAlias
+from typing import TypeAlias, TypeGuard
 
 from loopgrad.ir.nodes import Accumulate, Expression, Index, Number, Read
 from loopgrad.ir.operations import ElementType
@@ -303,14 +303,25 @@ class Fused:
     work: Expression = ZERO
 
 
+BEGIN, END = ".from", ".to"
+
+
 def block_from(index: str) -> Index:
     """The first value of the index in the block at hand."""
-    return Index(f"{index}.from")
+    return Index(index + BEGIN)
 
 
 def block_to(index: str) -> Index:
     """The value behind the last of the index in the block at hand."""
-    return Index(f"{index}.to")
+    return Index(index + END)
+
+
+def is_block(lower: Expression, upper: Expression) -> TypeGuard[Index]:
+    """Are these the bounds of a block, of whatever index?"""
+    if not isinstance(lower, Index):
+        return False
+    index = lower.name.removesuffix(BEGIN)
+    return (lower, upper) == (block_from(index), block_to(index))
 
 
 def steps(nodes: tuple[Node, ...]) -> Iterator[Step | Product]:

@@ -12,6 +12,7 @@ from numpy.testing import assert_array_equal
 
 import loopgrad as lg
 from loopgrad.backends.binding import MOST_KNOWN
+from loopgrad.backends.kernel import _overlaps_itself
 
 SCALE = """scale(x[B,J], w[J], a = 2.0, shift = 1) -> y[B,J]:
     for b, j:  y[b,j] += a * x[b,j] * w[j] + shift"""
@@ -356,6 +357,13 @@ def test_an_out_with_gaps_or_axes_in_another_order_is_written(shape: Any, stride
     x = np.arange(shape[0] * shape[1], dtype=float).reshape(shape)
     assert kernel(ROWS)(x, out=apart) is apart
     assert_array_equal(apart, 2 * x)
+
+
+def test_elements_that_share_memory_are_not_all_looked_at_where_they_are_many() -> None:
+    """A terabyte of them in one place."""
+    assert _overlaps_itself(
+        np.lib.stride_tricks.as_strided(np.zeros(1), (1 << 20, 1 << 17), (0, 0))
+    )
 
 
 def test_an_argument_named_out_is_an_argument() -> None:

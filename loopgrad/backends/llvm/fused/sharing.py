@@ -16,7 +16,7 @@ from loopgrad.backends.llvm.fused.steps import Steps
 from loopgrad.backends.llvm.fused.surroundings import INDEX_BITS, Position
 from loopgrad.backends.llvm.writing.repeat import counted, handing
 from loopgrad.backends.llvm.writing.text import I64
-from loopgrad.ir.nodes import Expression, Index, Number
+from loopgrad.ir.nodes import Expression, Number
 from loopgrad.ir.operations import ElementType
 from loopgrad.schedule.tree import (
     ZERO,
@@ -29,6 +29,7 @@ from loopgrad.schedule.tree import (
     Shares,
     block_from,
     block_to,
+    is_block,
     steps,
 )
 
@@ -191,12 +192,9 @@ class Sharing(Steps):
 
     def _whole(self, loop: Over | Blocks) -> tuple[Expression | None, Expression | None]:
         """The bounds of the loop, or of the one that it cuts up."""
-        match loop.lower:
-            case Index(begin) if begin in self.vectors.indices:
-                index = begin.removesuffix(".from")
-                if (loop.lower, loop.upper) == (block_from(index), block_to(index)):
-                    known = self.vectors.indices[begin]
-                    return known.lower, known.upper
+        if is_block(loop.lower, loop.upper) and loop.lower.name in self.vectors.indices:
+            known = self.vectors.indices[loop.lower.name]
+            return known.lower, known.upper
         return loop.lower, loop.upper
 
     def position(self, index: str, text: str, lower: Expression, upper: Expression) -> Position:
