@@ -383,7 +383,7 @@ ROWS = (
         lambda t, v: _attention(t, v, attn_mask=v.seen[:, None, None])),
     row("grouped_query_attention", "B=2 G=2 R=4 T=256 U=256 D=64 E=64"),
     row("grouped_query_attention", "B=1 G=4 R=4 T=1 U=4096 D=64 E=64", _grouped_queries),
-    row("causal_self_attention", "B=4 T=256 I=256 H=4 D=64 E=64 O=256"),
+    row("causal_self_attention", "B=4 T=256 I=256 H=4 D=64 E=64 O=256", scale=0.06),
     row("rotary_attention", "B=2 H=8 T=256 D=64 E=64"),
     row("alibi_attention", "B=2 H=8 T=256 D=64 E=64"),
     row("linear_attention", "B=4 H=8 T=512 U=512 D=32 E=32"),
