@@ -19,12 +19,14 @@ from loopgrad.backends.llvm.calling.shaping import short_rows, sides
 from loopgrad.schedule.choices import Choices
 from loopgrad.schedule.default import optimized
 from loopgrad.schedule.specializing import made_for
+from tests.chains import LAYERS
 from tests.effort import EFFORT
 from tests.schedule import walking
 from tests.strategies import CARRIED, Drawn, programs
 
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
 usual = settings(max_examples=25 * EFFORT, deadline=None, suppress_health_check=SLOW)
+fewer = settings(max_examples=8 * EFFORT, deadline=None, suppress_health_check=SLOW)
 
 
 FORCED = st.sampled_from(
@@ -37,6 +39,7 @@ FORCED = st.sampled_from(
         Choices(scan=False),
         Choices(turn=False),
         Choices(rows=2),
+        Choices(rows=3),
         COPIED := Choices(copies=("all of them",)),
         FEW := Choices(few=("all of them",)),
         TOGETHER := Choices(together=("all of them",)),
@@ -117,6 +120,16 @@ def test_blocks(drawn: Drawn, threads: int, choices: Choices, short: bool) -> No
         backward = program.backward(recompute=True)
     except lg.ProgramError:
         return
+    check(backward, given_inputs(drawn, backward), threads, choices, short)
+
+
+@given(programs(steps=3, among=LAYERS), st.sampled_from((1, 2, 3, 5, 16)), FORCED, st.booleans())
+@fewer
+def test_chains(drawn: Drawn, threads: int, choices: Choices, short: bool) -> None:
+    """Of layers: products of rows that are computed, gathered, normalised, and what stands behind them."""
+    program = parsed(drawn)
+    check(program, given_inputs(drawn, program), threads, choices, short)
+    backward = program.backward(recompute=True)
     check(backward, given_inputs(drawn, backward), threads, choices, short)
 
 

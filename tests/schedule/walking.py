@@ -463,6 +463,8 @@ def _outside_reads(subscript: Expression) -> set[str]:
 
 
 def _reduction(tensor: str, phase: Fused) -> Reduction:
+    """How it is added up; what it starts from may be set before."""
+
     def found(nodes: tuple[Node, ...]) -> Iterator[Reduction]:
         for node in nodes:
             match node:
@@ -473,7 +475,7 @@ def _reduction(tensor: str, phase: Fused) -> Reduction:
                 case Over() | Blocks():
                     yield from found(node.body)
 
-    return next(found(phase.body))
+    return next(how for how in found(phase.body) if how is not Reduction.SET)
 
 
 def run(scheduled: Scheduled, call: Any, threads: int = 1) -> dict[str, Any]:
