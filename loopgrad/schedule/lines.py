@@ -24,7 +24,7 @@ from loopgrad.ir.nodes import (
 )
 
 if TYPE_CHECKING:
-    from loopgrad.schedule.tree import Border
+    from loopgrad.schedule.tree import Border, Update
 
 # What an extent that is not known before a call counts as, and a constant with a default.
 USUAL, SMALL = 64, 4
@@ -91,6 +91,8 @@ class Roles:
     """The two sides of a contraction, and which index has which part in it, in the line's order.
 
     borders: where the right side is known to be zero. runs: where it is another one for each group of rows.
+    update: what is done with each pair of elements, where it is not that their product is added. runs_apart:
+    columns of the right side lie in short runs, each somewhere else.
     """
 
     left: Expression
@@ -101,6 +103,8 @@ class Roles:
     k: tuple[str, ...]
     borders: tuple[Border, ...] = ()
     runs: Runs | None = None
+    update: Update | None = None
+    runs_apart: bool = False
 
 
 @dataclass(frozen=True)

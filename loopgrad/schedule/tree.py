@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias, TypeGuard
 
-from loopgrad.ir.nodes import Accumulate, Expression, Index, Number, Read
+from loopgrad.ir import walk
+from loopgrad.ir.nodes import Accumulate, Expression, Index, Number, Read, Reduction
 from loopgrad.ir.operations import ElementType
 from loopgrad.schedule.recurrences.linear import Linear
 
@@ -240,6 +241,31 @@ class Border:
     upper: Expression
 
 
+# An element of each side, in what an update makes of a pair.
+LEFT_OF_PAIR, RIGHT_OF_PAIR = Read("left of pair", ()), Read("right of pair", ())
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """What a pair of elements does to an element of the target: `target reduction= value`, where the value is
+    of `LEFT_OF_PAIR` and `RIGHT_OF_PAIR`.
+    """
+
+    reduction: Reduction
+    value: Expression
+
+    def of(self, left: Expression, right: Expression) -> Expression:
+        """The value of these two."""
+        return _with_pair(self.value, left, right)
+
+
+def _with_pair(value: Expression, left: Expression, right: Expression) -> Expression:
+    match value:
+        case Read():
+            return {LEFT_OF_PAIR: left, RIGHT_OF_PAIR: right}.get(value, value)
+    return walk.rebuild(value, lambda e: _with_pair(e, left, right))
+
+
 @dataclass(frozen=True, slots=True)
 class Product:
     """`target[..m..n..] += left[..m..k..] * right[..k..n..]`, by the micro-kernel.
@@ -251,6 +277,8 @@ class Product:
     `negative` subtracts. It runs only where `guard`, which hangs on the loops around alone, holds.
     `packed` names the `Pack` that has made the right side ready; without one
     the product packs for itself. `borders`: what may be left out, where there is a row or column of zeros.
+    `update`: what is done instead of adding `left * right`, where it is something else. `runs_apart`: few
+    columns at a time lie side by side on the right.
     """
 
     target: Read
@@ -264,6 +292,22 @@ class Product:
     packed: str | None = None
     guard: Expression | None = None
     borders: tuple[Border, ...] = ()
+    update: Update | None = None
+    runs_apart: bool = False
+
+    @property
+    def value(self) -> Expression:
+        """What is accumulated for each value of k."""
+        if self.update is None:
+            return walk.apply("*", self.left, self.right)
+        return self.update.of(self.left, self.right)
+
+    @property
+    def reduction(self) -> Reduction:
+        """How."""
+        if self.update is not None and self.update.reduction is not Reduction.ADD:
+            return self.update.reduction
+        return Reduction.SUBTRACT if self.negative else Reduction.ADD
 
 
 @dataclass(frozen=True, slots=True)

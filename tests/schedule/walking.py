@@ -353,14 +353,17 @@ class Walk:
             return [(d.index, d.lower, d.upper, False) for d in dimensions]
 
         for _ in self.over(loops((*node.m, *node.n))):
-            total = 0.0
+            how = Reduction.ADD if node.reduction is Reduction.SUBTRACT else node.reduction
+            total = self.start(how, node.target.tensor)
             for _ in self.over(loops(node.k)):
                 right = self.value(node.right)
                 assert right == 0 or all(map(self.is_inside, node.borders)), "no zero on a border"
-                total += self.value(node.left) * right
-            if node.negative:
+                total = REAL_UPDATES[how](total, self.value(node.value))
+            if not node.first:
+                total = REAL_UPDATES[node.reduction](self.element(node.target), total)
+            elif node.negative:
                 total = -total
-            self.store(node.target, total if node.first else self.element(node.target) + total)
+            self.store(node.target, total)
         for d in (*node.m, *node.n, *node.k):
             self.indices.pop(d.index, None)
 
@@ -471,7 +474,7 @@ def _reduction(tensor: str, phase: Fused) -> Reduction:
                 case Step(statement) if statement.target.tensor == tensor:
                     yield statement.reduction
                 case Product(target) if target.tensor == tensor:
-                    yield Reduction.ADD
+                    yield node.reduction
                 case Over() | Blocks():
                     yield from found(node.body)
 

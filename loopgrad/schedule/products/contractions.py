@@ -27,6 +27,7 @@ from loopgrad.schedule.products.grouping import Grouping
 from loopgrad.schedule.products.joining import with_images_together
 from loopgrad.schedule.products.masking import with_masks
 from loopgrad.schedule.products.padding import Padding
+from loopgrad.schedule.products.pairing import of_pairs
 from loopgrad.schedule.products.spreading import apart_by_places
 from loopgrad.schedule.sums.sides import factors, multiplied
 from loopgrad.schedule.tree import Dimension, Over, Pack, Product
@@ -230,7 +231,7 @@ def with_roles(
             steps = tuple(map(with_images_together, steps))
         if len(steps) == 1 and steps[0].roles is None:
             masked = with_masks(line, lines, context, padding, roles)
-            return masked or grouping.by_group(line) or steps
+            return masked or grouping.by_group(line) or of_pairs(line, context) or steps
         return steps
 
     parts = tuple(part for line in lines for part in apart(line, found))
@@ -402,6 +403,8 @@ def _product(line: Line, found: Roles, packed: str | None) -> Product:
         packed,
         statement.guard,
         found.borders,
+        found.update,
+        found.runs_apart,
     )
 
 

@@ -12,20 +12,31 @@ from __future__ import annotations
 from dataclasses import replace
 
 from loopgrad.ir import walk
+from loopgrad.ir.nodes import Expression, Index, Read
 from loopgrad.schedule.lines import Access, Line, Roles
 
 
 def with_images_together(line: Line) -> Line:
     """The line; of a contraction what tells apart matrices of the right side alone is among the columns."""
     r = line.roles
-    if r is None:
+    if r is None or r.update is not None:
         return line
     more = [i for i in r.batch if _tells_apart(line, r, i)]
     more.sort(key=lambda i: line.written.bare.index(i))
-    if not more:
-        return line
     batch = tuple(i for i in r.batch if i not in more)
-    return replace(line, roles=replace(r, batch=batch, n=(*more, *r.n)))
+    n = (*more, *r.n)
+    return replace(line, roles=replace(r, batch=batch, n=n, runs_apart=_are_apart(r.right, n)))
+
+
+def _are_apart(right: Expression, columns: tuple[str, ...]) -> bool:
+    """Do columns that lie side by side in the target not do so on the right?"""
+    match right:
+        case Read(_, subscripts):
+            axes = tuple(s.name if isinstance(s, Index) else "" for s in subscripts)
+            count = len(columns)
+            starts = range(len(axes) - count + 1)
+            return not any(axes[i : i + count] == columns for i in starts)
+    return False
 
 
 def _tells_apart(line: Line, r: Roles, index: str) -> bool:

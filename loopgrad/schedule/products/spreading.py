@@ -8,7 +8,12 @@ each where it belongs:
     t[b,i,p,n] += y[b,o,n] * k[o,i,p]
     x[b,i,2*n+p-1] += t[b,i,p,n]            if 0 <= 2*n+p-1 < X
 
-And sums that are not wanted everywhere, as scores of which a mask is taken.
+And sums that are not wanted everywhere, as scores of which a mask is taken; and those of a product for each
+value of the target's last index, where memory does not go along that everywhere:
+
+    y[b,o,p] += w[p,o,i] * x[b,i,p]
+
+is, for each p, a product in `t[p,b,o]`.
 """
 
 from __future__ import annotations
@@ -38,7 +43,9 @@ def apart_by_places(
     if statement.reduction not in (Reduction.ADD, Reduction.SUBTRACT) or not line.reduced:
         return None
     places, guard = _spread(line), statement.guard
-    if line.unproved or line.bounding or places is None or not (guard or places):
+    if line.unproved or line.bounding or places is None:
+        return None
+    if not (guard or places or _selects_last(line)):
         return None
     if guard is not None and not _may_be_computed_anyway(line, context):
         return None
@@ -65,6 +72,16 @@ def _spread(line: Line) -> bool | None:
     if line.kept != frozenset().union(*axes) or sum(map(len, axes)) != len(line.kept):
         return None
     return any(len(axis) > 1 for axis in axes)
+
+
+def _selects_last(line: Line) -> bool:
+    """Does the last index of the target select a matrix on each side, of which one lies across it?"""
+    sides = [one for one in line.read if one.indices]
+    if len(sides) < 2 or not line.written.along:
+        return False
+    (last,) = line.written.along
+    across = any(last not in one.along for one in sides)
+    return across and all(last in one.affine for one in sides)
 
 
 def _may_be_computed_anyway(line: Line, context: Context) -> bool:
@@ -97,8 +114,9 @@ def _order(line: Line, positions: Collection[str]) -> tuple[str, ...] | None:
         found += sorted(inside, key=lambda i: i in positions)
     if not found:
         return None
-    last = found[-1]
     parts = list(factors(line.statement.value))
+    every = frozenset.intersection(*(walk.indices_of(p) for p in parts if walk.indices_of(p)))
+    last = next((i for i in reversed(found) if i not in every), found[-1])
     right = frozenset().union(*(walk.indices_of(p) for p in parts if last in walk.indices_of(p)))
     left = frozenset().union(*(walk.indices_of(p) for p in parts if last not in walk.indices_of(p)))
     first = next((n for n, i in enumerate(found) if i not in right), len(found))

@@ -73,12 +73,16 @@ def _nodes(nodes: Iterable[Node], innermost: str | None = None) -> Iterator[str]
                 yield from (INDENT + line for line in _nodes(body))
             case Pack(name, right, made=made):
                 yield f"pack{made.value}:  {name} = {show_expression(right)}"
-            case Product(target, left, right, _, _, _, first, negative, _, guard, borders):
-                how = Reduction.SUBTRACT if negative else Reduction.ADD
-                value = walk.apply("*", left, right)
-                statement = Accumulate(target, Reduction.SET if first else how, value, (), guard)
+            case Product(target, first=first, guard=guard, borders=borders, update=update):
+                how = Reduction.SET if first and _adds(node) else node.reduction
+                statement = Accumulate(target, how, node.value, (), guard)
                 known = ", zeros left out" if borders else ""
-                yield f"product{known}:  {show_statement(statement)}"
+                word = "product" if update is None else "pairs"
+                yield f"{word}{known}:  {show_statement(statement)}"
+
+
+def _adds(product: Product) -> bool:
+    return product.reduction in (Reduction.ADD, Reduction.SUBTRACT)
 
 
 def _step(statement: Accumulate, stores: bool) -> str:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from functools import reduce
 
 from loopgrad.ir import walk
-from loopgrad.ir.nodes import Compare, Conditional, Expression, Index, Number
+from loopgrad.ir.nodes import Compare, Conditional, Expression, Index, Number, Reduction
 from loopgrad.ir.operations import ElementType
 from loopgrad.schedule.lines import SMALL, Tensors
 from loopgrad.schedule.tree import (
@@ -116,8 +116,8 @@ def _may_be_cut(products: Sequence[Product], rows: str) -> bool:
 
 def _sums(products: Sequence[Product]) -> Dimension | None:
     """The dimension whose values are shared out: the first that all sum over, of more than few values."""
-    if not all(p.first for p in products):
-        return None
+    if not all(p.first and p.reduction in (Reduction.ADD, Reduction.SUBTRACT) for p in products):
+        return None  # copies are added up
     common = [d for d in products[0].k if all(d in p.k for p in products)]
     return next((d for d in common if not _has_few(d)), None)
 

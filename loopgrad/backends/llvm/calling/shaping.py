@@ -211,7 +211,7 @@ def shaping_of(task: Task) -> Shaping:
 
 
 def _fields(one: Images) -> tuple[Any, ...]:
-    return one.target, one.images, one.places, one.other
+    return one.target, one.images, one.places, one.other, one.most
 
 
 def known_shapes(facts: Facts, sizes: Mapping[str, int | float]) -> Iterator[list[int]]:

@@ -121,7 +121,7 @@ class Exchanging:
         """
         body, m, k, total = self.body, sides.m.inner, sides.k.inner, sides.total
         rows, columns = m.count, sides.n.inner.count
-        images = self.groups.total(sides.n.outer)
+        images, outer = (self.groups.total(side.outer) for side in (sides.n, sides.m))
         every = self._times(1, images, columns)
         *lines, run = sides.n_within
         width = self.products.tiling.width
@@ -132,18 +132,19 @@ class Exchanging:
             self._times(TURNED, rows, every),
             self._times(TILE, self._cut(every, ROWS), self._cut(rows, width)),
         )
+        exchanged = self._times(1, outer, exchanged)
         one = self._sum(
-            self._times(1, total, rows, self._by_lanes(columns)),
+            self._times(1, outer, total, rows, self._by_lanes(columns)),
             self._times(1, total, self._packing(columns, run)),
-            self._times(TILE, self._cut(rows, ROWS), self._cut(columns, width)),
+            self._times(TILE, outer, self._cut(rows, ROWS), self._cut(columns, width)),
         )
         packed = self._times(1, images, one)
         vectors = self._times(1, self.groups.total(lines), self._vectors(run.count))
         across = self.products.tiling.vectors_lying
         panels = self._cut(vectors, across)
         direct = self._sum(
-            self._times(LYING * across, total, rows, panels),
-            self._times(TILE, self._cut(rows, ROWS_LYING), panels),
+            self._times(LYING * across, outer, total, rows, panels),
+            self._times(TILE, outer, self._cut(rows, ROWS_LYING), panels),
         )
         along_k = body.value(f"icmp eq i64 {k.strides[LEFT]}, 1")
         along_m = body.value(f"icmp eq i64 {m.strides[LEFT]}, 1")
@@ -157,7 +158,8 @@ class Exchanging:
         return (
             self._all(
                 body.value(f"icmp slt i64 {exchanged}, {usual}"),
-                body.value(f"icmp eq i64 {self.groups.total(sides.m.outer)}, 1"),
+                # What is kept is of all rows.
+                body.value(f"icmp eq i64 {outer}, 1") if keeps else "true",
                 body.value(f"icmp sgt i64 {self._times(1, total, rows)}, 0"),
                 body.value(f"or i1 {along_k}, {along_m}"),
                 body.value(f"icmp sle i64 {size}, {KEPT}") if keeps else "true",

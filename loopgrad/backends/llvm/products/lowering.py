@@ -21,6 +21,7 @@ from loopgrad.backends.llvm.products.in_place import InPlace
 from loopgrad.backends.llvm.products.library import tiling_here
 from loopgrad.backends.llvm.products.operands import LEFT, RIGHT, TARGET, Operands, Packed
 from loopgrad.backends.llvm.products.packs import Packs
+from loopgrad.backends.llvm.products.pairs import Pairs
 from loopgrad.backends.llvm.products.scattered import Scattered
 from loopgrad.backends.llvm.products.sides import Side, coefficients, ordered, side
 from loopgrad.backends.llvm.products.together import Together
@@ -35,7 +36,7 @@ from loopgrad.backends.llvm.products.workspace import (
 )
 from loopgrad.backends.llvm.writing.repeat import counted, where
 from loopgrad.ir.nodes import Expression, Read
-from loopgrad.schedule.tree import Dimension, Node, Product
+from loopgrad.schedule.tree import Dimension, Node, Product, Update
 
 if TYPE_CHECKING:
     from loopgrad.backends.llvm.fused.trees import Trees
@@ -67,6 +68,7 @@ class Products:
         self.tiling = tiling_here(self.real)
         self.lanes = self.tiling.lanes
         self.packs, self.scattered, self.lying = Packs(self), Scattered(self), InPlace(self)
+        self.pairs = Pairs(self)
 
     # -------------------------------------------------------------------------------------- sides
 
@@ -83,6 +85,7 @@ class Products:
         if node.packed is not None:
             self._with_packed(node)
         elif is_scattered(node):
+            assert node.update is None, "sides of pairs are plain matrices"
             self.scattered.write(node)
         else:
             self._in_parts(node)
@@ -142,7 +145,8 @@ class Products:
         def matrix(places: Mapping[str, str], number: str) -> None:
             packed = self.groups.at(whole.memory, self.multiply(number, whole.size))
             part = Packed(packed, whole.depth, whole.columns)
-            self.multiply_all(places, m, columns, k, part, o.scale, not node.first, first)
+            adds = not node.first
+            self.multiply_all(places, m, columns, k, part, o.scale, adds, first, node.update)
 
         self.groups.over(outer, o.places, matrix)
 
@@ -156,8 +160,10 @@ class Products:
         scale: str,
         adds: bool | str,
         begin: str = "0",
+        update: Update | None = None,
     ) -> None:
         """All of m and k times so many columns. `adds`: to what the target holds, from the start.
+        `update`: what is done with pairs of elements instead.
 
         A right side that is not packed is in places, too.
         """
@@ -174,6 +180,11 @@ class Products:
                 later = self.body.value(f"icmp ne i64 {number}, 0")
                 add = adds if isinstance(adds, str) else "true" if adds else "false"
                 add = self.body.value(f"or i1 {add}, {later}")
+                if update is not None:
+                    self.pairs.write(
+                        update, (m.inner, columns, inner), at, right, first, scale, add
+                    )
+                    return
                 self.calls.product(
                     m.inner, columns, inner, at[LEFT], right, first, at[TARGET], scale, add
                 )
@@ -221,6 +232,7 @@ class Products:
                         Packed(packed, here.count, count),
                         o.scale,
                         adds,
+                        update=node.update,
                     )
 
                 more = self.body.value(f"icmp sgt i64 {k.inner.count}, 1")
@@ -230,7 +242,9 @@ class Products:
             self.groups.over(k.outer, places, some)
 
         def matrix(places: Mapping[str, str], _: str) -> None:
-            done = self.lying.write(places, m, n, k, o.scale, not node.first)
+            done = "0"
+            if node.update is None:
+                done = self.lying.write(places, m, n, k, o.scale, not node.first)
             rest = Along(self.body.value(f"sub i64 {n.inner.count}, {done}"), n.inner.strides)
             self.by_columns(self.moved(places, n.inner, done), rest, width, columns)
 

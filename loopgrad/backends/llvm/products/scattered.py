@@ -63,9 +63,11 @@ class Scattered:
         by_columns = replace(sides, n_within=self.groups.merged_indices(o.n, n))
         adds = "false" if node.first else "true"
         memory = Memory(left, turned, at_k, at_n, boxes, Kept(*kept) if kept else None)
-        where(
-            self.body, exchanged, lambda: exchanging.write(sides, o.places, memory, o.scale, adds)
-        )
+
+        def rows(places: Mapping[str, str], _: str) -> None:
+            exchanging.write(sides, places, memory, o.scale, adds)
+
+        where(self.body, exchanged, lambda: self.groups.over(m.outer, o.places, rows))
         where(
             self.body,
             self.body.value(f"xor i1 {exchanged}, true"),

@@ -53,7 +53,9 @@ def _may_join(node: Product, group: Sequence[Product]) -> bool:
     read = {
         r.tensor for one in everyone for side in (one.left, one.right) for r in walk.reads(side)
     }
-    alone = any(one.packed or one.guard is not None or is_scattered(one) for one in everyone)
+    alone = any(
+        one.packed or one.guard is not None or one.update or is_scattered(one) for one in everyone
+    )
     return not alone and written.isdisjoint(read)
 
 

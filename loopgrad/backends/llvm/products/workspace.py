@@ -111,7 +111,8 @@ def is_scattered(product: Product) -> bool:
     """Does an index of k share a subscript with others, as in `x[i+p]`, or does the right side go in steps
     over several indices of n, as in `x[2*m,2*n]`?
 
-    Then indices hardly ever count as one on the right side. Nor do they where columns are of several images.
+    Then indices hardly ever count as one on the right side. Nor do they where columns are of several images,
+    or lie in short runs.
     """
     indices = {d.index for d in product.k}
     steps = {
@@ -124,7 +125,8 @@ def is_scattered(product: Product) -> bool:
         )
     }
     return (
-        _is_of_images(product)
+        product.runs_apart
+        or _is_of_images(product)
         or len(steps) > 1
         or any(
             not isinstance(subscript, Index) and indices & walk.indices_of(subscript)
