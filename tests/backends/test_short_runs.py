@@ -7,7 +7,11 @@ import pytest
 
 import loopgrad as lg
 from loopgrad.analysis.infer import infer
+from loopgrad.analysis.validity import validate
 from loopgrad.backends.llvm.calling.images import images
+from loopgrad.schedule.choices import Choices
+from loopgrad.schedule.default import optimized
+from loopgrad.schedule.showing.show import show
 
 # The text, of each input its axes, the subscripts as `einsum` has them, and sizes: of rows, of runs, of the columns in
 # one, and of sums.
@@ -30,6 +34,17 @@ PROGRAMS = {
             {"B": 33, "I": 20, "D": 8, "J": 10, "E": 16},
             {"B": 7, "I": 5, "D": 1, "J": 9, "E": 37},
             {"B": 300, "I": 17, "D": 11, "J": 3, "E": 5},
+        ],
+    ),
+    "small heads": (
+        "f(x[B,T,I], W[H,D,I], z[B,H,T,D]) -> y[B,H,T,D]:\n"
+        "    for b, h, t, d:     y[b,h,t,d] += z[b,h,t,d] * z[b,h,t,d]\n"
+        "    for b, h, t, d, i:  y[b,h,t,d] += W[h,d,i] * x[b,t,i]\n",
+        "bti,hdi->bhtd",
+        [
+            {"B": 3, "T": 33, "H": 6, "D": 5, "I": 48},
+            {"B": 50, "T": 7, "H": 9, "D": 12, "I": 20},
+            {"B": 1, "T": 99, "H": 30, "D": 1, "I": 70},
         ],
     ),
     "what is there before": (
@@ -62,6 +77,13 @@ def test_results_are_those_of_einsum(name: str, element: str) -> None:
                 np.testing.assert_allclose(kernel(*inputs), expected, rtol=exact, atol=20 * exact)
     finally:
         lg.set_num_threads(before)
+
+
+def test_where_rows_and_columns_come_in_turns_they_are_put_there_behind_the_product() -> None:
+    for name, moved in (("rows and columns in turns", "W"), ("small heads", "y")):
+        program = lg.program(PROGRAMS[name][0])
+        choices = Choices(together=(moved,))
+        assert "whole[" in show(optimized(infer(program), validate(program), choices))
 
 
 def test_products_of_longer_runs_stay_in_loops() -> None:

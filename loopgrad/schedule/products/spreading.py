@@ -13,7 +13,8 @@ value of the target's last index, where memory does not go along that everywhere
 
     y[b,o,p] += w[p,o,i] * x[b,i,p]
 
-is, for each p, a product in `t[p,b,o]`.
+is, for each p, a product in `t[p,b,o]`. So are those whose rows and columns come in turns in the target, as
+in `w[j,i,e,d] += s[b,j,e] * u[b,i,d]`, where a call's columns behind the last row are few.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ def apart_by_places(
     places, guard = _spread(line), statement.guard
     if line.unproved or line.bounding or places is None:
         return None
-    if not (guard or places or _selects_last(line)):
+    together = line.target.tensor in context.choices.together
+    if not (guard or places or _selects_last(line) or (together and _is_in_turns(line))):
         return None
     if guard is not None and not _may_be_computed_anyway(line, context):
         return None
@@ -82,6 +84,19 @@ def _selects_last(line: Line) -> bool:
     (last,) = line.written.along
     across = any(last not in one.along for one in sides)
     return across and all(last in one.affine for one in sides)
+
+
+def _is_in_turns(line: Line) -> bool:
+    """Does a row stand before a column, and another row behind it, where columns are what is last?"""
+    sides = [walk.indices_of(f) for f in factors(line.statement.value) if walk.indices_of(f)]
+    kinds = ""
+    last = next((i for i in reversed(line.written.bare) if i), None)
+    if len(sides) != 2 or last is None:
+        return False
+    for index in filter(None, line.written.bare):
+        if sum(index in side for side in sides) == 1:
+            kinds += "n" if any({index, last} <= side for side in sides) else "m"
+    return "m" in kinds.rstrip("n").rstrip("m").rstrip("n")
 
 
 def _may_be_computed_anyway(line: Line, context: Context) -> bool:
