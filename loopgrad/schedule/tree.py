@@ -17,7 +17,7 @@ from enum import Enum
 from typing import TypeAlias, TypeGuard
 
 from loopgrad.ir import walk
-from loopgrad.ir.nodes import Accumulate, Expression, Index, Number, Read, Reduction
+from loopgrad.ir.nodes import Accumulate, Apply, Expression, Index, Number, Read, Reduction
 from loopgrad.ir.operations import ElementType
 from loopgrad.schedule.recurrences.linear import Linear
 
@@ -327,6 +327,25 @@ class Pack:
     def own(self) -> str:
         """The name of the memory in which a thread makes it for itself."""
         return self.name if self.made is Made.OWN else f"{self.name}.own"
+
+
+PANEL = 64  # columns of a pack from one place where a product may begin to the next, on any machine
+
+
+def panel(column: Expression, first: Expression) -> Expression:
+    """Where the panel begins that the column is in, of those that begin with the first one."""
+    number = walk.apply("//", walk.apply("-", column, first), Number(PANEL))
+    return walk.apply("+", first, walk.apply("*", number, Number(PANEL)))
+
+
+def is_panel(column: Expression, first: Expression) -> bool:
+    """Does a panel begin there?"""
+    match column:
+        case Apply("+", (start, Apply("*", (_, Number(value))))):
+            return start == first and value == PANEL
+        case Apply("*", (_, Number(value))):
+            return first == ZERO and value == PANEL
+    return column == first
 
 
 Node: TypeAlias = Step | Over | Blocks | Product | Pack

@@ -1,7 +1,8 @@
 """Lines within a block of an index: products over it, and what is done to the rows at hand.
 
 Where a sum over u runs up to the blocked t (`u <= t`), a block has a part that all its rows share,
-a product, and a small triangle, which goes row by row.
+a product, and a small triangle, which goes row by row; where it begins with t as well, as in a window of
+the last W (`max(0, t-W+1) <= u <= t`), one on each side.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from dataclasses import replace
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Expression, Index, Number
 from loopgrad.schedule.context import Context
-from loopgrad.schedule.lines import Line, access
+from loopgrad.schedule.lines import Bounds, Line, access
 from loopgrad.schedule.products.contractions import pack
-from loopgrad.schedule.tree import Pack, block_from, block_to
+from loopgrad.schedule.tree import PANEL, Pack, block_from, block_to, panel
 
 
 def within_block(line: Line, index: str) -> Line:
@@ -27,16 +28,11 @@ def within_block(line: Line, index: str) -> Line:
     return replace(line, statement=replace(line.statement, ranges=ranges))
 
 
-def with_upper(line: Line, index: str, upper: Expression) -> Line:
+def with_bounds(line: Line, index: str, bounds: Bounds) -> Line:
+    lower, upper = bounds
     ranges = tuple(
-        replace(r, upper=upper) if r.index == index else r for r in line.statement.ranges
-    )
-    return replace(line, statement=replace(line.statement, ranges=ranges))
-
-
-def with_lower(line: Line, index: str, lower: Expression) -> Line:
-    ranges = tuple(
-        replace(r, lower=lower) if r.index == index else r for r in line.statement.ranges
+        replace(r, lower=lower, upper=upper) if r.index == index else r
+        for r in line.statement.ranges
     )
     return replace(line, statement=replace(line.statement, ranges=ranges))
 
@@ -50,36 +46,64 @@ def last_of(index: str) -> Expression:
     return walk.apply("-", block_to(index), Number(1))
 
 
-# ---------------------------------------------------------------------------------- triangles
+# ---------------------------------------------------------------------- triangles and bands
 
 
 def split(line: Line, index: str, whole: Collection[str]) -> Iterator[Line]:
-    """The line within a block of the index: itself, or what all rows share and a triangle.
+    """The line within a block of the index: itself, or what all rows share and what is left on both sides.
 
-    whole: tensors of which elements beyond the triangle may be written, as nobody reads them.
+    whole: tensors of which elements beyond these may be written, as nobody reads them.
     """
     inner = triangle(line, index)
     if inner is None or line.roles is None:
         yield within_block(line, index)
         return
     lower, upper = line.bounds[inner]
-    if inner in line.roles.n and line.written.tensor in whole:
-        yield within_block(with_upper(line, inner, at(upper, index, last_of(index))), index)
+    begins, ends = (index in walk.indices_of(bound) for bound in (lower, upper))
+    columns = inner in line.roles.n
+    if columns and line.written.tensor in whole:
+        first = _panel(line, index, inner, at(lower, index, block_from(index)), up=False)
+        last = at(upper, index, last_of(index))
+        yield within_block(with_bounds(line, inner, (first, last)), index)
         return
-    shared = at(upper, index, block_from(index))
-    yield within_block(with_upper(line, inner, shared), index)
-    rest = with_lower(line, inner, walk.apply("max", lower, shared))
-    yield within_block(replace(rest, roles=None, first=False), index)
+    low, high = at(lower, index, last_of(index)), at(upper, index, block_from(index))
+    if begins and columns:
+        low = _panel(line, index, inner, low, up=True)
+    shared = walk.apply("max", low, high) if begins else high
+    yield within_block(with_bounds(line, inner, (low, shared)), index)
+    rest = replace(line, roles=None, first=False)
+    if begins:
+        before = (lower, walk.apply("min", low, upper))
+        yield within_block(with_bounds(rest, inner, before), index)
+    if ends:
+        after = (shared if begins else walk.apply("max", lower, shared), upper)
+        yield within_block(with_bounds(rest, inner, after), index)
 
 
 def triangle(line: Line, index: str) -> str | None:
-    """The index of a contraction whose upper bound is some rows ahead of the given one."""
+    """The index of a contraction of which a bound hangs on the given one."""
     if line.roles is None or index in line.roles.batch:
         return None
     for inner, outer in line.bound_by.items():
         if index in outer:
             return inner
     return None
+
+
+def _panel(line: Line, index: str, inner: str, bound: Expression, *, up: bool) -> Expression:
+    """The first column of the panel that the bound is in, or of the next one, as panels are packed for all
+    blocks."""
+    first = _first(line, index, inner)
+    if first is None or index not in walk.indices_of(line.bounds[inner][0]):
+        return bound
+    return panel(walk.apply("+", bound, Number(PANEL - 1)) if up else bound, first)
+
+
+def _first(line: Line, index: str, inner: str) -> Expression | None:
+    """Where the inner index begins for the first value of the other one; None where that is another one in
+    each block around."""
+    first = at(line.bounds[inner][0], index, line.bounds[index][0])
+    return None if walk.indices_of(first) else first
 
 
 # -------------------------------------------------------------------------------------- packs
@@ -111,8 +135,11 @@ def packable(lines: Sequence[Line], index: str, around: Sequence[str]) -> Iterat
         inner = triangle(line, index)
         if inner is not None:
             _, upper = line.bounds[inner]
+            first = _first(line, index, inner)
+            if first is None or inner in line.roles.n[:-1]:
+                continue
             last = walk.apply("-", line.bounds[index][1], Number(1))
-            line = with_upper(line, inner, at(upper, index, last))
+            line = with_bounds(line, inner, (first, at(upper, index, last)))
         if not any(_hangs_on_more(bound, around) for i in sides for bound in line.bounds[i]):
             yield line
 

@@ -100,10 +100,11 @@ def may_share(line: Line, index: str, context: Context) -> bool:
 def _bounds_rows(line: Line, index: str) -> bool:
     """`y[u,e] += p[t,u] * x[t,e]` for `u <= t`: threads cannot share u outside of t, which bounds it.
 
-    Not on both sides: in a band there is too little to add up for each row of a copy.
+    Where both ends do, that of a product alone: else there is too little to add up for each row of a copy.
     """
     ends = (map(walk.indices_of, line.bounds[own]) for own in line.kept)
-    return any((index in low) != (index in high) for low, high in ends)
+    counts = {(index in low) + (index in high) for low, high in ends}
+    return 1 in counts or (2 in counts and line.roles is not None)
 
 
 def _shares_for_free(line: Line, index: str, context: Context) -> bool:

@@ -207,7 +207,10 @@ def _rows_beside(lines: Sequence[Line], index: str) -> str | None:
     beside = (i for _, m in products if index in m for i in m if i != index and i not in batched)
     subscripts = (s for x in lines for one in (x.target, *x.reads()) for s in one.subscripts)
     shared = {i for axis in map(affine_indices, subscripts) if len(axis) > 1 for i in axis}
-    return next((i for i in beside if i not in shared and wants_blocks(lines, i)), None)
+    ends = {
+        i for x in lines for i, outer in x.bound_by.items() if outer
+    }  # with an index further in, maybe
+    return next((i for i in beside if i not in shared | ends and wants_blocks(lines, i)), None)
 
 
 def _product(counts: Sequence[Expression]) -> Expression:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import (
     Accumulate,
+    Apply,
     Constant,
     Expression,
     Index,
@@ -114,7 +115,7 @@ def _with_scales_moved(
 
 
 def _are_plain_bounds(line: Line, selecting: frozenset[str]) -> bool:
-    """Does at most one bound hang on an index: an upper one, as in `u <= t`?
+    """Do the bounds of at most one index hang on another, with which they rise: `t - 3 <= u <= t`?
 
     Others may hang on the selecting indices, which are loops around.
     """
@@ -122,10 +123,18 @@ def _are_plain_bounds(line: Line, selecting: frozenset[str]) -> bool:
     if not hanging:
         return True
     (inner, outer), *more = hanging
-    lower, upper = line.bounds[inner]
-    if more or len(outer) > 1 or walk.indices_of(lower):
+    if more or len(outer) > 1:
         return False
-    return is_shifted(upper, next(iter(outer)))
+    (index,) = outer
+    return all(_rises(bound, index) for bound in line.bounds[inner])
+
+
+def _rises(bound: Expression, index: str) -> bool:
+    """Is it nowhere less for a larger value of the index, which alone it hangs on, if at all?"""
+    match bound:
+        case Apply("max" | "min", operands):
+            return all(_rises(each, index) for each in operands)
+    return not walk.indices_of(bound) or is_shifted(bound, index)
 
 
 def indices_of_axes(line: Line) -> tuple[str | None, ...] | None:

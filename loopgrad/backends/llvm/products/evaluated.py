@@ -35,6 +35,7 @@ from loopgrad.schedule.tree import (
     Step,
     block_from,
     block_to,
+    is_panel,
 )
 
 # Of a side that are computed at a time; of the last index but one, where there are several.
@@ -208,7 +209,7 @@ def contiguous(expression: Expression, indices: Sequence[str]) -> str:
 
 
 def _suits(product: Product, pack: Pack | None) -> bool:
-    """Is the product's right side in what is packed: the first columns, all of k or a part of it?
+    """Is the product's right side in what is packed: columns from a panel on, all of k or a part of it?
 
     Of several indices of k, and of n all but the last, the product has to have the values packed.
     """
@@ -216,7 +217,9 @@ def _suits(product: Product, pack: Pack | None) -> bool:
         return False
     *outer, last = product.n
     *packed_outer, packed_last = pack.n
-    if outer != packed_outer or (last.index, last.lower) != (packed_last.index, packed_last.lower):
+    if outer != packed_outer or last.index != packed_last.index:
+        return False
+    if not is_panel(last.lower, packed_last.lower):
         return False
     if len(product.k) == 1:
         return [d.index for d in product.k] == [d.index for d in pack.k]

@@ -28,15 +28,14 @@ from loopgrad.backends.llvm.products.together import Together
 from loopgrad.backends.llvm.products.workspace import (
     DEPTH,
     LARGE_PART,
-    PANEL,
     PART,
     Workspace,
     is_scattered,
     workspaces,
 )
 from loopgrad.backends.llvm.writing.repeat import counted, where
-from loopgrad.ir.nodes import Expression, Read
-from loopgrad.schedule.tree import Dimension, Node, Product, Update
+from loopgrad.ir.nodes import Expression, Number, Read
+from loopgrad.schedule.tree import PANEL, Dimension, Node, Product, Update
 
 if TYPE_CHECKING:
     from loopgrad.backends.llvm.fused.trees import Trees
@@ -138,17 +137,28 @@ class Products:
         k = self.groups.at_least_once(k)
 
         outer, columns = o.n[:-1], o.n[-1].count
+        before = self._columns_before(node, whole)
         if whole.merged is not None:
             name, columns = node.target.tensor, whole.merged.inner.count
             outer = tuple(Along(a.count, {TARGET: a.strides[name]}) for a in whole.merged.outer)
 
         def matrix(places: Mapping[str, str], number: str) -> None:
             packed = self.groups.at(whole.memory, self.multiply(number, whole.size))
-            part = Packed(packed, whole.depth, whole.columns)
+            packed = self.groups.at(packed, self.multiply(before, whole.depth))
+            there = self.body.value(f"sub i64 {whole.columns}, {before}")
+            part = Packed(packed, whole.depth, there)
             adds = not node.first
             self.multiply_all(places, m, columns, k, part, o.scale, adds, first, node.update)
 
         self.groups.over(outer, o.places, matrix)
+
+    def _columns_before(self, node: Product, whole: Packed) -> str:
+        """How many columns of what is packed lie before the first one: whole panels."""
+        last = node.n[-1]
+        if whole.merged is not None or last.lower == Number(0):
+            return "0"
+        lower = self.trees.bound(last.lower).text
+        return self.body.value(f"sub i64 {lower}, {whole.starts[last.index]}")
 
     def multiply_all(
         self,

@@ -54,7 +54,7 @@ class Lying:
 @dataclass(frozen=True, slots=True)
 class Packed:
     """`depth` values of k times `columns`, packed; or rows that lie so far `apart`. Of a `Pack` also: how
-    many elements each matrix takes, and from where on its indices of k run; and the indices of n, where
+    many elements each matrix takes, and from where on its indices run; and those of n, where
     several may count as one, with the strides of all targets, under the names of these."""
 
     memory: str

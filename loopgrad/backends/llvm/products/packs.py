@@ -9,10 +9,9 @@ from loopgrad.backends.llvm.fused.shares import share
 from loopgrad.backends.llvm.products.groups import Along, Group
 from loopgrad.backends.llvm.products.operands import RIGHT, Packed
 from loopgrad.backends.llvm.products.sides import ordered
-from loopgrad.backends.llvm.products.workspace import PANEL
 from loopgrad.backends.llvm.writing.repeat import where
 from loopgrad.ir.nodes import Read
-from loopgrad.schedule.tree import Made, Node, Pack, Product, steps
+from loopgrad.schedule.tree import PANEL, Made, Node, Pack, Product, steps
 
 if TYPE_CHECKING:
     from loopgrad.backends.llvm.products.lowering import Products
@@ -51,8 +50,7 @@ class Packs:
         depth, count = self.groups.total(steps), columns.inner.count
         size = self.products.multiply(depth, self.products.filled(count))
         memory = self.frame.pointer(node.name)
-        starts = {d.index: self.products.trees.bound(d.lower).text for d in k}
-        self.packed[node.name] = Packed(memory, depth, count, size, starts, merged)
+        self.packed[node.name] = Packed(memory, depth, count, size, self._starts(node), merged)
 
         def matrix(places: Mapping[str, str], number: str) -> None:
             packed = self.groups.at(memory, self.products.multiply(number, size))
@@ -76,8 +74,11 @@ class Packs:
         small = self.body.value(f"xor i1 {large}, true")
         where(self.body, small, lambda: self._pack_all(places[RIGHT], steps, n, own, depth))
         memory = self.body.select(large, self.products.calls.pointer, memory, own)
-        starts = {d.index: "0" for d in k}
-        self.packed[node.name] = Packed(memory, depth, n.count, "0", starts)
+        self.packed[node.name] = Packed(memory, depth, n.count, "0", self._starts(node))
+
+    def _starts(self, node: Pack) -> dict[str, str]:
+        """Of each index the first value that is packed."""
+        return {d.index: self.products.trees.bound(d.lower).text for d in (*node.n, *node.k)}
 
     def _pack_part(self, right: str, k: Group, n: Along, packed: str, depth: str) -> None:
         """What the thread packs: whole panels; or where there are fewer than threads, some of all k."""

@@ -17,6 +17,7 @@ from loopgrad.schedule.lines import access, is_shifted
 from loopgrad.schedule.products.joining import are_before
 from loopgrad.schedule.threads.preparing import VECTOR, filled, room
 from loopgrad.schedule.tree import (
+    PANEL,
     Axis,
     Blocks,
     Buffer,
@@ -29,7 +30,6 @@ from loopgrad.schedule.tree import (
     Scope,
 )
 
-PANEL = 64  # columns that are packed at a time at least: no fewer than any panel has
 PART = 1 << 17  # elements that are packed at a time, where that suffices: they stay in a cache
 LARGE_PART = 1 << 18  # of a matrix that is packed by itself: what else is read goes through
 DEPTH = 256  # values of k that are packed at a time, where k may be cut
