@@ -25,6 +25,7 @@ from loopgrad.schedule.choices import Choices
 from loopgrad.schedule.context import Context
 from loopgrad.schedule.identities import identity
 from loopgrad.schedule.lines import Line, aligned, covers, maps_first, maps_together
+from loopgrad.schedule.loops.banding import in_bands
 from loopgrad.schedule.loops.blocking import uses_alike
 from loopgrad.schedule.loops.buffers import buffers_of
 from loopgrad.schedule.loops.moments import with_moments
@@ -230,6 +231,9 @@ class _Fusing:
     def _segments(self, phases: Iterable[Phase]) -> Iterator[Segment]:
         """The statements in the order in which they run, their indices of one meaning throughout."""
         runs = [(lines, loops) for phase in phases for lines, loops in self._runs(phase)]
+        if self.choices.products:
+            banded = iter(in_bands([line for lines, loops in runs if not loops for line in lines]))
+            runs = [(x if loops else [next(banded) for _ in x], loops) for x, loops in runs]
         everything = aligned(line for run, _ in runs for line in run)
         self.indices |= {index for line in everything for index in line.indices}
         lines = iter(everything)

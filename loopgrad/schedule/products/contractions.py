@@ -6,9 +6,10 @@ in C and Y; `k` in X and Y alone, and summed. `n` is the side that holds C's las
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 
+from loopgrad.analysis.extents import polynomial
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import (
     Accumulate,
@@ -115,7 +116,7 @@ def _with_scales_moved(
 
 
 def _are_plain_bounds(line: Line, selecting: frozenset[str]) -> bool:
-    """Do the bounds of at most one index hang on another, with which they rise: `t - 3 <= u <= t`?
+    """Do the bounds of at most one index hang on another, with which they rise: `max(t-3, 0) <= u <= t`?
 
     Others may hang on the selecting indices, which are loops around.
     """
@@ -126,15 +127,33 @@ def _are_plain_bounds(line: Line, selecting: frozenset[str]) -> bool:
     if more or len(outer) > 1:
         return False
     (index,) = outer
-    return all(_rises(bound, index) for bound in line.bounds[inner])
+    lower, upper = line.bounds[inner]
+    limits = [*_parts(lower, "max")], [*_parts(upper, "min")]
+    if not all(is_shifted(x, index) or not walk.indices_of(x) for side in limits for x in side):
+        return False
+    return all(
+        _may_differ(low, high) for low in limits[0] for high in limits[1] if walk.indices_of(low)
+    )
 
 
-def _rises(bound: Expression, index: str) -> bool:
-    """Is it nowhere less for a larger value of the index, which alone it hangs on, if at all?"""
+def _parts(bound: Expression, operation: str) -> Iterator[Expression]:
     match bound:
-        case Apply("max" | "min", operands):
-            return all(_rises(each, index) for each in operands)
-    return not walk.indices_of(bound) or is_shifted(bound, index)
+        case Apply(name, operands) if name == operation:
+            for each in operands:
+                yield from _parts(each, operation)
+        case _:
+            yield bound
+
+
+def _may_differ(low: Expression, high: Expression) -> bool:
+    """May there be a value between them, for some sizes?
+
+    Where there is none, for no row, nothing has shown that what a block of rows reads between the first one's
+    `low` and the last one's `high` is in range.
+    """
+    if not walk.indices_of(high):
+        return True
+    return any(value > 0 for value in polynomial(walk.apply("-", high, low)).values())
 
 
 def indices_of_axes(line: Line) -> tuple[str | None, ...] | None:
