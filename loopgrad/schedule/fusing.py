@@ -34,6 +34,7 @@ from loopgrad.schedule.loops.one_hot import with_one_hot
 from loopgrad.schedule.loops.passing import earlier_sums
 from loopgrad.schedule.loops.phases import Tree, trees
 from loopgrad.schedule.loops.requirements import required
+from loopgrad.schedule.products.banded import by_way_of_rows
 from loopgrad.schedule.products.borders import with_borders
 from loopgrad.schedule.products.contractions import with_roles
 from loopgrad.schedule.products.layouts import Layouts, laid_out, layouts
@@ -214,6 +215,7 @@ class _Fusing:
             units = {c.name for c in self.literal.facts.program.constants if c.value == 1}
             lines, conditions = with_roles(lines, self.context, units)
             self.requires.update(dict.fromkeys(conditions))
+            lines = tuple(by_way_of_rows(lines, self.context, self.whole))
         lines = with_borders(gathered(lines, self.context), self.context)
         for group in [lines] if self.choices.fuse else [(line,) for line in lines]:
             yield from trees(group, self.context, self.whole)

@@ -107,20 +107,31 @@ class Roles:
     runs_apart: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Stairs:
+    """Of a product over a block of rows the values of `inner` that each row `index` has, which rise."""
+
+    index: str
+    inner: str
+    bounds: Bounds
+
+
 @dataclass(frozen=True)
 class Line:
     """A statement with both bounds of every range.
 
     `unproved`: its reads, and its target, whose subscripts may be out of range. `first`: it writes
     every element of its target, and nothing has touched the target before. `roles`: of a contraction.
-    `moments`: it stands for the moments of its value (`moments.py`). `ranks`: it stands for the ranks of its
-    values, integers below that number (`ranking.py`). `integral`: its target holds integers.
+    `stairs`: of one in a block, which values each row has. `moments`: it stands for the moments of its value
+    (`moments.py`). `ranks`: it stands for the ranks of its values, integers below that number (`ranking.py`).
+    `integral`: its target holds integers.
     """
 
     statement: Accumulate
     unproved: tuple[Read, ...] = ()
     first: bool = False
     roles: Roles | None = None
+    stairs: Stairs | None = None
     moments: bool = False
     integral: bool = False
     ranks: Expression | None = None

@@ -53,6 +53,14 @@ OTHERS = {
         "    for t, {band}, e:  y[u,e] += tanh(s[t,u]) * v[t,e]\n",
         SHAPES,
     ),
+    "a matrix of a band": (
+        "f(q[T,T], v[T,E], w = 9) -> y[T,E]:\n    for t, {band}, e:  y[t,e] += q[t,u] * v[u,e]\n",
+        {"q": "TT", "v": "TE"},
+    ),
+    "columns of the other side": (
+        "f(q[D,T], v[T,T], w = 9) -> y[D,T]:\n    for t, {band}, d:  y[d,u] += q[d,t] * v[t,u]\n",
+        {"q": "DT", "v": "TT"},
+    ),
     "heads of a batch": (
         "f(q[B,T,D], k[B,T,D], v[B,T,E], w = 9) -> y[B,T,E]:\n"
         "    for b, t, {band}, d:  s[b,t,u] += q[b,t,d] * k[b,u,d]\n"
@@ -77,7 +85,15 @@ PROGRAMS = {
 
 # How wide they are: code is made for a width, so each has one.
 WIDTHS = {"on both sides": 129, "not itself": 0, "ahead, up to": 64, "of two axes": 5}
-BACKWARD = ("behind", "on both sides", "ahead", "what is given to others", "of two axes")
+BACKWARD = (
+    "behind",
+    "on both sides",
+    "ahead",
+    "what is given to others",
+    "of two axes",
+    "a matrix of a band",
+    "columns of the other side",
+)
 ROWS = (1, 48, 97, 98, 301)
 
 
@@ -137,9 +153,11 @@ def test_blocks_share_what_all_of_their_rows_sum_over() -> None:
     assert (
         """
         product:  y[t,e] = e2[t,u] * h[t] * v[u,e]
-        for t.from <= t < t.to:
-            for max(t-w, 0) <= u < min(max(t.to-1-w, 0), t+1):  for e < E vector:  y[t,e] += e2[t,u] * h[t] * v[u,e]
-            for max(max(t.to-1-w, 0), t.from+1) <= u <= t:  for e < E vector:  y[t,e] += e2[t,u] * h[t] * v[u,e]
+        for t.from <= t.step < t.to in blocks of 12:
+            product:  y[t,e] += e2[t,u] * h[t] * v[u,e]
+            for t.step.from <= t < t.step.to:
+                for max(t-w, 0) <= u < min(max(t.step.to-1-w, 0), min(bound, t+1)):  for e < E vector:  y[t,e] += e2[t,u] * h[t] * v[u,e]
+                for max(max(t.step.to-1-w, 0), min(bound, t.step.from+1)) <= u < min(bound, t+1):  for e < E vector:  y[t,e] += e2[t,u] * h[t] * v[u,e]
 """
         in text
     ), text

@@ -13,9 +13,9 @@ from dataclasses import replace
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Expression, Index, Number
 from loopgrad.schedule.context import Context
-from loopgrad.schedule.lines import Bounds, Line, access
+from loopgrad.schedule.lines import Bounds, Line, Stairs, access
 from loopgrad.schedule.products.contractions import pack
-from loopgrad.schedule.tree import PANEL, Pack, block_from, block_to, panel
+from loopgrad.schedule.tree import Pack, block_from, block_to, panel
 
 
 def within_block(line: Line, index: str) -> Line:
@@ -59,25 +59,62 @@ def split(line: Line, index: str, whole: Collection[str]) -> Iterator[Line]:
         yield within_block(line, index)
         return
     lower, upper = line.bounds[inner]
-    begins, ends = (index in walk.indices_of(bound) for bound in (lower, upper))
-    columns = inner in line.roles.n
-    if columns and line.written.tensor in whole:
-        first = _panel(line, index, inner, at(lower, index, block_from(index)), up=False)
+    if inner in line.roles.n and index in line.roles.m:
+        if line.written.tensor not in whole:
+            yield within_block(replace(line, roles=None), index)
+            return
+        first = _panel(line, index, inner, at(lower, index, block_from(index)))
         last = at(upper, index, last_of(index))
         yield within_block(with_bounds(line, inner, (first, last)), index)
         return
     low, high = at(lower, index, last_of(index)), at(upper, index, block_from(index))
-    if begins and columns:
-        low = _panel(line, index, inner, low, up=True)
+    shared, *rest = _apart(index, (lower, upper), low, high)
+    yield within_block(with_bounds(line, inner, shared), index)
+    for bounds in rest:
+        yield within_block(_on_stairs(line, index, inner, bounds), index)
+
+
+def _apart(index: str, bounds: Bounds, low: Expression, high: Expression) -> Iterator[Bounds]:
+    """The values that all rows have; those before, and those behind, that some have.
+
+    low: the last row's lower bound; high: the first row's upper bound.
+    """
+    lower, upper = bounds
+    begins, ends = (index in walk.indices_of(bound) for bound in bounds)
     shared = walk.apply("max", low, high) if begins else high
-    yield within_block(with_bounds(line, inner, (low, shared)), index)
-    rest = replace(line, roles=None, first=False)
+    yield low, shared
     if begins:
-        before = (lower, walk.apply("min", low, upper))
-        yield within_block(with_bounds(rest, inner, before), index)
+        yield lower, walk.apply("min", low, upper)
     if ends:
-        after = (shared if begins else walk.apply("max", lower, shared), upper)
-        yield within_block(with_bounds(rest, inner, after), index)
+        yield shared if begins else walk.apply("max", lower, shared), upper
+
+
+def _on_stairs(line: Line, index: str, inner: str, bounds: Bounds) -> Line:
+    """What some rows have and others have not."""
+    lower, upper = bounds
+    whole = at(lower, index, block_from(index)), at(upper, index, last_of(index))
+    stairs = Stairs(index, inner, bounds)
+    return replace(with_bounds(line, inner, whole), first=False, stairs=stairs)
+
+
+def step_of(stairs: Stairs) -> str:
+    """The index whose blocks are a few rows."""
+    return f"{stairs.index}.step"
+
+
+def on_step(line: Line, stairs: Stairs) -> tuple[Line, list[Line]]:
+    """The product of what a few rows have in common; and what is left, which goes row by row."""
+    index, step = stairs.index, step_of(stairs)
+    lower, upper = stairs.bounds
+    first, last = block_from(step), walk.apply("-", block_to(step), Number(1))
+    line = with_bounds(replace(line, stairs=None), index, (first, block_to(step)))
+    low, high = at(lower, index, last), at(upper, index, first)
+    shared, *rest = _apart(index, stairs.bounds, low, high)
+    rows = replace(line, roles=None)
+    return (
+        with_bounds(line, stairs.inner, shared),
+        [with_bounds(rows, stairs.inner, bounds) for bounds in rest],
+    )
 
 
 def triangle(line: Line, index: str) -> str | None:
@@ -90,13 +127,12 @@ def triangle(line: Line, index: str) -> str | None:
     return None
 
 
-def _panel(line: Line, index: str, inner: str, bound: Expression, *, up: bool) -> Expression:
-    """The first column of the panel that the bound is in, or of the next one, as panels are packed for all
-    blocks."""
+def _panel(line: Line, index: str, inner: str, bound: Expression) -> Expression:
+    """The first column of the panel that the bound is in, as panels are packed for all blocks."""
     first = _first(line, index, inner)
     if first is None or index not in walk.indices_of(line.bounds[inner][0]):
         return bound
-    return panel(walk.apply("+", bound, Number(PANEL - 1)) if up else bound, first)
+    return panel(bound, first)
 
 
 def _first(line: Line, index: str, inner: str) -> Expression | None:

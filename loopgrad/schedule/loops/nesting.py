@@ -10,18 +10,26 @@ from loopgrad.ir import walk
 from loopgrad.ir.nodes import Accumulate, Expression, Number, Reduction
 from loopgrad.schedule.context import Context
 from loopgrad.schedule.identities import identity
-from loopgrad.schedule.lines import Bounds, Line, affine_indices
-from loopgrad.schedule.loops.blocking import packable, packed, split, triangle
+from loopgrad.schedule.lines import Bounds, Line, Stairs, affine_indices
+from loopgrad.schedule.loops.blocking import (
+    on_step,
+    packable,
+    packed,
+    split,
+    step_of,
+    triangle,
+)
 from loopgrad.schedule.loops.choosing import gaining, is_scattered, loop_order, vector_index
 from loopgrad.schedule.loops.few import FEW, is_few
 from loopgrad.schedule.loops.staging import stage
 from loopgrad.schedule.products.contractions import product
-from loopgrad.schedule.tree import Blocks, Mark, Node, Over, Step, block_from
+from loopgrad.schedule.tree import Blocks, Mark, Node, Over, Step, block_from, block_to
 
 # Rows of a product that are worked on while they are in a cache: a multiple of the tiles' heights. MORE where
 # all rows have one other side, which may be in no cache, and is read again for each block; FEWER where each
-# stands for as many as other indices have values, and it is not known how many.
-ROWS, MORE, FEWER = 48, 96, 4
+# stands for as many as other indices have values, and it is not known how many. STEP of a block's rows have
+# more in common than all of them.
+ROWS, MORE, FEWER, STEP = 48, 96, 4, 12
 
 
 class Nesting:
@@ -164,6 +172,8 @@ class Nesting:
         return self._loops(lines, loop_order(lines, around, self.wanted), around, lanes)
 
     def _node(self, line: Line, around: tuple[str, ...]) -> Node:
+        if line.stairs is not None:
+            return self._steps(line, line.stairs, around)
         if line.roles is not None:
             added = replace(line, first=False) if line.written.tensor in self.copied else line
             return product(added, line.roles, self.packs.get(id(line.roles)))
@@ -171,6 +181,13 @@ class Nesting:
         starts = line.first and line.written.tensor not in self.copied
         starts = starts and not any(i in line.reduced for i in path[:-1])
         return Step(replace(line.statement, ranges=(), span=None), starts, line.unproved)
+
+    def _steps(self, line: Line, stairs: Stairs, around: tuple[str, ...]) -> Node:
+        """A few rows at a time: the product of what they have in common, and what is left."""
+        shared, rows = on_step(line, stairs)
+        bounds = block_from(stairs.index), block_to(stairs.index)
+        body = (self._node(shared, around), *self.nest(rows, around))
+        return Blocks(step_of(stairs), *bounds, STEP, body)
 
 
 def _rows(lines: Sequence[Line], index: str) -> int | Expression:
@@ -227,12 +244,12 @@ def wants_blocks(lines: Sequence[Line], index: str) -> bool:
     """Is it a row of a product, and is something else done to the rows?
 
     More than to write what the products of a batch add to: one of them stays in a cache. And a sum that
-    ends at the index is a product for rows together alone.
+    ends at the index, or over one at which rows end, is a product for several of its values together alone.
     """
     having = [line for line in lines if index in line.indices and not is_blocked(line, index)]
-    rows = any(line.roles is not None and index in line.roles.m for line in having)
-    if rows and any(triangle(line, index) is not None for line in having):
+    if any(triangle(line, index) is not None for line in having):
         return True
+    rows = any(line.roles is not None and index in line.roles.m for line in having)
     return rows and any(line.roles is None and not _starts(line, having) for line in having)
 
 
