@@ -17,6 +17,8 @@ from loopgrad.schedule.lines import Bounds, Line, Stairs, access
 from loopgrad.schedule.products.contractions import pack
 from loopgrad.schedule.tree import Pack, block_from, block_to, panel
 
+STEP = 12  # rows of a block that have more in common than all of them: two tiles
+
 
 def within_block(line: Line, index: str) -> Line:
     """The line with its loop over what one block holds."""
@@ -90,7 +92,10 @@ def _apart(index: str, bounds: Bounds, low: Expression, high: Expression) -> Ite
 
 
 def _on_stairs(line: Line, index: str, inner: str, bounds: Bounds) -> Line:
-    """What some rows have and others have not."""
+    """What some rows have and others have not; row by row, where there are no more of them than in a step."""
+    match line.bounds[index]:
+        case Number(int(first)), Number(int(end)) if end - first <= STEP:
+            return replace(with_bounds(line, inner, bounds), roles=None, first=False)
     lower, upper = bounds
     whole = at(lower, index, block_from(index)), at(upper, index, last_of(index))
     stairs = Stairs(index, inner, bounds)

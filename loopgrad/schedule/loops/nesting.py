@@ -12,6 +12,7 @@ from loopgrad.schedule.context import Context
 from loopgrad.schedule.identities import identity
 from loopgrad.schedule.lines import Bounds, Line, Stairs, affine_indices
 from loopgrad.schedule.loops.blocking import (
+    STEP,
     on_step,
     packable,
     packed,
@@ -27,9 +28,8 @@ from loopgrad.schedule.tree import Blocks, Mark, Node, Over, Step, block_from, b
 
 # Rows of a product that are worked on while they are in a cache: a multiple of the tiles' heights. MORE where
 # all rows have one other side, which may be in no cache, and is read again for each block; FEWER where each
-# stands for as many as other indices have values, and it is not known how many. STEP of a block's rows have
-# more in common than all of them.
-ROWS, MORE, FEWER, STEP = 48, 96, 4, 12
+# stands for as many as other indices have values, and it is not known how many.
+ROWS, MORE, FEWER = 48, 96, 4
 
 
 class Nesting:

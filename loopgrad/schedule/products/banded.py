@@ -21,7 +21,7 @@ def by_way_of_rows(
 ) -> Iterator[Line]:
     """The lines, those of such products in two parts.
 
-    whole: tensors of which elements may be written that no line writes, as nobody reads them. The rows are added.
+    whole: tensors of which elements may be written that no line writes, as nobody reads them; rows are added.
     """
     for line in lines:
         r, target = line.roles, line.target
