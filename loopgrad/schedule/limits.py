@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from loopgrad.analysis.extents import Polynomial, polynomial
 from loopgrad.analysis.polynomial import add, constant, constant_value, scale, subtract
 from loopgrad.ir import walk
-from loopgrad.ir.nodes import Apply, Compare, Expression, Index, Number
+from loopgrad.ir.nodes import Apply, Compare, Expression, Index, Number, Read
 from loopgrad.schedule.lines import Bounds
 
 _ONE = constant(1)
@@ -59,6 +59,30 @@ def holds(condition: Expression, bounds: Mapping[str, Bounds]) -> bool:
         if found is None or not is_natural(found[0]):
             return False
     return True
+
+
+def is_there(
+    read: Read, guard: Expression, extents: Sequence[Expression], bounds: Mapping[str, Bounds]
+) -> bool:
+    """Is what is in range under the guard so without it: evidently, or as the guard says nothing of it?"""
+    spoken = [walk.indices_of(condition) for condition in walk.conjuncts(guard)]
+
+    def is_spoken_of(subscript: Expression) -> bool:
+        names = _hangs_on(walk.indices_of(subscript), bounds)
+        return not names or any(not indices or indices & names for indices in spoken)
+
+    return all(
+        not is_spoken_of(subscript)
+        or holds(Compare(("<=", "<"), (Number(0), subscript, extent)), bounds)
+        for subscript, extent in zip(read.subscripts, extents, strict=True)
+    )
+
+
+def _hangs_on(names: frozenset[str], bounds: Mapping[str, Bounds]) -> frozenset[str]:
+    """The indices, and those that their bounds hang on."""
+    ends = (end for name in names if name in bounds for end in bounds[name])
+    found = names.union(*map(walk.indices_of, ends))
+    return found if found == names else _hangs_on(found, bounds)
 
 
 def is_natural(value: Polynomial) -> bool:

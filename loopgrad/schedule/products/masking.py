@@ -24,6 +24,7 @@ from loopgrad.ir.nodes import (
     Reduction,
 )
 from loopgrad.schedule.context import Context
+from loopgrad.schedule.limits import is_there
 from loopgrad.schedule.lines import Line, Roles, reads_whole_axes
 from loopgrad.schedule.products.padding import Padding
 from loopgrad.schedule.sums.sharing import extents_of, is_sparse
@@ -48,6 +49,9 @@ def with_masks(
     guarding = walk.indices_of(guard)
     if not guarding & line.reduced or is_sparse(guard):
         return ()
+    extents = context.tensors[line.target.tensor].extents
+    if not is_there(line.target, guard, extents, line.bounds):
+        return ()  # a product adds 0 to what the guard leaves out
     whole = replace(line, statement=replace(statement, guard=None))
     found = roles(whole)
     if found is None:

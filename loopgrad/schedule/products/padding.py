@@ -27,7 +27,7 @@ from loopgrad.ir.nodes import (
     Reduction,
 )
 from loopgrad.schedule.context import Context
-from loopgrad.schedule.limits import conditions, is_natural, limits
+from loopgrad.schedule.limits import conditions, is_natural, is_there, limits
 from loopgrad.schedule.lines import Bounds, Line, stays_within
 from loopgrad.schedule.sums.sides import factors, multiplied
 from loopgrad.schedule.tree import Border
@@ -66,8 +66,11 @@ class Padding:
         if statement.guard is None or not sums or not line.reduced or line.unproved:
             return None
         formulas = conditions(statement.guard)
+        extents = self.context.tensors[line.target.tensor].extents
         if formulas is None:
             return None
+        if not is_there(line.target, statement.guard, extents, line.bounds):
+            return None  # a product adds 0 to what the guard leaves out
         parts = list(factors(statement.value))
         for read in parts:
             if not isinstance(read, Read):

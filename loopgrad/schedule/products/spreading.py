@@ -130,7 +130,8 @@ def _order(line: Line, positions: Collection[str]) -> tuple[str, ...] | None:
     if not found:
         return None
     parts = list(factors(line.statement.value))
-    every = frozenset.intersection(*(walk.indices_of(p) for p in parts if walk.indices_of(p)))
+    having = [walk.indices_of(p) for p in parts if walk.indices_of(p)]
+    every = frozenset.intersection(*having) if having else frozenset[str]()
     last = next((i for i in reversed(found) if i not in every), found[-1])
     right = frozenset().union(*(walk.indices_of(p) for p in parts if last in walk.indices_of(p)))
     left = frozenset().union(*(walk.indices_of(p) for p in parts if last not in walk.indices_of(p)))

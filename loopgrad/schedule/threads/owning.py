@@ -16,8 +16,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from loopgrad.ir import walk
-from loopgrad.ir.nodes import Number, Reduction
+from loopgrad.ir.nodes import Expression, Number, Reduction
 from loopgrad.schedule.context import Context
+from loopgrad.schedule.limits import is_there
 from loopgrad.schedule.lines import Line, affine_indices
 from loopgrad.schedule.loops.choosing import parallel_index
 from loopgrad.schedule.loops.nesting import Nesting
@@ -60,12 +61,27 @@ def picks_rows(line: Line, context: Context) -> bool:
         return False
     if not walk.indices_of(place) or not line.kept - walk.indices_of(place):
         return False
+    if not _may_be_looked_at(place, line, context):
+        return False
     shared = parallel_index([line], context)
     if shared is not None and shared == context.choices.parallel:
         return False
     if shared is not None and line.written.axis_of(shared) != len(others):
         return False
     return _loops(line, Picks(place, "", Number(0)), context) is not None
+
+
+def _may_be_looked_at(place: Expression, line: Line, context: Context) -> bool:
+    """Are the data of a place there for all values of the indices, or is it looked whether they are?
+
+    Each thread looks at all places, whatever the guard says: `y[w[v[n]],d] += x[n,d]   if v[n] >= 0`.
+    """
+    guard = line.statement.guard
+    return guard is None or all(
+        read in line.unproved
+        or is_there(read, guard, context.tensors[read.tensor].extents, line.bounds)
+        for read in walk.reads(place)
+    )
 
 
 def owned(part: Part, context: Context) -> tuple[Node, ...]:

@@ -71,7 +71,8 @@ def interleaved(line: Line, context: Context, stores: bool) -> tuple[Line, ...]:
         return (line,)
     names = set(context.taken)
     axes = _axes(line, windows, context)
-    found = None if axes is None else _lines(line, axes, windows, stores)
+    extents = context.tensors[line.written.tensor].extents
+    found = None if axes is None else _lines(line, axes, windows, extents, stores)
     if found is None:
         context.taken.intersection_update(names)
         return (line,)
@@ -131,7 +132,11 @@ def _count(extent: Expression, step: int) -> Expression:
 
 
 def _lines(
-    line: Line, axes: Sequence[_Axis], windows: Sequence[str], stores: bool
+    line: Line,
+    axes: Sequence[_Axis],
+    windows: Sequence[str],
+    extents: Sequence[Expression],
+    stores: bool,
 ) -> list[Line] | None:
     own = {axis.position: axis for axis in axes}
     bounds: dict[str, Bounds] = {i: b for i, b in line.bounds.items() if i not in own}
@@ -139,7 +144,7 @@ def _lines(
     bounds = {i: b for i, b in bounds.items() if i not in windows}
     found = []
     for places in product(*(range(axis.step) for axis in axes)):
-        target, inside = _target(line, axes, places, bounds)
+        target, inside = _target(line, axes, places, bounds, extents)
         terms = list(_terms(line, axes, places, windows, bounds, inside))
         if any(term is None for term in terms):
             return None
@@ -237,15 +242,26 @@ def _sum(subscript: Expression) -> Expression:
 
 
 def _target(
-    line: Line, axes: Sequence[_Axis], places: Sequence[int], bounds: Mapping[str, Bounds]
+    line: Line,
+    axes: Sequence[_Axis],
+    places: Sequence[int],
+    bounds: Mapping[str, Bounds],
+    extents: Sequence[Expression],
 ) -> tuple[Read, list[Expression]]:
-    """The target at the places, and the conditions under which it is there."""
+    """The target at the places, and the conditions under which it is there: in other axes too, as the guard
+    goes to the terms.
+    """
     subscripts = list(line.target.subscripts)
     conditions: list[Expression] = []
     for axis, place in zip(axes, places, strict=True):
         moved: Polynomial = {(Index(axis.index),): axis.step}
         subscripts[axis.number] = to_expression(add(moved, constant(place)))
         conditions += _each("<", subscripts[axis.number], axis.extent, "")
+    spread = {axis.number for axis in axes}
+    for number, extent in enumerate(extents):
+        if number not in spread:
+            conditions += _each(">=", subscripts[number], Number(0), "")
+            conditions += _each("<", subscripts[number], extent, "")
     needed = [c for c in conditions if not holds(c, bounds)]
     return replace(line.target, subscripts=tuple(subscripts)), needed
 
