@@ -211,7 +211,9 @@ class _Run:
             if counted:
                 self.count_tree(one, has)
                 axes = tuple(a for a, n in enumerate(has.shape) if n != depth.shape[a])
-                self.tally(depth.max(axis=axes, keepdims=True, initial=0)[has])
+                # A tensor without elements has no depth; what a guard keeps from it is computed all the same.
+                last = np.maximum(depth.max(axis=axes, keepdims=True, initial=0), rounds + 1)
+                self.tally(last[has])
         self.known[name] = depth
         return depth
 

@@ -75,6 +75,18 @@ def test_levels_of_drawn_programs(drawn: Drawn) -> None:
         assert (found.work, found.span) == (graph.work, graph.span)
 
 
+def test_what_a_guard_keeps_from_a_tensor_without_elements_is_computed() -> None:
+    text = "f(v[K], int g[B], bool m[B], size J) -> t[J,K]:\n    for b, k:  t[g[b],k] += tanh(v[k])   if m[b]"
+    facts = infer(lg.program(text))
+    import numpy as np
+
+    given = {"v": np.ones(1), "g": np.zeros(1, int), "m": np.array([False])}
+    for rows in (0, 1):
+        sizes = sized(facts, {"B": 1, "K": 1, "J": rows})
+        graph, found = Graph(facts, sizes, values(facts, sizes, given)), levels(facts, sizes)
+        assert (found.work, found.span) == (graph.work, graph.span) == (3, 3)
+
+
 def test_where_data_say_where_to_the_worst_is_meant() -> None:
     """All values may go to one element, and then do."""
     text = "count(int w[N], x[N], size V) -> n[V]:\n    for i:  n[w[i]] += x[i]"
