@@ -263,3 +263,35 @@ def test_which_rows_are_summed_along() -> None:
     assert found(picked) == (("J", True),)
     product = "f(x[B,J], w[K,J]) -> y[B,K]:\n    for b, k, j:  y[b,k] += x[b,j] * w[k,j]"
     assert found(product) == ()
+
+
+NONE_AT_ALL = {
+    "beyond the last": (
+        "f(x[H,B,I], c[H,J,I], g[H,J,B]) -> y[H,B,I], d[H,J,B]:\n"
+        "    for h, j, b:              d[h,j,b] = 2 * g[h,j,b]\n"
+        "    for h, j, j <= b < B, i:  y[h,b,i] += d[h,j,b] * (1 if x[h,b,i] < c[h,j,i] else 0.5)",
+        {"H": 2, "I": 15},
+    ),
+    "fewer than are left out": (
+        "f(x[B,I]) -> y[B,I]:\n"
+        "    for 6 <= b < B, i:  m[b]   max= x[b,i]\n"
+        "    for 6 <= b < B, i:  Z[b]   += exp(x[b,i] - m[b])\n"
+        "    for 6 <= b < B, i:  y[b,i] += exp(x[b,i] - m[b]) / Z[b]",
+        {"I": 15},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NONE_AT_ALL)
+def test_where_there_are_none_at_all_none_run(name: str) -> None:
+    """The lower bound may be as far beyond the upper one as it likes."""
+    text, extents = NONE_AT_ALL[name]
+    program, rng = lg.program(text), np.random.default_rng(5)
+    fast, slow = lg.compile(program), lg.compile(program, optimize=False)
+    for b, j in ((1, 3), (2, 9), (5, 64), (47, 64), (47, 12)):
+        sizes = {**extents, "B": b, "J": j}
+        given = {
+            i.name: rng.standard_normal([sizes[e.name] for e in i.extents]) for i in program.inputs
+        }
+        for got, wanted in zip(results(fast(**given)), results(slow(**given)), strict=True):
+            np.testing.assert_allclose(got, wanted, rtol=1e-11, atol=1e-12)

@@ -13,29 +13,21 @@ from dataclasses import dataclass, replace
 from loopgrad.analysis.extents import Polynomial, difference, polynomial, to_expression
 from loopgrad.analysis.polynomial import add, negate
 from loopgrad.ir import walk
-from loopgrad.ir.nodes import Compare, Expression, Index, Number, Range, Reduction
+from loopgrad.ir.nodes import Compare, Expression, Index, Number, Range
 from loopgrad.schedule.lines import Line
 from loopgrad.schedule.loops.narrowing import MIRRORED
-from loopgrad.schedule.sums.sides import factors
+from loopgrad.schedule.products.contractions import roles
 
 
 def in_bands(lines: Sequence[Line]) -> list[Line]:
-    """The lines, all of them with such ranges where one of them may be a product by that; else as they are.
+    """The lines, all of them with such ranges where one of them is a product by that; else as they are.
 
     All, as what one writes within a range is kept in blocks where others read it within the same one alone.
     """
     changed = list(map(_in_band, lines))
-    found = any(
-        new is not old and _is_product(old) for new, old in zip(changed, lines, strict=True)
-    )
+    pairs = zip(changed, lines, strict=True)
+    found = any(new is not old and roles(new) is not None for new, old in pairs)
     return changed if found else list(lines)
-
-
-def _is_product(line: Line) -> bool:
-    """Does it sum over factors that have different indices?"""
-    adds = line.statement.reduction in (Reduction.ADD, Reduction.SUBTRACT)
-    sides = {walk.indices_of(factor) for factor in factors(line.statement.value)} - {frozenset()}
-    return adds and bool(line.reduced) and len(sides) > 1 and len(line.indices) > 2
 
 
 def _in_band(line: Line) -> Line:

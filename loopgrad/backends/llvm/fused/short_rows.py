@@ -35,6 +35,10 @@ class ShortRows:
                 frame.add(replace(facts, name=name), replace(buffer, tensor=name))
         length = body.value(f"sub nsw i64 {upper}, {lower}")
         some = body.value(f"and i64 {length}, {-rows.count}")
+        runs = body.value(
+            f"icmp sgt i64 {length}, 0"
+        )  # from j to B there are none, where j is beyond
+        some = body.select(runs, I64, some, "0")
         if rows.are_apart:
             some = body.select(self._are_short(), I64, some, "0")
         middle = body.value(f"add nsw i64 {lower}, {some}")
