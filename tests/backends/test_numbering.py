@@ -10,6 +10,7 @@ import loopgrad as lg
 from loopgrad.backends.llvm.compiling.engine import new_module
 from loopgrad.backends.llvm.writing.layout import Variant
 from loopgrad.backends.llvm.writing.numbering import folded
+from loopgrad.backends.llvm.writing.repeat import where
 from loopgrad.backends.llvm.writing.text import Body
 
 
@@ -104,6 +105,23 @@ def test_a_block_that_nobody_is_known_to_enter_has_nothing() -> None:
     at.do("ret void")
     at.start("other")
     assert product(at) != first
+
+
+def test_a_comparison_holds_where_it_is_given_and_is_computed_before() -> None:
+    at = body()
+    compared = at.value("icmp slt i64 %a, 8")
+    seen = []
+    where(at, compared, lambda: seen.append(at.value("icmp slt i64 %a, 8")))
+    where(at, at.value("icmp slt i64 8, %a"), lambda: seen.append(at.value("icmp slt i64 %a, 8")))
+    assert seen == ["true", compared]
+    assert at.value("icmp slt i64 %a, 8") == compared
+
+
+def test_what_holds_needs_no_branch() -> None:
+    at = body()
+    inside = at.block
+    where(at, "true", lambda: None)
+    assert at.block == inside
 
 
 def test_loads_are_not_taken_for_each_other() -> None:

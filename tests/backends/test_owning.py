@@ -11,8 +11,8 @@ import pytest
 import loopgrad as lg
 from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
+from loopgrad.backends.llvm.fused import own_rows
 from loopgrad.backends.llvm.fused import phase as fused
-from loopgrad.backends.llvm.fused import trees
 from loopgrad.cache import files
 from loopgrad.schedule.choices import Choices
 from loopgrad.schedule.default import optimized
@@ -85,7 +85,7 @@ def test_the_words_of_a_user_come_first() -> None:
 def test_rows_come_to_what_the_literal_loops_make(statement: str, dtype: Any) -> None:
     program = scatter(statement)
     literal, compiled = lg.compile(program, optimize=False), lg.compile(program)
-    ahead = trees.AHEAD
+    ahead = own_rows.AHEAD
     for seed, count in enumerate((0, 1, 2, ahead - 1, ahead, ahead + 1, 2 * ahead + 1)):
         for width in (0, 1, 3, 16, 33):
             x, w, z = drawn(count, width, 7, seed)

@@ -13,7 +13,7 @@ vector's steps then run one by one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -22,7 +22,7 @@ from loopgrad.backends.llvm.fused.accesses import literal_vector, positions, spl
 from loopgrad.backends.llvm.fused.frame import Value
 from loopgrad.backends.llvm.fused.surroundings import FLOAT, Around
 from loopgrad.backends.llvm.writing.lanes import Lanes
-from loopgrad.backends.llvm.writing.repeat import counted
+from loopgrad.backends.llvm.writing.repeat import counted, whole_groups
 from loopgrad.backends.llvm.writing.text import vector
 from loopgrad.ir.nodes import Expression, Reduction
 from loopgrad.schedule.tree import Over, Step
@@ -62,17 +62,15 @@ class Scan:
     # ------------------------------------------------------------------------- which steps together
 
     def _vectors_up(self, lower: str, upper: str) -> None:
-        count = self.body.value(f"sub nsw i64 {upper}, {lower}")
-        full = self.body.value(f"and i64 {count}, {-self.lanes}")
-        middle = self.body.value(f"add nsw i64 {lower}, {full}")
-        self._where_any(lower, middle, self.lanes, self._vector)
+        middle = whole_groups(self.body, lower, upper, self.lanes)
+        self.trees.while_any(lower, middle, self.lanes, self._vector)
         self._rest(middle, upper)
 
     def _vectors_down(self, lower: str, upper: str) -> None:
         """The first of the lanes is the last in time."""
         count = self.body.value(f"sub nsw i64 {upper}, {lower}")
-        full = self.body.value(f"and i64 {count}, {-self.lanes}")
-        self._where_any(
+        full = whole_groups(self.body, "0", count, self.lanes)
+        self.trees.while_any(
             "0",
             full,
             self.lanes,
@@ -102,10 +100,6 @@ class Scan:
         self.trees.where(
             self.body.value(f"and i1 {some}, {less}"), lambda: self._singly(lower, upper)
         )
-
-    def _where_any(self, lower: str, upper: str, step: int, write: Callable[[str], None]) -> None:
-        some = self.body.value(f"icmp slt i64 {lower}, {upper}")
-        self.trees.where(some, lambda: counted(self.body, lower, upper, step, write))
 
     # -------------------------------------------------------------------------------- one by one
 

@@ -103,7 +103,7 @@ class Sharing(Steps):
             self._numbered(inner, self.bound(inner.lower), self.bound(inner.upper))(column)
             return
         place = {inner.index: self._position(inner, self._sum(left, column))}
-        with self._with(**place), self._row_of(inner):
+        with self._with(**place), self.row_of(inner):
             self.nodes(inner.body)
 
     def _shared_blocks(self, outer: Over, inner: Over | Blocks | None, blocks: Blocks) -> None:
@@ -213,7 +213,7 @@ class Sharing(Steps):
         self.vectors.indices = outer
 
     @contextmanager
-    def _row_of(self, loop: Over) -> Iterator[None]:
+    def row_of(self, loop: Over) -> Iterator[None]:
         """In it an iteration of the loop stands."""
         outer, self._rows = self._rows, loop
         yield

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from loopgrad.backends.llvm.fused.abreast import Abreast, of_row
 from loopgrad.backends.llvm.fused.frame import Value
 from loopgrad.backends.llvm.fused.surroundings import FLOAT, Around
+from loopgrad.backends.llvm.writing.repeat import whole_groups
 from loopgrad.backends.llvm.writing.text import I64
 from loopgrad.ir import walk
 from loopgrad.schedule.tree import Over, Step
@@ -33,15 +34,9 @@ class ShortRows:
                 name = of_row(tensor, row)
                 facts, buffer = frame.tensors[tensor], frame.buffers[tensor]
                 frame.add(replace(facts, name=name), replace(buffer, tensor=name))
-        length = body.value(f"sub nsw i64 {upper}, {lower}")
-        some = body.value(f"and i64 {length}, {-rows.count}")
-        runs = body.value(
-            f"icmp sgt i64 {length}, 0"
-        )  # from j to B there are none, where j is beyond
-        some = body.select(runs, I64, some, "0")
+        middle = whole_groups(body, lower, upper, rows.count)
         if rows.are_apart:
-            some = body.select(self._are_short(), I64, some, "0")
-        middle = body.value(f"add nsw i64 {lower}, {some}")
+            middle = body.select(self._are_short(), I64, middle, lower)
         self._some(lower, middle)
         ShortRows(self.trees, replace(rows, count=1))._some(middle, upper)
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 
 from loopgrad.backends.llvm.fused import heads
-from loopgrad.backends.llvm.fused.abreast import abreast, picked
+from loopgrad.backends.llvm.fused.abreast import abreast
 from loopgrad.backends.llvm.fused.accesses import positions, splat
 from loopgrad.backends.llvm.fused.carrying import Carried, carried
 from loopgrad.backends.llvm.fused.fetching import Fetching, Groups
@@ -21,7 +21,8 @@ from loopgrad.backends.llvm.fused.frame import Frame, Value
 from loopgrad.backends.llvm.fused.interior import Interior, interior
 from loopgrad.backends.llvm.fused.invariants import hoisted, spread
 from loopgrad.backends.llvm.fused.jamming import PAGE, SHORTEST, jammed, names, rows
-from loopgrad.backends.llvm.fused.overlapping import Overlap, overlap
+from loopgrad.backends.llvm.fused.overlapping import overlap
+from loopgrad.backends.llvm.fused.own_rows import OwnRows
 from loopgrad.backends.llvm.fused.scans import Scan
 from loopgrad.backends.llvm.fused.sharing import Sharing
 from loopgrad.backends.llvm.fused.short_rows import ShortRows
@@ -30,15 +31,16 @@ from loopgrad.backends.llvm.fused.streaming import Streaming
 from loopgrad.backends.llvm.fused.surroundings import Around, Position
 from loopgrad.backends.llvm.fused.turns import Handed, Inside, handed, inside
 from loopgrad.backends.llvm.fused.weaving import Weaving, woven
+from loopgrad.backends.llvm.fused.window_rows import WindowRows
 from loopgrad.backends.llvm.products.lowering import Products
 from loopgrad.backends.llvm.products.packs import users
 from loopgrad.backends.llvm.products.together import together
 from loopgrad.backends.llvm.products.workspace import Workspace
-from loopgrad.backends.llvm.writing.repeat import counted, found, handing, in_pieces
+from loopgrad.backends.llvm.writing.repeat import counted, handing, in_pieces, whole_groups
 from loopgrad.backends.llvm.writing.scratch import BYTES
 from loopgrad.backends.llvm.writing.text import I64, vector
 from loopgrad.ir import walk
-from loopgrad.ir.nodes import Accumulate, Apply, Expression, Read, Reduction
+from loopgrad.ir.nodes import Expression, Read
 from loopgrad.ir.operations import ElementType
 from loopgrad.schedule.tree import (
     Blocks,
@@ -46,19 +48,13 @@ from loopgrad.schedule.tree import (
     Node,
     Over,
     Pack,
-    Picks,
     Product,
     Step,
-    block_from,
-    block_to,
     collapsed,
     shared_blocks,
-    steps,
 )
 
 BOOL, INT, FLOAT = ElementType.BOOL, ElementType.INT, ElementType.FLOAT
-
-AHEAD = 256  # values of an index that are looked at before anything is done for them
 
 
 class Trees(Sharing):
@@ -69,7 +65,7 @@ class Trees(Sharing):
         self.lanes = lanes
         self.products = Products(self, workspaces)
         self._certain: Mapping[Expression, Value] = {}  # conditions that hold in the lanes at hand
-        self._plan: Overlap | None = None  # of the vector loop at hand
+        self.several: WindowRows | None = None  # in the vector loop at hand
         self.at_a_time = 0  # short rows, in the loop at hand
 
     def phase(self, nodes: tuple[Node, ...], turns: Mapping[str, int]) -> None:
@@ -121,7 +117,7 @@ class Trees(Sharing):
         elif loop.mark is Mark.SCAN:
             self._scan(loop, lower, upper)
         elif loop.mark is Mark.PICKED:
-            self._picked(loop, lower, upper)
+            OwnRows(self, loop).emit(lower, upper)
         elif lower.lanes == upper.lanes == 1:
             self._either_way(loop, lower, upper)
         else:
@@ -198,12 +194,12 @@ class Trees(Sharing):
         lower, upper = self.bound(loop.lower), self.bound(loop.upper)
         if row is None:
             end = upper.text
-            self.while_any(lower.text, end, self.lanes, lambda i: self._some(loop, i, end))
+            self.while_any(lower.text, end, self.lanes, lambda i: self.some(loop, i, end))
             return
         rest = replace(found, rows=found.rows[1:])
 
         def once(index: str) -> None:
-            with self.at(row, index), self._row_of(row):
+            with self.at(row, index), self.row_of(row):
                 self._rows_of(rest)
 
         self.while_any(lower.text, upper.text, 1, once)
@@ -245,8 +241,9 @@ class Trees(Sharing):
 
     def _scalar(self, loop: Over, lower: Value, upper: Value) -> None:
         plan = overlap(loop) if self.vectors.around.lanes == 1 else None
-        if plan is not None and self._may_overlap(plan):
-            self._overlapping(loop, plan, lower, upper)
+        several = None if plan is None else WindowRows(self, loop, plan)
+        if several is not None and several.can():
+            several.emit(lower, upper)
             return
         short = self.short_rows(loop)
         if short is not None:
@@ -255,7 +252,7 @@ class Trees(Sharing):
         count = rows(loop)
 
         def once(index: str) -> None:
-            with self.at(loop, index), self._row_of(loop):
+            with self.at(loop, index), self.row_of(loop):
                 self.nodes(loop.body)
 
         def in_lanes(index: str) -> None:
@@ -285,8 +282,7 @@ class Trees(Sharing):
             if count == 1:
                 counted(self.body, lower.text, upper.text, 1, once, loop.descending)
                 return
-            length = self.body.value(f"sub nsw i64 {upper.text}, {lower.text}")
-            middle = self._sum(lower.text, self.body.value(f"and i64 {length}, {-count}"))
+            middle = whole_groups(self.body, lower.text, upper.text, count)
             if self.streaming.large is not None:
                 singly = self._is_read_ahead(loop, self.streaming.large)
                 middle = self.body.select(singly, I64, lower.text, middle)
@@ -309,118 +305,6 @@ class Trees(Sharing):
             return None
         several = abreast(loop, self.frame)
         return None if several is None else ShortRows(self, several).emit
-
-    def _picked(self, loop: Over, lower: Value, upper: Value) -> None:
-        """The iterations whose rows are the thread's own, found some hundred at a time: all, of one alone."""
-        body, picks = self.body, loop.picks
-        assert picks is not None
-        places = body.alloca(I64, AHEAD)
-        alone = body.value("icmp eq i64 %threads, 1")
-        least, most = self._own_rows(picks)
-
-        rows = picked(loop, self.frame)
-        unproved = next(step for step in steps(loop.body) if isinstance(step, Step))
-
-        def holds(index: str) -> str:
-            with self.at(loop, index), self.checking(unproved):
-                row = self.vectors.integer(picks.row).text
-            return body.value(f"icmp ule i64 {body.value(f'sub i64 {row}, {least}')}, {most}")
-
-        def some(first: str) -> None:
-            last = self._at_most(self._sum(first, str(AHEAD)), upper.text)
-            # That one value is looked at in vain costs a thread alone nothing.
-            end = body.select(alone, I64, self._sum(first, "1"), last)
-            own = found(body, first, end, places, holds)
-            own = body.select(alone, I64, body.value(f"sub nsw i64 {last}, {first}"), own)
-            several = "0"
-            if rows is not None:
-                several = body.value(f"and i64 {own}, {-rows.count}")
-                self.while_any("0", several, rows.count, lambda number: together(first, number))
-            self.while_any(several, own, 1, lambda number: once(first, number))
-
-        def place(first: str, number: str) -> str:
-            found = f"%{body.fresh()}"
-            address = body.element(I64, places, number)
-            body.do(f"{found} = load {I64}, {body.module.pointer(I64)} {address}")
-            return body.select(alone, I64, self._sum(first, number), found)
-
-        def once(first: str, number: str) -> None:
-            with self.at(loop, place(first, number)), self._row_of(loop):
-                self.nodes(loop.body)
-
-        def together(first: str, number: str) -> None:
-            assert rows is not None
-            numbers = [number, *(self._sum(number, str(row)) for row in range(1, rows.count))]
-            ShortRows(self, rows).together([place(first, each) for each in numbers])
-
-        self.while_any(lower.text, upper.text, AHEAD, some)
-
-    def _own_rows(self, picks: Picks) -> tuple[str, str]:
-        """The first row of the thread's own, and how far the last is from there; rows that do not exist are
-        theirs who have the first and the last."""
-        body = self.body
-        least, end = (self.bound(i(picks.rows)).text for i in (block_from, block_to))
-        first = body.value(f"icmp sle i64 {least}, 0")
-        least = body.select(first, I64, str(-(2**63)), least)
-        last = body.value(f"icmp sge i64 {end}, {self.bound(picks.count).text}")
-        most = body.select(last, I64, str(2**63 - 1), body.value(f"sub nsw i64 {end}, 1"))
-        return least, body.value(f"sub i64 {most}, {least}")
-
-    def _may_overlap(self, plan: Overlap) -> bool:
-        """Is it about reals, and has each row a place of its own in memory?"""
-        target = plan.targets[0]
-        store = self.frame.storage(target.tensor)
-        whole = not store.register and len(store.axes) == len(target.subscripts)
-        products = (Apply("*", term.factors) for term in plan.terms)
-        return whole and all(
-            e is ElementType.FLOAT
-            for e in (store.facts.element, *map(self.vectors.type_of, products))
-        )
-
-    def _overlapping(self, loop: Over, plan: Overlap, lower: Value, upper: Value) -> None:
-        """Some rows of windows at a time: those that end with the last row may have been computed before.
-
-        Each row is computed from its start, so that nothing is added twice.
-        """
-        (inner,) = loop.body
-        assert isinstance(inner, Over)
-        count = len(plan.targets)
-
-        def row(index: str) -> None:
-            with self.at(loop, index):
-                left, right = self.bound(inner.lower), self.bound(inner.upper)
-
-                def lanes(i: str) -> None:
-                    self._some(inner, i, right.text)
-
-                with hoisted(self.vectors, inner, left, right):
-                    self.while_any(left.text, right.text, self.lanes, lanes)
-
-        def together(index: str) -> None:
-            last = self.body.value(f"sub nsw i64 {upper.text}, {count}")
-            self._plan = plan
-            row(self._at_most(index, last))
-            self._plan = None
-
-        length = self.body.value(f"sub nsw i64 {upper.text}, {lower.text}")
-        enough = self.body.value(f"icmp sge i64 {length}, {count}")
-        end = self.body.select(enough, I64, upper.text, lower.text)
-        self.while_any(lower.text, end, count, together)
-        self.while_any(end, upper.text, 1, row)
-
-    def _sums_of(self, plan: Overlap) -> None:
-        """The rows' sums, in registers, in the lanes at hand."""
-        vectors = self.vectors
-        sums = [vectors.real(start) for start in plan.starts]
-        for term in plan.terms:
-            factors = [vectors.real(factor) for factor in term.factors]
-            product = vectors.operate("*", *factors, flags="contract")
-            sums[term.row] = self.contributions.combined(
-                term.reduction, sums[term.row], product, "contract"
-            )
-        for target, value in zip(plan.targets, sums, strict=True):
-            statement = Accumulate(target, Reduction.SET, target)
-            self.contributions.update(statement, value, True)
 
     def _is_read_ahead(self, rows: Over, large: str) -> str:
         """The i1: memory is read, where it is read in its order, and several rows share a page; but they are
@@ -505,9 +389,7 @@ class Trees(Sharing):
                 wanted = self.streaming.wanted(loop, lower.text, from_there, upper.text)
 
             def piece(first: str, end: str) -> None:
-                count = self.body.value(f"sub nsw i64 {end}, {first}")
-                full = self.body.value(f"and i64 {count}, {-step}")
-                middle = self.body.value(f"add nsw i64 {first}, {full}")
+                middle = whole_groups(self.body, first, end, step)
                 if past:
                     self.vectors.past_caches = past
                     self.where(wanted, lambda: self.while_any(first, middle, step, main))
@@ -516,7 +398,7 @@ class Trees(Sharing):
                     self.where(other, lambda: self.while_any(first, middle, step, main))
                 else:
                     self.while_any(first, middle, step, main)
-                rest = partial(self._some, loop, end=end, last=begin is None)
+                rest = partial(self.some, loop, end=end, last=begin is None)
                 self.while_any(middle, end, lanes, rest)
 
             if begin is None:
@@ -527,7 +409,7 @@ class Trees(Sharing):
 
         self._run(loop, lower, upper, lanes, several, write)
 
-    def _some(self, loop: Over, index: str, end: str, last: bool = False) -> None:
+    def some(self, loop: Over, index: str, end: str, last: bool = False) -> None:
         """The body of a vector loop from the index on, in as many lanes as there are values below the end.
 
         last: the loop ends there, and its vectors follow each other from where it begins.
@@ -552,12 +434,7 @@ class Trees(Sharing):
         self._certain = {}
         self.where(self.body.value(f"xor i1 {holds}, true"), lambda: write(index))
 
-    def _at_most(self, number: str, most: str) -> str:
-        less = self.body.value(f"icmp slt i64 {number}, {most}")
-        return self.body.select(less, I64, number, most)
-
     def while_any(self, lower: str, upper: str, step: int, write: Callable[[str], None]) -> None:
-        """A loop, if there is anything to run it for."""
         some = self.body.value(f"icmp slt i64 {lower}, {upper}")
         self.where(some, lambda: counted(self.body, lower, upper, step, write))
 
@@ -565,8 +442,8 @@ class Trees(Sharing):
         """A copy of the body of a vector loop."""
         with self.in_lanes(loop, around):
             self.vectors.known |= self._certain
-            if self._plan is not None:
-                self._sums_of(self._plan)
+            if self.several is not None:
+                self.several.sums()
                 return
             self._carried = carried(loop.body, self._is_there)
             self.contributions.weaving = woven(loop.body, loop.index, self._carried.all)

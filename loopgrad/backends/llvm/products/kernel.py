@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from loopgrad.backends.llvm.products.tiling import SUFFIX, Tiling
 from loopgrad.backends.llvm.products.writer import Writer
+from loopgrad.backends.llvm.writing.repeat import whole_groups
 from loopgrad.backends.llvm.writing.text import Module
 
 AT_ONCE = 4  # values of k
@@ -167,7 +168,7 @@ class _Unrolled(Kernel):
         lies = w.body.value(f"and i1 {panel}, {w.compare('eq', '%ak', 1)}")
         packed = w.body.value(f"and i1 {w.compare('eq', '%am', 1)}, {w.compare('eq', '%ak', rows)}")
         packed = w.body.value(f"and i1 {panel}, {packed}")
-        several = w.integer("and", "%K", -AT_ONCE)
+        several = whole_groups(w.body, "0", "%K", AT_ONCE)
         read, of_packed = (
             w.body.value(f"select i1 {fits}, i64 {several}, i64 0") for fits in (lies, packed)
         )

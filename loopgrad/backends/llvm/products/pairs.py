@@ -17,7 +17,7 @@ from loopgrad.backends.llvm.fused.frame import Value
 from loopgrad.backends.llvm.fused.surroundings import Around
 from loopgrad.backends.llvm.products.groups import Along
 from loopgrad.backends.llvm.products.operands import LEFT, TARGET, Packed
-from loopgrad.backends.llvm.writing.repeat import counted, handing, where
+from loopgrad.backends.llvm.writing.repeat import handing, where, while_any, whole_groups
 from loopgrad.backends.llvm.writing.text import vector
 from loopgrad.ir.nodes import Apply, Number, Reduction
 from loopgrad.ir.operations import ElementType
@@ -107,7 +107,7 @@ class _Tiles:
         panel = self.groups.at(packed.memory, self._multiply(n, packed.depth))
         panel = self.groups.at(panel, self._multiply(self.first, self.stride))
         step = self.lanes * VECTORS
-        full = body.value(f"and i64 {count}, {-step}")
+        full = whole_groups(body, "0", count, step)
 
         def several(first: str) -> None:
             self._rows(self.groups.at(panel, first), self._sum(n, first), VECTORS, None)
@@ -120,7 +120,7 @@ class _Tiles:
         self._while_any(full, count, self.lanes, single)
 
     def _rows(self, right: str, n: str, vectors: int, mask: str | None) -> None:
-        whole = self.body.value(f"and i64 {self.m.count}, {-ROWS}")
+        whole = whole_groups(self.body, "0", self.m.count, ROWS)
 
         def some(count: int) -> Callable[[str], None]:
             return lambda row: self._tile(row, right, n, count, vectors, mask)
@@ -250,5 +250,4 @@ class _Tiles:
         return self.products.multiply(a, b)
 
     def _while_any(self, lower: str, upper: str, step: int, write: Callable[[str], None]) -> None:
-        some = self.body.value(f"icmp slt i64 {lower}, {upper}")
-        where(self.body, some, lambda: counted(self.body, lower, upper, step, write))
+        while_any(self.body, lower, upper, step, write)

@@ -94,6 +94,10 @@ FOLDED: dict[str, tuple[Callable[[str], bool], re.Pattern[str], Callable[..., st
 }
 
 
+# A comparison, and what was known of it before it was known to hold.
+Held = tuple[str, tuple[str, str]]
+
+
 class Numbering:
     """The values of one function, by the instructions that give them, and its blocks."""
 
@@ -108,6 +112,7 @@ class Numbering:
         self._found: dict[
             Hashable, tuple[str, str]
         ] = {}  # instruction, or what else -> value, block
+        self._comparisons: dict[str, str] = {}  # value -> the comparison of integers that gives it
 
     def known(self, what: Hashable) -> str | None:
         """The value, where a block above has it."""
@@ -122,6 +127,21 @@ class Numbering:
         operation = instruction[: instruction.find(" ")]
         if operation in _PURE or (operation == "call" and instruction.startswith(_PURE_CALL)):
             self._found[instruction] = value, self._path[-1]
+            if operation == "icmp":
+                self._comparisons[value] = instruction
+
+    def hold(self, condition: str) -> Held | None:
+        """From here on, in this block and below it, the i1 holds. What `release` has to be given."""
+        comparison = self._comparisons.get(condition)
+        if comparison is None:
+            return None
+        before = self._found[comparison]
+        self._found[comparison] = "true", self._path[-1]
+        return comparison, before
+
+    def release(self, held: Held | None) -> None:
+        if held is not None:
+            self._found[held[0]] = held[1]
 
     def way(self, block: str) -> None:
         """The current block may be followed by that one."""

@@ -8,11 +8,15 @@ from loopgrad.backends.llvm.writing.text import I64, Body
 
 
 def where(body: Body, condition: str, write: Callable[[], None]) -> None:
-    """Code that runs where the i1 holds."""
+    """Code that runs where the i1 holds; in it the comparison that the i1 comes from is known to."""
+    if condition == "true":
+        write()
+        return
     mark = body.fresh("where")
     body.branch(condition, f"{mark}.then", f"{mark}.end")
     body.start(f"{mark}.then")
-    write()
+    with body.given(condition):
+        write()
     body.jump(f"{mark}.end")
     body.start(f"{mark}.end")
 
@@ -69,6 +73,27 @@ def handing(
     body.branch(more, mark, f"{mark}.leave", body.loops)
     body.start(f"{mark}.leave")
     return then
+
+
+def while_any(
+    body: Body, lower: str, upper: str, step: int | str, write: Callable[[str], None]
+) -> None:
+    """A loop upwards, if there is anything to run it for."""
+    some = body.value(f"icmp slt i64 {lower}, {upper}")
+    where(body, some, lambda: counted(body, lower, upper, step, write))
+
+
+def whole_groups(body: Body, lower: str, upper: str, size: int) -> str:
+    """Where the iterations end that are in whole groups of `size`, a power of two.
+
+    That is at `lower` where the upper one is below it, as from j to B where j is beyond: then there are
+    fewer than none, and to mask how many there are would give some that do not exist.
+    """
+    assert size > 0 and not size & (size - 1), size
+    some = body.value(f"icmp slt i64 {lower}, {upper}")
+    length = body.value(f"sub nsw i64 {upper}, {lower}")
+    grouped = body.select(some, I64, body.value(f"and i64 {length}, {-size}"), "0")
+    return body.value(f"add nsw i64 {lower}, {grouped}")
 
 
 def found(body: Body, lower: str, upper: str, places: str, holds: Callable[[str], str]) -> str:

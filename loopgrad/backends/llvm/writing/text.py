@@ -7,7 +7,8 @@ the newest (opaque pointers); `Module.pointer` is the one place where they diffe
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from loopgrad.backends.llvm.writing.numbering import FOLDED, Numbering, folded
@@ -156,6 +157,13 @@ class Body:
             known = write()
             self._numbering.note(what, known)
         return known
+
+    @contextmanager
+    def given(self, condition: str) -> Iterator[None]:
+        """In it, in the current block and those below it, the i1 holds."""
+        before = self._numbering.hold(condition)
+        yield
+        self._numbering.release(before)
 
     def start(self, label: str) -> None:
         """Begins the block `label`."""
