@@ -245,7 +245,9 @@ def _remainders(statement: Accumulate) -> list[Expression]:
                 found.append(apply("%", all_of, many))
             case Apply("//", (Index(), Apply("//", (all_of, many)))) if _is_size(many, all_of):
                 found.append(apply("%", all_of, many))
-            case Apply("//", (Index(name), size)) if name in uppers and _is_size(size):
+            case Apply("//", (Index(name), size)) if name in uppers and _is_size(
+                uppers[name], size
+            ):  # else no size tells: with `i < n` some groups are smaller whatever N is
                 found.append(apply("%", uppers[name], size))
     return found
 

@@ -72,6 +72,17 @@ def test_empty_and_single_extents(program: Any, shape: tuple[int, int]) -> None:
     assert pullback(*seeds)[0].shape == shape
 
 
+@pytest.mark.parametrize("bound", ["n", "w[n]"])
+def test_groups_of_what_ends_with_the_row_are_of_no_size(bound: str) -> None:
+    """No size tells whether they are alike; a program with such is compiled as others are."""
+    program = lg.program(f"""f(x[N], int w[N]) -> d[N]:
+        for n:                m += x[n] / N
+        for n, i < {bound}:  d[i//2] += (x[n] - m)**2
+        for n:                d[n] += w[n]""")
+    x, w = np.random.default_rng(0).normal(size=7), np.array([0, 2, 7, 3, 1, 5, 6])
+    assert_allclose(program(x, w), literal(program, x, w), rtol=1e-12)
+
+
 def test_a_sum_that_is_asked_for_overflows_and_the_rest_is_right() -> None:
     s = np.array([[1e4, 1e4 - 1], [-1e4, -1e4], [0.0, 1.0]], np.float32)
     p, Z = BOTH(s)
