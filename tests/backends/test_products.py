@@ -298,7 +298,8 @@ def test_a_result_does_not_tell_whether_all_tiles_were_there(soon):
         (1, 3, 5, 7, 20), (1, tile.lanes, tile.width - 1, tile.width + 3), (1, 70)
     ):
         a, b = (rng.standard_normal(s).astype(dtype) for s in ((m, k), (k, n)))
-        for mode in (0, 2):
+        for mode, order in ((0, "C"), (2, "C"), (0, "F")):
+            a = np.asarray(a, order=order)
             c = rng.standard_normal((m, n)).astype(dtype)
             assert (run(made, a, b, c, mode) == run(every, a, b, c, mode)).all(), (m, n, k)
 
@@ -336,19 +337,34 @@ def test_packing_anywhere_is_the_same_in_code_for_a_while(soon):
         found = []
         for each in (made, every):
             packed, around = guarded((packed_size(k, n, made.tiling.lanes),), dtype)
-            packed[:] = 0
             given = (at_k.ctypes.data, at_n.ctypes.data, packed.ctypes.data)
             each.pack_at(k, n, b.ctypes.data, *given)
-            found.append(around)
+            assert (around[:GUARD] == CANARY).all() and (around[-GUARD:] == CANARY).all()
+            found.append(unpacked(made.tiling, packed, k, n))
         assert (found[0] == found[1]).all()
+
+
+@pytest.mark.parametrize("bk_is_one", [False, True])
+def test_packing_is_the_same_in_code_for_a_while(soon, bk_is_one):
+    real, made = soon
+    dtype, rng, tile = DTYPES[real], np.random.default_rng(8), made.tiling
+    for k, n in product((1, tile.group, 41), (1, tile.lanes, tile.width, 2 * tile.width + 5)):
+        b = rng.standard_normal((n, k) if bk_is_one else (k, n)).astype(dtype)
+        b = b.T if bk_is_one else b
+        packed, around = guarded((packed_size(k, n, tile.lanes),), dtype)
+        made.pack(k, n, b.ctypes.data, *strides(b), packed.ctypes.data, 0, k)
+        assert (around[:GUARD] == CANARY).all() and (around[-GUARD:] == CANARY).all()
+        assert (unpacked(tile, packed, k, n) == b).all()
 
 
 def test_turned_sums_are_the_same_by_few_tiles(soon):
     real, made = soon
     dtype, rng, every = DTYPES[real], np.random.default_rng(7), functions(real)
     lanes = made.tiling.lanes
-    for m, n, k in product((1, lanes, 3 * lanes + 2), (*range(1, 9), 13, 20), (1, 50)):
+    counts = product((1, lanes, 3 * lanes + 2), (*range(1, 9), 13, 20), (1, 50), (False, True))
+    for m, n, k, adds in counts:
         a = rng.standard_normal((m, k)).astype(dtype)
+        a[-1] = 0  # the sign of a zero tells, too
         memory = rng.standard_normal(1800).astype(dtype)
         at_n, at_k = rng.integers(0, 900, n), rng.integers(0, 900, k)
         packed, _ = guarded((packed_size(k, m, lanes),), dtype)
@@ -364,10 +380,11 @@ def test_turned_sums_are_the_same_by_few_tiles(soon):
                 at_n.ctypes.data, None, turned.ctypes.data, filled, False,
             )  # fmt: skip
             c, around_c = guarded((m, n), dtype)
-            each.put_turned(m, n, turned.ctypes.data, filled, c.ctypes.data, n, 0.5, False)
+            c[:] = 0.3
+            each.put_turned(m, n, turned.ctypes.data, filled, c.ctypes.data, n, -0.5, adds)
             assert (around[:GUARD] == CANARY).all() and (around[-GUARD:] == CANARY).all()
-            found.append(around_c)
-        assert (found[0] == found[1]).all()
+            found.append(around_c.tobytes())
+        assert found[0] == found[1]
 
 
 def test_a_program_that_was_linked_soon_runs_the_better_code_later():

@@ -90,9 +90,10 @@ class _Turned(Kernel):
 
 
 def emit_turned(
-    module: Module, tiling: Tiling, heights: Sequence[int], widths: Sequence[int]
+    module: Module, tiling: Tiling, heights: Sequence[int], widths: Sequence[int], few: bool
 ) -> None:
     """Both functions, by tiles of these rows, which are some of `SOME_ROWS`, and these numbers of vectors.
+    few: what is computed is put element by element.
 
     `loopgrad_product_turned_*(M, N, K, packed, first, depth, B, at_k, rows, at_n, to, T, tm, adds)`: T[n,m]
     is at to[n]*tm + m, where columns up to a whole vector, and what `to` says of columns up to the next
@@ -120,7 +121,7 @@ def emit_turned(
         "i1 zeroext %adds"
     )
     name = f"loopgrad_put_turned_{SUFFIX[tiling.real]}"
-    _Put(Writer(module, tiling, name, parameters, inner=False)).write()
+    _Put(Writer(module, tiling, name, parameters, inner=False), few).write()
 
 
 class _Product:
@@ -207,19 +208,46 @@ class _Product:
 class _Put:
     """Squares of as many rows and columns as a vector has lanes."""
 
-    def __init__(self, writer: Writer):
-        self.w, self.lanes = writer, writer.tiling.lanes
+    def __init__(self, writer: Writer, few: bool):
+        self.w, self.lanes, self.few = writer, writer.tiling.lanes, few
 
     def write(self) -> None:
         w = self.w
-        self.scale, self.adding = w.splat("%scale"), w.splat("%adds", "i1")
-        self.square = w.body.value(f"alloca {w.real}, i64 {self.lanes**2}, align 64")
+        square = self._elements if self.few else self._square
+        if not self.few:
+            self.scale, self.adding = w.splat("%scale"), w.splat("%adds", "i1")
+            self.square = w.body.value(f"alloca {w.real}, i64 {self.lanes**2}, align 64")
 
         def rows(m: str) -> None:
-            w.loop("%N", lambda n: self._square(m, n), step=self.lanes)
+            w.loop("%N", lambda n: square(m, n), step=self.lanes)
 
         w.loop("%M", rows, step=self.lanes)
         w.finish()
+
+    def _elements(self, m: str, n: str) -> None:
+        """A square element by element, as `_square` computes them: nothing is added to those of a whole one
+        where C has no value yet, and 0 to others."""
+        w, lanes, real = self.w, self.lanes, self.w.real
+        columns, left = w.integer("sub", "%N", n), w.integer("sub", "%M", m)
+        wide, high = w.compare("sge", columns, lanes), w.compare("sge", left, lanes)
+        whole = w.body.value(f"and i1 {wide}, {high}")
+        zero = w.body.select(whole, real, *(w.module.number(zero) for zero in (-0.0, 0.0)))
+
+        def row(i: str) -> None:
+            source = w.at("%T", w.integer("add", m, i))
+            to = w.at("%C", w.integer("mul", "%cm", w.integer("add", m, i)))
+
+            def element(j: str) -> None:
+                column = w.integer("add", n, j)
+                value = w.load(w.at(source, w.integer("mul", "%tm", column)), real)
+                value = w.body.value(f"fmul {real} {value}, %scale")
+                place = w.at(to, column)
+                before = w.body.select("%adds", real, w.load(place, real), zero)
+                w.store(w.body.value(f"fadd {real} {value}, {before}"), place, real)
+
+            w.loop(w.least(columns, lanes), element, once=True)
+
+        w.loop(w.least(left, lanes), row, once=True)
 
     def _square(self, m: str, n: str) -> None:
         w, lanes = self.w, self.lanes

@@ -33,15 +33,15 @@ def emit_product_and_pack(module: Module, tile: Tiling, few: bool) -> str:
     emit_part(module, tile)
     emit_dots(module, tile)
     emit_narrow(module, tile)
-    emit_pack_rows(module, tile)
-    emit_pack(module, tile)
+    emit_pack_rows(module, tile, few)
+    emit_pack(module, tile, few)
     emit_product(module, tile)
     return module.text()
 
 
 def emit_scattered(module: Module, tile: Tiling, few: bool) -> str:
     """What convolutions and the like call: to generate `pack_at` takes as long as many kernels."""
-    emit_pack_at(module, tile)
+    emit_pack_at(module, tile, few)
     emit_product_at(module, tile, HEIGHTS[:1] if few else HEIGHTS)
     return module.text()
 
@@ -49,9 +49,9 @@ def emit_scattered(module: Module, tile: Tiling, few: bool) -> str:
 def emit_exchanged(module: Module, tile: Tiling, few: bool) -> str:
     """What convolutions of many places call."""
     if few:
-        emit_turned(module, tile, SOME_ROWS[-1:], (1,))
+        emit_turned(module, tile, SOME_ROWS[-1:], (1,), few)
     else:
-        emit_turned(module, tile, SOME_ROWS, kernel_vectors(tile))
+        emit_turned(module, tile, SOME_ROWS, kernel_vectors(tile), few)
     emit_product_boxes(module, tile)
     return module.text()
 
@@ -62,8 +62,8 @@ def emit_bordered(module: Module, tile: Tiling, few: bool) -> str:
     return module.text()
 
 
-# What is compiled at a time, by name. `few`: with few kinds of tiles, which do the work of the others
-# too, and compute the same.
+# What is compiled at a time, by name. `few`: with few kinds of tiles, and few ways to copy, which do the
+# work of the others too, and compute the same.
 EMITTED: Mapping[str, Callable[[Module, Tiling, bool], str]] = {
     "product": emit_product_and_pack,
     "scattered": emit_scattered,

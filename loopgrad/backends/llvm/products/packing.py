@@ -2,6 +2,8 @@
 
 B[K,N] packed: panels of `width` columns (the last of as many whole vectors as it needs), each
 [k][columns of the panel]. Columns beyond N hold anything: what they give is never stored.
+
+`few`: code for a while, with few ways to copy, whatever lies where; short, as LLVM's time goes with it.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ WORTH_TURNING = 4  # rows, of columns that lie anywhere
 AHEAD = 8  # columns of A: memory is asked for so much earlier than it is read
 
 
-def emit_pack(module: Module, tiling: Tiling) -> None:
+def emit_pack(module: Module, tiling: Tiling, few: bool) -> None:
     """`loopgrad_pack_*(K, N, B, bk, bn, packed, first, depth)`: B[k,n] is at k*bk + n*bn.
 
     They become the values `first` to `first + K` of k in panels that have `depth` of them.
@@ -27,12 +29,13 @@ def emit_pack(module: Module, tiling: Tiling) -> None:
         f"i64 %K, i64 %N, {pointer} %B, i64 %bk, i64 %bn, {pointer} %packed, i64 %first, i64 %depth"
     )
     name = f"loopgrad_pack_{SUFFIX[tiling.real]}"
-    _Pack(Writer(module, tiling, name, parameters, inner=False)).write()
+    _Pack(Writer(module, tiling, name, parameters, inner=False), few).write()
 
 
 class _Pack:
-    def __init__(self, writer: Writer):
+    def __init__(self, writer: Writer, few: bool):
         self.w, self.lanes, self.width = writer, writer.tiling.lanes, writer.tiling.width
+        self.few = few
 
     def write(self) -> None:
         w = self.w
@@ -53,6 +56,9 @@ class _Pack:
         panel = w.at("%packed", w.integer("mul", n, "%depth"))
         self.to = w.at(panel, w.integer("mul", "%first", self.stride))
         self.source = w.at("%B", w.integer("mul", n, "%bn"))
+        if self.few:
+            w.where(rows, self._partial_rows, self._elements)
+            return
         w.where(
             rows,
             lambda: w.where(
@@ -139,22 +145,23 @@ class _Pack:
         w.loop("%K", row)
 
 
-def emit_pack_at(module: Module, tiling: Tiling) -> None:
+def emit_pack_at(module: Module, tiling: Tiling, few: bool) -> None:
     """`loopgrad_pack_at_*(K, N, B, at_k, at_n, packed)`: B[k,n] is at at_k[k] + at_n[n], K deep."""
     pointer, offsets = module.pointer(tiling.real), module.pointer(I64)
     parameters = (
         f"i64 %K, i64 %N, {pointer} %B, {offsets} %at_k, {offsets} %at_n, {pointer} %packed"
     )
     name = f"loopgrad_pack_at_{SUFFIX[tiling.real]}"
-    _PackAt(Writer(module, tiling, name, parameters, inner=False)).write()
+    _PackAt(Writer(module, tiling, name, parameters, inner=False), few).write()
 
 
 class _PackAt:
     """A vector of columns at a time: one run in memory, two, every other element, or columns that lie
     anywhere, of which many rows are packed at a time where these are runs."""
 
-    def __init__(self, writer: Writer):
+    def __init__(self, writer: Writer, few: bool):
         self.w, self.lanes, self.width = writer, writer.tiling.lanes, writer.tiling.width
+        self.few = few
 
     def write(self) -> None:
         w = self.w
@@ -181,13 +188,17 @@ class _PackAt:
         start = entry(w, "%at_n", n)
         length = run(w, "%at_n", n, there, 1)
         whole = w.compare("eq", length, there)
-        second = w.integer("add", n, length)
-        left = w.integer("sub", there, length)
-        two = w.compare("eq", run(w, "%at_n", second, left, 1), left)
 
         def one_run() -> None:
             mask = w.first_lanes(there)
             self._rows(to, lambda row: w.masked_load(w.at(row, start), mask))
+
+        if self.few:
+            w.where(whole, one_run, lambda: self._elements(n, there, to))
+            return
+        second = w.integer("add", n, length)
+        left = w.integer("sub", there, length)
+        two = w.compare("eq", run(w, "%at_n", second, left, 1), left)
 
         def two_runs() -> None:
             low, all_lanes = w.first_lanes(length), w.first_lanes(there)
@@ -246,6 +257,24 @@ class _PackAt:
 
         w.loop("%K", row)
 
+    def _elements(self, n: str, there: str, to: str) -> None:
+        """Column by column, each element by itself; beyond the last it is that one again."""
+        w = self.w
+        last = w.integer("sub", there, 1)
+
+        def column(j: str) -> None:
+            number = w.integer("add", n, w.least(j, last))
+            source = w.at("%B", entry(w, "%at_n", number))
+            place = w.at(to, j)
+
+            def element(k: str) -> None:
+                value = w.load(w.at(source, entry(w, "%at_k", k)), w.real)
+                w.store(value, w.at(place, w.integer("mul", k, self.stride)), w.real)
+
+            w.loop("%K", element)
+
+        w.loop(self.lanes, column, once=True)
+
     def _anywhere(self, n: str, there: str, to: str) -> None:
         """Rows that are a run in each column are read along it, and turned; others one by one.
 
@@ -290,22 +319,26 @@ class _PackAt:
         w.loop("%K", rows, step=lambda _: step)
 
 
-def emit_pack_rows(module: Module, tiling: Tiling) -> None:
+def emit_pack_rows(module: Module, tiling: Tiling, few: bool) -> None:
     """`pack_rows_*(M, K, A, am, ak, packed)`: tiles as `product` cuts them, each [k][rows]."""
     pointer = module.pointer(tiling.real)
     parameters = f"i64 %M, i64 %K, {pointer} %A, i64 %am, i64 %ak, {pointer} %packed"
     w = Writer(module, tiling, pack_rows_name(tiling), parameters, inner=True)
     contiguous = w.compare("eq", "%am", 1)
-    full = w.body.value(f"select i1 {contiguous}, i64 {_full_tiles(w)}, i64 0")
-    w.where(w.compare("sgt", full, 0), lambda: _full_rows(w, full))
-    done = w.integer("mul", full, ROWS)
-    rows = ""
+    done, rows = "0", ""
+    if not few:
+        full = w.body.value(f"select i1 {contiguous}, i64 {_full_tiles(w)}, i64 0")
+        w.where(w.compare("sgt", full, 0), lambda: _full_rows(w, full))
+        done = w.integer("mul", full, ROWS)
 
     def tile(m: str) -> None:
         nonlocal rows
         rows = rows_of_tile(w, w.integer("sub", "%M", m))
         source = w.at("%A", w.integer("mul", m, "%am"))
         to = w.at("%packed", w.integer("mul", m, "%K"))
+        if few:
+            _few_rows(w, rows, source, to)
+            return
         four = w.body.value(f"and i1 {w.compare('eq', rows, 4)}, {contiguous}")
         w.where(four, lambda: _four_rows(w, source, to), lambda: _few_rows(w, rows, source, to))
 
