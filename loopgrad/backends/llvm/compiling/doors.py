@@ -8,14 +8,10 @@ calls the door next runs it.
 from __future__ import annotations
 
 import ctypes
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 INNER = "behind_"  # what the name of a function behind a door begins with
-
-_HEAD = re.compile(r"^define void @([\w.$]+)\((.*)\) ", re.MULTILINE)
-_NAME = re.compile(r"@[\w.$]+")
 
 
 @dataclass(frozen=True)
@@ -36,9 +32,10 @@ def with_doors(text: str, doors: Doors, opaque_pointers: bool) -> str:
 
     opaque_pointers: whether a pointer's type is `ptr`.
     """
-    heads = {name: given for name, given in _HEAD.findall(text) if name in doors.names}
-    renamed = {f"@{name}": f"@{INNER}{name}" for name in doors.names}
-    inner = _NAME.sub(lambda found: renamed.get(found[0], found[0]), text)
+    heads = {name: _parameters(text, name) for name in doors.names}
+    inner = text
+    for name in doors.names:
+        inner = inner.replace(f"@{name}(", f"@{INNER}{name}(")
     inner = inner.replace(f"\ndefine void @{INNER}", f"\ndefine internal void @{INNER}")
     cell = "ptr" if opaque_pointers else "i8*"
     several = f"[{len(doors.names)} x {cell}]"
@@ -69,6 +66,12 @@ def with_doors(text: str, doors: Doors, opaque_pointers: bool) -> str:
         "}",
     ]
     return "\n".join([inner, *lines, ""])
+
+
+def _parameters(text: str, name: str) -> str:
+    """Those of a function that returns nothing."""
+    _, _, behind = text.partition(f"define void @{name}(")
+    return behind.partition("\n")[0].rpartition(") ")[0]
 
 
 def _types(parameters: str) -> str:

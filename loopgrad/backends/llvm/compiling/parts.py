@@ -113,8 +113,7 @@ class Parts:
         for piece in pieces:
             known = self._read.get(piece)
             if known is None:
-                each = [_read(text) for text in _DEFINED.findall(piece)]
-                known = self._read[piece] = each, _DEFINED.sub("", piece)
+                known = self._read[piece] = _read_all(piece)
             defined.update((d.name, d) for d in known[0])
             rest.append(known[1])
         return _Found(defined, "\n".join(rest))
@@ -148,6 +147,13 @@ def runs_once(part: str) -> bool:
     """Is it long, and in nothing but functions that run once a call, of which none is optimised?"""
     heads = _HEAD.findall(part)
     return part.count("\n") >= LEAST and all("optnone" in head for head in heads)
+
+
+def _read_all(piece: str) -> tuple[list[_Defined], str]:
+    """What is defined, and all else."""
+    if piece.startswith("define ") and piece.find("\n}") == len(piece) - 3:
+        return [_read(piece)], ""  # a function, as each is that is a piece of a module
+    return [_read(text) for text in _DEFINED.findall(piece)], _DEFINED.sub("", piece)
 
 
 def _read(text: str) -> _Defined:

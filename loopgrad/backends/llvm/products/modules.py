@@ -4,17 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from loopgrad.backends.llvm.products.boxes import emit_boxes, emit_product_boxes
-from loopgrad.backends.llvm.products.direct import HEIGHTS, emit_product_at
-from loopgrad.backends.llvm.products.dots import emit_dots
-from loopgrad.backends.llvm.products.exchanged import SOME_ROWS, emit_turned
-from loopgrad.backends.llvm.products.kernel import emit_part, kernel_vectors
-from loopgrad.backends.llvm.products.narrow import emit_narrow
-from loopgrad.backends.llvm.products.packing import emit_pack, emit_pack_at, emit_pack_rows
-from loopgrad.backends.llvm.products.product import emit_product
-from loopgrad.backends.llvm.products.tiles import emit_tiles, first_shapes, main_shapes, shapes
 from loopgrad.backends.llvm.products.tiling import Tiling
 from loopgrad.backends.llvm.writing.text import Module
+
+# What a part is written with is imported where it is: most programs need one of them.
 
 
 def emit(module: Module, tile: Tiling) -> str:
@@ -26,6 +19,13 @@ def emit(module: Module, tile: Tiling) -> str:
 
 def emit_product_and_pack(module: Module, tile: Tiling, few: bool) -> str:
     """With `pack` and `product`, which all contractions call."""
+    from loopgrad.backends.llvm.products.dots import emit_dots
+    from loopgrad.backends.llvm.products.kernel import emit_part
+    from loopgrad.backends.llvm.products.narrow import emit_narrow
+    from loopgrad.backends.llvm.products.packing import emit_pack, emit_pack_rows
+    from loopgrad.backends.llvm.products.product import emit_product
+    from loopgrad.backends.llvm.products.tiles import emit_tiles, first_shapes, main_shapes, shapes
+
     if few:
         emit_tiles(module, tile, first_shapes(tile))
     else:
@@ -41,6 +41,9 @@ def emit_product_and_pack(module: Module, tile: Tiling, few: bool) -> str:
 
 def emit_scattered(module: Module, tile: Tiling, few: bool) -> str:
     """What convolutions and the like call: to generate `pack_at` takes as long as many kernels."""
+    from loopgrad.backends.llvm.products.direct import HEIGHTS, emit_product_at
+    from loopgrad.backends.llvm.products.packing import emit_pack_at
+
     emit_pack_at(module, tile, few)
     emit_product_at(module, tile, HEIGHTS[:1] if few else HEIGHTS)
     return module.text()
@@ -48,6 +51,10 @@ def emit_scattered(module: Module, tile: Tiling, few: bool) -> str:
 
 def emit_exchanged(module: Module, tile: Tiling, few: bool) -> str:
     """What convolutions of many places call."""
+    from loopgrad.backends.llvm.products.boxes import emit_product_boxes
+    from loopgrad.backends.llvm.products.exchanged import SOME_ROWS, emit_turned
+    from loopgrad.backends.llvm.products.kernel import kernel_vectors
+
     if few:
         emit_turned(module, tile, SOME_ROWS[-1:], (1,), few)
     else:
@@ -58,6 +65,8 @@ def emit_exchanged(module: Module, tile: Tiling, few: bool) -> str:
 
 def emit_bordered(module: Module, tile: Tiling, few: bool) -> str:
     """What those call that leave out zeros."""
+    from loopgrad.backends.llvm.products.boxes import emit_boxes
+
     emit_boxes(module, tile)
     return module.text()
 

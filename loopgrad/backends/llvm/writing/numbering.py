@@ -10,13 +10,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Hashable
 
-# Their value hangs on their operands alone.
-_PURE = frozenset(
-    "add sub mul udiv sdiv urem srem and or xor shl lshr ashr icmp fcmp select zext sext trunc "
-    "bitcast ptrtoint getelementptr insertelement extractelement shufflevector extractvalue "
-    "fadd fsub fmul fdiv fneg sitofp uitofp fptrunc fpext".split()
+# Operations whose value hangs on their operands alone, by what they begin with: no others begin so.
+PURE = frozenset(
+    operation[:3]
+    for operation in (
+        "add,sub,mul,udiv,sdiv,urem,srem,and,or ,xor,shl,lshr,ashr,icmp,fcmp,select,zext,sext,trunc,"
+        "bitcast,ptrtoint,getelementptr,insertelement,extractelement,shufflevector,extractvalue,"
+        "fadd,fsub,fmul,fdiv,fneg,sitofp,uitofp,fptrunc,fpext"
+    ).split(",")
 )
-_PURE_CALL = "call {i64, i1} @llvm.umul.with.overflow"
+PURE_CALL = "call {i64, i1} @llvm.umul.with.overflow"
 
 # On numbers that are written out, or with an operand that changes nothing.
 _ARITHMETIC = re.compile(r"(add|sub|mul)(?: nsw)? i64 ([^, ]+), ([^, ]+)")
@@ -124,11 +127,10 @@ class Numbering:
         self._found[what] = value, self._path[-1]
 
     def remember(self, instruction: str, value: str) -> None:
-        operation = instruction[: instruction.find(" ")]
-        if operation in _PURE or (operation == "call" and instruction.startswith(_PURE_CALL)):
-            self._found[instruction] = value, self._path[-1]
-            if operation == "icmp":
-                self._comparisons[value] = instruction
+        """The same of one whose value hangs on its operands alone."""
+        self._found[instruction] = value, self._path[-1]
+        if instruction.startswith("icmp "):
+            self._comparisons[value] = instruction
 
     def hold(self, condition: str) -> Held | None:
         """From here on, in this block and below it, the i1 holds. What `release` has to be given."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from loopgrad.backends.llvm.writing.numbering import FOLDED, Numbering, folded
+from loopgrad.backends.llvm.writing.numbering import FOLDED, PURE, PURE_CALL, Numbering, folded
 
 I64 = "i64"
 
@@ -139,15 +139,18 @@ class Body:
 
     def value(self, instruction: str) -> str:
         """Emits `%v = instruction`, where its value is not there without; returns `%v`."""
-        numbering = self._numbering
-        known = folded(instruction) if instruction[:3] in FOLDED else None
-        known = known or numbering.known(instruction)
-        if known is not None:
-            return known
+        begin = instruction[:3]
+        pure = begin in PURE or instruction.startswith(PURE_CALL)
+        if pure:
+            known = folded(instruction) if begin in FOLDED else None
+            known = known or self._numbering.known(instruction)
+            if known is not None:
+                return known
         self._count += 1
         name = f"%v{self._count}"
         self._lines.append(f"  {name} = {instruction}")
-        numbering.remember(instruction, name)
+        if pure:
+            self._numbering.remember(instruction, name)
         return name
 
     def once(self, what: Hashable, write: Callable[[], str]) -> str:
