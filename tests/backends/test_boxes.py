@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import loopgrad as lg
-from loopgrad.backends.llvm.products import exchanging
+from loopgrad.backends.llvm.products import weighing
 from loopgrad.backends.llvm.products.borders import BOX, BOXES, ROOM, SPARE
 from loopgrad.backends.llvm.products.callable import functions
 
@@ -144,7 +144,7 @@ def test_convolutions(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Values and gradients, with sides exchanged, are those of the literal loops in float64."""
-    monkeypatch.setattr(exchanging, "TURNED", -(10**6))
+    monkeypatch.setattr(weighing, "TURNED", -(10**6))
     program = replace(lg.lib[name])  # with nothing kept of other tests
     backward = program.backward(batch=False)
     rng = np.random.default_rng(len(x) + sum(k))

@@ -10,7 +10,7 @@ import pytest
 
 import loopgrad as lg
 from loopgrad.backends.llvm.compiling.machine import this_machine
-from loopgrad.backends.llvm.products import exchanging
+from loopgrad.backends.llvm.products import exchanging, weighing
 from loopgrad.backends.llvm.products.callable import Functions, functions
 from loopgrad.backends.llvm.products.tiling import ROWS, packed_size
 from loopgrad.schedule.tree import Product, steps
@@ -97,8 +97,8 @@ SIZES = [  # B, C, X, Y, O, taps, and constants
 )
 def test_convolutions_either_way(way: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Values and gradients are those of the literal loops, in float64."""
-    monkeypatch.setattr(exchanging, "TURNED", WAYS[way][0])
-    monkeypatch.setattr(exchanging, "LYING", WAYS[way][1])
+    monkeypatch.setattr(weighing, "TURNED", WAYS[way][0])
+    monkeypatch.setattr(weighing, "LYING", WAYS[way][1])
     program = replace(lg.lib.conv2d)  # with nothing kept of other tests
     backward = program.backward(batch=False)
     runs = lg.compile(program), lg.compile(backward)
@@ -122,8 +122,8 @@ def test_what_is_not_finite_stays_where_it_belongs(
     way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows of a tile that stand for others, and columns behind the last, reach no sum."""
-    monkeypatch.setattr(exchanging, "TURNED", WAYS[way][0])
-    monkeypatch.setattr(exchanging, "LYING", WAYS[way][1])
+    monkeypatch.setattr(weighing, "TURNED", WAYS[way][0])
+    monkeypatch.setattr(weighing, "LYING", WAYS[way][1])
     program = replace(lg.lib.conv2d)
     rng = np.random.default_rng(3)
     x, k = rng.normal(size=(2, 3, 7, 7)), rng.normal(size=(19, 3, 3, 3))

@@ -61,6 +61,31 @@ def test_a_phase_may_be_gone_before_the_entry_is_there() -> None:
     assert "define internal i64 @second(" in rest and "@helper(i64 %n)" in rest
 
 
+RARE = """define internal i64 @rare(i64 %n) nounwind noinline optnone {
+  ret i64 %n
+}
+"""
+RUN = """define internal i64 @run(i64 %n) nounwind noinline optnone {
+  %r = call i64 @first(i64 %n)
+  ret i64 %r
+}
+"""
+
+
+def test_what_is_not_optimised_is_with_the_entry() -> None:
+    """Phases that are elsewhere call it there; what calls phases is no phase."""
+    growing = parts.Parts()
+    call = "  %r = call i64 @rare(i64 %v1)\n"
+    so_far = [RARE, PHASE.format(name="first", more=call), RUN]
+    begun = growing.begun(so_far)
+    assert begun is not None and "define i64 @first(" in begun and "@run(" not in begun
+    assert "declare i64 @rare(i64 %n)" in begun
+    entry = "define i64 @entry(i64 %n) {\n  %a = call i64 @run(i64 %n)\n  ret i64 %a\n}\n"
+    (own,) = growing.rest([*so_far, entry], 2)
+    assert "define i64 @rare(" in own and "define i64 @run(" in own
+    assert "declare i64 @first(" in own and "define i64 @first(" not in own
+
+
 def test_there_are_not_many_more_parts_than_threads() -> None:
     names = [f"phase{n}" for n in range(20)]
     calls = "".join(f"  %r{n} = call i64 @{name}(i64 %n)\n" for n, name in enumerate(names))

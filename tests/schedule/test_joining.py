@@ -13,7 +13,7 @@ from loopgrad.analysis.validity import validate
 from loopgrad.backends.formulas import evaluate as _size
 from loopgrad.backends.llvm.calling.images import LARGE_SIDE, SMALL_IMAGE, images
 from loopgrad.backends.llvm.calling.shaping import Fitted, Shaping
-from loopgrad.backends.llvm.products import exchanging
+from loopgrad.backends.llvm.products import weighing
 from loopgrad.schedule.choices import Choices
 from loopgrad.schedule.default import optimized
 from loopgrad.schedule.showing.show import show
@@ -92,7 +92,7 @@ def _together(shaping: Shaping, *_: object) -> Fitted:
 def test_results(name: str, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Values and gradients: no images, one, around tiles; by either way of one product."""
     turned, dtype, near = WAYS[way]
-    monkeypatch.setattr(exchanging, "TURNED", turned)
+    monkeypatch.setattr(weighing, "TURNED", turned)
     monkeypatch.setattr(Shaping, "fitted", _together)
     program = replace(lg.program(TEXTS[name]))
     backward = program.backward(recompute=True, batch=False)

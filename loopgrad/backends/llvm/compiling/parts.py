@@ -45,9 +45,14 @@ class _Defined:
         return not self.is_constant and not self.head.startswith(_INTERNAL)
 
     @property
+    def is_rare(self) -> bool:
+        """Is it not optimised? Then it is with the entry, where nothing is."""
+        return "optnone" in self.head and not self.is_entry
+
+    @property
     def is_alone(self) -> bool:
-        """Is it in one module?"""
-        return not self.is_shared and not self.is_entry
+        """Is it in one module, but that of the entry?"""
+        return not (self.is_shared or self.is_entry or self.is_rare)
 
     @cached_property
     def head(self) -> str:
@@ -87,7 +92,7 @@ class Parts:
         new = [name for name in alone if name not in self._begun]
         if _work(found.defined, new) < LEAST:
             return None
-        part = found.module(new, seen=new, others=self._begun)
+        part = found.module(new, seen=new, others=[*self._begun, *found.rare])
         self._begun += new
         return part
 
@@ -99,12 +104,14 @@ class Parts:
             return ("\n".join(pieces),)
         entries = [d.name for d in found.defined.values() if d.is_entry]
         phases = [n for n in _phases(found.defined, entries) if n not in self._begun]
-        groups = _groups(found.defined, entries, phases, threads)
+        groups = _groups(found.defined, [*entries, *found.rare], phases, threads)
         if len(groups) == 1 and not self._begun:
             return ("\n".join(pieces),)
         moved = [name for group in groups[1:] for name in group]
         return tuple(
-            found.module(group, seen=group if i else (), others=[*self._begun, *moved])
+            found.module(
+                group, seen=group if i else found.rare, others=[*self._begun, *moved, *found.rare]
+            )
             for i, group in enumerate(groups)
         )
 
@@ -130,6 +137,11 @@ class _Found:
     def may_be_cut(self) -> bool:
         """Variables would be there several times."""
         return not any(d.head.startswith("@") and not d.is_constant for d in self.defined.values())
+
+    @property
+    def rare(self) -> list[str]:
+        """The functions that are with the entry wherever they are called."""
+        return [name for name, d in self.defined.items() if d.is_rare]
 
     def module(self, names: Iterable[str], seen: Collection[str], others: Collection[str]) -> str:
         """Of these functions. seen: those that other modules call. others: those that are elsewhere, which
@@ -162,7 +174,7 @@ def _read(text: str) -> _Defined:
 
 
 def _phases(defined: Mapping[str, _Defined], entries: Iterable[str]) -> list[str]:
-    """The functions that the entries call, if through what is shared."""
+    """The functions that the entries call, if through what is shared or rare."""
     found: dict[str, None] = {}
     todo = [name for e in entries for name in defined[e].calls]
     seen = set[str]()
@@ -171,7 +183,7 @@ def _phases(defined: Mapping[str, _Defined], entries: Iterable[str]) -> list[str
         if name in seen or name not in defined or defined[name].is_entry:
             continue
         seen.add(name)
-        if defined[name].is_shared:
+        if defined[name].is_shared or defined[name].is_rare:
             todo += defined[name].calls
         else:
             found[name] = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,8 @@ from loopgrad.schedule.tree import Border, Dimension
 
 if TYPE_CHECKING:
     from loopgrad.backends.llvm.products.lowering import Products
+
+TOLD = 8  # numbers that are stored at a time
 
 
 def windows(
@@ -98,9 +100,9 @@ class Bordered:
         for size in tables:
             places.append(self.body.element("i64", places[-1], size))
         self.tables = places  # boxes, at_n, to, at_k, rows
-        self.given = self.body.alloca(
-            "i64", HEAD + INDEX * (len(sides.n_within) + len(sides.k_within))
-        )
+        count = HEAD + INDEX * (len(sides.n_within) + len(sides.k_within))
+        self.count = count + -count % TOLD
+        self.given = self.body.alloca("i64", self.count)
 
     def plan(self, width: str) -> Plan:
         """`width`: how many columns may be taken at a time."""
@@ -132,19 +134,20 @@ class Bordered:
         row = self.total(sides.n_within[1:])
         begin, some = (body.value(f"udiv i64 {x}, {self._some(row)}") for x in (first, count))
         end = body.value(f"add i64 {begin}, {some}")
-        self._tell({N: str(len(sides.n_within)), K: str(len(sides.k_within))}, 0)
-        self._tell({AT_A_TIME: plan.parts, NOBODY: count}, 0)
+        told = {N: str(len(sides.n_within)), K: str(len(sides.k_within))}
+        told |= {AT_A_TIME: plan.parts, NOBODY: count}
         for i, along in enumerate(sides.n_within):
             window = next((w for w in sides.windows if w.n == i), None)
             ends = (begin, end) if i == 0 else ("0", along.count)
             rest = ("-1", "0", "0", "1", "0")
             if window is not None:
                 rest = (str(window.k), window.first, window.by_n, window.by_k, window.length)
-            self._index(i, ends, along, sides.n_within[i + 1 :], rest)
+            told |= self._index(i, ends, along, sides.n_within[i + 1 :], rest)
         for e, along in enumerate(sides.k_within):
             place = len(sides.n_within) + e
             rest = ("-1", "0", "0", "1", "0")
-            self._index(place, ("0", along.count), along, sides.k_within[e + 1 :], rest)
+            told |= self._index(place, ("0", along.count), along, sides.k_within[e + 1 :], rest)
+        self._tell(told)
         t = body.module.pointer("i64")
         name = f"loopgrad_boxes_{SUFFIX[self.products.real]}"
         body.module.declare(f"declare void @{name}({', '.join([t] * 6)})")
@@ -158,14 +161,25 @@ class Bordered:
         along: Along,
         inside: Sequence[Along],
         window: Sequence[str],
-    ) -> None:
+    ) -> dict[int, str]:
         values = (*ends, along.strides[RIGHT], self.total(inside), *window)
-        self._tell(dict(enumerate(values)), HEAD + INDEX * place)
         assert len(values) == len(FIELDS)
+        return dict(enumerate(values, HEAD + INDEX * place))
 
-    def _tell(self, values: dict[int, str], begin: int) -> None:
+    def _tell(self, values: Mapping[int, str]) -> None:
+        """Most are numbers: several at a time, and behind them the others."""
+        body, several = self.body, f"<{TOLD} x i64>"
+        for begin in range(0, self.count, TOLD):
+            some = [values.get(i, "0") for i in range(begin, begin + TOLD)]
+            numbers = ", ".join(f"i64 {0 if v.startswith('%') else v}" for v in some)
+            place = body.element("i64", self.given, begin)
+            if not body.module.opaque_pointers:
+                place = body.value(f"bitcast i64* {place} to {several}*")
+            pointer = body.module.pointer(several)
+            body.do(f"store {several} <{numbers}>, {pointer} {place}, align 8")
         for i, value in values.items():
-            self.body.store("i64", value, self.body.element("i64", self.given, begin + i))
+            if value.startswith("%"):
+                body.store("i64", value, body.element("i64", self.given, i))
 
     def call(
         self,

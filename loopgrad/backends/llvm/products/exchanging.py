@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING
 
 from loopgrad.backends.llvm.products.bordered import Bordered, Plan
 from loopgrad.backends.llvm.products.groups import Along
-from loopgrad.backends.llvm.products.narrow import few_columns
 from loopgrad.backends.llvm.products.operands import LEFT, RIGHT, TARGET, Sides
-from loopgrad.backends.llvm.products.tiling import ROWS, ROWS_LYING
-from loopgrad.backends.llvm.products.workspace import DEEP, KEPT, LANES, PART, TABLE
+from loopgrad.backends.llvm.products.weighing import Arithmetic, Corner, Work, chosen
+from loopgrad.backends.llvm.products.workspace import DEEP, LANES, PART, TABLE
 from loopgrad.backends.llvm.writing.repeat import where
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Accumulate, Read
@@ -23,15 +22,6 @@ from loopgrad.schedule.tree import Blocks, Node, Over, Product, Step, steps
 
 if TYPE_CHECKING:
     from loopgrad.backends.llvm.products.lowering import Products
-
-# Sixteenths of a vector's multiplication: what it takes to pack an element of the left side, or of the
-# right one, where it stands alone; an element of a run, and where a run begins; to turn an element of the
-# target; to multiply by one of few columns; to begin and end a tile; and, where zeros are left out, to find
-# the place of a column or of a value of k.
-PACKED_LEFT, PACKED_ALONE, PACKED_IN_RUN, RUN, TURNED, FEW, TILE = 14, 34, 4, 100, 12, 4, 1500
-FOUND = 192
-CACHED, FETCHED_LEFT = 1 << 20, 48  # more elements of a left side take so long each
-LYING = 17  # to multiply where the right side lies
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,146 +100,40 @@ class Exchanging:
     def __init__(self, products: Products):
         self.products, self.body, self.groups = products, products.body, products.groups
         self.lanes, self.real = products.lanes, products.real
-
-    # ------------------------------------------------------------------------------------ choice
+        self.arithmetic = Arithmetic(self.body, self.lanes)
 
     def choice(self, sides: Sides, keeps: bool) -> tuple[str, str]:
-        """Whether lanes over m are less work than lanes over n, by what each wastes and packs; and whether,
-        with lanes over n, the right side is read where it lies. Both as i1.
+        """Whether lanes over m are less work than lanes over n; and whether, with lanes over n, the right
+        side is read where it lies. Both as i1: see `weighing.py`.
 
-        keeps: the left side is packed once for all loops around, and for that it must not be too large.
+        keeps: the left side is packed once for all loops around.
         """
-        body, m, k, total = self.body, sides.m.inner, sides.k.inner, sides.total
-        rows, columns = m.count, sides.n.inner.count
-        images, outer = (self.groups.total(side.outer) for side in (sides.n, sides.m))
-        every = self._times(1, images, columns)
         *lines, run = sides.n_within
-        width = self.products.tiling.width
-        exchanged = self._sum(
-            self._left(sides, self._times(16, total, every, self._vectors(rows))),
-            self._packing_left(self._times(1, total, rows)),
-            self._times(FOUND, self._sum(total, every)) if sides.windows else "0",
-            self._times(TURNED, rows, every),
-            self._times(TILE, self._cut(every, ROWS), self._cut(rows, width)),
-        )
-        exchanged = self._times(1, outer, exchanged)
-        one = self._sum(
-            self._times(1, outer, total, rows, self._by_lanes(columns)),
-            self._times(1, total, self._packing(columns, run)),
-            self._times(TILE, outer, self._cut(rows, ROWS), self._cut(columns, width)),
-        )
-        packed = self._times(1, images, one)
-        vectors = self._times(1, self.groups.total(lines), self._vectors(run.count))
-        across = self.products.tiling.vectors_lying
-        panels = self._cut(vectors, across)
-        direct = self._sum(
-            self._times(LYING * across, outer, total, rows, panels),
-            self._times(TILE, outer, self._cut(rows, ROWS_LYING), panels),
-        )
-        along_k = body.value(f"icmp eq i64 {k.strides[LEFT]}, 1")
-        along_m = body.value(f"icmp eq i64 {m.strides[LEFT]}, 1")
-        lies = body.value(f"icmp eq i64 {run.strides[RIGHT]}, 1")
-        less = body.value(f"icmp sle i64 {direct}, {packed}")
-        directly = self._all(along_k, lies, less)
-        again = self._fetching_left(self._times(1, total, rows))
-        again = self._times(1, body.value(f"sub i64 {images}, 1"), again)
-        usual = self._sum(body.select(directly, "i64", direct, packed), again)
-        size = self._times(1, total, self._filled(rows))
-        return (
-            self._all(
-                body.value(f"icmp slt i64 {exchanged}, {usual}"),
-                # What is kept is of all rows.
-                body.value(f"icmp eq i64 {outer}, 1") if keeps else "true",
-                body.value(f"icmp sgt i64 {self._times(1, total, rows)}, 0"),
-                body.value(f"or i1 {along_k}, {along_m}"),
-                body.value(f"icmp sle i64 {size}, {KEPT}") if keeps else "true",
-            ),
-            directly,
-        )
-
-    def _all(self, *conditions: str) -> str:
-        first, *rest = conditions
-        for condition in rest:
-            first = self.body.value(f"and i1 {first}, {condition}")
-        return first
-
-    def _left(self, sides: Sides, work: str) -> str:
-        """How much of the work is not with zeros: of each window, about, all but its corners."""
-        for window in sides.windows:
-            n, k = sides.n_within[window.n].count, sides.k_within[window.k].count
-            lowest = highest = window.first
-            for step, count in ((window.by_n, n), (window.by_k, k)):
-                last = self._times(1, step, self.body.value(f"sub i64 {count}, 1"))
-                up = self.body.value(f"icmp sgt i64 {last}, 0")
-                low, high = (
-                    self.body.select(up, "i64", *pair) for pair in (("0", last), (last, "0"))
-                )
-                lowest, highest = self._sum(lowest, low), self._sum(highest, high)
-            corner = self._times(2, window.by_n, window.by_k)
-            corner = self._at_least_one(
-                self._at_least(self.body.value(f"sub i64 0, {corner}"), corner)
+        corners = tuple(
+            Corner(
+                window.first,
+                window.by_n,
+                window.by_k,
+                window.length,
+                sides.n_within[window.n].count,
+                sides.k_within[window.k].count,
             )
-            lost = "0"
-            below = self.body.value(f"sub i64 0, {lowest}")
-            above = self.body.value(f"sub i64 {self._sum(highest, '1')}, {window.length}")
-            for beyond in (below, above):
-                far = self._at_least(beyond, "0")
-                area = self._times(1, far, self._sum(far, "1"))
-                lost = self._sum(lost, self.body.value(f"udiv i64 {area}, {corner}"))
-            every = self._at_least_one(self._times(1, n, k))
-            rest = self._at_least(self.body.value(f"sub i64 {every}, {lost}"), "0")
-            work = self._times(1, self.body.value(f"udiv i64 {work}, {every}"), rest)
-        return work
-
-    def _at_least(self, a: str, b: str) -> str:
-        more = self.body.value(f"icmp sgt i64 {a}, {b}")
-        return self.body.select(more, "i64", a, b)
-
-    def _by_lanes(self, columns: str) -> str:
-        """Sixteenths of a vector that so many columns take: the last ones are a vector or few."""
-        last = self.body.value(f"and i64 {columns}, {self.lanes - 1}")
-        alone = self.body.value(f"icmp sle i64 {last}, {few_columns(self.products.tiling)}")
-        whole = self.body.value(f"sub i64 {columns}, {last}")
-        few = self._sum(self._times(16, self._vectors(whole)), self._times(FEW, last))
-        return self.body.select(alone, "i64", few, self._times(16, self._vectors(columns)))
-
-    def _packing_left(self, elements: str) -> str:
-        return self._sum(self._times(PACKED_LEFT, elements), self._fetching_left(elements))
-
-    def _fetching_left(self, elements: str) -> str:
-        """What is too large for a cache is fetched for each matrix of a batch."""
-        large = self.body.value(f"icmp sgt i64 {elements}, {CACHED}")
-        each = self.body.select(large, "i64", str(FETCHED_LEFT - PACKED_LEFT), "0")
-        return self._times(1, each, elements)
-
-    def _packing(self, columns: str, last: Along) -> str:
-        """Sixteenths of a vector that it takes to pack as many elements, in runs of the last index."""
-        least_one = self.body.value(f"icmp sgt i64 {last.count}, 1")
-        run = self.body.select(least_one, "i64", last.count, "1")
-        runs = self.body.value(f"udiv i64 {columns}, {run}")
-        in_runs = self._sum(self._times(PACKED_IN_RUN, columns), self._times(RUN, runs))
-        stands = self.body.value(f"icmp eq i64 {last.strides[RIGHT]}, 1")
-        return self.body.select(stands, "i64", in_runs, self._times(PACKED_ALONE, columns))
-
-    def _vectors(self, count: str) -> str:
-        return self._cut(count, self.lanes)
-
-    def _cut(self, count: str, size: int) -> str:
-        """How many pieces of a size, the last of which may be smaller."""
-        more = self.body.value(f"add i64 {count}, {size - 1}")
-        return self.body.value(f"udiv i64 {more}, {size}")
-
-    def _times(self, number: int, *factors: str) -> str:
-        product = str(number)
-        for factor in factors:
-            product = self.body.value(f"mul i64 {product}, {factor}")
-        return product
-
-    def _sum(self, *terms: str) -> str:
-        total, *rest = terms
-        for term in rest:
-            total = self.body.value(f"add i64 {total}, {term}")
-        return total
+            for window in sides.windows
+        )
+        work = Work(
+            sides.m.inner.count,
+            sides.n.inner.count,
+            sides.total,
+            self.groups.total(sides.n.outer),
+            self.groups.total(sides.m.outer),
+            self.groups.total(lines),
+            run.count,
+            run.strides[RIGHT],
+            sides.m.inner.strides[LEFT],
+            sides.k.inner.strides[LEFT],
+            corners,
+        )
+        return chosen(self.body, self.products.tiling, work, keeps)
 
     # -------------------------------------------------------------------------------------- calls
 
@@ -263,7 +147,7 @@ class Exchanging:
         least = self.products.least
         m, n, images = sides.m.inner, sides.n.inner, self.groups.total(sides.n.outer)
         rows = least(m.count, str(LANES))
-        filled = self.body.value(f"mul i64 {self._vectors(rows)}, {self.lanes}")
+        filled = self.body.value(f"mul i64 {self.arithmetic.vectors(rows)}, {self.lanes}")
         width = self.body.value(f"udiv i64 {PART}, {filled}")
         width = least(self.body.value(f"and i64 {width}, {-self.lanes}"), str(TABLE))
         bordered = Bordered(self.products, sides, memory.boxes) if sides.windows else None
@@ -271,14 +155,14 @@ class Exchanging:
         if plan is not None:
             width = self.body.select(plan.applies, "i64", plan.columns, width)
         skipping = _Skipping(bordered, plan) if bordered and plan else None
-        together = self.body.value(f"udiv i64 {width}, {self._at_least_one(n.count)}")
-        together = self._at_least_one(together)
+        together = self.body.value(f"udiv i64 {width}, {self.arithmetic.at_least_one(n.count)}")
+        together = self.arithmetic.at_least_one(together)
 
         def columns(image: str, first: str, kept: bool) -> None:
             each = least(self.body.value(f"sub i64 {n.count}, {first}"), width)
             some = least(self.body.value(f"sub i64 {images}, {image}"), together)
-            begin = self._sum(self._times(1, image, n.count), first)
-            count = self._times(1, some, each)
+            begin = self.arithmetic.sum(self.arithmetic.times(1, image, n.count), first)
+            count = self.arithmetic.times(1, some, each)
             self._unless(
                 skipping,
                 lambda: self.groups.tabulate(memory.at_n, begin, count, sides.n_within, RIGHT),
@@ -300,7 +184,7 @@ class Exchanging:
                 def put(i: str) -> None:
                     number = self.body.value(f"add i64 {image}, {i}")
                     there = self.groups.at(to, self.groups.offset(number, sides.n.outer, TARGET))
-                    sums = self.groups.at(memory.turned, self._times(1, i, each, filled))
+                    sums = self.groups.at(memory.turned, self.arithmetic.times(1, i, each, filled))
                     self.products.calls.put_turned(into.m, each, (sums, filled), there, scale, adds)
 
                 self.products.repeat(some, "1", put)
@@ -339,9 +223,6 @@ class Exchanging:
         else:
             where(self.body, self.body.value(f"xor i1 {skipping.plan.applies}, true"), write)
 
-    def _filled(self, count: str) -> str:
-        return self.body.value(f"mul i64 {self._vectors(count)}, {self.lanes}")
-
     def _keep(self, sides: Sides, left: str, memory: Memory) -> None:
         """All of the left side, packed where this runs for the first time; and the table of k."""
         kept = memory.kept
@@ -354,7 +235,7 @@ class Exchanging:
             self.groups.tabulate(kept.at_k, "0", sides.total, sides.k_within, RIGHT)
 
             def part(at: Mapping[str, str], number: str) -> None:
-                first = self._times(1, number, k.inner.count)
+                first = self.arithmetic.times(1, number, k.inner.count)
                 step, across = k.inner.strides[LEFT], m.strides[LEFT]
                 self.products.calls.pack(
                     k.inner.count, m.count, at[LEFT], step, across, kept.packed, first, sides.total
@@ -369,12 +250,12 @@ class Exchanging:
         """Over all of k, of rows that are packed."""
         kept = into.memory.kept
         assert kept is not None
-        panels = self.groups.at(kept.packed, self._times(1, begin, sides.total))
+        panels = self.groups.at(kept.packed, self.arithmetic.times(1, begin, sides.total))
 
         step = self._depth(sides.total)
         if into.skipping is not None:
             plan = into.skipping.plan
-            whole = self._times(1, plan.parts, plan.unit)
+            whole = self.arithmetic.times(1, plan.parts, plan.unit)
             step = self.body.select(plan.applies, "i64", whole, step)
 
         def piece(first: str) -> None:
@@ -407,10 +288,12 @@ class Exchanging:
             plan = into.skipping.plan
             one = self.body.value(f"icmp eq i64 {parts}, 1")
             first = sides.k_within[0].count
-            each = self.body.value(f"udiv i64 {parts}, {self._at_least_one(first)}")
-            whole = self.body.select(one, "i64", "1", self._times(1, plan.parts, each))
+            each = self.body.value(f"udiv i64 {parts}, {self.arithmetic.at_least_one(first)}")
+            whole = self.body.select(one, "i64", "1", self.arithmetic.times(1, plan.parts, each))
             together = self.body.select(plan.applies, "i64", whole, together)
-            whole = self.body.select(one, "i64", self._times(1, plan.parts, plan.unit), inner)
+            whole = self.body.select(
+                one, "i64", self.arithmetic.times(1, plan.parts, plan.unit), inner
+            )
             most = self.body.select(plan.applies, "i64", whole, most)
 
         def some_parts(part: str) -> None:
@@ -418,20 +301,20 @@ class Exchanging:
 
             def piece(first: str) -> None:
                 count = least(self.body.value(f"sub i64 {inner}, {first}"), most)
-                depth = self._times(1, here, count)
+                depth = self.arithmetic.times(1, here, count)
                 moved = self._moved(places[LEFT], first, k.inner.strides[LEFT])
 
                 def pack(i: str) -> None:
                     number = self.body.value(f"add i64 {part}, {i}")
                     left = self.groups.at(moved, self.groups.offset(number, k.outer, LEFT))
                     step, across = k.inner.strides[LEFT], into.m.strides[LEFT]
-                    at = self._times(1, i, count)
+                    at = self.arithmetic.times(1, i, count)
                     self.products.calls.pack(
                         count, into.m.count, left, step, across, memory.packed, at, depth
                     )
 
                 self.products.repeat(here, "1", pack)
-                begin = self.body.value(f"add i64 {self._times(1, part, inner)}, {first}")
+                begin = self.body.value(f"add i64 {self.arithmetic.times(1, part, inner)}, {first}")
                 panels = memory.packed, "0", depth
                 self._multiply(sides, into, (begin, depth), panels, (places[RIGHT], memory.at_k))
 
@@ -440,10 +323,7 @@ class Exchanging:
         self.products.repeat(parts, together, some_parts)
 
     def _moved(self, place: str, by: str, stride: str) -> str:
-        return self.groups.at(place, self._times(1, by, stride))
-
-    def _at_least_one(self, count: str) -> str:
-        return self._at_least(count, "1")
+        return self.groups.at(place, self.arithmetic.times(1, by, stride))
 
     def _multiply(
         self,
@@ -465,7 +345,7 @@ class Exchanging:
             self._multiply_all(into, count, left, (memory, at_k), adds)
 
         def of_boxes(found: _Skipping) -> None:
-            unit = self._at_least_one(found.plan.unit)
+            unit = self.arithmetic.at_least_one(found.plan.unit)
             begin, parts = (self.body.value(f"udiv i64 {x}, {unit}") for x in k)
             moved = self._moved(memory, begin, sides.k_within[0].strides[RIGHT])
             sums = into.memory.turned, into.stride

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from loopgrad.backends.llvm.writing.repeat import counted, where
-from loopgrad.backends.llvm.writing.text import Body
+from loopgrad.backends.llvm.writing.text import Body, Module
 
 Strides = Mapping[str, str]  # operands -> how far an element of each moves with the index
 
@@ -125,53 +125,12 @@ class Groups:
     def tabulate(
         self, table: str, first: str, count: str, indices: Sequence[Along], operand: str
     ) -> None:
-        """The operand's offsets in `count` iterations from `first` on, into memory.
-
-        The values of the indices are found by divisions once, and go on like a mileage counter.
-        """
-        body = self.body
-        inner = tuple(reversed(indices[1:]))
-
-        def entries() -> None:
-            offset = self.offset(first, indices, operand)
-            number, starts = first, []
-            for along in inner:
-                outside = body.value(f"udiv i64 {number}, {along.count}")
-                whole = self._multiply(outside, along.count)
-                starts.append(body.value(f"sub i64 {number}, {whole}"))
-                number = outside
-            before = body.block
-            mark = body.fresh("table")
-            body.jump(mark)
-            body.start(mark)
-            place, fill_place = body.phi_later("i64")
-            at, fill_at = body.phi_later("i64")
-            values = [body.phi_later("i64") for _ in starts]
-            body.store("i64", at, body.element("i64", table, place))
-            after, following, carry = at, [], "true"
-            for along, (value, _) in zip(inner, values, strict=True):
-                more = body.value(f"add i64 {value}, 1")
-                wraps = body.value(f"icmp eq i64 {more}, {along.count}")
-                new = self._choose(wraps, "0", more)
-                following.append(self._choose(carry, new, value))
-                back = self._multiply(along.strides[operand], along.count)
-                moved = body.value(
-                    f"sub i64 {along.strides[operand]}, {self._choose(wraps, back, '0')}"
-                )
-                after = body.value(f"add i64 {after}, {self._choose(carry, moved, '0')}")
-                carry = body.value(f"and i1 {carry}, {wraps}")
-            outermost = self._choose(carry, indices[0].strides[operand], "0") if indices else "0"
-            after = body.value(f"add i64 {after}, {outermost}")
-            place_after = body.value(f"add i64 {place}, 1")
-            goes_on = body.value(f"icmp slt i64 {place_after}, {count}")
-            fill_place(("0", before), (place_after, body.block))
-            fill_at((offset, before), (after, body.block))
-            for (_, fill), start, new in zip(values, starts, following, strict=True):
-                fill((start, before), (new, body.block))
-            body.branch(goes_on, mark, f"{mark}.end", body.loops)
-            body.start(f"{mark}.end")
-
-        where(body, body.value(f"icmp sgt i64 {count}, 0"), entries)
+        """The operand's offsets in `count` iterations from `first` on, into memory."""
+        name = _tabulating(self.body.module, len(indices))
+        numbers = [first, count, *(along.count for along in indices)]
+        numbers += [along.strides[operand] for along in indices]
+        given = ", ".join(f"i64 {number}" for number in numbers)
+        self.body.do(f"call void @{name}({self.body.module.pointer('i64')} {table}, {given})")
 
     def total(self, indices: Sequence[Along]) -> str:
         """How many values all of them take."""
@@ -193,3 +152,62 @@ class Groups:
         if "1" in (a, b):
             return b if a == "1" else a
         return self.body.value(f"mul i64 {a}, {b}")
+
+
+def _tabulating(module: Module, number: int) -> str:
+    """The name of a function that tabulates offsets by so many indices; a program has several such tables.
+
+    The values of the indices are found by divisions once, and go on like a mileage counter.
+    """
+    name = f"tabulate{number}"
+    if name in module.functions:
+        return name
+    indices = [Along(f"%count{i}", {"": f"%stride{i}"}) for i in range(number)]
+    numbers = ["%first", "%count", *(along.count for along in indices)]
+    numbers += [along.strides[""] for along in indices]
+    given = ", ".join(f"i64 {number}" for number in numbers)
+    head = f"internal void @{name}({module.pointer('i64')} %table, {given}) noinline nounwind"
+    body = Body(module, name, head)
+    where(body, body.value("icmp sgt i64 %count, 0"), lambda: _entries(body, indices))
+    body.do("ret void")
+    body.finish()
+    return name
+
+
+def _entries(body: Body, indices: Sequence[Along]) -> None:
+    groups, inner = Groups(body), tuple(reversed(indices[1:]))
+    offset = groups.offset("%first", indices, "")
+    number, starts = "%first", []
+    for along in inner:
+        outside = body.value(f"udiv i64 {number}, {along.count}")
+        whole = body.value(f"mul i64 {outside}, {along.count}")
+        starts.append(body.value(f"sub i64 {number}, {whole}"))
+        number = outside
+    before = body.block
+    body.jump("entry.next")
+    body.start("entry.next")
+    place, fill_place = body.phi_later("i64")
+    at, fill_at = body.phi_later("i64")
+    values = [body.phi_later("i64") for _ in starts]
+    body.store("i64", at, body.element("i64", "%table", place))
+    after, following, carry = at, [], "true"
+    for along, (value, _) in zip(inner, values, strict=True):
+        more = body.value(f"add i64 {value}, 1")
+        wraps = body.value(f"icmp eq i64 {more}, {along.count}")
+        new = body.select(wraps, "i64", "0", more)
+        following.append(body.select(carry, "i64", new, value))
+        back = body.value(f"mul i64 {along.strides['']}, {along.count}")
+        back = body.select(wraps, "i64", back, "0")
+        moved = body.value(f"sub i64 {along.strides['']}, {back}")
+        after = body.value(f"add i64 {after}, {body.select(carry, 'i64', moved, '0')}")
+        carry = body.value(f"and i1 {carry}, {wraps}")
+    outermost = body.select(carry, "i64", indices[0].strides[""], "0") if indices else "0"
+    after = body.value(f"add i64 {after}, {outermost}")
+    place_after = body.value(f"add i64 {place}, 1")
+    goes_on = body.value(f"icmp slt i64 {place_after}, %count")
+    fill_place(("0", before), (place_after, body.block))
+    fill_at((offset, before), (after, body.block))
+    for (_, fill), start, new in zip(values, starts, following, strict=True):
+        fill((start, before), (new, body.block))
+    body.branch(goes_on, "entry.next", "entry.end", body.loops)
+    body.start("entry.end")
