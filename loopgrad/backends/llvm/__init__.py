@@ -334,18 +334,20 @@ def _begun(task: Task, layout: Layout, call: BoundCall) -> tuple[str, Passes, Ah
     """The text, the passes for it, and its code, of which some is being generated already."""
     from loopgrad.backends.llvm.compiling.ahead import Ahead
     from loopgrad.backends.llvm.fused.phase import wants_threads
+    from loopgrad.backends.llvm.products import wanted as products
     from loopgrad.backends.llvm.threading import pool
 
     begun = _foreseen(task).pop((layout.variant, task.optimize, task.schedule), None)
     if begun is not None:
         return begun
     scheduled = _scheduled(task, layout.variant)
+    if get_num_threads() > 1:  # what it will call, while its own text is written
+        products.begin(layout.variant.real, scheduled.phases)
+        sizes = {**call.constants, **call.extents}
+        if any(wants_threads(phase, sizes) for phase in scheduled.phases):
+            pool.begin()
     ahead = Ahead(_passes_for(scheduled))
-    written = _written(scheduled, layout, ahead)
-    sizes = {**call.constants, **call.extents}
-    if get_num_threads() > 1 and any(wants_threads(phase, sizes) for phase in scheduled.phases):
-        pool.begin()
-    return *written, ahead
+    return *_written(scheduled, layout, ahead), ahead
 
 
 def _emit(task: Task, layout: Layout) -> tuple[str, Passes]:

@@ -8,6 +8,7 @@ code is made behind the call, and programs that are linked to the first have a d
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import TYPE_CHECKING
 
 from loopgrad.backends.llvm.compiling import engine
@@ -65,6 +66,7 @@ def _provide_soon(real: str, part: str) -> None:
     LATER.make(make)
 
 
+@cache  # it is begun with, or there, for as long as the process lives
 def begin(real: str, part: str) -> None:
     """Begins to compile what `provide` will ask for, in a thread of its own."""
     if not engine.is_kept(_whole(real, part)):
