@@ -12,7 +12,8 @@ import loopgrad as lg
 from loopgrad.backends.llvm.compiling.machine import this_machine
 from loopgrad.backends.llvm.products import exchanging, weighing
 from loopgrad.backends.llvm.products.callable import Functions, functions
-from loopgrad.backends.llvm.products.tiling import ROWS, packed_size
+from loopgrad.backends.llvm.products.exchanged import MOST_ROWS
+from loopgrad.backends.llvm.products.tiling import packed_size
 from loopgrad.schedule.tree import Product, steps
 from tests.backends.test_products import CANARY, DTYPES, GUARD, guarded, narrow, strides
 
@@ -27,7 +28,7 @@ def check(made: Functions, m: int, n: int, k: int, real: str, mode: int, seed: i
     packed, _ = guarded((packed_size(k, m, lanes),), dtype)
     made.pack(k, m, a.ctypes.data, *strides(a)[::-1], packed.ctypes.data, 0, k)
     filled = -(-m // lanes) * lanes
-    room = max(-(-n // ROWS) * ROWS, -(-n // lanes) * lanes)
+    room = max(n + MOST_ROWS - 1, -(-n // lanes) * lanes)
     turned, around = guarded((room, filled), dtype)
     half = k // 3
     for first, some in ((0, half), (half, k - half)) if half else ((0, k),):

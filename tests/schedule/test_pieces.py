@@ -12,6 +12,7 @@ from loopgrad.backends.llvm.fused import phase as fused
 from loopgrad.cache import files
 from loopgrad.schedule.default import optimized
 from loopgrad.schedule.showing.show import show
+from loopgrad.schedule.threads import pieces
 from loopgrad.schedule.tree import Fused, Over, Product, collapsed, shared_blocks, steps
 
 # A convolution with what is done to its rows, and products of a batch; a sum of the images, which have no rows.
@@ -67,19 +68,34 @@ def test_what_a_piece_needs() -> None:
     assert "product, zeros left out:  a[b,o,m,n]" in within
 
 
+BIASED = """
+biased(x[B,C,X], k[O,C,P], c[O]) -> y[B,O,X-P+1]:
+    for b, o, n <= X-P:                y[b,o,n] += c[o]
+    for b, o, n <= X-P, i < C, p < P:  y[b,o,n] += k[o,i,p] * x[b,i,n+p]
+"""
+
+
+def test_what_is_done_to_a_product_is_done_while_a_cache_holds_it() -> None:
+    assert "        for n.from <= n < n.to in blocks of " in shown(BIASED)
+    assert "n.from" not in shown(LINES)
+
+
 SHAPES = {
     "images": lambda B: {"x": (B, 2, 5, 4), "k": (3, 2, 3, 3), "c": (3,)},
+    "biased": lambda B: {"x": (B, 2, 140), "k": (4, 2, 5), "c": (4,)},
     "lines": lambda B: {"x": (B, 2, 140), "k": (4, 2, 5)},
     "matrices": lambda B: {"x": (B, 29, 7), "w": (B, 7, 9)},
 }
 
 
-@pytest.mark.parametrize("name", TEXTS)
+@pytest.mark.parametrize("name", SHAPES)
 def test_results(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fewer images than threads, more, none; results and gradients, again and again the same."""
+    monkeypatch.setattr(pieces, "CACHED", 60)  # a row or two, fifteen places
+    monkeypatch.setattr(pieces, "COLUMNS", 1)
     monkeypatch.setattr(files, "folder", lambda: None)
     monkeypatch.setattr(fused, "SMALL_WORK", 0)
-    program = lg.program(TEXTS[name])
+    program = lg.program({**TEXTS, "biased": BIASED}[name])
     backward = program.backward(recompute=True, batch=False)
     before = lg.get_num_threads()
     rng = np.random.default_rng(0)

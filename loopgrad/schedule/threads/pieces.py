@@ -7,15 +7,19 @@
 
 Threads get contiguous parts of the rows m, counted through the images. What a thread has of an image is one
 block to it; what that needs of the rest of the image, in memory of the thread's own, it makes for itself.
+
+Where a map goes before such a product or behind it, `y[b,o,m,n] = c[o]`, a thread's block is in blocks
+itself, of so many rows that what both write stays in a cache between them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import reduce
 
 from loopgrad.ir import walk
-from loopgrad.ir.nodes import Expression, Index, Read
+from loopgrad.ir.nodes import Expression, Index, Number, Read
 from loopgrad.schedule.loops.buffers import uses
 from loopgrad.schedule.tree import (
     Blocks,
@@ -37,6 +41,9 @@ from loopgrad.schedule.tree import (
 
 # Values of an index that stay together: of rows of a product, or of what lies side by side in memory.
 ROWS, SIDE_BY_SIDE = 12, 64
+# Of a product to which something is done: elements that stay in a cache, and columns for which a left side is
+# packed again.
+CACHED, COLUMNS = 1 << 17, 1 << 10
 
 
 def in_pieces(nodes: tuple[Node, ...], buffers: Sequence[Buffer]) -> tuple[Node, ...]:
@@ -82,6 +89,10 @@ def _with_pieces(
         else:
             return None
     start, end = dimension.lower, dimension.upper
+    rows = _cached(products[0], dimension) if len(within) > len(products) else None
+    if rows is not None:
+        ends = block_from(dimension.index), block_to(dimension.index)
+        within = [Blocks(dimension.index, *ends, rows, tuple(within))]
     piece = Blocks(dimension.index, start, end, None, tuple(within), Mark.PARALLEL, unit=unit)
     return (*before, piece)
 
@@ -95,6 +106,29 @@ def _cut(product: Product) -> tuple[Dimension, int]:
         return product.m[0], ROWS
     first = product.n[0]
     return first, SIDE_BY_SIDE if product.target.subscripts[-1] == Index(first.index) else 1
+
+
+def _cached(product: Product, dimension: Dimension) -> Expression | None:
+    """How many values of a dimension of n have no more elements than a cache holds; None where that is not
+    known before."""
+    sizes = (*product.m, *product.n)
+    fixed = all(_is_fixed(d.lower) and _is_fixed(d.upper) for d in sizes)
+    if dimension not in product.n or not fixed:
+        return None
+    columns = _count(d for d in product.n if d != dimension)
+    elements = walk.apply("*", columns, _count(product.m))
+    rows: Expression = Number(1)
+    for all_of_it, one in ((CACHED, elements), (COLUMNS, columns)):
+        some = walk.apply("//", Number(all_of_it), walk.apply("max", one, Number(1)))
+        rows = walk.apply("max", rows, some)
+    return rows
+
+
+def _count(dimensions: Iterable[Dimension]) -> Expression:
+    """How many values they take, where they take any."""
+    sizes = (walk.apply("-", d.upper, d.lower) for d in dimensions)
+    one: Expression = Number(1)
+    return reduce(lambda a, b: walk.apply("*", a, b), sizes, one)
 
 
 def _axis(read: Read, index: str) -> int | None:

@@ -8,7 +8,7 @@ INDICES = 8  # of n, or of k, at most
 SPLIT = 16  # from so many boxes on, the others are not cut
 BOXES = SPLIT + INDICES  # at most
 FEWEST = 24  # columns that are worth being cut
-SPARE = 6  # entries behind the columns of a box, for rows of its last tile that are none
+SPARE = 8  # entries behind the columns of a box, for rows of its last tile that are none
 
 # What is told of an index: its first value and the one behind its last, how far it moves an address, and how
 # far in the order of all columns or values of k; of a window: the index of k (or -1), and that

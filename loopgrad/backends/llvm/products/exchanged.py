@@ -11,19 +11,34 @@ zeros (`boxes.py`): without them, columns and values of k are those that come ne
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from loopgrad.backends.llvm.products.kernel import Kernel
+from loopgrad.backends.llvm.products.kernel import AT_ONCE, Kernel
 from loopgrad.backends.llvm.products.runs import entry
-from loopgrad.backends.llvm.products.tiling import ROWS, SUFFIX, Tiling
+from loopgrad.backends.llvm.products.tiling import SUFFIX, Tiling
 from loopgrad.backends.llvm.products.writer import Writer
 from loopgrad.backends.llvm.writing.text import I64, Module
 
 Parameters = list[tuple[str, str]]
 
-# Rows of a tile. Fewer are taken for four, or six, of which the last ones are the last one again.
-SOME_ROWS = (4, ROWS)
+FEW_ROWS, MOST_ROWS = 4, 8  # of a tile
 NUMBERS = 1056  # columns, or values of k, of a call without tables of which they are, at most
+
+
+def rows_of(tiling: Tiling, vectors: int) -> tuple[int, int]:
+    """Rows of the tiles of so many vectors. Fewer are taken for as many, of which the last ones are the last
+    one again.
+
+    Narrow tiles are higher: they have few multiplications for each value of k, beside what it takes to find
+    where it lies.
+    """
+    registers = MOST_ROWS * tiling.vectors
+    return FEW_ROWS, min(MOST_ROWS, (registers - vectors - 1) // vectors)
+
+
+def vectors_of(tiling: Tiling) -> list[int]:
+    """Of the tiles that there are."""
+    return list(range(1, tiling.vectors + 1))
 
 
 def _name(tiling: Tiling, rows: int, vectors: int) -> str:
@@ -57,12 +72,13 @@ class _Turned(Kernel):
     def __init__(self, writer: Writer, rows: int, vectors: int):
         super().__init__(writer, rows, vectors)
         self.targets: dict[int, str] = {}
+        self.at_k, self.of_k = "%at_k", "%rows"  # where the next sums begin
 
     def first_a(self) -> Parameters:
         w = self.w
         numbers = [w.least(r, "%last") if r else "0" for r in range(self.rows)]
         self.starts = [w.at("%A", entry(w, "%at_n", number)) for number in numbers]
-        return [(w.module.pointer(I64), "%at_k")]
+        return [(w.module.pointer(I64), self.at_k)]
 
     def column_a(self, places: Sequence[str]) -> list[str]:
         offset = self.w.body.load(I64, places[0])
@@ -72,7 +88,7 @@ class _Turned(Kernel):
         return [self.w.body.element(I64, places[0], 1)]
 
     def first_b(self) -> Parameters:
-        return [(self.w.module.pointer(I64), "%rows")]
+        return [(self.w.module.pointer(I64), self.of_k)]
 
     def row_b(self, place: str) -> list[str]:
         w = self.w
@@ -89,25 +105,58 @@ class _Turned(Kernel):
         return w.at(matrix, w.integer("mul", self.targets[r], step))
 
 
-def emit_turned(
-    module: Module, tiling: Tiling, heights: Sequence[int], widths: Sequence[int], few: bool
-) -> None:
-    """Both functions, by tiles of these rows, which are some of `SOME_ROWS`, and these numbers of vectors.
-    few: what is computed is put element by element.
+class _Unrolled(_Turned):
+    """Of full panels, several k at a time where none is left out, as away from an image's borders: no row
+    is looked up then, and there are a seventh fewer instructions (`kernel.py` says what for).
+    """
+
+    def _sums(self) -> list[str]:
+        w = self.w
+        zeros = ["zeroinitializer"] * (self.rows * self.vectors)
+        first, last = (entry(w, "%rows", k) for k in ("0", w.integer("sub", "%K", 1)))
+        # Rows go up: as many as lie between the first and the last are all of these.
+        whole = w.compare("eq", w.integer("sub", last, first), w.integer("sub", "%K", 1))
+        panel = w.compare("eq", "%bk", w.tiling.width)
+        both = w.body.value(f"and i1 {whole}, {panel}")
+        count = w.body.select(both, I64, w.integer("and", "%K", -AT_ONCE), "0")
+        sums = self._several(count, first, zeros)
+        self.at_k, self.of_k = (w.body.element(I64, t, count) for t in ("%at_k", "%rows"))
+        return self._added(w.integer("sub", "%K", count), sums)
+
+    def _several(self, count: str, row: str, sums: Sequence[str]) -> list[str]:
+        w, width = self.w, self.w.tiling.width
+        places = [*self.first_a(), (w.pointer, w.at("%B", w.integer("mul", row, width)))]
+        carried = [*places, *((w.tiling.vector, value) for value in sums)]
+
+        def step(_: str, *values: str) -> list[str]:
+            at_a, at_b, sums = values[0], values[1], list(values[2:])
+            for k in range(AT_ONCE):
+                b = Kernel.row_b(self, w.at(at_b, k * width) if k else at_b)
+                column = self.column_a([w.body.element(I64, at_a, k) if k else at_a])
+                sums = self.with_products(column, b, sums)
+            return [w.body.element(I64, at_a, AT_ONCE), w.at(at_b, AT_ONCE * width), *sums]
+
+        return w.loop(count, step, step=AT_ONCE, carried=carried)[2:]
+
+
+def emit_turned(module: Module, tiling: Tiling, few: bool) -> None:
+    """Both functions. `few`: with one kind of tiles, which does the work of all, and what is computed is put
+    element by element.
 
     `loopgrad_product_turned_*(M, N, K, packed, first, depth, B, at_k, rows, at_n, to, T, tm, adds)`: T[n,m]
-    is at to[n]*tm + m, where columns up to a whole vector, and what `to` says of columns up to the next
-    multiple of `ROWS`, may be written. What is packed has `depth` values of k; those meant are `rows` behind
-    `first`.
-    For `rows` and `to` null may be given, where K and N are at most `NUMBERS` - ROWS.
+    is at to[n]*tm + m, where columns up to a whole vector, and what `to` says of `MOST_ROWS` columns behind
+    the last, may be written. What is packed has `depth` values of k; those meant are `rows` behind `first`.
+    For `rows` and `to` null may be given, where K and N are at most `NUMBERS` - MOST_ROWS.
     `loopgrad_put_turned_*(M, N, T, tm, C, cm, scale, adds)`: rows of T up to a whole vector may be
     read.
     """
     kinds = ", ".join(f"{kind} {name}" for kind, name in _parameters(module, tiling.real))
-    for vectors in widths:
+    widths = [1] if few else vectors_of(tiling)
+    shapes = {v: rows_of(tiling, v)[-1:] if few else rows_of(tiling, v) for v in widths}
+    for vectors, heights in shapes.items():
         for rows in heights:
             w = Writer(module, tiling, _name(tiling, rows, vectors), kinds, inner=True)
-            _Turned(w, rows, vectors).write()
+            (_Unrolled if vectors == tiling.vectors else _Turned)(w, rows, vectors).write()
     pointer, table = module.pointer(tiling.real), module.pointer(I64)
     parameters = (
         f"i64 %M, i64 %N, i64 %K, {pointer} %packed, i64 %first, i64 %depth, {pointer} %B, "
@@ -115,7 +164,7 @@ def emit_turned(
         "i1 zeroext %adds"
     )
     name = f"loopgrad_product_turned_{SUFFIX[tiling.real]}"
-    _Product(Writer(module, tiling, name, parameters, inner=False), heights, widths).write()
+    _Product(Writer(module, tiling, name, parameters, inner=False), shapes).write()
     parameters = (
         f"i64 %M, i64 %N, {pointer} %T, i64 %tm, {pointer} %C, i64 %cm, {tiling.real} %scale, "
         "i1 zeroext %adds"
@@ -127,9 +176,8 @@ def emit_turned(
 class _Product:
     """Panels of A's columns, each against all of B, tile by tile."""
 
-    def __init__(self, writer: Writer, heights: Sequence[int], widths: Sequence[int]):
-        self.w, self.tiling = writer, writer.tiling
-        self.heights, self.widths = heights, widths
+    def __init__(self, writer: Writer, shapes: Mapping[int, Sequence[int]]):
+        self.w, self.tiling, self.shapes = writer, writer.tiling, shapes
 
     def write(self) -> None:
         w = self.w
@@ -164,31 +212,35 @@ class _Product:
         def piece(v: str) -> None:
             """As many vectors as a kernel takes."""
             nonlocal taken
-            number = taken = "0"
-            for i, count in enumerate(self.widths):
-                enough = w.compare("sge", w.integer("sub", vectors, v), count)
-                taken = w.body.value(f"select i1 {enough}, i64 {count}, i64 {taken}")
-                number = w.body.value(f"select i1 {enough}, i64 {i}, i64 {number}")
+            left = w.integer("sub", vectors, v)
+            number = high = taken = "0"
+            for i, (count, heights) in enumerate(self.shapes.items()):
+                enough = w.compare("sge", left, count)
+                of_kind = ((count, taken), (i * len(heights), number), (heights[-1], high))
+                taken, number, high = (
+                    w.body.value(f"select i1 {enough}, i64 {here}, i64 {before}")
+                    for here, before in of_kind
+                )
             first = w.integer("mul", v, lanes)
-            self._tiles(number, w.at(panel, first), w.at(t, first))
+            self._tiles(number, high, w.at(panel, first), w.at(t, first))
 
         w.loop(vectors, piece, step=lambda _: taken)
 
-    def _tiles(self, kind: str, panel: str, t: str) -> None:
+    def _tiles(self, kind: str, high: str, panel: str, t: str) -> None:
+        """`kind`: the number of the kernel of few rows; the next one is that of `high` rows."""
         w = self.w
-        names = [_name(self.tiling, r, v) for v in self.widths for r in self.heights]
+        names = [_name(self.tiling, r, v) for v, heights in self.shapes.items() for r in heights]
         kinds = [kind for kind, _ in _parameters(w.module, w.real)]
         rows = ""
 
         def tile(n: str) -> None:
             nonlocal rows
             rest = w.integer("sub", "%N", n)
-            kernel, rows = kind, str(self.heights[0])
-            if len(self.heights) > 1:
-                many = self._is_high(rest)
-                rows = w.body.value(f"select i1 {many}, i64 {ROWS}, i64 {SOME_ROWS[0]}")
-                high = w.body.value(f"zext i1 {many} to i64")
-                kernel = w.integer("add", w.integer("mul", kind, len(SOME_ROWS)), high)
+            kernel, rows = kind, high
+            if len(names) > len(self.shapes):
+                many = self._is_high(rest, high)
+                rows = w.body.value(f"select i1 {many}, i64 {high}, i64 {FEW_ROWS}")
+                kernel = w.integer("add", kind, w.body.value(f"zext i1 {many} to i64"))
             before = w.body.value(f"select i1 %adds, {w.pointer} {t}, {w.pointer} {self.zeros}")
             last = w.integer("sub", w.least(rest, rows), 1)
             at_n, to = (w.body.element(I64, table, n) for table in ("%at_n", self.to))
@@ -197,11 +249,12 @@ class _Product:
 
         w.loop("%N", tile, step=lambda _: rows)
 
-    def _is_high(self, rest: str) -> str:
-        """Whether the next tile has `ROWS` rows: 7 that are left are 4 and 3, 8 are 4 and 4."""
+    def _is_high(self, rest: str, high: str) -> str:
+        """Whether the next tile is: of six rows, 7 that are left are 4 and 3, 8 are 4 and 4."""
         w = self.w
-        several = w.compare("sgt", rest, SOME_ROWS[0])
-        awkward = w.compare("ult", w.integer("sub", rest, ROWS + 1), 2)
+        several, beyond = w.compare("sgt", rest, FEW_ROWS), w.compare("sgt", rest, high)
+        twice = w.compare("sle", rest, 2 * FEW_ROWS)
+        awkward = w.body.value(f"and i1 {beyond}, {twice}")
         return w.body.value(f"select i1 {awkward}, i1 false, i1 {several}")
 
 

@@ -52,13 +52,9 @@ def emit_scattered(module: Module, tile: Tiling, few: bool) -> str:
 def emit_exchanged(module: Module, tile: Tiling, few: bool) -> str:
     """What convolutions of many places call."""
     from loopgrad.backends.llvm.products.boxes import emit_product_boxes
-    from loopgrad.backends.llvm.products.exchanged import SOME_ROWS, emit_turned
-    from loopgrad.backends.llvm.products.kernel import kernel_vectors
+    from loopgrad.backends.llvm.products.exchanged import emit_turned
 
-    if few:
-        emit_turned(module, tile, SOME_ROWS[-1:], (1,), few)
-    else:
-        emit_turned(module, tile, SOME_ROWS, kernel_vectors(tile), few)
+    emit_turned(module, tile, few)
     emit_product_boxes(module, tile)
     return module.text()
 

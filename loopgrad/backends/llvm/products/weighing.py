@@ -22,6 +22,8 @@ PACKED_LEFT, PACKED_ALONE, PACKED_IN_RUN, RUN, TURNED, FEW, TILE = 14, 34, 4, 10
 FOUND = 192
 CACHED, FETCHED_LEFT = 1 << 20, 48  # more elements of a left side take so long each
 LYING = 17  # to multiply where the right side lies
+# What the last vectors of a panel take each beyond that, where they are one, or two: `exchanged.rows_of`.
+NARROW = (10, 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +149,7 @@ class _Weighing(Arithmetic):
         every = self.times(1, images, columns)
         width = self.tiling.width
         exchanged = self.sum(
-            self._left(self.times(16, total, every, self.vectors(rows))),
+            self._left(self.times(1, total, every, self._by_rows(rows))),
             self._packing_left(self.times(1, total, rows)),
             self.times(FOUND, self.sum(total, every)) if w.corners else "0",
             self.times(TURNED, rows, every),
@@ -215,6 +217,16 @@ class _Weighing(Arithmetic):
             rest = self.at_least(self.body.value(f"sub i64 {every}, {lost}"), "0")
             work = self.times(1, self.body.value(f"udiv i64 {work}, {every}"), rest)
         return work
+
+    def _by_rows(self, rows: str) -> str:
+        """Sixteenths of a vector that so many rows take, in panels of several vectors."""
+        vectors = self.vectors(rows)
+        last = self.body.value(f"urem i64 {vectors}, {self.tiling.vectors}")
+        total = self.times(16, vectors)
+        for count, more in enumerate(NARROW[: self.tiling.vectors - 1], 1):
+            found = self.body.value(f"icmp eq i64 {last}, {count}")
+            total = self.sum(total, self.body.select(found, "i64", str(more * count), "0"))
+        return total
 
     def _by_lanes(self, columns: str) -> str:
         """Sixteenths of a vector that so many columns take: the last ones are a vector or few."""
