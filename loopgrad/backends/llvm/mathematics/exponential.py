@@ -47,9 +47,16 @@ def scaled(w: Lanes, p: str, n: str) -> str:
 
 def exp(w: Lanes, x: str) -> str:
     f = format_of(w)
-    shifted, n, r = _reduced(w, w.clamp(x, *f.exp_range), 2 * f.bias)
+    least, greatest = f.exp_range
+    # A result that is not there for being too small takes a processor some hundred cycles: masks of -inf and
+    # -1e9 are 0 without one.
+    there, zero = w.compare("uge", x, w.number(least)), w.number(0.0)
+    within = w.select(there, w.clamp(x, None, greatest), zero)
+    shifted, n, r = _reduced(w, within, 2 * f.bias)
     p = exp_of_reduced(w, r)
-    return w.scaled(p, n) if w.scales else scaled(w, p, w.bits(shifted))
+    if w.scales:
+        return w.scaled(p, n, there)
+    return w.select(there, scaled(w, p, w.bits(shifted)), zero)
 
 
 def _expm1_of_reduced(w: Lanes, r: str) -> str:

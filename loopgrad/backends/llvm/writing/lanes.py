@@ -100,13 +100,14 @@ class Lanes:
         bits = 64 if self.element == "double" else 32
         return self.body.module.vector_bytes * 8 == self.count * bits == 512
 
-    def scaled(self, x: str, n: str) -> str:
-        """x 2**n of a whole n, rounded once: what multiplications by powers of two come to."""
+    def scaled(self, x: str, n: str, where: str) -> str:
+        """x 2**n of a whole n, rounded once: what multiplications by powers of two come to; else 0."""
         name = f"@llvm.x86.avx512.mask.scalef.{'pd' if self.element == 'double' else 'ps'}.512"
         mask, real = f"i{self.count}", self.real
-        # The current rounding, in every lane.
         self.body.module.declare(f"declare {real} {name}({real}, {real}, {real}, {mask}, i32)")
-        given = f"{real} {x}, {real} {n}, {real} {x}, {mask} -1, i32 4"
+        lanes = self.body.value(f"bitcast {self.condition} {where} to {mask}")
+        # 4: the current rounding.
+        given = f"{real} {x}, {real} {n}, {real} zeroinitializer, {mask} {lanes}, i32 4"
         return self.body.value(f"call {real} {name}({given})")
 
     def intrinsic(self, name: str, *operands: str) -> str:
