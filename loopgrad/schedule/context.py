@@ -14,10 +14,13 @@ from loopgrad.schedule.choices import Choices
 
 @dataclass
 class Context:
+    """`whole`: tensors of which elements may be written that no line writes, as nobody reads them."""
+
     tensors: dict[str, TensorFacts]
     constants: dict[str, ElementType]
     taken: set[str]
     choices: Choices = field(default_factory=Choices)
+    whole: set[str] = field(default_factory=set)
 
     def name(self, wanted: str) -> str:
         name = walk.fresh_name(wanted, self.taken)

@@ -113,7 +113,6 @@ class _Fusing:
         self.seen: frozenset[str] = frozenset()
         self.spread: frozenset[str] = frozenset()
         self.indices: set[str] = set()
-        self.whole: set[str] = set()
 
     def scheduled(self) -> Scheduled:
         phases: list[Phase] = []
@@ -202,7 +201,7 @@ class _Fusing:
         if segment.loops:
             lines = tuple(at_places(line, self.context) for line in lines)
             before, lines = out_of_block(lines, len(segment.loops), self.context)
-            yield from trees(before, self.context, self.whole)
+            yield from trees(before, self.context)
             yield recurrence(lines, segment.loops, self.context)
             return
         lines = hoisted(lines, self.context)
@@ -215,17 +214,16 @@ class _Fusing:
             units = {c.name for c in self.literal.facts.program.constants if c.value == 1}
             lines, conditions = with_roles(lines, self.context, units)
             self.requires.update(dict.fromkeys(conditions))
-            lines = tuple(by_way_of_rows(lines, self.context, self.whole))
+            lines = tuple(by_way_of_rows(lines, self.context))
         lines = with_borders(gathered(lines, self.context), self.context)
         for group in [lines] if self.choices.fuse else [(line,) for line in lines]:
-            yield from trees(group, self.context, self.whole)
+            yield from trees(group, self.context)
 
     def _with_inner_sums(self, lines: tuple[Line, ...]) -> tuple[Line, ...]:
         if not self.choices.products:
             return lines
         found = with_inner_sums(lines, self.context)
         self.requires.update(dict.fromkeys(found.requires))
-        self.whole |= found.whole
         return found.lines
 
     # --------------------------------------------------------------------------------- segments
@@ -366,7 +364,7 @@ class _Fusing:
         if any(line.bound_by.get(i, frozenset()) & line.reduced for i in line.kept):
             return False  # no loop over its elements could start them, before those that add up
         if uses_alike(tensor, lines):
-            self.whole.add(tensor)
+            self.context.whole.add(tensor)
             return True
         return False
 

@@ -8,7 +8,7 @@ from loopgrad.analysis.extents import Polynomial, polynomial
 from loopgrad.analysis.polynomial import add, constant, constant_value, scale, subtract
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Apply, Compare, Expression, Index, Number, Read
-from loopgrad.schedule.lines import Bounds
+from loopgrad.schedule.lines import Bounds, Line, Tensors
 
 _ONE = constant(1)
 
@@ -64,18 +64,40 @@ def holds(condition: Expression, bounds: Mapping[str, Bounds]) -> bool:
 def is_there(
     read: Read, guard: Expression, extents: Sequence[Expression], bounds: Mapping[str, Bounds]
 ) -> bool:
-    """Is what is in range under the guard so without it: evidently, or as the guard says nothing of it?"""
-    spoken = [walk.indices_of(condition) for condition in walk.conjuncts(guard)]
+    """Is what is in range under the guard so without it: evidently, or as the guard says nothing of it?
+
+    `seen[u] > 0` says nothing of u, nor of where `k[u]` is: but `u <= t` does, and `w[u] > 0` of `y[w[u]]`.
+    """
+    spoken = [_subjects(condition) for condition in walk.conjuncts(guard)]
 
     def is_spoken_of(subscript: Expression) -> bool:
         names = _hangs_on(walk.indices_of(subscript), bounds)
-        return not names or any(not indices or indices & names for indices in spoken)
+        formulas = (subscript, *(end for name in names & {*bounds} for end in bounds[name]))
+        subjects = names.union(*map(walk.tensors_in, formulas))
+        return not names or any(not about or about & subjects for about in spoken)
 
     return all(
         not is_spoken_of(subscript)
         or holds(Compare(("<=", "<"), (Number(0), subscript, extent)), bounds)
         for subscript, extent in zip(read.subscripts, extents, strict=True)
     )
+
+
+def is_there_anyway(expression: Expression, line: Line, tensors: Tensors) -> bool:
+    """Is all that the expression reads in range where the line's guard fails, too?"""
+    guard = line.statement.guard
+    return guard is None or all(
+        is_there(read, guard, tensors[read.tensor].extents, line.bounds)
+        for read in walk.reads(expression)
+    )
+
+
+def _subjects(condition: Expression) -> frozenset[str]:
+    """The indices that it compares, and the tensors of which it does elements."""
+    match condition:
+        case Index(name) | Read(name, _):
+            return frozenset((name,))
+    return frozenset().union(*map(_subjects, walk.children(condition)))
 
 
 def _hangs_on(names: frozenset[str], bounds: Mapping[str, Bounds]) -> frozenset[str]:

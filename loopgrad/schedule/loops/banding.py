@@ -26,8 +26,16 @@ def in_bands(lines: Sequence[Line]) -> list[Line]:
     """
     changed = list(map(_in_band, lines))
     pairs = zip(changed, lines, strict=True)
-    found = any(new is not old and roles(new) is not None for new, old in pairs)
+    found = any(new is not old and _is_product(new) for new, old in pairs)
     return changed if found else list(lines)
+
+
+def _is_product(line: Line) -> bool:
+    """Is it one, or with what data leave taken from it?"""
+    left = line.statement.guard
+    if all(any(walk.reads(condition)) for condition in walk.conjuncts(left)):
+        line = replace(line, statement=replace(line.statement, guard=None))
+    return roles(line) is not None
 
 
 def _in_band(line: Line) -> Line:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import reduce
 
@@ -36,15 +36,11 @@ class Nesting:
     """Builds the trees of one phase.
 
     copied: tensors of which each thread has a copy, which starts at the identity.
-    whole: tensors of which elements may be written that no line writes, as nobody reads them.
     """
 
-    def __init__(
-        self, context: Context, copied: frozenset[str] = frozenset(), whole: Collection[str] = ()
-    ):
+    def __init__(self, context: Context, copied: frozenset[str] = frozenset()):
         self.context = context
         self.copied = copied
-        self.whole = whole
         self.wanted = context.choices.vector
         self.packs: dict[int, str] = {}  # of the contractions, by the `id` of their roles
 
@@ -141,7 +137,7 @@ class Nesting:
         packs, known = packed(alike, self.context)
         self.packs.update(known)
         yield from packs
-        within = [part for line in started for part in split(line, index, self.whole)]
+        within = [part for line in started for part in split(line, index, self.context.whole)]
         within = [without_unblocked(line, within) for line in within]
         beside = _rows_beside(within, index)
         body = self._in_blocks(within, [beside], around) if beside else self.nest(within, around)

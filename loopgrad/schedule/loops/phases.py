@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from loopgrad.schedule.context import Context
@@ -36,11 +36,8 @@ class Tree:
     split: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
 
 
-def trees(lines: Sequence[Line], context: Context, whole: Collection[str]) -> Iterator[Tree]:
-    """The phases of the lines, in order.
-
-    whole: tensors of which elements may be written that no line writes, as nobody reads them.
-    """
+def trees(lines: Sequence[Line], context: Context) -> Iterator[Tree]:
+    """The phases of the lines, in order."""
     if not lines:
         return
     if len(lines) == 1 and lines[0].moments:
@@ -55,20 +52,20 @@ def trees(lines: Sequence[Line], context: Context, whole: Collection[str]) -> It
             if each.rows:
                 yield Tree(owned(each, context))
             else:
-                yield from trees(each.lines, context, whole)
+                yield from trees(each.lines, context)
         return
     index = parallel_index(lines, context)
     if index is None and any(line.stands_alone for line in lines):
         for line in lines:
-            yield from trees([line], context, whole)
+            yield from trees([line], context)
         return
     if index is None:
-        yield Tree(Nesting(context, whole=whole).nest(lines, ()))
+        yield Tree(Nesting(context).nest(lines, ()))
         return
     alone = list(by_products(lines, index, context.choices))
     if len(alone) > 1:
         for part in alone:
-            yield from trees(part, context, whole)
+            yield from trees(part, context)
         return
     heaviest = max(line.weight for line in lines)
     heavy = {id(line) for line in lines if LIGHTER * line.weight > heaviest}
@@ -81,28 +78,28 @@ def trees(lines: Sequence[Line], context: Context, whole: Collection[str]) -> It
     for position in sorted(set(positions)):
         here = [x for x, p in zip(lines, positions, strict=True) if p == position]
         if position % 2:
-            yield from trees(here, context, whole)
+            yield from trees(here, context)
             continue
         with_products, others = _connected(here)
         if with_products and others:
-            yield from trees(others, context, whole)
+            yield from trees(others, context)
             here = with_products
         apart = unrelated(here) if with_products else [here]
         if len(apart) == 1:
             apart = parted(here, context.tensors)
         if len(apart) > 1:
             for part in apart:
-                yield from trees(part, context, whole)
+                yield from trees(part, context)
             continue
         joined = merged(here, context)
         if joined is here:
             joined = with_merged_sums(here, context)
         if joined is not here:
-            yield from trees(joined, context, whole)
+            yield from trees(joined, context)
         else:
             here = list(common(here, index, context))
             across = turned(here, context)
-            yield Tree(across) if across else _shared(here, index, context, whole)
+            yield Tree(across) if across else _shared(here, index, context)
 
 
 def _connected(lines: Sequence[Line]) -> tuple[list[Line], list[Line]]:
@@ -124,13 +121,13 @@ def _connected(lines: Sequence[Line]) -> tuple[list[Line], list[Line]]:
         rest = [line for line in rest if all(line is not other for other in more)]
 
 
-def _shared(lines: Sequence[Line], index: str, context: Context, whole: Collection[str]) -> Tree:
+def _shared(lines: Sequence[Line], index: str, context: Context) -> Tree:
     """The lines in one loop over the index, whose iterations threads share."""
     copied: dict[str, bool] = {}
     for line in lines:
         if line.written.axis_of(index) is None:
             copied[line.written.tensor] = copied.get(line.written.tensor, False) or line.first
-    nesting = Nesting(context, frozenset(copied), whole)
+    nesting = Nesting(context, frozenset(copied))
     lower, upper = lines[0].bounds[index]
     if any(x.roles is not None and index in (*x.roles.m, *x.roles.k) for x in lines):
         # Each thread takes a part of the index, in blocks where rows follow on the products.

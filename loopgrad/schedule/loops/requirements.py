@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
+from loopgrad.analysis.extents import polynomial, to_expression
+from loopgrad.analysis.polynomial import add, constant, subtract
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Apply, Constant, Expression, Extent, Index, Number, Read
 from loopgrad.schedule.lines import Bounds, Line, Tensors
@@ -68,11 +70,15 @@ def _limits(
     match expression:
         case Number(int()) | Extent() | Constant():
             return expression, expression
-        case Index(name) if name in bounds and not any(map(walk.indices_of, bounds[name])):
-            lower, upper = bounds[name]
-            if any(True for bound in (lower, upper) for _ in walk.reads(bound)):
-                return None
-            return lower, walk.apply("-", upper, Number(1))
+        case Index(name) if name in bounds:
+            lower, upper = (_limits(bound, bounds) for bound in bounds[name])
+            if lower and upper:
+                return lower[0], walk.apply("-", upper[1], Number(1))
+        case Apply("+" | "-", _) if _hanging(expression, bounds):
+            ends = (_at_its_end(expression, bounds, sign) for sign in (-1, 1))
+            low, high = (end and _limits(end, bounds) for end in ends)
+            if low and high:
+                return low[0], high[1]
         case Apply("+" | "-" as sign, (left, right)):
             one, other = _limits(left, bounds), _limits(right, bounds)
             if one and other:
@@ -87,8 +93,7 @@ def _limits(
         case Apply("//", (dividend, divisor)) if _is_natural(divisor):
             inner = _limits(dividend, bounds)
             if inner:
-                low, high = (walk.apply("//", limit, divisor) for limit in inner)
-                return low, high
+                return _divided(inner[0], divisor), _divided(inner[1], divisor)
         case Apply("%", (_, divisor)) if _is_natural(divisor):
             return Number(0), walk.apply("-", divisor, Number(1))
         case Apply("max" | "min" as several, (left, right)):
@@ -104,6 +109,30 @@ def _limits(
     return None
 
 
+def _hanging(expression: Expression, bounds: Mapping[str, Bounds]) -> str | None:
+    """The last index in it whose bounds hang on others."""
+    inside = [name for name in bounds if name in walk.indices_of(expression)]
+    hanging = [name for name in inside if any(map(walk.indices_of, bounds[name]))]
+    return hanging[-1] if hanging else None
+
+
+def _at_its_end(formula: Expression, bounds: Mapping[str, Bounds], sign: int) -> Expression | None:
+    """The sum where it is greatest, or least (-1), by the indices whose bounds hang on others.
+
+    Of `t - u` with `u <= t` the least is 0, though that of `t` is, and the greatest of `u` is not. None where
+    one of them is in more than a sum.
+    """
+    while (name := _hanging(formula, bounds)) is not None:
+        terms = dict(polynomial(formula))
+        count = terms.pop((Index(name),), 0)
+        if any(name in walk.indices_of(atom) for monomial in terms for atom in monomial):
+            return None
+        lower, upper = map(polynomial, bounds[name])
+        end = subtract(upper, constant(1)) if count * sign > 0 else lower
+        formula = to_expression(add(terms, end, count))
+    return formula
+
+
 def _is_natural(e: Expression) -> bool:
     """Is it evidently 0 or more? Of a divisor the loops see to it that it is not 0."""
     match e:
@@ -111,7 +140,13 @@ def _is_natural(e: Expression) -> bool:
             return True
         case Number(int(value)):
             return value >= 0
+        case Apply("+" | "*" | "//" | "%" | "max" | "min", operands):
+            return all(map(_is_natural, operands))
     return False
+
+
+def _divided(dividend: Expression, divisor: Expression) -> Expression:
+    return dividend if dividend == Number(0) else walk.apply("//", dividend, divisor)
 
 
 def _apply(sign: str, left: Expression, right: Expression) -> Expression:

@@ -8,7 +8,7 @@ Nobody else sees the rows, so a block of them is one product over all columns th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, MutableSet
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from loopgrad.ir.nodes import Accumulate, Read, Reduction
@@ -16,21 +16,16 @@ from loopgrad.schedule.context import Context
 from loopgrad.schedule.lines import Line
 
 
-def by_way_of_rows(
-    lines: Iterable[Line], context: Context, whole: MutableSet[str]
-) -> Iterator[Line]:
-    """The lines, those of such products in two parts.
-
-    whole: tensors of which elements may be written that no line writes, as nobody reads them; rows are added.
-    """
+def by_way_of_rows(lines: Iterable[Line], context: Context) -> Iterator[Line]:
+    """The lines, those of such products in two parts."""
     for line in lines:
         r, target = line.roles, line.target
         ends = frozenset().union(*(line.bound_by[i] for i in r.n)) if r else frozenset()
-        if r is None or r.runs or ends.isdisjoint(r.m) or target.tensor in whole:
+        if r is None or r.runs or ends.isdisjoint(r.m) or target.tensor in context.whole:
             yield line
             continue
         name = context.temporary(f"{target.tensor}.rows", context.tensors[target.tensor].extents)
-        whole.add(name)
+        context.whole.add(name)
         rows = Read(name, target.subscripts)
         sums = replace(line.statement, target=rows, reduction=Reduction.ADD)
         yield replace(line, statement=sums, first=True)

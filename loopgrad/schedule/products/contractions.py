@@ -157,10 +157,10 @@ def _may_differ(low: Expression, high: Expression) -> bool:
 
 
 def indices_of_axes(line: Line) -> tuple[str | None, ...] | None:
-    """For each axis of the target the index that goes over it, one element after the other.
+    """For each axis of the target the index that goes over it, one element after the other, if there is one.
 
     Of several, as in `x[i+p]`, the one with the larger range; the others select what is written by
-    a whole product each. None where there is no such index, or an index is in two axes.
+    a whole product each, as `h` does in `k[h//2,u]`. None where an index is in two axes, or data tell.
     """
     found: list[str | None] = []
     seen: set[str] = set()
@@ -171,9 +171,7 @@ def indices_of_axes(line: Line) -> tuple[str | None, ...] | None:
         seen |= indices
         inside = [i for i in line.indices if i in indices]
         index = max(inside, key=lambda i: _breadth(line, i, subscript), default=None)
-        if index is not None and not is_shifted(subscript, index):
-            return None
-        found.append(index)
+        found.append(index if index is not None and is_shifted(subscript, index) else None)
     return tuple(found)
 
 
@@ -305,6 +303,8 @@ def _spread_out(line: Line, context: Context) -> tuple[Line, ...]:
     if whole is None:
         del context.tensors[inner.target.tensor]
         return ()
+    if inner.bounding:
+        context.whole.add(inner.target.tensor)
     taken, _ = without_guard(outer, positions, context)
     return replace(inner, roles=whole), taken
 

@@ -2,9 +2,9 @@
 
     q[b,t,d] += s[b,t,u] * k[b,u,d]   if seen[b,u]
 
-is a product over all u of sides that are 0 where `seen` is false: copies, small beside the product, or a side
-that is 0 there in any case. Where one side alone has the guard's indices, 0 times the other one has to be 0:
-that one is looked at, as for `padding.py`.
+is a product over all u of sides that are 0 where `seen` is false: copies, small beside the product, or a
+side that is 0 there in any case. Where one side alone has zeros, as the guard's indices are in no other, or
+another one's hang on the row, 0 times the other one has to be 0: that one is looked at, as for `padding.py`.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from loopgrad.ir.nodes import (
     Reduction,
 )
 from loopgrad.schedule.context import Context
-from loopgrad.schedule.limits import is_there
-from loopgrad.schedule.lines import Line, Roles, reads_whole_axes
+from loopgrad.schedule.limits import is_there_anyway
+from loopgrad.schedule.lines import Line, Roles
 from loopgrad.schedule.products.padding import Padding
 from loopgrad.schedule.sums.sharing import extents_of, is_sparse
 
@@ -46,41 +46,48 @@ def with_masks(
     sums = statement.reduction in (Reduction.ADD, Reduction.SUBTRACT)
     if guard is None or not sums or line.unproved or line.integral:
         return ()
-    guarding = walk.indices_of(guard)
-    if not guarding & line.reduced or is_sparse(guard):
+    if not walk.indices_of(guard) or is_sparse(guard, context.tensors):
         return ()
-    extents = context.tensors[line.target.tensor].extents
-    if not is_there(line.target, guard, extents, line.bounds):
+    if not is_there_anyway(line.target, line, context.tensors):
         return ()  # a product adds 0 to what the guard leaves out
     whole = replace(line, statement=replace(statement, guard=None))
     found = roles(whole)
     if found is None:
         return ()
-    sides = [found.left, found.right]
-    having = [guarding <= walk.indices_of(side) for side in sides]
-    before: list[Line] = []
-    if not any(having):
+    masked = [_with_zeros(side, line, lines, context) for side in (found.left, found.right)]
+    if not any(masked):
         return ()
-    if not all(having):
-        other = sides[having.index(False)]
-        looked = _inputs_alone(other, context) and padding.looked_at(other, line)
-        if looked is None or looked is False:
+    before: list[Line] = []
+    sides: list[Expression] = []
+    for side, zeros in zip((found.left, found.right), masked, strict=True):
+        looked = (
+            None if zeros or not _inputs_alone(side, context) else padding.looked_at(side, line)
+        )
+        if zeros is None and looked is None:
             return ()
-        before += looked
-    for i, side in enumerate(sides):
-        if not having[i]:
-            continue
-        if _is_zero_elsewhere(side, guard, lines) and reads_whole_axes(side, line, context.tensors):
-            continue
-        copy = _copy(side, guard, line, context)
-        if copy is None:
-            return ()
-        before.append(copy)
-        sides[i] = copy.target
+        target, more = zeros or (side, looked or [])
+        sides.append(target)
+        before += more
     value = walk.apply("*", *sides)
     whole = replace(whole, statement=replace(whole.statement, value=value))
     made = roles(whole)
     return () if made is None else (*before, replace(whole, roles=made))
+
+
+def _with_zeros(
+    side: Expression, line: Line, lines: Iterable[Line], context: Context
+) -> tuple[Expression, list[Line]] | None:
+    """The side with zeros where the guard fails, and the line that makes them, if there has to be one."""
+    guard = line.statement.guard
+    assert guard is not None
+    if not walk.indices_of(guard) <= walk.indices_of(side):
+        return None
+    if not is_there_anyway(side, line, context.tensors):
+        return None
+    if _is_zero_elsewhere(side, guard, lines):
+        return side, []
+    copy = _copy(side, guard, line, context)
+    return None if copy is None else (copy.target, [copy])
 
 
 def _inputs_alone(e: Expression, context: Context) -> bool:
@@ -120,10 +127,10 @@ def _copy(side: Expression, guard: Expression, line: Line, context: Context) -> 
     if extents is None:
         return None
     indices = tuple(i for i in line.indices if i in walk.indices_of(side))
-    if any(line.bounds[i] != (Number(0), extents[i]) for i in indices):
-        return None
     first = next(iter(walk.reads(side)))
     name = context.temporary(f"{first.tensor}.masked", tuple(extents[i] for i in indices))
+    if any(line.bound_by[i] for i in indices):
+        context.whole.add(name)
     target = Read(name, tuple(map(Index, indices)))
     ranges = tuple(Range(i, *line.bounds[i]) for i in indices)
     value = Conditional(guard, side, Number(0.0))

@@ -58,6 +58,9 @@ class Padding:
     copies: dict[object, str] = field(default_factory=dict)
     inside: dict[str, Mapping[int, Bounds]] = field(default_factory=dict)  # of copies: where x is
     finite: set[object] = field(default_factory=set)
+    names: dict[tuple[str, Expression], str] = field(
+        default_factory=dict
+    )  # of indices over whole axes
 
     def without_guard(self, line: Line) -> tuple[tuple[Line, ...], Line] | None:
         """What has to run before, and the line without its guard; None where that is not possible."""
@@ -201,9 +204,10 @@ class Padding:
 
         0 times what is not finite is no number, and no number is not equal to itself.
         """
-        indices = [i for i in line.indices if i in walk.indices_of(factor)]
+        factor, line = self._over_whole_axes(factor, line)
         if not stays_within(factor, line, self.context.tensors):
             return None
+        indices = [i for i in line.indices if i in walk.indices_of(factor)]
         key = factor, tuple((i, line.bounds[i]) for i in indices)
         if key in self.finite:
             return []
@@ -218,6 +222,27 @@ class Padding:
         place = Read(seen, (Conditional(same, Number(0), Number(1)),))
         checking = Line(Accumulate(place, Reduction.SET, total, ()), (place,), first=True)
         return [adding, checking]
+
+    def _over_whole_axes(self, factor: Expression, line: Line) -> tuple[Expression, Line]:
+        """With indices over whole axes, for all rows, in place of those whose ends hang on the row."""
+        ranges = {r.index: r for r in line.statement.ranges}
+        tensors, names = self.context.tensors, dict[str, Expression]()
+        for read in walk.reads(factor):
+            for subscript, extent in zip(
+                read.subscripts, tensors[read.tensor].extents, strict=True
+            ):
+                if isinstance(subscript, Index) and line.bound_by[subscript.name]:
+                    name = self._name_of(subscript.name, extent)
+                    names[subscript.name] = Index(name)
+                    ranges[subscript.name] = Range(name, Number(0), extent)
+        statement = replace(line.statement, ranges=tuple(ranges.values()))
+        return walk.substitute(factor, names), replace(line, statement=statement)
+
+    def _name_of(self, index: str, extent: Expression) -> str:
+        key = index, extent
+        if key not in self.names:
+            self.names[key] = self.context.name(index)
+        return self.names[key]
 
 
 def _extent(value: Polynomial) -> Expression:

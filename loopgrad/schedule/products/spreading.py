@@ -23,9 +23,11 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from loopgrad.ir import walk
-from loopgrad.ir.nodes import Compare, Conditional, Expression, Index, Number, Read, Reduction
+from loopgrad.ir.nodes import Conditional, Expression, Index, Number, Read, Reduction
 from loopgrad.schedule.context import Context
-from loopgrad.schedule.lines import Line, reads_whole_axes
+from loopgrad.schedule.limits import is_there_anyway
+from loopgrad.schedule.lines import Line
+from loopgrad.schedule.sums.sharing import is_sparse
 from loopgrad.schedule.sums.sides import factors
 
 Breadth = Callable[[Line, str, Expression], tuple[int, bool, bool]]
@@ -44,7 +46,9 @@ def apart_by_places(
     if statement.reduction not in (Reduction.ADD, Reduction.SUBTRACT) or not line.reduced:
         return None
     places, guard = _spread(line), statement.guard
-    if line.unproved or line.bounding or places is None:
+    if line.unproved or places is None:
+        return None
+    if line.bounding and (places or not _is_left_out_in_bands(line)):
         return None
     together = line.target.tensor in context.choices.together
     if not (guard or places or _selects_last(line) or (together and _is_in_turns(line))):
@@ -53,11 +57,10 @@ def apart_by_places(
         return None
     positions = _positions(line, context, breadth)
     order = _order(line, positions)
-    if order is None or any(line.bounds[i][0] != Number(0) for i in order):
+    ends = _ends(line, context)
+    if order is None or not {*order} <= {*ends}:
         return None
-    name = context.temporary(
-        "spread" if places else "whole", tuple(line.bounds[i][1] for i in order)
-    )
+    name = context.temporary("spread" if places else "whole", tuple(ends[i] for i in order))
     total = Read(name, tuple(map(Index, order)))
     sums = replace(statement, target=total, reduction=Reduction.ADD, guard=None)
     own = tuple(r for r in statement.ranges if r.index in line.kept)
@@ -74,6 +77,23 @@ def _spread(line: Line) -> bool | None:
     if line.kept != frozenset().union(*axes) or sum(map(len, axes)) != len(line.kept):
         return None
     return any(len(axis) > 1 for axis in axes)
+
+
+def _is_left_out_in_bands(line: Line) -> bool:
+    """Does a guard leave some of a target out of which each row has columns of its own?"""
+    bounded = any(line.bound_by[i] & line.reduced for i in line.kept)
+    return line.statement.guard is not None and None not in line.written.bare and not bounded
+
+
+def _ends(line: Line, context: Context) -> dict[str, Expression]:
+    """What each index that begins at 0 stays below; the target's extent, where that hangs on others."""
+    extents = context.tensors[line.target.tensor].extents
+    whole = dict(zip(line.written.bare, extents, strict=True)) if line.bounding else {}
+    return {
+        index: whole.get(index, upper) if line.bound_by[index] else upper
+        for index, (lower, upper) in line.bounds.items()
+        if lower == Number(0) or index in whole
+    }
 
 
 def _selects_last(line: Line) -> bool:
@@ -103,10 +123,9 @@ def _may_be_computed_anyway(line: Line, context: Context) -> bool:
     """May what the guard rules out be computed, and not used? It is not nearly all, as of `i == w[b]`."""
     guard = line.statement.guard
     assert guard is not None
-    picks = any(isinstance(e, Compare) and "==" in e.operators for e in walk.subexpressions(guard))
-    if walk.indices_of(guard) & line.reduced or picks:
+    if walk.indices_of(guard) & line.reduced or is_sparse(guard, context.tensors):
         return False
-    return reads_whole_axes(line.statement.value, line, context.tensors)
+    return is_there_anyway(line.statement.value, line, context.tensors)
 
 
 def _positions(line: Line, context: Context, breadth: Breadth) -> tuple[str, ...]:

@@ -34,7 +34,8 @@ from loopgrad.ir.nodes import (
     Reduction,
 )
 from loopgrad.schedule.context import Context
-from loopgrad.schedule.lines import Line, reads_whole_axes
+from loopgrad.schedule.limits import is_there_anyway
+from loopgrad.schedule.lines import Line
 from loopgrad.schedule.products.contractions import roles
 from loopgrad.schedule.sums.sharing import extents_of
 from loopgrad.schedule.sums.sides import factors, multiplied
@@ -48,13 +49,10 @@ FEWER = 4
 
 @dataclass(frozen=True)
 class InnerSums:
-    """`lines`, `requires`: what has to hold of extents for them to be the same; `whole`: temporaries
-    of which elements that no line reads may be written.
-    """
+    """`requires`: what has to hold of extents for the lines to be the same."""
 
     lines: tuple[Line, ...]
     requires: tuple[Expression, ...]
-    whole: frozenset[str]
 
 
 def with_inner_sums(lines: Sequence[Line], context: Context) -> InnerSums:
@@ -83,7 +81,6 @@ class _Parting:
         self.known: dict[Hashable, Read] = {}
         self.needed: set[Hashable] = set()  # by lines that have no other order
         self.requires: dict[Expression, None] = {}
-        self.whole: set[str] = set()
 
     def parted(self, lines: Sequence[Line]) -> InnerSums:
         for line in lines:
@@ -91,7 +88,7 @@ class _Parting:
                 case [only]:
                     self.needed.add(only.key)
         found = tuple(part for line in lines for part in self._parts(line))
-        return InnerSums(found, tuple(self.requires), frozenset(self.whole))
+        return InnerSums(found, tuple(self.requires))
 
     def _parts(self, line: Line) -> Iterator[Line]:
         """The line; or its inner sums, innermost first, and what is left of it."""
@@ -116,7 +113,7 @@ class _Parting:
         assert extents is not None
         name = self.context.temporary("inner", tuple(extents[i] for i in indices))
         if any(line.bound_by[i] for i in indices):
-            self.whole.add(name)
+            self.context.whole.add(name)
         return Read(name, anonymous.target.subscripts)
 
     def _best(self, line: Line) -> _Inner | None:
@@ -200,7 +197,7 @@ class _Parting:
         value = multiplied(taken)
         if extents_of(value, line, self.context.tensors) is None:
             return False
-        if line.statement.guard and not reads_whole_axes(value, line, self.context.tensors):
+        if not is_there_anyway(value, line, self.context.tensors):
             return False  # it is formed where the guard fails, too
         if fewer and any(needed <= walk.indices_of(read) for read in walk.reads(value)):
             return True

@@ -23,8 +23,10 @@ from loopgrad.ir.nodes import (
     Read,
     Reduction,
 )
+from loopgrad.ir.operations import ElementType
 from loopgrad.schedule.context import Context
 from loopgrad.schedule.costs import cost, operation_cost
+from loopgrad.schedule.limits import is_there_anyway
 from loopgrad.schedule.lines import Line, Tensors, reads_whole_axes
 
 WORTH_A_ROW, WORTH_A_LINE = 8, 4
@@ -73,14 +75,27 @@ def _repeated(
 
 def _is_harmless(expression: Expression, line: Line, tensors: Tensors) -> bool:
     """May it be computed where the guard fails, which is seldom, as nothing that it reads is missing?"""
-    seldom = not is_sparse(line.statement.guard)
-    return seldom and reads_whole_axes(expression, line, tensors)
+    seldom = not is_sparse(line.statement.guard, tensors)
+    return seldom and is_there_anyway(expression, line, tensors)
 
 
-def is_sparse(guard: Expression | None) -> bool:
-    """Does it hold for one value of many? Those alone are worth computing then."""
-    conjuncts = walk.conjuncts(guard)
-    return any(isinstance(c, Compare) and "==" in c.operators for c in conjuncts)
+def is_sparse(guard: Expression | None, tensors: Tensors) -> bool:
+    """Does it hold for one value of many? Those alone are worth computing then.
+
+    So it is of what is equal to an index, or to a winner, `x[b,j] == m[b]`; not of what is in one class with
+    another, `doc[t] == doc[u]`.
+    """
+    return any(_picks(condition, tensors) for condition in walk.conjuncts(guard))
+
+
+def _picks(condition: Expression, tensors: Tensors) -> bool:
+    match condition:
+        case Compare(operators, (Read(one), Read(other))) if "==" in operators:
+            whole = all(tensors[t].element is ElementType.INT for t in (one, other))
+            return one != other and not whole
+        case Compare(operators, _):
+            return "==" in operators
+    return False
 
 
 @by_identity

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Expression, Number, Reduction
 from loopgrad.schedule.context import Context
-from loopgrad.schedule.limits import is_there
+from loopgrad.schedule.limits import is_there_anyway
 from loopgrad.schedule.lines import Line, affine_indices
 from loopgrad.schedule.loops.choosing import parallel_index
 from loopgrad.schedule.loops.nesting import Nesting
@@ -76,12 +76,8 @@ def _may_be_looked_at(place: Expression, line: Line, context: Context) -> bool:
 
     Each thread looks at all places, whatever the guard says: `y[w[v[n]],d] += x[n,d]   if v[n] >= 0`.
     """
-    guard = line.statement.guard
-    return guard is None or all(
-        read in line.unproved
-        or is_there(read, guard, context.tensors[read.tensor].extents, line.bounds)
-        for read in walk.reads(place)
-    )
+    reads = (read for read in walk.reads(place) if read not in line.unproved)
+    return all(is_there_anyway(read, line, context.tensors) for read in reads)
 
 
 def owned(part: Part, context: Context) -> tuple[Node, ...]:
