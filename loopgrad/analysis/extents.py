@@ -172,14 +172,21 @@ def largest(
 
     A formula in extents and constants; None where it hangs on data or is not evident.
     """
-    return _largest(subscript, tuple(ranges), positive)
+    return _kept_extreme(subscript, tuple(ranges), positive, 1)
+
+
+def smallest(
+    subscript: Expression, ranges: Sequence[IndexRange], positive: frozenset[str]
+) -> Expression | None:
+    """The smallest value, likewise."""
+    return _kept_extreme(subscript, tuple(ranges), positive, -1)
 
 
 @lru_cache(maxsize=4096)  # calls in a program are inferred several times, each a little different
-def _largest(
-    subscript: Expression, ranges: tuple[IndexRange, ...], positive: frozenset[str]
+def _kept_extreme(
+    subscript: Expression, ranges: tuple[IndexRange, ...], positive: frozenset[str], sense: int
 ) -> Expression | None:
-    return _extreme(subscript, ranges, positive, 1)
+    return _extreme(subscript, ranges, positive, sense)
 
 
 def _extreme(

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from loopgrad.analysis.extents import Polynomial, polynomial
+from loopgrad.analysis.extents import (
+    Polynomial,
+    largest,
+    polynomial,
+    smallest,
+    to_expression,
+)
 from loopgrad.analysis.polynomial import add, constant, constant_value, scale, subtract
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Apply, Compare, Expression, Index, Number, Read
@@ -34,13 +40,16 @@ def conditions(guard: Expression) -> list[Polynomial] | None:
 
 def limits(value: Polynomial, bounds: Mapping[str, Bounds]) -> tuple[Polynomial, Polynomial] | None:
     """The least and the greatest value of a sum of multiples of indices."""
+    if any(_hangs(bounds, name) for monomial in value for name in _names(monomial)):
+        ranges = [(name, *ends) for name, ends in bounds.items()]
+        ends = [f(to_expression(value), ranges, frozenset()) for f in (smallest, largest)]
+        first, end = (None if e is None else polynomial(e) for e in ends)
+        return None if first is None or end is None else (first, end)
     least: Polynomial = {}
     greatest: Polynomial = {}
     for monomial, coefficient in value.items():
         match monomial:
             case (Index(name),) if name in bounds:
-                if any(map(walk.indices_of, bounds[name])):
-                    return None
                 lower, upper = map(polynomial, bounds[name])
                 last = subtract(upper, _ONE)
                 low, high = (lower, last) if coefficient > 0 else (last, lower)
@@ -50,6 +59,15 @@ def limits(value: Polynomial, bounds: Mapping[str, Bounds]) -> tuple[Polynomial,
                 low = high = {monomial: 1}
         least, greatest = add(least, low, coefficient), add(greatest, high, coefficient)
     return least, greatest
+
+
+def _names(monomial: Iterable[Expression]) -> Iterator[str]:
+    return (name for atom in monomial for name in walk.indices_of(atom))
+
+
+def _hangs(bounds: Mapping[str, Bounds], name: str) -> bool:
+    """Do the bounds of the index hang on others?"""
+    return any(map(walk.indices_of, bounds.get(name, ())))
 
 
 def holds(condition: Expression, bounds: Mapping[str, Bounds]) -> bool:

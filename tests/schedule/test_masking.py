@@ -38,6 +38,7 @@ MASKS = {
     "columns, ahead": ("t <= u < T", "seen[u] > 0"),
     "a range in the guard": ("u < T", "u <= t and seen[u] > 0"),
     "rows": ("u < t", "seen[t] > 0"),
+    "up to a length": ("u <= t", "u < 9 + doc[0]"),
 }
 
 

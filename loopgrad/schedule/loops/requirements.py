@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
-from loopgrad.analysis.extents import polynomial, to_expression
-from loopgrad.analysis.polynomial import add, constant, subtract
+from loopgrad.analysis.extents import largest, smallest
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Apply, Constant, Expression, Extent, Index, Number, Read
 from loopgrad.schedule.lines import Bounds, Line, Tensors
@@ -74,11 +73,12 @@ def _limits(
             lower, upper = (_limits(bound, bounds) for bound in bounds[name])
             if lower and upper:
                 return lower[0], walk.apply("-", upper[1], Number(1))
-        case Apply("+" | "-", _) if _hanging(expression, bounds):
-            ends = (_at_its_end(expression, bounds, sign) for sign in (-1, 1))
-            low, high = (end and _limits(end, bounds) for end in ends)
+        case Apply("+" | "-", _) if _hangs_on_others(expression, bounds):
+            # Of `t - u` with `u <= t` the least is 0, though that of `t` is, and the greatest of `u` is not.
+            ranges = [(name, *ends) for name, ends in bounds.items()]
+            low, high = (f(expression, ranges, frozenset()) for f in (smallest, largest))
             if low and high:
-                return low[0], high[1]
+                return low, high
         case Apply("+" | "-" as sign, (left, right)):
             one, other = _limits(left, bounds), _limits(right, bounds)
             if one and other:
@@ -109,28 +109,10 @@ def _limits(
     return None
 
 
-def _hanging(expression: Expression, bounds: Mapping[str, Bounds]) -> str | None:
-    """The last index in it whose bounds hang on others."""
-    inside = [name for name in bounds if name in walk.indices_of(expression)]
-    hanging = [name for name in inside if any(map(walk.indices_of, bounds[name]))]
-    return hanging[-1] if hanging else None
-
-
-def _at_its_end(formula: Expression, bounds: Mapping[str, Bounds], sign: int) -> Expression | None:
-    """The sum where it is greatest, or least (-1), by the indices whose bounds hang on others.
-
-    Of `t - u` with `u <= t` the least is 0, though that of `t` is, and the greatest of `u` is not. None where
-    one of them is in more than a sum.
-    """
-    while (name := _hanging(formula, bounds)) is not None:
-        terms = dict(polynomial(formula))
-        count = terms.pop((Index(name),), 0)
-        if any(name in walk.indices_of(atom) for monomial in terms for atom in monomial):
-            return None
-        lower, upper = map(polynomial, bounds[name])
-        end = subtract(upper, constant(1)) if count * sign > 0 else lower
-        formula = to_expression(add(terms, end, count))
-    return formula
+def _hangs_on_others(expression: Expression, bounds: Mapping[str, Bounds]) -> bool:
+    """Is an index in it whose bounds hang on others?"""
+    names = walk.indices_of(expression) & {*bounds}
+    return any(walk.indices_of(bound) for name in names for bound in bounds[name])
 
 
 def _is_natural(e: Expression) -> bool:
