@@ -5,6 +5,7 @@ And heads that share what they read: subscripts that divide an index, and are pr
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -25,10 +26,10 @@ f(q[T,D], k[T,D], v[T,E], {data}) -> y[T,E]:
 """
 DATA = ("seen[T]", "int doc[T]", "keep[T,T]")
 HEADS = """
-f(q[H,T,D], k[G,T,D], v[G,T,E]) -> y[H,T,E]:
-    for h, t, u <= t, d:  s[h,t,u] += q[h,t,d] * k[h//(H//G),u,d]
-    for h, t, u <= t:     Z[h,t]   += exp(s[h,t,u])
-    for h, t, u <= t, e:  y[h,t,e] += exp(s[h,t,u]) / Z[h,t] * v[h//(H//G),u,e]
+f(q[B,H,T,D], k[B,G,T,D], v[B,G,T,E]) -> y[B,H,T,E]:
+    for b, h, t, u <= t, d:  s[b,h,t,u] += q[b,h,t,d] * k[b,h//(H//G),u,d]
+    for b, h, t, u <= t:     Z[b,h,t]   += exp(s[b,h,t,u])
+    for b, h, t, u <= t, e:  y[b,h,t,e] += exp(s[b,h,t,u]) / Z[b,h,t] * v[b,h//(H//G),u,e]
 """
 # What is masked: the pairs of which data say it, and how.
 MASKS = {
@@ -133,32 +134,50 @@ def test_a_guard_that_alone_keeps_data_in_range_stays() -> None:
 # ------------------------------------------------------------------------------------ shared heads
 
 
+@pytest.fixture
+def threads() -> Iterator[Callable[[int], None]]:
+    before = lg.get_num_threads()
+    yield lg.set_num_threads
+    lg.set_num_threads(before)
+
+
 @pytest.mark.parametrize("heads", [(4, 2), (2, 2), (7, 3), (5, 2)])
-def test_heads_that_share_keys_are_products(heads: tuple[int, int]) -> None:
+def test_heads_that_share_keys_are_products(
+    heads: tuple[int, int], threads: Callable[[int], None]
+) -> None:
     program = lg.program(HEADS)
     backward = program.backward(recompute=True)
     assert scheduled(program).count("product:  ") >= 2
-    assert "product:  k.grad[h//(H//G), u, d] += " in scheduled(backward)
+    assert "product:  k.grad[b, h//(H//G), u, d] += " in scheduled(backward)
     (h, g), rng = heads, np.random.default_rng(5)
-    for rows in (1, 50):
+    for batch, rows in ((2, 1), (1, 50), (3, 49)):
         shapes = (h, rows, 5), (g, rows, 5), (g, rows, 9), (h, rows, 9)
-        arrays = [rng.standard_normal(shape) for shape in shapes]
+        arrays = [rng.standard_normal((batch, *shape)) for shape in shapes]
         for some, given in ((program, arrays[:3]), (backward, arrays)):
             kernel, literal = lg.compile(some), lg.compile(some, optimize=False)
             if (h - 1) // (h // g) >= g:
-                with pytest.raises(IndexError, match="out of range"):
-                    literal(*given)
-                with pytest.raises(IndexError, match="out of range"):
-                    kernel(*given)
+                for one in (literal, kernel):
+                    with pytest.raises(IndexError, match="out of range"):
+                        one(*given)
                 continue
-            pairs = zip(tupled(kernel(*given)), tupled(literal(*given)), strict=True)
-            for one, other in pairs:
-                np.testing.assert_allclose(one, other, rtol=0, atol=1e-11)
+            wanted = tupled(literal(*given))
+            for count in (1, 2, 3):
+                threads(count)
+                for one, other in zip(tupled(kernel(*given)), wanted, strict=True):
+                    np.testing.assert_allclose(one, other, rtol=0, atol=1e-11)
+
+
+def test_threads_share_heads_of_one_sequence() -> None:
+    """Each with keys' gradients of its own, and one head's scores at a time."""
+    one = HEADS.replace("[B,", "[").replace("[b,", "[").replace("for b, ", "for ")
+    loops = scheduled(lg.program(one).backward(recompute=True))
+    assert "k.grad a copy for each thread" in loops
+    assert "s.grad[48,T] in a row of each thread" in loops
 
 
 def test_more_heads_that_are_read_than_heads_is_refused() -> None:
     """A division by zero."""
-    shapes = (2, 4, 5), (3, 4, 5), (3, 4, 9)
+    shapes = (1, 2, 4, 5), (1, 3, 4, 5), (1, 3, 4, 9)
     with pytest.raises(ZeroDivisionError, match="by zero"):
         lg.program(HEADS)(*map(np.ones, shapes))
 

@@ -9,7 +9,16 @@ from loopgrad.ir import walk
 from loopgrad.ir.nodes import Apply, Compare, Expression, Index, Number, Read, Reduction
 from loopgrad.schedule.context import Context
 from loopgrad.schedule.costs import FUNCTION, cost
-from loopgrad.schedule.lines import SMALL, Access, Line, few_values, long_axes, once_per_line
+from loopgrad.schedule.lines import (
+    SMALL,
+    Access,
+    Line,
+    affine_indices,
+    few_values,
+    is_shifted,
+    long_axes,
+    once_per_line,
+)
 from loopgrad.schedule.threads.copies import saves_rows
 
 # How much longer an operation takes outside of lanes.
@@ -89,7 +98,7 @@ def may_share(line: Line, index: str, context: Context) -> bool:
     if _shares_for_free(line, index, context):
         return True
     if index in line.kept:
-        return _adds_diagonals(line, index)
+        return _adds_diagonals(line, index) or _adds_in_groups(line, index)
     if not _may_be_copied(line, context):
         return False
     return _bounds_rows(line, index) or saves_rows(
@@ -131,6 +140,17 @@ def _adds_diagonals(line: Line, index: str) -> bool:
         return False
     needed = line.kept | {index}
     return any(needed <= one.affine and len(one.axes) > len(written.axes) for one in line.read)
+
+
+def _adds_in_groups(line: Line, index: str) -> bool:
+    """Do several values of the index add to one row, each a product of its own?
+
+    `k[h//2,u,d] += s[h,t,u] * q[h,t,d]`: beside that product a copy of the rows is little.
+    """
+    groups = [s for s in line.target.subscripts if index in walk.indices_of(s)]
+    if line.roles is None or not _is_real_sum(line) or len(groups) > 1:
+        return False
+    return affine_indices(groups[0]) == {index} and not is_shifted(groups[0], index)
 
 
 def is_small_beside(line: Line, index: str) -> bool:

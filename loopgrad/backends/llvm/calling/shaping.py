@@ -369,17 +369,26 @@ def batches(facts: Facts) -> tuple[str, ...]:
     threads take pairs of indices elsewhere.
 
     Not where a temporary is larger than all that is given and wanted, as attention's scores are: threads that
-    share its rows would need all of them.
+    share its rows would need all of them. But heads can be shared that add to the same `k.grad[b,h//2,u,d]`.
     """
-    statements = walk.all_statements(facts.program.statements)
-    if not any(isinstance(s, Accumulate) and contracts(s) for s in statements):
+    statements = [
+        s for s in walk.all_statements(facts.program.statements) if isinstance(s, Accumulate)
+    ]
+    products = list(filter(contracts, statements))
+    if not products:
         return ()
-    if any(outgrows(name, facts.tensors) for name in facts.tensors):
+    large = any(outgrows(name, facts.tensors) for name in facts.tensors)
+    if large and not any(map(_adds_in_groups, products)):
         return ()
     given = [t.extents for t in facts.tensors.values() if t.role != "temporary"]
     first = {axes[0] for axes in given if len(axes) > 2}
     later = {extent for axes in given for extent in axes[1:]}
     return tuple(sorted(e.name for e in first - later if isinstance(e, Extent)))
+
+
+def _adds_in_groups(statement: Accumulate) -> bool:
+    """Do several values of an index add to the same row: is it divided in the target?"""
+    return any(isinstance(s, Apply) and s.operation == "//" for s in statement.target.subscripts)
 
 
 def sides(facts: Facts) -> tuple[str, ...]:
