@@ -171,7 +171,7 @@ def test_threads_share_heads_of_one_sequence() -> None:
     """Each with keys' gradients of its own, and one head's scores at a time."""
     one = HEADS.replace("[B,", "[").replace("[b,", "[").replace("for b, ", "for ")
     loops = scheduled(lg.program(one).backward(recompute=True))
-    assert "k.grad a copy for each thread" in loops
+    assert "k.grad[G,T,D] a copy for each thread" in loops
     assert "s.grad[48,T] in a row of each thread" in loops
 
 
