@@ -52,6 +52,13 @@ PROGRAMS = {
             for j:  n += x[j] * a
             y = 2 * a
         """,
+    "rows of which data set a part": """
+        f(q[J], x[B,J]) -> y[B], z[B]:
+            local t[B,J]
+            for b, 1 <= j < J:  t[b,j] = x[b,j]**2   if q[j] > 0
+            for b, j < J:       y[b] += exp(t[b,j]) * x[b,j]
+            for b, j < J:       z[b] max= t[b,j]
+        """,
     "guards": """
         f(P[B,J]) -> H[B], c[B], f[J]:
             for b, j:  H[b] -= P[b,j] * log(P[b,j])   if P[b,j] > 0

@@ -288,6 +288,8 @@ class Contributions:
         return Value(text, self.frame.types[statement.target.tensor], lanes, 63)
 
     def _taken_in(self, statement: Accumulate, before: Value, value: Value, first: bool) -> Value:
+        if statement.reduction is Reduction.SET:
+            return self.vectors.widened(value, before.lanes)
         # The identity and x: x, but for sums, where -0.0 becomes 0.0.
         if first and statement.reduction not in (Reduction.ADD, Reduction.SUBTRACT):
             return value
