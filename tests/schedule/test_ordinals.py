@@ -121,3 +121,19 @@ def test_winners_whose_range_hangs_on_what_is_searched() -> None:
     c, W, g = rng.normal(size=7), rng.normal(size=(7, 5)), rng.normal(size=(5, 7))
     wanted = lg.compile(program, optimize=False)(c, W, g)
     np.testing.assert_allclose(program(c, W, g), wanted, rtol=1e-13)
+
+
+@pytest.mark.parametrize(
+    "loops", ["i < 3, n < N, j < 3", "i < 3, j < 3, n < N", "n < N, i < 3, j < 3"]
+)
+@pytest.mark.parametrize("value", ["u[n] * k[i,j]", "tanh(u[n]) * k[n%3,j]"])
+def test_a_winner_among_many_places_between_few(loops: str, value: str) -> None:
+    """The search for j reads what that for i has found: what is made of that one changes its line, too."""
+    program = lg.program(f"f(u[N], k[3,3]) -> y:\n    for {loops}:  y max= {value}")
+    backward = program.backward(recompute=True)
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        given = {"u": rng.normal(size=15), "k": rng.normal(size=(3, 3)), "y.grad": rng.normal()}
+        wanted = lg.compile(backward, optimize=False)(**given)
+        for found, right in zip(backward(**given), wanted, strict=True):
+            np.testing.assert_allclose(found, right, rtol=1e-13)

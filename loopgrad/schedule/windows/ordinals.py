@@ -15,7 +15,7 @@ and lanes of reals are as wide as those of the values that are compared, where a
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -66,10 +66,30 @@ def with_ordinals(
     lines: Sequence[Line], context: Context, kept: Collection[str]
 ) -> tuple[Line, ...]:
     """The lines, with one number for each winner. `kept`: tensors that others see."""
+
+    def numbered(current: tuple[Line, ...], search: Search) -> tuple[Line, ...]:
+        if prod(search.counts) > MOST_PLACES:
+            return current
+        return _numbered(current, search, context)
+
+    return for_each_search(lines, kept, numbered)
+
+
+def for_each_search(
+    lines: Sequence[Line],
+    kept: Collection[str],
+    change: Callable[[tuple[Line, ...], Search], tuple[Line, ...]],
+) -> tuple[Line, ...]:
+    """The lines with a change for each search that is in them.
+
+    What one change makes of the lines of another search, as where that reads what the first has found, are
+    other lines: so each is looked for among those that are there when its turn comes.
+    """
     current = tuple(lines)
-    for search in searches(lines, kept):
-        if prod(search.counts) <= MOST_PLACES:
-            current = _numbered(current, search, context)
+    for tensors in [search.tensors for search in searches(lines, kept)]:
+        found = [search for search in searches(current, kept) if search.tensors == tensors]
+        if found:
+            current = change(current, found[0])
     return current
 
 

@@ -49,7 +49,7 @@ from loopgrad.schedule.windows.extrema import (
     spread_conditions,
     without,
 )
-from loopgrad.schedule.windows.ordinals import Search, searches
+from loopgrad.schedule.windows.ordinals import Search, for_each_search
 from loopgrad.schedule.windows.separating import (
     Window,
     is_plain,
@@ -68,13 +68,14 @@ def with_staged_winners(
     lines: Sequence[Line], context: Context, kept: Collection[str]
 ) -> tuple[Line, ...]:
     """The lines, with winners that are looked for in stages. `kept`: tensors that others see."""
-    current = tuple(lines)
-    for search in searches(lines, kept):
+
+    def staged_winner(current: Lines, search: Search) -> Lines:
         found = _tried(doubled, current, search, context)
         if found is None and len(search.lines) > 1:
             found = _tried(_staged, current, search, context)
-        current = current if found is None else found
-    return current
+        return current if found is None else found
+
+    return for_each_search(lines, kept, staged_winner)
 
 
 def _tried(way: Way, lines: tuple[Line, ...], search: Search, context: Context) -> Lines | None:
