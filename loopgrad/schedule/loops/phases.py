@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from loopgrad.schedule.context import Context
 from loopgrad.schedule.lines import SMALL, Line, few_values
 from loopgrad.schedule.loops.blocking import within_block
-from loopgrad.schedule.loops.choosing import may_share, parallel_index, vector_index
+from loopgrad.schedule.loops.choosing import vector_index
 from loopgrad.schedule.loops.few import by_products
 from loopgrad.schedule.loops.merging import merged, with_merged_sums
 from loopgrad.schedule.loops.moments import moments_of
@@ -18,6 +18,7 @@ from loopgrad.schedule.loops.ranking import ranks_of
 from loopgrad.schedule.loops.staging import stage
 from loopgrad.schedule.loops.turning import turned
 from loopgrad.schedule.sums.sharing import common
+from loopgrad.schedule.threads.choosing import may_share, parallel_index
 from loopgrad.schedule.threads.owning import owned, owned_parts
 from loopgrad.schedule.threads.splitting import growing, shared_blocks
 from loopgrad.schedule.tree import Blocks, Mark, Node, Over, block_from, block_to

@@ -20,8 +20,8 @@ from loopgrad.ir.nodes import Expression, Number, Reduction
 from loopgrad.schedule.context import Context
 from loopgrad.schedule.limits import is_there_anyway
 from loopgrad.schedule.lines import Line, affine_indices
-from loopgrad.schedule.loops.choosing import parallel_index
 from loopgrad.schedule.loops.nesting import Nesting
+from loopgrad.schedule.threads.choosing import parallel_index
 from loopgrad.schedule.tree import Blocks, Mark, Node, Over, Picks
 
 
