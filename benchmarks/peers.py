@@ -117,6 +117,20 @@ def _causal_attention(q, k, v):
     return s.masked_fill(hidden, -math.inf).softmax(-1) @ v
 
 
+def _packed_attention(q, k, v, doc):
+    s = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
+    return s.masked_fill(~_same_before(doc), -math.inf).softmax(-1) @ v
+
+
+def _same_before(doc):
+    return (doc[:, :, None] == doc[:, None]).tril()[:, None]
+
+
+def _grouped_attention(q, k, v):
+    heads = q.shape[1] // k.shape[1]
+    return _causal_attention(q, *(x.repeat_interleave(heads, 1) for x in (k, v)))
+
+
 def _lstm(wrap):
     import torch
 
@@ -267,6 +281,8 @@ SPELLED: dict[str, Maker] = {
     "linear tanh": plain(_linear_tanh),
     "attention": plain(_attention),
     "causal attention": plain(_causal_attention),
+    "packed attention": plain(_packed_attention),
+    "grouped attention": plain(_grouped_attention),
     "soft targets": plain(_soft_targets),
     "bce": plain(_bce),
     "squared error": plain(_squared_error),
@@ -319,6 +335,18 @@ OPERATOR: dict[str, Maker] = {
     "attention": _functional(lambda F, p: F.scaled_dot_product_attention),
     "causal attention": _functional(
         lambda F, p: lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True)
+    ),
+    "packed attention": _functional(
+        lambda F, p: (
+            lambda q, k, v, doc: F.scaled_dot_product_attention(
+                q, k, v, attn_mask=_same_before(doc)
+            )
+        )
+    ),
+    "grouped attention": _functional(
+        lambda F, p: (
+            lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
+        )
     ),
     "lstm": plain(_lstm_operator),
     "conv1d": _functional(lambda F, p: _convolved(F, p, 1)),

@@ -48,7 +48,7 @@ def scaled(family: str, name: str, array):
     """Weights as a network has them, so that a recurrence neither dies nor saturates."""
     if array.dtype.kind != "f" or array.ndim < 2 or not name.startswith(("W", "k")):
         return array
-    if family in ("attention", "causal attention"):
+    if family.endswith("attention"):
         return array
     fan = array[0].size
     return (array / fan**0.5).astype(array.dtype)
@@ -123,6 +123,10 @@ LAYERS = [
     *_rows("gelu MLP", "gelu mlp", f"{HERE_LOOPS}:gelu_mlp", "B I H J", (512, 512, 2048, 512)),
     *_rows("causal attention", "causal attention", "lib:causal_attention", "B H T D E",
            (1, 8, 512, 64, 64), (1, 8, 2048, 64, 64), (1, 2, 8192, 64, 64)),
+    *_rows("packed attention", "packed attention", f"{HERE_LOOPS}:packed_attention", "B H T D E",
+           (1, 8, 1024, 64, 64)),
+    *_rows("grouped attention", "grouped attention", f"{HERE_LOOPS}:grouped_attention", "B H G T D E",
+           (1, 8, 2, 1024, 64, 64)),
     *_rows("attention", "attention", "lib:attention", "B H T U D E", (2, 8, 512, 512, 64, 64)),
     *_rows("LSTM", "lstm", "lib:lstm", "T B J K", (64, 32, 256, 128)),
     *_rows("conv1d", "conv1d", "lib:conv1d", "B C X O DX", (16, 64, 1024, 64, 5)),
