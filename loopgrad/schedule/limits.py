@@ -95,14 +95,29 @@ def is_there(
         return not names or any(not about or about & subjects for about in spoken)
 
     return all(
-        not is_spoken_of(subscript)
-        or holds(Compare(("<=", "<"), (Number(0), subscript, extent)), bounds)
+        not is_spoken_of(subscript) or _is_within(subscript, extent, bounds)
         for subscript, extent in zip(read.subscripts, extents, strict=True)
     )
 
 
+def is_there_always(expression: Expression, line: Line, tensors: Tensors) -> bool:
+    """Is all that the expression reads in range evidently, whatever conditions it stands under?"""
+    return all(
+        _is_within(subscript, extent, line.bounds)
+        for read in walk.reads(expression)
+        for subscript, extent in zip(read.subscripts, tensors[read.tensor].extents, strict=True)
+    )
+
+
+def _is_within(subscript: Expression, extent: Expression, bounds: Mapping[str, Bounds]) -> bool:
+    return holds(Compare(("<=", "<"), (Number(0), subscript, extent)), bounds)
+
+
 def is_there_anyway(expression: Expression, line: Line, tensors: Tensors) -> bool:
-    """Is all that the expression reads in range where the line's guard fails, too?"""
+    """Is all that the expression reads in range where the line's guard fails, too?
+
+    Conditions within the line's value, under which it may stand as well, have to stay around it.
+    """
     guard = line.statement.guard
     return guard is None or all(
         is_there(read, guard, tensors[read.tensor].extents, line.bounds)

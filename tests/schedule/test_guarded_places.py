@@ -31,6 +31,14 @@ STATEMENTS = {
         "for n < N, d < D, p < 3:  y[n+1,2*d+p-1] += g[n,d] * (p - 0.7)"
         "   if n + 1 < N and 0 <= 2 * d + p - 1 < D"
     ),
+    "what two lines compute under a condition": (
+        "for n < N, d < D:  y[n,d] += exp(g[n,d+1]) if d + 1 < D else 0\n"
+        "    for n < N, d < D:  y[n,d] += 2 * exp(g[n,d+1]) if d + 1 < D else 1"
+    ),
+    "the same, under a guard that says nothing of it": (
+        "for n < N, d < D:  y[n,d] += exp(g[n,d+1]) if d + 1 < D else 0   if c[n,d] > 0\n"
+        "    for n < N, d < D:  y[n,d] += 2 * exp(g[n,d+1]) if d + 1 < D else 1   if c[n,d] > 0"
+    ),
     "rows that data pick, from a place further on": (
         "for n < N, d:  y[w[n+1],d] += g[n,d]   if n + 1 < N"
     ),

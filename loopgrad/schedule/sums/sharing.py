@@ -26,7 +26,7 @@ from loopgrad.ir.nodes import (
 from loopgrad.ir.operations import ElementType
 from loopgrad.schedule.context import Context
 from loopgrad.schedule.costs import cost, operation_cost
-from loopgrad.schedule.limits import is_there_anyway
+from loopgrad.schedule.limits import is_there_always
 from loopgrad.schedule.lines import Line, Tensors, reads_whole_axes
 
 WORTH_A_ROW, WORTH_A_LINE = 8, 4
@@ -74,9 +74,9 @@ def _repeated(
 
 
 def _is_harmless(expression: Expression, line: Line, tensors: Tensors) -> bool:
-    """May it be computed where the guard fails, which is seldom, as nothing that it reads is missing?"""
+    """May it be computed where the conditions fail that it stands under, which is seldom, as all is there?"""
     seldom = not is_sparse(line.statement.guard, tensors)
-    return seldom and is_there_anyway(expression, line, tensors)
+    return seldom and is_there_always(expression, line, tensors)
 
 
 def is_sparse(guard: Expression | None, tensors: Tensors) -> bool:
