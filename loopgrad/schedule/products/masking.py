@@ -129,7 +129,7 @@ def _copy(side: Expression, guard: Expression, line: Line, context: Context) -> 
     indices = tuple(i for i in line.indices if i in walk.indices_of(side))
     first = next(iter(walk.reads(side)))
     name = context.temporary(f"{first.tensor}.masked", tuple(extents[i] for i in indices))
-    if any(line.bound_by[i] for i in indices):
+    if any(line.bounds[i] != (Number(0), extents[i]) for i in indices):
         context.whole.add(name)
     target = Read(name, tuple(map(Index, indices)))
     ranges = tuple(Range(i, *line.bounds[i]) for i in indices)

@@ -52,15 +52,16 @@ class _Axis:
 
 @dataclass
 class Padding:
-    """Takes guards from lines. What it has copied, or looked at, serves all of them."""
+    """Takes guards from lines. What it has copied, or looked at, serves all of them.
+
+    names: of indices over whole axes, in place of those whose ends hang on others.
+    """
 
     context: Context
     copies: dict[object, str] = field(default_factory=dict)
     inside: dict[str, Mapping[int, Bounds]] = field(default_factory=dict)  # of copies: where x is
     finite: set[object] = field(default_factory=set)
-    names: dict[tuple[str, Expression], str] = field(
-        default_factory=dict
-    )  # of indices over whole axes
+    names: dict[tuple[str, Expression], str] = field(default_factory=dict)
 
     def without_guard(self, line: Line) -> tuple[tuple[Line, ...], Line] | None:
         """What has to run before, and the line without its guard; None where that is not possible."""
