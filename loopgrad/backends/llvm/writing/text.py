@@ -20,6 +20,10 @@ SINGLE = "!0"  # an iteration is long: several at once would make much code for 
 RARE = "!1"  # seldom runs: it is not worth a copy
 AS_WRITTEN = "!1"  # several at once already, where that is of use
 FREE = ""  # nothing: LLVM may make vectors of it, or unroll it
+# LLVM is to make no vectors of it. Where a loop divides by what is the same in all iterations, and by no
+# number, LLVM 22 does so for a whole vector if its first lane gets there, and for none of it otherwise:
+# lanes in which a condition holds get anything then.
+DIVIDES = "!6"
 PAST_CACHES = "!5"  # of a store
 # Of a function that runs once a call, without loops: to improve it would take longer than it ever runs.
 ONCE = "nounwind noinline optnone"
@@ -30,7 +34,9 @@ _PROPERTIES = """
 !3 = !{!"llvm.loop.vectorize.width", i32 1}
 !4 = !{!"llvm.loop.unroll.disable"}
 !5 = !{i32 1}
+!6 = distinct !{!6, !2, !3}
 """
+_DIVISIONS = {"udi", "sdi", "ure", "sre"}  # how those of integers begin
 
 
 @dataclass
@@ -129,6 +135,8 @@ class Body:
         self._late: list[str] = []
         self._count = 0
         self._numbering = Numbering(self.block)
+        self._starts: dict[str, int] = {}  # label -> the line where its block begins
+        self._divided = -1  # the last line that divides an integer by what is no number
 
     def fresh(self, prefix: str = "v") -> str:
         self._count += 1
@@ -148,6 +156,8 @@ class Body:
                 return known
         self._count += 1
         name = f"%v{self._count}"
+        if begin in _DIVISIONS and "%" in instruction.rpartition(",")[2]:
+            self._divided = len(self._lines)
         self._lines.append(f"  {name} = {instruction}")
         if pure:
             self._numbering.remember(instruction, name)
@@ -170,6 +180,7 @@ class Body:
 
     def start(self, label: str) -> None:
         """Begins the block `label`."""
+        self._starts[label] = len(self._lines)
         self._lines.append(f"{label}:")
         self.block = label
         self._numbering.start(label)
@@ -182,6 +193,8 @@ class Body:
         """`loop`: of a branch back, what LLVM is told about its loop."""
         self._numbering.way(then)
         self._numbering.way(otherwise)
+        if loop in (FREE, SINGLE) and self._divided > self._starts.get(then, self._divided):
+            loop = DIVIDES
         mark = f", !llvm.loop {loop}" if loop else ""
         self.do(f"br i1 {condition}, label %{then}, label %{otherwise}{mark}")
 
