@@ -15,7 +15,7 @@ from tests.effort import EFFORT
 from tests.strategies import Drawn, programs
 
 SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
-usual = settings(max_examples=25 * EFFORT, deadline=None, suppress_health_check=SLOW)
+usual = settings(max_examples=18 * EFFORT, deadline=None, suppress_health_check=SLOW)
 fewer = settings(max_examples=8 * EFFORT, deadline=None, suppress_health_check=SLOW)
 
 

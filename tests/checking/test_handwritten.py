@@ -50,7 +50,7 @@ def test_a_temporary_is_mended_where_it_is_made() -> None:
     )
 
 
-@pytest.mark.parametrize("fault", by_name(list(FAULTS), 9))
+@pytest.mark.parametrize("fault", by_name(list(FAULTS), 13))
 def test_faults_are_found(fault: str) -> None:
     name, what = FAULTS[fault]
     case, of = HANDWRITTEN[name], HANDWRITTEN[name].faults[what]

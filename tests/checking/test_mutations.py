@@ -42,8 +42,8 @@ SAMPLE = (
     list(PROGRAMS)
     if EVERY
     else [
-        *by_name([name for name in PROGRAMS if name.startswith("lib.")], 16),
-        *sample([name for name in PROGRAMS if not name.startswith("lib.")], 8),
+        *by_name([name for name in PROGRAMS if name.startswith("lib.")], 24),
+        *sample([name for name in PROGRAMS if not name.startswith("lib.")], 12),
     ]
 )
 

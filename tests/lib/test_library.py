@@ -79,7 +79,7 @@ def test_gradients(row: str) -> None:
     check(program, inputs, order=1, **constants)
 
 
-@pytest.mark.parametrize("row", by_name(list(ROWS), 6))
+@pytest.mark.parametrize("row", by_name(list(ROWS), 9))
 def test_compiled_gradients(row: str) -> None:
     program, inputs, constants = of(row, seed=1)
     check_backward(program, inputs, constants, seed=2)
@@ -89,7 +89,7 @@ def test_compiled_gradients(row: str) -> None:
 SHORT = [row for row in ROWS if str(lg.lib[row.partition(":")[0]].unfold()).count("\n") < 12]
 
 
-@pytest.mark.parametrize("row", by_name(SHORT, 24))
+@pytest.mark.parametrize("row", by_name(SHORT, 36))
 def test_second_gradients(row: str) -> None:
     program, inputs, constants = of(row, seed=3)
     check_recompute(program, inputs, constants, seed=4)

@@ -148,7 +148,7 @@ def test_backward(case: Any) -> None:
 
 
 # To compile a second derivative takes seconds: with LOOPGRAD_EFFORT=2, all.
-@pytest.mark.parametrize("case", sample(NAMES, 6), indirect=True)
+@pytest.mark.parametrize("case", sample(NAMES, 9), indirect=True)
 def test_second_derivative(case: Any) -> None:
     program, inputs, constants = case
     check_recompute(program, inputs, constants, seed=4)

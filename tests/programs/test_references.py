@@ -317,7 +317,7 @@ def test_derivatives(name: str) -> None:
 
 
 # To compile a second derivative takes seconds: with LOOPGRAD_EFFORT=2, all.
-@pytest.mark.parametrize("name", by_name(DIFFERENTIABLE, 6))
+@pytest.mark.parametrize("name", by_name(DIFFERENTIABLE, 9))
 def test_second_derivatives(name: str) -> None:
     inputs, constants, _ = CASES[name]
     check_recompute(PROGRAMS[name], inputs, constants, seed=4)

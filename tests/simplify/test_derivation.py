@@ -49,9 +49,9 @@ def derivations(name: str) -> list[tuple[lg.Program, lg.Program, Derivation]]:
 
 
 # Of the library one in fifteen, of the others one in four.
-LIBRARY = by_name([n for n in sorted(PROGRAMS) if n.startswith("lib.")], 15)
+LIBRARY = by_name([n for n in sorted(PROGRAMS) if n.startswith("lib.")], 24)
 TOLD = list(LIBRARY)
-TOLD += sample([n for n in sorted(PROGRAMS) if not n.startswith("lib.")], 4)
+TOLD += sample([n for n in sorted(PROGRAMS) if not n.startswith("lib.")], 6)
 
 
 @pytest.mark.parametrize("name", TOLD)

@@ -8,10 +8,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-NAMES = (
-    "softmax stable_softmax softmax_cross_entropy batchnorm layer_norm gelu causal_attention lstm_cell "
-    "ugrnn mlp conv1d"
-)
+NAMES = "softmax stable_softmax layer_norm causal_attention ugrnn"
 SCRIPT = """
 import sys
 import loopgrad as lg

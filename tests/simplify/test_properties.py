@@ -13,7 +13,7 @@ from tests.derivatives import as_tuple
 from tests.effort import EFFORT
 from tests.strategies import BLOCKS, Drawn, programs
 
-usual = settings(max_examples=10 * EFFORT, deadline=None, suppress_health_check=list(HealthCheck))
+usual = settings(max_examples=7 * EFFORT, deadline=None, suppress_health_check=list(HealthCheck))
 
 
 def run(program: lg.Program, values: dict[str, Any], sizes: dict[str, int]) -> tuple[Any, ...]:

@@ -19,7 +19,7 @@ def nearly_vanishes(case: Case, part: str, kind: str) -> bool:
 
 
 # Tangents are the sums that gradients are, in another order: of a third of the programs they are measured.
-MEASURED = [(case, part) for part in PARTS for case in sample(CASES, 4 if part == "tangent" else 2)]
+MEASURED = [(case, part) for part in PARTS for case in sample(CASES, 6 if part == "tangent" else 3)]
 
 
 @pytest.mark.parametrize(("case", "part"), MEASURED, ids=lambda x: getattr(x, "name", x))
