@@ -14,13 +14,16 @@ from loopgrad.schedule.choices import Choices
 
 @dataclass
 class Context:
-    """`whole`: tensors of which elements may be written that no line writes, as nobody reads them."""
+    """`whole`: tensors of which elements may be written that no line writes, as nobody reads them.
+    `requires`: what sizes have to satisfy for what was made of lines to be the same.
+    """
 
     tensors: dict[str, TensorFacts]
     constants: dict[str, ElementType]
     taken: set[str]
     choices: Choices = field(default_factory=Choices)
     whole: set[str] = field(default_factory=set)
+    requires: dict[Expression, None] = field(default_factory=dict)
 
     def name(self, wanted: str) -> str:
         name = walk.fresh_name(wanted, self.taken)

@@ -129,7 +129,7 @@ class _Fusing:
             phases=tuple(phases),
             tensors=self.tensors,
             started=frozenset(self.started),
-            requires=tuple(self.requires),
+            requires=tuple({**self.requires, **self.context.requires}),
         )
 
     def _refuse_unknown_choices(self) -> None:
@@ -201,8 +201,9 @@ class _Fusing:
         if segment.loops:
             lines = tuple(at_places(line, self.context) for line in lines)
             before, lines = out_of_block(lines, len(segment.loops), self.context)
-            yield from trees(before, self.context)
-            yield recurrence(lines, segment.loops, self.context)
+            looked_at, tree = recurrence(lines, segment.loops, self.context)
+            yield from trees((*before, *looked_at), self.context)
+            yield tree
             return
         lines = hoisted(lines, self.context)
         if self.choices.share:

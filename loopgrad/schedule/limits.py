@@ -13,7 +13,7 @@ from loopgrad.analysis.extents import (
 )
 from loopgrad.analysis.polynomial import add, constant, constant_value, scale, subtract
 from loopgrad.ir import walk
-from loopgrad.ir.nodes import Apply, Compare, Expression, Index, Number, Read
+from loopgrad.ir.nodes import Apply, Compare, Conditional, Expression, Index, Number, Read
 from loopgrad.schedule.lines import Bounds, Line, Tensors
 
 _ONE = constant(1)
@@ -98,6 +98,31 @@ def is_there(
         not is_spoken_of(subscript) or _is_within(subscript, extent, bounds)
         for subscript, extent in zip(read.subscripts, extents, strict=True)
     )
+
+
+def fitting(expression: Expression, line: Line, tensors: Tensors) -> tuple[Expression, ...] | None:
+    """What sizes have to satisfy for all that the expression reads to be in range wherever its indices go,
+    each over an axis for itself: `C <= C'` of `k[c,c']` with c' below C. None where a guard, or a condition
+    within, may be what keeps it there.
+    """
+    guard, found = line.statement.guard, dict[Expression, None]()
+    if any(isinstance(e, Conditional) for e in walk.subexpressions(expression)):
+        return None
+    for read in walk.reads(expression):
+        extents = tensors[read.tensor].extents
+        if guard is not None and not is_there(read, guard, extents, line.bounds):
+            return None
+        for subscript, extent in zip(read.subscripts, extents, strict=True):
+            match subscript:
+                case Index(name) if not walk.indices_of(line.bounds[name][1]):
+                    lower, upper = line.bounds[name]
+                case _:
+                    return None
+            if not (isinstance(lower, Number) and lower.value >= 0) or any(walk.reads(upper)):
+                return None
+            if upper != extent:
+                found[walk.compare("<=", upper, extent)] = None
+    return tuple(found)
 
 
 def is_there_always(expression: Expression, line: Line, tensors: Tensors) -> bool:

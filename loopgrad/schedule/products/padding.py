@@ -9,7 +9,7 @@ literal loops run. Conditions that hold at all sizes are left out.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from loopgrad.analysis.extents import Polynomial, polynomial, to_expression
@@ -27,7 +27,7 @@ from loopgrad.ir.nodes import (
     Reduction,
 )
 from loopgrad.schedule.context import Context
-from loopgrad.schedule.limits import conditions, is_natural, is_there, limits
+from loopgrad.schedule.limits import conditions, fitting, is_natural, is_there, limits
 from loopgrad.schedule.lines import Bounds, Line, stays_within
 from loopgrad.schedule.sums.sides import factors, multiplied
 from loopgrad.schedule.tree import Border
@@ -36,7 +36,7 @@ _ONE = constant(1)
 
 
 @dataclass(frozen=True, slots=True)
-class _Axis:
+class Axis:
     """A subscript, from `least` on and below `end`; and which sides of its axis are guarded."""
 
     subscript: Polynomial
@@ -79,17 +79,17 @@ class Padding:
         for read in parts:
             if not isinstance(read, Read):
                 continue
-            axes = self._axes(read, line, formulas)
+            axes = self.axes_of(read, line, formulas)
             if axes is not None:
                 others = [part for part in parts if part is not read]
                 return self._padded(line, read, axes, others)
         return None
 
-    def _axes(
+    def axes_of(
         self, read: Read, line: Line, formulas: Sequence[Polynomial]
-    ) -> dict[int, _Axis] | None:
+    ) -> dict[int, Axis] | None:
         """The axes that the conditions speak of, none of anything else; without those that hold."""
-        found: dict[int, _Axis] = {}
+        found: dict[int, Axis] = {}
         rest = list(formulas)
         for axis, (subscript, extent) in enumerate(
             zip(read.subscripts, self.context.tensors[read.tensor].extents, strict=True)
@@ -109,16 +109,16 @@ class Padding:
             if below or above:
                 last = greatest if above else subtract(end, _ONE)
                 first = least if below else {}
-                found[axis] = _Axis(value, first, add(last, _ONE), below, above)
+                found[axis] = Axis(value, first, add(last, _ONE), below, above)
         return None if rest else found
 
     def _padded(
-        self, line: Line, read: Read, axes: Mapping[int, _Axis], others: Sequence[Expression]
+        self, line: Line, read: Read, axes: Mapping[int, Axis], others: Sequence[Expression]
     ) -> tuple[tuple[Line, ...], Line] | None:
         whole = replace(line.statement, guard=None)
         if not axes:
             return (), replace(line, statement=whole)
-        if not self._is_copied_whole(read, axes, line):
+        if not self.is_copied_whole(read, axes, line):
             return None
         before: list[Line] = []
         if others:
@@ -126,13 +126,9 @@ class Padding:
             if looked is None:
                 return None
             before += looked
-        name, copying = self._copy(read, axes)
+        copied, copying = self.copy(read, axes)
         before += copying
-        subscripts = tuple(
-            to_expression(subtract(axes[i].subscript, axes[i].least)) if i in axes else s
-            for i, s in enumerate(read.subscripts)
-        )
-        value = multiplied([Read(name, subscripts), *others])
+        value = multiplied([copied, *others])
         return tuple(before), replace(line, statement=replace(whole, value=value))
 
     def borders(self, side: Expression) -> tuple[Border, ...]:
@@ -144,8 +140,8 @@ class Padding:
             for axis, bounds in self.inside.get(factor.tensor, {}).items()
         )
 
-    def _is_copied_whole(self, read: Read, axes: Mapping[int, _Axis], line: Line) -> bool:
-        """Is all that is copied needed? No gathers, and no single row of a matrix."""
+    def is_copied_whole(self, read: Read, axes: Collection[int], line: Line) -> bool:
+        """Is all that is copied needed, of axes beside these? No gathers, and no single row of a matrix."""
         extents = self.context.tensors[read.tensor].extents
         for i, (subscript, extent) in enumerate(zip(read.subscripts, extents, strict=True)):
             if subscript == Number(0) and extent == Number(1):
@@ -158,47 +154,61 @@ class Padding:
                 return False
         return True
 
-    def _copy(self, read: Read, axes: Mapping[int, _Axis]) -> tuple[str, list[Line]]:
-        key = read.tensor, tuple((i, axes[i].key) for i in sorted(axes))
-        if key in self.copies:
-            return self.copies[key], []
-        old = self.context.tensors[read.tensor].extents
-        starts = {i: to_expression(subtract({}, axis.least)) for i, axis in axes.items()}
-        extents = tuple(
-            _extent(subtract(axes[i].end, axes[i].least)) if i in axes else e
-            for i, e in enumerate(old)
+    def copy(
+        self,
+        read: Read,
+        axes: Mapping[int, Axis],
+        around: Sequence[Range] = (),
+        turns: Expression | None = None,
+    ) -> tuple[Read, tuple[Line, ...]]:
+        """What stands for the read, and the line that makes the copy; none where there is one already.
+
+        around: of loops around, whose every turn copies what it reads, where `turns` holds: a place of each
+        axis that they subscript, all of the others.
+        """
+        turning = {r.index for r in around}
+        fixed = {i: s for i, s in enumerate(read.subscripts) if walk.indices_of(s) & turning}
+        kept = [i for i in range(len(read.subscripts)) if i not in fixed]
+        own = tuple(Index(r.index) for r in around)
+        places = tuple(
+            to_expression(subtract(axes[i].subscript, axes[i].least))
+            if i in axes
+            else read.subscripts[i]
+            for i in kept
         )
-        name = self.context.temporary(f"{read.tensor}.padded", extents)
+        key = read.tensor, tuple((i, axes[i].key) for i in sorted(axes)), (*fixed.items(),), turns
+        if key in self.copies:
+            return Read(self.copies[key], (*own, *places)), ()
+        old = self.context.tensors[read.tensor].extents
+        inner = tuple(
+            _extent(subtract(axes[i].end, axes[i].least)) if i in axes else old[i] for i in kept
+        )
+        outer = tuple(r.upper for r in around if r.upper is not None)
+        name = self.context.temporary(f"{read.tensor}.padded", (*outer, *inner))
         self.copies[key] = name
         self.inside[name] = {
-            i: (start, to_expression(add(polynomial(start), polynomial(old[i]))))
-            for i, start in starts.items()
+            axis: _inside(axes[i], old[i])
+            for axis, i in enumerate(kept, start=len(own))
+            if i in axes
         }
-        indices: list[str] = []
-        for i, subscript in enumerate(read.subscripts):
-            bare = i not in axes and isinstance(subscript, Index)
-            assert not bare or isinstance(subscript, Index)
-            indices.append(
-                subscript.name
-                if isinstance(subscript, Index) and bare
-                else self.context.name(f"{name}.{i}")
-            )
-        places, conditions = [], []
-        for i, index in enumerate(indices):
-            place: Expression = Index(index)
-            if i in axes:
-                place = to_expression(add(polynomial(place), axes[i].least))
-                if axes[i].low:
-                    conditions.append(walk.compare(">=", place, Number(0)))
-                if axes[i].high:
-                    conditions.append(walk.compare("<", place, old[i]))
-            places.append(place)
-        inside = walk.conjunction(conditions)
+        indices = {i: self._index_over(read, i, name, axes) for i in kept}
+        inside = walk.conjunction([turns, *_within(indices, axes, old)])
+        source = tuple(
+            fixed[i] if i in fixed else _place(indices[i], axes.get(i)) for i in range(len(old))
+        )
         assert inside is not None
-        value = Conditional(inside, Read(read.tensor, tuple(places)), walk.number(0.0))
-        ranges = tuple(Range(i, Number(0), e) for i, e in zip(indices, extents, strict=True))
-        target = Read(name, tuple(map(Index, indices)))
-        return name, [Line(Accumulate(target, Reduction.SET, value, ranges), first=True)]
+        value = Conditional(inside, Read(read.tensor, source), walk.number(0.0))
+        ranges = (Range(indices[i], Number(0), e) for i, e in zip(kept, inner, strict=True))
+        target = Read(name, (*own, *(Index(indices[i]) for i in kept)))
+        copying = Accumulate(target, Reduction.SET, value, (*around, *ranges))
+        return Read(name, (*own, *places)), (Line(copying, first=True),)
+
+    def _index_over(self, read: Read, axis: int, name: str, axes: Mapping[int, Axis]) -> str:
+        """The read's own index, where that goes over all of the axis."""
+        match read.subscripts[axis]:
+            case Index(index) if axis not in axes:
+                return index
+        return self.context.name(f"{name}.{axis}")
 
     def looked_at(self, factor: Expression, line: Line) -> list[Line] | None:
         """Lines that fail where the factor is not finite somewhere; None where that is not known.
@@ -207,7 +217,10 @@ class Padding:
         """
         factor, line = self._over_whole_axes(factor, line)
         if not stays_within(factor, line, self.context.tensors):
-            return None
+            needed = fitting(factor, line, self.context.tensors)
+            if needed is None:
+                return None
+            self.context.requires.update(dict.fromkeys(needed))
         indices = [i for i in line.indices if i in walk.indices_of(factor)]
         key = factor, tuple((i, line.bounds[i]) for i in indices)
         if key in self.finite:
@@ -244,6 +257,28 @@ class Padding:
         if key not in self.names:
             self.names[key] = self.context.name(index)
         return self.names[key]
+
+
+def _inside(axis: Axis, extent: Expression) -> Bounds:
+    """Where in a copy that has zeros on either side what is copied begins, and ends."""
+    start = to_expression(subtract({}, axis.least))
+    return start, to_expression(add(polynomial(start), polynomial(extent)))
+
+
+def _place(index: str, axis: Axis | None) -> Expression:
+    """Where what stands at the index in the copy comes from."""
+    return Index(index) if axis is None else to_expression(add({(Index(index),): 1}, axis.least))
+
+
+def _within(
+    indices: Mapping[int, str], axes: Mapping[int, Axis], extents: Sequence[Expression]
+) -> Iterator[Expression]:
+    """The conditions under which it comes from within."""
+    for i, index in indices.items():
+        if i in axes and axes[i].low:
+            yield walk.compare(">=", _place(index, axes[i]), Number(0))
+        if i in axes and axes[i].high:
+            yield walk.compare("<", _place(index, axes[i]), extents[i])
 
 
 def _extent(value: Polynomial) -> Expression:

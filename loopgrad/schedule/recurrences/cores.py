@@ -16,6 +16,8 @@ from loopgrad.schedule.loops.choosing import DEAR, vector_index
 from loopgrad.schedule.loops.nesting import Nesting
 from loopgrad.schedule.loops.phases import Tree
 from loopgrad.schedule.products.contractions import apart, roles
+from loopgrad.schedule.products.padding import Padding
+from loopgrad.schedule.recurrences.padded import without_borders
 from loopgrad.schedule.recurrences.scans import scan
 from loopgrad.schedule.sums.factoring import factors, is_some
 from loopgrad.schedule.sums.sharing import common
@@ -23,8 +25,10 @@ from loopgrad.schedule.sums.sides import multiplied
 from loopgrad.schedule.tree import Blocks, Mark, Node, Over
 
 
-def recurrence(lines: Sequence[Line], loops: Sequence[Loop], context: Context) -> Tree:
-    """The lines of a block's core, in its loops.
+def recurrence(
+    lines: Sequence[Line], loops: Sequence[Loop], context: Context
+) -> tuple[tuple[Line, ...], Tree]:
+    """What has to run before, and the lines of a block's core, in its loops.
 
     Where an index is unreduced, and at the same axis of every tensor that the core writes, its
     values have nothing to do with each other: each thread takes some of them through all times, and
@@ -34,14 +38,22 @@ def recurrence(lines: Sequence[Line], loops: Sequence[Loop], context: Context) -
     lines = [_named(line, loops) for line in lines]
     parallel = scan(lines, loops, context.choices)
     if parallel is not None:
-        return Tree((parallel,))
+        return (), Tree((parallel,))
+    before: tuple[Line, ...] = ()
     if context.choices.products:
+        padding = Padding(context)
+        before, lines = without_borders(lines, order, padding)
         lines = [
             part
             for line in lines
-            for whole in apart(line, lambda one: _in_block(one, order))
-            for part in _without_factors(whole, order, context)
+            for whole in apart(line, lambda one: _in_block(one, order, padding))
+            for part in _without_factors(whole, order, padding)
         ]
+    return before, _threaded(lines, loops, context)
+
+
+def _threaded(lines: Sequence[Line], loops: Sequence[Loop], context: Context) -> Tree:
+    order = tuple(loop.index for loop in loops)
     batch = _batch(lines, order)
     if batch is None:
         nodes = Nesting(context).nest(lines, order)
@@ -102,7 +114,7 @@ def _named(line: Line, loops: Sequence[Loop]) -> Line:
     return replace(line, statement=replace(statement, ranges=(*outer, *inner)), unproved=unproved)
 
 
-def _in_block(line: Line, order: tuple[str, ...]) -> tuple[Line, ...]:
+def _in_block(line: Line, order: tuple[str, ...], padding: Padding) -> tuple[Line, ...]:
     """The line with its roles within the block: the block's indices select a product.
 
     A guard on them alone (`if t > 0`) says whether there is one; a line that writes first is then one that
@@ -112,11 +124,11 @@ def _in_block(line: Line, order: tuple[str, ...]) -> tuple[Line, ...]:
     statement = guarded.statement
     guard = statement.guard
     if guard is None:
-        return (_with_roles(line, roles(line), order),)
+        return (_with_roles(line, roles(line), order, padding),)
     if not walk.indices_of(guard) <= set(order) or list(walk.reads(guard)):
         return (line,)
     found = roles(replace(guarded, statement=replace(statement, guard=None)))
-    product = _with_roles(guarded, found, order)
+    product = _with_roles(guarded, found, order, padding)
     if product.roles is None:
         return (replace(line, roles=None),)
     if not line.first:
@@ -135,15 +147,16 @@ def _guarded(line: Line, order: tuple[str, ...]) -> Line:
     return line
 
 
-def _with_roles(line: Line, found: Roles | None, order: tuple[str, ...]) -> Line:
+def _with_roles(line: Line, found: Roles | None, order: tuple[str, ...], padding: Padding) -> Line:
     if found is None or set(order) & {*found.n, *found.k}:
         return replace(line, roles=None)
     m = tuple(i for i in found.m if i not in order)
     batch = tuple(i for i in line.indices if i in order or i in found.batch)
-    return replace(line, roles=replace(found, m=m, batch=batch) if m else None)
+    borders = padding.borders(found.right)
+    return replace(line, roles=replace(found, m=m, batch=batch, borders=borders) if m else None)
 
 
-def _without_factors(line: Line, order: tuple[str, ...], context: Context) -> tuple[Line, ...]:
+def _without_factors(line: Line, order: tuple[str, ...], padding: Padding) -> tuple[Line, ...]:
     """A sum that is a product but for factors without its indices: the product, and what they make of it.
 
     `d[t-1,b,i] += s[t,b,j] * W[j,i] * (1 - h[t-1,b,i]**2)` does not compute the last one for each j.
@@ -159,10 +172,11 @@ def _without_factors(line: Line, order: tuple[str, ...], context: Context) -> tu
         return (line,)
     if line.unproved or line.integral or line.bounding:
         return (line,)
+    context = padding.context
     name = context.temporary("sum", tuple(line.bounds[r.index][1] for r in ranges))
     total = Read(name, tuple(Index(r.index) for r in ranges))
     inner = Accumulate(total, Reduction.ADD, multiplied(bound), statement.ranges, statement.guard)
-    product = _in_block(Line(inner, first=True), order)
+    product = _in_block(Line(inner, first=True), order, padding)
     if product[-1].roles is None:
         del context.tensors[name]
         return (line,)
