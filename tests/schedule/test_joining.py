@@ -35,6 +35,11 @@ points(x[B,C,N], W[O,C]) -> y[B,O,N]:
     for b, o, n, i:  a[b,o,n] += W[o,i] * x[b,i,n]
     for b, o, n:     y[b,o,n] = tanh(a[b,o,n])
 """,
+    "what follows": """
+follows(x[B,C,X], k[O,C,3], c[O]) -> y[B,O,X]:
+    for b, o, n < X, i, p:  a[b,o,n] += k[o,i,p] * x[b,i,n+p-1]   if 0 <= n+p-1 < X
+    for b, o, n < X:        y[b,o,n] = max(a[b,o,n] + c[o], 0)
+""",
     "groups": """
 groups(x[B,G,C,X], k[G,O,C,P]) -> y[B,G,O,X-P+1]:
     for b, g, o, n, i, p:  y[b,g,o,n] -= k[g,o,i,p] * x[b,g,i,n+p]
@@ -45,6 +50,7 @@ SIZES = {
                                       (0, 2, 4, 3, 5, 3, 3), (1, 0, 4, 3, 5, 3, 3)]),
     "steps": ("B C X O P".split(), [(4, 3, 7, 17, 3), (70, 2, 5, 3, 2), (3, 1, 1, 6, 1), (2, 2, 7, 0, 3)]),
     "points": ("B C N O".split(), [(3, 70, 4, 19), (35, 3, 1, 65), (2, 2, 17, 5), (3, 0, 4, 5), (3, 4, 0, 5)]),
+    "what follows": ("B C X O".split(), [(3, 5, 4, 33), (9, 17, 3, 5), (0, 2, 4, 3), (2, 3, 0, 4)]),
     "groups": ("B G C X O P".split(), [(3, 2, 5, 6, 7, 3), (9, 1, 2, 3, 18, 2)]),
 }  # fmt: skip
 
@@ -61,7 +67,7 @@ def test_images_are_columns() -> None:
 def test_a_call_s_sizes_decide() -> None:
     for name, text in TEXTS.items():
         (found,) = images(infer(lg.program(text)))
-        assert found.target == ("a" if name == "points" else "y")
+        assert found.target == ("a" if name in ("points", "what follows") else "y")
     (found,) = images(infer(lg.program(TEXTS["points"])))
     sizes = {"B": 2, "C": 1, "N": SMALL_IMAGE, "O": LARGE_SIDE}
     assert found.are_small(sizes)
@@ -71,6 +77,15 @@ def test_a_call_s_sizes_decide() -> None:
     assert not images(infer(lg.program(
         "p(x[B,I], W[J,I]) -> y[B,J]:\n    for b, j, i:  y[b,j] += x[b,i] * W[j,i]"
     )))  # fmt: skip
+
+
+def test_sums_over_images_have_phases_of_their_own() -> None:
+    """The weights' gradient is in the threads' grid; what it is of is made before, image by image."""
+    backward = lg.program(TEXTS["what follows"]).backward(recompute=True, batch=False)
+    facts, safety = infer(backward), validate(backward)
+    text = show(optimized(facts, safety, Choices(together=tuple(facts.tensors))))
+    (phase,) = (p for p in text.split("\nfor ") if "product, zeros left out:  k.grad[" in p)
+    assert phase.startswith("o < O in blocks parallel as rows:") and "a.grad[b,o,n] =" not in phase
 
 
 def test_gradients_are_of_images_too() -> None:

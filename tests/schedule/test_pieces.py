@@ -10,8 +10,10 @@ from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
 from loopgrad.backends.llvm.fused import phase as fused
 from loopgrad.cache import files
+from loopgrad.schedule.choices import Choices
 from loopgrad.schedule.default import optimized
 from loopgrad.schedule.showing.show import show
+from loopgrad.schedule.specializing import made_for
 from loopgrad.schedule.threads import pieces
 from loopgrad.schedule.tree import Fused, Over, Product, collapsed, shared_blocks, steps
 
@@ -30,6 +32,22 @@ rows(x[B,C,X], k[O,C,P]) -> y[B,O,X-P+1]:
 MATRICES = """
 matrices(x[B,I,K], w[B,K,J]) -> y[B,I,J]:
     for b, i, j, k:  y[b,i,j] += x[b,i,k] * w[b,k,j]
+"""
+# Of these sums nobody else knows: threads have a piece of what they write, and of what follows, at a time.
+FOLLOWED = """
+followed(x[B,C,X,Y], k[O,C,3,3]) -> y[B,O,X,Y]:
+    for b, o, m < X, n < Y, i, p, q:  a[b,o,m,n] += k[o,i,p,q] * x[b,i,m+p-1,n+q-1]   \
+if 0 <= m+p-1 < X and 0 <= n+q-1 < Y
+    for b, o, m < X, n < Y:           y[b,o,m,n] = max(a[b,o,m,n], 0)
+"""
+CHAIN = """
+chain(x[B,C,X,Y], k[C,C,3,3], l[C,C,3,3]) -> y[B,C,X,Y]:
+    for b, o < C, m < X, n < Y, i < C, p, q:  a[b,o,m,n] += k[o,i,p,q] * x[b,i,m+p-1,n+q-1]   \
+if 0 <= m+p-1 < X and 0 <= n+q-1 < Y
+    for b, o < C, m < X, n < Y:               r[b,o,m,n] = max(a[b,o,m,n], 0)
+    for b, o < C, m < X, n < Y, i < C, p, q:  z[b,o,m,n] += l[o,i,p,q] * r[b,i,m+p-1,n+q-1]   \
+if 0 <= m+p-1 < X and 0 <= n+q-1 < Y
+    for b, o < C, m < X, n < Y:               y[b,o,m,n] = tanh(z[b,o,m,n] + x[b,o,m,n])
 """
 TEXTS = {"images": IMAGES, "lines": LINES, "matrices": MATRICES}
 
@@ -78,11 +96,31 @@ biased(x[B,C,X], k[O,C,P], c[O]) -> y[B,O,X-P+1]:
 def test_what_is_done_to_a_product_is_done_while_a_cache_holds_it() -> None:
     assert "        for n.from <= n < n.to in blocks of " in shown(BIASED)
     assert "n.from" not in shown(LINES)
+    within = shown(FOLLOWED).partition("    for m < X in blocks parallel:")[2]
+    assert (
+        "        for m.from <= m < m.to in blocks of " in within and "c < C in blocks" not in within
+    )
+
+
+def test_of_one_image_threads_share_the_product() -> None:
+    """Nobody goes over all of its windows for a few rows of the weights; what follows has loops of its own."""
+    program = lg.program(FOLLOWED)
+    one = made_for(infer(program), validate(program), {"B": 1}, (), Choices())
+    (phase,) = (p for p in show(one).split("\nfor ") if "product, zeros left out:" in p)
+    assert phase.startswith("o < O in blocks parallel as rows:") and "max(" not in phase
+
+
+def test_what_a_second_convolution_reads_is_whole() -> None:
+    """Each product has a whole image: what the second reads of a place is of others' neighbours, too."""
+    text = shown(CHAIN)
+    assert text.count("product, zeros left out:") == 2 and "in blocks" not in text
 
 
 SHAPES = {
     "images": lambda B: {"x": (B, 2, 5, 4), "k": (3, 2, 3, 3), "c": (3,)},
     "biased": lambda B: {"x": (B, 2, 140), "k": (4, 2, 5), "c": (4,)},
+    "followed": lambda B: {"x": (B, 4, 9, 8), "k": (4, 4, 3, 3)},
+    "chain": lambda B: {"x": (B, 4, 5, 3), "k": (4, 4, 3, 3), "l": (4, 4, 3, 3)},
     "lines": lambda B: {"x": (B, 2, 140), "k": (4, 2, 5)},
     "matrices": lambda B: {"x": (B, 29, 7), "w": (B, 7, 9)},
 }
@@ -95,7 +133,7 @@ def test_results(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pieces, "COLUMNS", 1)
     monkeypatch.setattr(files, "folder", lambda: None)
     monkeypatch.setattr(fused, "SMALL_WORK", 0)
-    program = lg.program({**TEXTS, "biased": BIASED}[name])
+    program = lg.program({**TEXTS, "biased": BIASED, "followed": FOLLOWED, "chain": CHAIN}[name])
     backward = program.backward(recompute=True, batch=False)
     before = lg.get_num_threads()
     rng = np.random.default_rng(0)

@@ -93,7 +93,7 @@ def test_errors_show_the_program_as_it_is_written(a: int) -> None:
 
 
 def test_threads_share_no_single_element_of_a_batch() -> None:
-    """Of one image the output channels are shared; of scores, which are larger than all else, nothing changes."""
+    """Of one image channels and places are shared; of scores, which are larger than all else, nothing changes."""
     convolution = lg.lib.conv2d
     facts = infer(convolution)
     assert batches(facts) == batches(infer(convolution.backward())) == ("B",)
@@ -103,7 +103,7 @@ def test_threads_share_no_single_element_of_a_batch() -> None:
     values = dict(Shaping((), (), frozenset(), (), batches(facts)).values(sizes, layout.MANY))
     assert values == {"B": 1}
     text = show(made_for(facts, validate(convolution), values, (), Choices()))
-    assert "for o < O in blocks parallel:" in text and "for b < B parallel" not in text
+    assert "for o < O in blocks parallel as rows:" in text and "for b < B parallel" not in text
 
 
 @pytest.mark.parametrize("backward", [False, True])

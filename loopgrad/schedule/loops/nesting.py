@@ -21,7 +21,7 @@ from loopgrad.schedule.loops.blocking import (
     triangle,
 )
 from loopgrad.schedule.loops.choosing import gaining, is_scattered, loop_order, vector_index
-from loopgrad.schedule.loops.few import FEW, is_few
+from loopgrad.schedule.loops.few import FEW, is_few, is_over_windows
 from loopgrad.schedule.loops.staging import stage
 from loopgrad.schedule.products.contractions import product
 from loopgrad.schedule.tree import Blocks, Mark, Node, Over, Step, block_from, block_to
@@ -245,7 +245,8 @@ def wants_blocks(lines: Sequence[Line], index: str) -> bool:
     having = [line for line in lines if index in line.indices and not is_blocked(line, index)]
     if any(triangle(line, index) is not None for line in having):
         return True
-    rows = any(line.roles is not None and index in line.roles.m for line in having)
+    products = [line for line in having if line.roles is not None and index in line.roles.m]
+    rows = any(not is_over_windows(line) for line in products)
     return rows and any(line.roles is None and not _starts(line, having) for line in having)
 
 

@@ -67,8 +67,8 @@ def _with_pieces(
     body: tuple[Node, ...], nodes: tuple[Node, ...], buffers: Sequence[Buffer]
 ) -> tuple[Node, ...] | None:
     own = {b.tensor for b in buffers if b.scope in (Scope.ROW, Scope.REGISTER)}
-    products = [x for x in steps(body) if isinstance(x, Product) and x.target.tensor not in own]
-    if not products:
+    products = [x for x in steps(body) if isinstance(x, Product)]
+    if all(_written([node]) <= own for node in body) or not products:
         return None
     dimension, unit = _cut(products[0])
     if not _is_fixed(dimension.lower) or not _is_fixed(dimension.upper):
