@@ -78,11 +78,41 @@ def _elements(rows: int, count: int, used: int | None = None) -> Row:
                between={"at": (0, used or rows)}, where=HERE)  # fmt: skip
 
 
+def _convolved(sizes: str) -> Row:
+    return row("convolution_relu", sizes,
+               lambda t, v: t.relu(t.nn.functional.conv2d(v.x, v.k, v.c, padding=1)),
+               scale=0.2, where=HERE)  # fmt: skip
+
+
+def _residual_block(t: Any, v: Any) -> Any:
+    conv2d = t.nn.functional.conv2d
+    return t.relu(v.x + conv2d(t.relu(conv2d(v.x, v.k, padding=1)), v.l, padding=1))
+
+
+def _convolutional_lstm(t: Any, v: Any) -> Any:
+    conv2d, states = t.nn.functional.conv2d, list[Any]()
+    s = None
+    for x in v.x:
+        z = conv2d(x, v.U.flatten(0, 1), padding=1)
+        z = z + conv2d(states[-1], v.V.flatten(0, 1), padding=1) if states else z
+        i, f, g, o = z.unflatten(1, v.U.shape[:2]).unbind(2)
+        new = t.sigmoid(i) * t.tanh(g)
+        s = new if s is None else t.sigmoid(f) * s + new
+        states.append(t.sigmoid(o) * t.tanh(s))
+    return t.stack(states)
+
+
 def _running(program: str, sizes: str, operator: Any) -> Row:
     return row(program, sizes, operator, where=HERE)
 
 
 ROWS = (
+    *map(_convolved, (
+        "B=8 C=32 X=16 Y=16 O=32 DX=3", "B=8 C=64 X=56 Y=56 O=64 DX=3", "B=4 C=128 X=28 Y=28 O=128 DX=3",
+        "B=8 C=512 X=7 Y=7 O=512 DX=3", "B=1 C=64 X=56 Y=56 O=64 DX=3")),
+    row("residual_block", "B=8 C=64 X=32 Y=32 DX=3", _residual_block, scale=0.2, where=HERE),
+    row("residual_block", "B=8 C=128 X=8 Y=8 DX=3", _residual_block, scale=0.2, where=HERE),
+    row("convolutional_lstm", "T=6 B=4 C=8 X=16 Y=16 J=16 DX=3", _convolutional_lstm, scale=0.2, where=HERE),
     *map(_max_pool, (3, 5, 7, 13)),
     _max_pool(5, "B=16 C=64 X=28 Y=28"),
     *map(_mean_pool, (3, 7, 13)),
