@@ -13,7 +13,7 @@ computed from another. What a guard or a conditional rules out is not asked.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
@@ -25,19 +25,23 @@ import numpy as np
 from loopgrad.analysis.accesses import Access, Collector, Path
 from loopgrad.analysis.enumeration import Unknown, whole
 from loopgrad.analysis.facts import Facts
+from loopgrad.ir.memo import once_per_program
 from loopgrad.ir.nodes import (
     Accumulate,
     Apply,
     Compare,
     Conditional,
+    Constant,
     Expression,
     Index,
+    Number,
+    Program,
     Range,
     Read,
     Reduction,
 )
 from loopgrad.ir.operations import ElementType
-from loopgrad.ir.walk import reads
+from loopgrad.ir.walk import all_statements, reads, statement_expressions, subexpressions
 
 Known: TypeAlias = Mapping[str, Any]
 
@@ -70,6 +74,16 @@ def covered(given: Mapping[str, Any]) -> dict[str, Interval]:
         for name, array in given.items()
         if isinstance(array, np.ndarray) and array.dtype.kind in "iub" and array.size
     }
+
+
+def fitting(facts: Facts) -> Fitting:
+    """What the program asks; found out once."""
+    return _fitting(facts.program, facts)
+
+
+@once_per_program
+def _fitting(_: Program, facts: Facts) -> Fitting:
+    return Fitting(facts)
 
 
 class Fitting:
@@ -110,10 +124,25 @@ class Fitting:
 
     def _hangs(self, subscript: Expression, access: Access) -> bool:
         bounds = [b for r in access.ranges for b in (r.lower, r.upper) if b is not None]
-        return any(True for e in (subscript, *bounds) for _ in self.integers(e))
+        return any(self._reads_integers(e) for e in (subscript, *bounds))
 
-    def integers(self, expression: Expression) -> Iterator[Read]:
-        return (read for read in reads(expression) if read.tensor in self.integer)
+    def _reads_integers(self, expression: Expression) -> bool:
+        return any(read.tensor in self.integer for read in reads(expression))
+
+    @cached_property
+    def compared(self) -> Mapping[str, tuple[Expression, ...]]:
+        """The numbers and constants that elements are compared with: `label[b] != ignore` may be that number,
+        though it subscripts no axis then."""
+        found: dict[str, dict[Expression, None]] = {}
+        for statement in all_statements(self.facts.program.statements):
+            for expression in statement_expressions(statement):
+                for node in subexpressions(expression):
+                    if isinstance(node, Compare):
+                        for one, other in pairwise(node.operands):
+                            for read, value in ((one, other), (other, one)):
+                                if isinstance(read, Read) and _is_fixed(value):
+                                    found.setdefault(read.tensor, {})[value] = None
+        return {name: tuple(values) for name, values in found.items()}
 
     @cached_property
     def values(self) -> Mapping[str, list[tuple[Access, Expression]]]:
@@ -299,6 +328,13 @@ class _Where:
         more.conditions = dict(self.conditions)
         more._assume(condition, truth)
         return more
+
+
+def _is_fixed(e: Expression) -> bool:
+    """Is it a number or a constant of the header?"""
+    if isinstance(e, Apply) and e.operation == "neg":
+        return _is_fixed(e.operands[0])
+    return isinstance(e, Number | Constant)
 
 
 # ------------------------------------------------------------------------------------ arithmetic

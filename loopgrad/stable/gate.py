@@ -9,7 +9,7 @@ the written loops (or than 1e-6 of the largest value).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -31,19 +31,20 @@ from loopgrad.simplify.certifying.certificate import Certifier
 from loopgrad.simplify.certifying.edges import empty_axes
 from loopgrad.simplify.certifying.sampling import Inputs, Sizes, World, draw_constants
 from loopgrad.simplify.certifying.trials import Draw
+from loopgrad.simplify.numbers.alike import Alike
 from loopgrad.simplify.numbers.evaluate import (
     Known,
-    Prepared,
     Setting,
     Tensor,
     TooLarge,
     Undefined,
     computed,
     integer,
+    prepared_of,
     shape_of,
 )
 from loopgrad.simplify.numbers.lines import Lines, Numbers, as_decimals
-from loopgrad.simplify.numbers.spaces import worlds
+from loopgrad.simplify.numbers.spaces import Space, worlds
 from loopgrad.stable.candidates import candidates, remainders
 from loopgrad.stable.near_one import of_distance
 from loopgrad.stable.singles import Singles
@@ -100,22 +101,57 @@ WORLDS = (*MODERATE, *MEASURED.values())
 
 
 @dataclass(frozen=True)
+class View:
+    """The inputs of some worlds, in one arithmetic, and what programs have made of them."""
+
+    inputs: Mapping[str, Tensor]
+    lines: Lines
+    space: Space
+    alike: Alike = field(default_factory=Alike)
+
+
+@dataclass(frozen=True)
 class Case:
     """Sizes, constants, and inputs of which axis 0 is the world's: one of each of `WORLDS`."""
 
     extents: Mapping[str, int]
     constants: Known
     inputs: Mapping[str, Tensor]
+    views: dict[object, View] = field(default_factory=dict, init=False, compare=False)
+    floats: dict[tuple[int, ...], dict[str, Tensor]] = field(
+        default_factory=dict, init=False, compare=False
+    )
 
-    def run(self, facts: Facts, lines: Lines, chosen: slice) -> Mapping[str, Tensor]:
+    def run(
+        self, facts: Facts, arithmetic: type[Lines] | type[Singles], chosen: slice
+    ) -> Mapping[str, Tensor]:
         """All tensors, in the chosen worlds; raises Undefined or TooLarge."""
-        given = {i.name: self.inputs[i.name][chosen] for i in facts.program.inputs}
-        if isinstance(lines, Singles):
-            given = {name: _single(tensor) for name, tensor in given.items()}
-        count = len(range(len(WORLDS))[chosen])
-        return computed(
-            Prepared(facts), Setting(self.extents, self.constants, given), lines, worlds(count)
-        )
+        view = self._view(arithmetic, chosen)
+        given = {i.name: view.inputs[i.name] for i in facts.program.inputs}
+        setting = Setting(self.extents, self.constants, given)
+        return computed(prepared_of(facts), setting, view.lines, view.space, alike=view.alike)
+
+    def in_floats(self, at: tuple[int, ...]) -> dict[str, Tensor]:
+        """The inputs of some worlds."""
+        if at not in self.floats:
+            self.floats[at] = {
+                name: Numbers(None, as_floats(t[list(at)]))
+                if isinstance(t, Numbers)
+                else t[list(at)]
+                for name, t in self.inputs.items()
+            }
+        return self.floats[at]
+
+    def _view(self, arithmetic: type[Lines] | type[Singles], chosen: slice) -> View:
+        key = arithmetic, chosen.start, chosen.stop
+        if key not in self.views:
+            space = worlds(len(range(len(WORLDS))[chosen]))
+            inputs = {name: tensor[chosen] for name, tensor in self.inputs.items()}
+            if arithmetic is Singles:
+                inputs = {name: _single(tensor) for name, tensor in inputs.items()}
+            lines = Singles() if arithmetic is Singles else Lines(None)
+            self.views[key] = View(inputs, lines, space)
+        return self.views[key]
 
 
 class Gate:
@@ -127,7 +163,8 @@ class Gate:
         self.results = tuple(r.name for r in literal.program.results)
         self.rng = np.random.default_rng(SEED)
         # With what each is of, which so keeps its identity.
-        self.runs: dict[tuple[object, ...], tuple[Case, Facts, Mapping[str, Tensor]]] = {}
+        self.runs: dict[tuple[object, ...], tuple[Case, Facts, Mapping[str, Array]]] = {}
+        self.bearing: dict[int, tuple[Facts, bool]] = {}
 
     @cached_property
     def case(self) -> Case | None:
@@ -136,7 +173,7 @@ class Gate:
             case = draw(self.literal, self.rng)
             try:
                 if case is not None:
-                    case.run(self.literal, Singles(), slice(None))
+                    case.run(self.literal, Singles, slice(None))
                     return case
             except (Undefined, TooLarge):
                 continue
@@ -187,7 +224,7 @@ class Gate:
         return all(
             error_of(found, right) < ALIKE
             for name in self.results
-            for found, right in zip(as_floats(one[name]), as_floats(other[name]), strict=True)
+            for found, right in zip(one[name], other[name], strict=True)
         )
 
     def _worsens_mostly(
@@ -218,7 +255,7 @@ class Gate:
         assert self.case is not None
         one, other = (self._run(self.case, facts, Lines) for facts in (new, self.literal))
         for name in self.results:
-            for found, right in zip(as_floats(one[name]), as_floats(other[name]), strict=True):
+            for found, right in zip(one[name], other[name], strict=True):
                 if not error_of(found, right) <= SAME:
                     return False
         return True
@@ -243,6 +280,11 @@ class Gate:
         """Is the program (the literal one, if there is none) as good as float32 gets where inputs have
         something large in common?"""
         facts = self.literal if program is None else infer(program)
+        if id(facts) not in self.bearing:
+            self.bearing[id(facts)] = facts, self._bears_offsets(facts)
+        return self.bearing[id(facts)][1]
+
+    def _bears_offsets(self, facts: Facts) -> bool:
         if self.case is None:
             return True
         try:
@@ -265,19 +307,20 @@ class Gate:
             [
                 error_of(one, right)
                 for name in self.results
-                for one, right in zip(as_floats(run[name]), as_floats(expected[name]), strict=True)
+                for one, right in zip(run[name], expected[name], strict=True)
             ]
             for run in found
         ]
 
     def _run(
         self, case: Case, facts: Facts, arithmetic: type[Lines] | type[Singles]
-    ) -> Mapping[str, Tensor]:
-        """The program's tensors in the measured worlds; the same run is asked for more than once."""
+    ) -> Mapping[str, Array]:
+        """The program's results in the measured worlds; the same run is asked for more than once."""
         key = (id(case), id(facts), arithmetic)
         if key not in self.runs:
-            lines = Singles() if arithmetic is Singles else Lines(None)
-            self.runs[key] = case, facts, case.run(facts, lines, slice(len(MODERATE), None))
+            found = case.run(facts, arithmetic, slice(len(MODERATE), None))
+            results = {name: as_floats(found[name]) for name in self.results}
+            self.runs[key] = case, facts, results
         return self.runs[key][2]
 
 
@@ -328,7 +371,7 @@ def draw(literal: Facts, rng: np.random.Generator, among: Sequence[int] = SIZES)
         case = _drawn(literal, rng, among, attempt)
         try:
             if case is not None:
-                case.run(literal, Singles(), slice(None))
+                case.run(literal, Singles, slice(None))
                 return case
         except (Undefined, TooLarge):
             continue
@@ -361,7 +404,7 @@ def _drawn(
         if number == 1:
             try:
                 inputs.update(
-                    Case(extents[1], constants, inputs).run(programs[1], Lines(None), slice(None))
+                    Case(extents[1], constants, inputs).run(programs[1], Lines, slice(None))
                 )
             except (Undefined, TooLarge):
                 return None

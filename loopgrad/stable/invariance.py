@@ -8,7 +8,7 @@ exponential of it. The multiple is a simple number, or hangs on an extent: T - 1
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,11 +28,12 @@ from loopgrad.simplify.numbers.evaluate import (
     Undefined,
     computed,
     integer,
+    prepared_of,
     shape_of,
 )
 from loopgrad.simplify.numbers.exponentials import log
-from loopgrad.simplify.numbers.floats import Floats, floats, numbers
-from loopgrad.simplify.numbers.lines import Lines, Numbers, as_decimals
+from loopgrad.simplify.numbers.floats import Floats, array, numbers
+from loopgrad.simplify.numbers.lines import Lines, Numbers
 from loopgrad.simplify.numbers.spaces import worlds
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 PAIRED = (0, 0, 1, 1, 2, 2)  # worlds whose inputs are run without and with a constant
 ORDINARY = (0, 1, 4, 5)  # of these, those in which floating point loses next to nothing
 EQUAL = Decimal("1e-20")
-ROUGHLY, LARGE = Decimal("1e-4"), 1e6  # in floating point, and for numbers up to which
+ROUGHLY, LARGE = 1e-4, 1e6  # in floating point, and for numbers up to which
 NO_DIFFERENCE = Decimal("1e-35")  # rounding, where numbers near 1 cancel
 LARGEST_MULTIPLE = 4
 
@@ -100,9 +101,9 @@ def _moves(
     reals.reshape(-1)[:] = [Decimal(repr(float(v))) for v in drawn.flat]
     given = {i.name: inputs[i.name][list(PAIRED)] for i in candidate.facts.program.inputs}
     given[candidate.constant] = Numbers(None, reals)
-    prepared, setting = Prepared(opened), Setting(extents, constants, given)
+    prepared, setting = prepared_of(opened), Setting(extents, constants, given)
     try:
-        if not _seem_simple(candidate, prepared, setting):
+        if not _seem_simple(candidate, prepared, case, drawn[list(ORDINARY)]):
             return None
         found = computed(prepared, setting, Lines(None), worlds(len(PAIRED)))
     except (Undefined, TooLarge):
@@ -118,32 +119,69 @@ def _moves(
     return result
 
 
-def _seem_simple(candidate: Shifted, prepared: Prepared, setting: Setting) -> bool:
+def _seem_simple(
+    candidate: Shifted, prepared: Prepared, case: Case, constant: NDArray[np.float64]
+) -> bool:
     """Does floating point leave it possible that all results move by something simple? It is many times as
     fast as decimals; where it may have lost its digits, it says nothing."""
-    at = list(ORDINARY)
-    inputs = {name: _in_floats(tensor[at]) for name, tensor in setting.inputs.items()}
-    found = computed(prepared, replace(setting, inputs=inputs), Floats(), worlds(len(at)))
+    at = tuple(PAIRED[world] for world in ORDINARY)
+    inputs = {**case.in_floats(at), candidate.constant: numbers(constant)}
+    setting = Setting(case.extents, case.constants, inputs)
+    found = computed(prepared, setting, Floats(), worlds(len(at)))
     facts = prepared.facts
-    constant = inputs[candidate.constant]
-    assert isinstance(constant, Numbers)
     kept = facts.tensors[candidate.constant].extents
     for r in facts.program.results:
-        tensor = found[r.name]
-        if isinstance(tensor, Numbers):
-            values = floats(tensor)
-            if not np.isfinite(values).all() or np.abs(values).max(initial=0) > LARGE:
-                continue
-            tensor = as_decimals(values)
-        exact = as_decimals(floats(constant)).reals
-        assert exact is not None
-        if _move(tensor, facts.tensors[r.name].extents, exact, kept, ROUGHLY) is None:
+        values = array(found[r.name])
+        lost = not np.isfinite(values).all() or np.abs(values).max(initial=0) > LARGE
+        if values.dtype.kind == "f" and lost:
+            continue
+        if not _seems_to_move(values, facts.tensors[r.name].extents, constant, kept):
             return False
     return True
 
 
-def _in_floats(tensor: Tensor) -> Tensor:
-    return numbers(floats(tensor)) if isinstance(tensor, Numbers) else tensor
+def _seems_to_move(
+    values: NDArray[Any],
+    own: Sequence[Expression],
+    constant: NDArray[np.float64],
+    kept: Sequence[Expression],
+) -> bool:
+    """May it be that the values move by something simple? As `_move`, of floats that are all finite."""
+    before, after = values[::2], values[1::2]
+    if values.dtype.kind != "f":
+        return np.array_equal(before, after)
+    if not before.size:
+        return False
+    apart = before - after
+    if (np.abs(apart) <= max(ROUGHLY * np.abs(before).max(), 1e-35)).all():
+        return True
+    axes = _embedded(kept, own)
+    added = _along(constant[1::2], axes, len(own))
+    if _seem_in_ratio(apart, added):
+        return True
+    if None in axes or not ((before > 0) & (after > 0)).all():
+        return False
+    return _seem_in_ratio(np.log(before / after), added)
+
+
+def _seem_in_ratio(apart: NDArray[np.float64], added: NDArray[np.float64]) -> bool:
+    added = np.broadcast_to(added, apart.shape)
+    if not np.isfinite(apart).all() or not added.all():
+        return False
+    simple = Fraction(float(apart.flat[0] / added.flat[0])).limit_denominator(LARGEST_MULTIPLE)
+    wrong = np.abs(apart - float(simple) * added)
+    return bool(simple) and bool((wrong <= ROUGHLY * np.maximum(np.abs(added), 1)).all())
+
+
+def _along(constants: NDArray[Any], axes: tuple[int | None, ...], rank: int) -> NDArray[Any]:
+    """The constants along a result's axes, summed over those that it has not."""
+    summed = tuple(1 + axis for axis, at in enumerate(axes) if at is None)
+    constants = np.add.reduce(constants, axis=summed) if summed else constants
+    shape = [len(constants), *[1] * rank]
+    places = [at for at in axes if at is not None]
+    for at, size in zip(places, constants.shape[1:], strict=True):
+        shape[1 + at] = size
+    return constants.reshape(shape)
 
 
 def _factors(facts: Facts) -> list[Expression]:
@@ -170,7 +208,6 @@ def _move(
     own: Sequence[Expression],
     constant: NDArray[Any],
     kept: Sequence[Expression],
-    equal: Decimal = EQUAL,
 ) -> Moved | None:
     if not isinstance(tensor, Numbers):
         return STILL if np.array_equal(tensor[::2], tensor[1::2]) else None
@@ -182,28 +219,23 @@ def _move(
     scale = max((abs(x) for x, _ in numbers), default=Decimal(0))
     if not numbers:
         return None
-    if all(y.is_finite() and abs(x - y) <= max(equal * scale, NO_DIFFERENCE) for x, y in numbers):
+    if all(y.is_finite() and abs(x - y) <= max(EQUAL * scale, NO_DIFFERENCE) for x, y in numbers):
         return STILL
     axes = _embedded(kept, own)
-    summed = tuple(1 + axis for axis, at in enumerate(axes) if at is None)
-    constants = np.add.reduce(constant[1::2], axis=summed) if summed else constant[1::2]
-    shape = [len(constants), *(1 for _ in own)]
-    places = [at for at in axes if at is not None]
-    for at, size in zip(places, constants.shape[1:], strict=True):
-        shape[1 + at] = size
-    added: list[Decimal] = list(np.broadcast_to(constants.reshape(shape), whole).flat)
-    ratio = _ratio([(x - y, c) for x, y, c in zip(before, after, added, strict=True)], equal)
+    constants = _along(constant[1::2], axes, len(own))
+    added: list[Decimal] = list(np.broadcast_to(constants, whole).flat)
+    ratio = _ratio([(x - y, c) for x, y, c in zip(before, after, added, strict=True)])
     if ratio is not None:
         return Moved("adds", ratio, axes)
-    if not summed and all(x > 0 and y > 0 for x, y in zip(before, after, strict=True)):
+    if None not in axes and all(x > 0 and y > 0 for x, y in zip(before, after, strict=True)):
         logs = [(log(x / y), c) for x, y, c in zip(before, after, added, strict=True)]
-        ratio = _ratio(logs, equal)
+        ratio = _ratio(logs)
         if ratio is not None:
             return Moved("multiplies", ratio, axes)
     return None
 
 
-def _ratio(pairs: Sequence[tuple[Decimal, Decimal]], equal: Decimal) -> Fraction | None:
+def _ratio(pairs: Sequence[tuple[Decimal, Decimal]]) -> Fraction | None:
     """The simple number that the first of each pair is of the second."""
     if any(not a.is_finite() or not c for a, c in pairs) or not pairs:
         return None
@@ -212,7 +244,7 @@ def _ratio(pairs: Sequence[tuple[Decimal, Decimal]], equal: Decimal) -> Fraction
     if not simple:
         return None
     exact = Decimal(simple.numerator) / Decimal(simple.denominator)
-    if all(abs(a - exact * c) <= equal * max(abs(c), Decimal(1)) for a, c in pairs):
+    if all(abs(a - exact * c) <= EQUAL * max(abs(c), Decimal(1)) for a, c in pairs):
         return simple
     return None
 

@@ -157,7 +157,8 @@ class _Search:
             new, top = moved
             more = [*tops, *([top] if top is not None else [])]
             better = self._accepted(new, more, found)
-            if better is not None:
+            # A proof takes longer than to see whether there is anything to be gained.
+            if better is not None and self._holds(base, shift, new):
                 found, base, tops = better, new, more
                 taken.add(shift.tensor)
         return self._of_differences(found)
@@ -226,12 +227,14 @@ class _Search:
             moved = moves(candidate, self.gate.cases(), self.gate.rng)
             if moved is None:
                 return None
-            closed = candidate.closed(moved)
-            if not (is_typical(base, shift.tensor) or _is_proved(base.program, closed)):
-                return None
-            return infer(closed), candidate.top()
+            return infer(candidate.closed(moved)), candidate.top()
         except ProgramError:
             return None
+
+    @staticmethod
+    def _holds(base: Facts, shift: Shift, new: Facts) -> bool:
+        """Is it the same program, for all inputs?"""
+        return is_typical(base, shift.tensor) or _is_proved(base.program, new.program)
 
 
 def _is_proved(literal: Program, new: Program) -> bool:

@@ -60,9 +60,9 @@ def _errors(gate: Gate, found: Facts) -> NDArray[np.float64]:
     case = draw(gate.literal, gate.rng)
     assert case is not None
     before, after = gate.errors(case, found, [gate.literal, found])
-    exact = case.run(found, Lines(None), MEASURED_WORLDS)
+    exact = case.run(found, Lines, MEASURED_WORLDS)
     stored = replace(case, inputs={name: _rounded(t) for name, t in case.inputs.items()})
-    read = stored.run(found, Lines(None), MEASURED_WORLDS)
+    read = stored.run(found, Lines, MEASURED_WORLDS)
     conditioning = [
         error_of(one, right)
         for name in gate.results

@@ -27,11 +27,11 @@ def limited(work: int) -> Iterator[None]:
         _left = before
 
 
-def spend() -> None:
-    """Counts one term."""
+def spend(terms: int = 1) -> None:
+    """Counts one term, or what takes as long as so many."""
     global _left
     if _left is not None:
-        _left -= 1
+        _left -= terms
         if _left < 0:
             raise TooLarge
 

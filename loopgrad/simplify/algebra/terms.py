@@ -11,6 +11,7 @@ from loopgrad.simplify.algebra.atoms import Atom, Keyed, Number, Subscript
 from loopgrad.simplify.algebra.budget import spell, spend
 
 MOST_ORDERS = 720  # of bound indices that look alike
+FEW_ORDERS = 8  # from so many on they are work beside the term's own
 
 Bound = tuple[tuple[str, str], ...]  # (index, text of its extent)
 Powers = Mapping[Atom, Number]
@@ -94,6 +95,7 @@ def closed(ranges: Mapping[str, str], atoms: Mapping[Atom, Number]) -> Term:
             orders *= n
     if orders > MOST_ORDERS:
         return _counted(_named([i for g in ordered for i in g], ranges, atoms, height))
+    spend(orders // FEW_ORDERS)
     choices = combinations(*(list(permutations(g)) for g in ordered))
     named = (_named([i for g in choice for i in g], ranges, atoms, height) for choice in choices)
     return min(((key, _counted((key, term))) for key, term in named), key=lambda t: t[0])[1]

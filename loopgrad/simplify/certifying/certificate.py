@@ -135,7 +135,10 @@ class Certifier:
         context: Context,
         memory: Memory,
     ) -> Counterexample | None:
-        pairing = Pairing(self.before, prepared(after), self.forward, memory)
+        if memory is self.memory:
+            pairing = self.pairing(after)
+        else:
+            pairing = Pairing(self.before, prepared(after), self.forward, memory)
         symmetric, rounding = how
         comparison = Comparison(pairing, symmetric, kinks=True, ties=True, rounding=rounding)
         with localcontext(context), np.errstate(all="ignore"):

@@ -14,11 +14,21 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from loopgrad.analysis.facts import Facts
 from loopgrad.diagnostics import listing
+from loopgrad.ir.nodes import Number, Reduction
 from loopgrad.ir.walk import accumulates
 from loopgrad.simplify.certifying.edges import at_empty_axes_alone
 from loopgrad.simplify.certifying.sampling import KINDS, World, turn
-from loopgrad.simplify.certifying.trials import AFTER, Draw, Memory, Pairing, Trial, elements
+from loopgrad.simplify.certifying.trials import (
+    AFTER,
+    BEFORE,
+    Draw,
+    Memory,
+    Pairing,
+    Trial,
+    elements,
+)
 from loopgrad.simplify.certifying.verdicts import Counterexample, Verdict, same_difference
 from loopgrad.simplify.numbers.decimals import CONTEXT, FINER
 from loopgrad.simplify.numbers.differences import (
@@ -91,6 +101,8 @@ class Comparison:
         self.statements = [
             id(s) for facts in pairing.facts[:2] for _, s in accumulates(facts.program.statements)
         ]
+        # Of these nothing is to be seen but that the second program says the same.
+        self.zeros = frozenset(n for n in self.results if _is_zero(pairing.facts[BEFORE], n))
         self.has_constants = any(facts.program.constants for facts in pairing.facts)
         self.beyond: set[str] = set()
         self.infinite = False  # an infinity was met, if only as what a maximum starts from
@@ -372,10 +384,10 @@ class Comparison:
         numbers = finite(before) & finite(after)
         if not numbers.any():
             return False
-        spoken = False
+        spoken = name in self.zeros
         if before.reals is not None:
             tally.compared[name] = True
-            spoken = any(before.reals[numbers].flat)
+            spoken |= any(before.reals[numbers].flat)
         if before.residues is not None and after.residues is not None:
             known = (before.residues >= 0) & (after.residues >= 0) & numbers
             tally.known[name] = tally.known.get(name, 0) + int(known.sum())
@@ -423,6 +435,15 @@ def _reaches_infinity(*runs: Mapping[str, Tensor]) -> bool:
     """Is an element of one of the tensors infinite?"""
     return any(
         isinstance(t, Numbers) and bool(infinite(t).any()) for run in runs for t in run.values()
+    )
+
+
+def _is_zero(facts: Facts, name: str) -> bool:
+    """Does the program say that all elements of a tensor are 0, as of a gradient that nothing reaches?"""
+    return all(
+        statement.reduction is Reduction.SET and statement.value in (Number(0), Number(0.0))
+        for _, statement in accumulates(facts.program.statements)
+        if statement.target.tensor == name
     )
 
 

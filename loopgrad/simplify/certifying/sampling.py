@@ -10,16 +10,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
-from itertools import pairwise
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from loopgrad.analysis.facts import Equality, Facts
-from loopgrad.analysis.fitting import ANY, Fitting, Interval, covered
-from loopgrad.ir.nodes import Apply, Compare, Constant, Expression, Extent, Number, Read
-from loopgrad.ir.walk import all_statements, statement_expressions, subexpressions
+from loopgrad.analysis.fitting import ANY, Interval, covered, fitting
+from loopgrad.ir.nodes import Expression, Extent
+from loopgrad.ir.walk import subexpressions
 from loopgrad.simplify.numbers.decimals import Reals, decimal
 from loopgrad.simplify.numbers.evaluate import Known, Tensor, integer, shape_of
 from loopgrad.simplify.numbers.fields import Residues
@@ -309,21 +308,11 @@ class Inputs:
     def __init__(self, among: Sequence[Facts], second: int | None = None):
         self.among = among
         self.second = second
-        self.fitting = [Fitting(facts) for facts in among]
+        self.fitting = list(map(fitting, among))
         self.compared: dict[str, dict[Expression, None]] = {}  # with what numbers and constants
-        for facts in among:
-            for statement in all_statements(facts.program.statements):
-                for expression in statement_expressions(statement):
-                    self._note_compared(expression)
-
-    def _note_compared(self, expression: Expression) -> None:
-        """`label[b] != ignore`: the label may be that number, though it subscripts no axis then."""
-        for node in subexpressions(expression):
-            if isinstance(node, Compare):
-                for one, other in pairwise(node.operands):
-                    for read, value in ((one, other), (other, one)):
-                        if isinstance(read, Read) and _is_fixed(value):
-                            self.compared.setdefault(read.tensor, {})[value] = None
+        for asked in self.fitting:
+            for name, values in asked.compared.items():
+                self.compared.setdefault(name, {}).update(dict.fromkeys(values))
 
     def draw(
         self,
@@ -405,13 +394,6 @@ class Inputs:
             return None
         low, high = max(a.low for a in found), min(a.high for a in found)
         return Interval(low, high) if low <= high else ANY
-
-
-def _is_fixed(e: Expression) -> bool:
-    """Is it a number or a constant of the header?"""
-    if isinstance(e, Apply) and e.operation == "neg":
-        return _is_fixed(e.operands[0])
-    return isinstance(e, Number | Constant)
 
 
 def _repeated(values: Integers, worlds: int) -> Integers:

@@ -13,6 +13,7 @@ from loopgrad.ir.nodes import Program
 from loopgrad.ir.operations import ElementType
 from loopgrad.ir.walk import all_statements, statement_reads
 from loopgrad.simplify.certifying.sampling import Inputs, Sizes, World, draw_constants
+from loopgrad.simplify.numbers.alike import Alike
 from loopgrad.simplify.numbers.evaluate import (
     Known,
     Prepared,
@@ -86,6 +87,7 @@ class Trial:
     infinite: bool
     tied: bool  # the forward, or `before` if there is none, put two equal numbers in order
     reached: Reached  # statements that ran
+    alike: Alike  # what the first program and the forward have computed
 
 
 @dataclass
@@ -248,11 +250,12 @@ class Pairing:
         lines, space = draw.lines(), worlds(len(draw.worlds))
         rng = np.random.default_rng([SEED, draw.number, again, BEFORE])
         inputs: dict[str, Tensor] = {}
+        alike = Alike()
 
         def run(number: int, reached: Reached | None = None) -> dict[str, Tensor]:
             given = {i.name: inputs[i.name] for i in self.facts[number].program.inputs}
             setting = Setting(extents[number], constants, given)
-            return computed(self.programs[number], setting, lines, space, reached)
+            return computed(self.programs[number], setting, lines, space, reached, alike)
 
         for number in self._others():
             # Integers first, so that they do not hang on the number of worlds.
@@ -279,6 +282,7 @@ class Pairing:
             lines.infinite,
             tied if self.forward is not None else lines.tied,
             reached,
+            replace(alike, grows=False),
         )
 
     def _own_inputs(self, trial: Trial, extents: Sequence[Mapping[str, int]]) -> dict[str, Tensor]:
@@ -308,7 +312,8 @@ class Pairing:
         setting = Setting(trial.extents[AFTER], trial.constants, given)
         reached = Reached()
         trial.lines.beyond = set(trial.beyond)
-        found = computed(self.programs[AFTER], setting, trial.lines, trial.space, reached)
+        program, alike = self.programs[AFTER], trial.alike
+        found = computed(program, setting, trial.lines, trial.space, reached, alike)
         return found, reached
 
     @staticmethod
@@ -326,6 +331,7 @@ class Pairing:
             inputs=of(trial.inputs),
             results=of(trial.results),
             space=worlds(1),
+            alike=Alike(grows=False),
         )
 
 

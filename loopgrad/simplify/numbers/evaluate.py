@@ -8,9 +8,10 @@ before it is complete, an integer division by zero) is `Undefined` here.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,8 @@ from loopgrad.ir.nodes import (
 )
 from loopgrad.ir.operations import ElementType
 from loopgrad.ir.walk import accumulates, all_statements, statement_reads
+from loopgrad.simplify.numbers.alike import Alike, definitions
+from loopgrad.simplify.numbers.alike import Reached as Reached
 from loopgrad.simplify.numbers.integer_arithmetic import UPDATES
 from loopgrad.simplify.numbers.integer_arithmetic import Undefined as Undefined
 from loopgrad.simplify.numbers.levels import depth
@@ -56,14 +59,6 @@ class TooLarge(Exception):
     """The sizes are too large for a check."""
 
 
-@dataclass
-class Reached:
-    """By `id`, the accumulates that ran at least once, and those that did more than add zeros."""
-
-    ran: set[int] = field(default_factory=set)
-    telling: set[int] = field(default_factory=set)
-
-
 @dataclass(frozen=True)
 class Setting:
     """What a run gets: extents, constants, and the tensors that are inputs."""
@@ -77,6 +72,7 @@ class Prepared:
     """A program, and what its runs ask about it.
 
     identities: what each computed tensor starts with: the identity of its operation beside `=`.
+    definitions: of the tensors that follow from their statements, in order.
     watched: the computed tensors of which the statements' order alone does not say that each
     element is complete before it is read, and written once by `=`.
     """
@@ -85,6 +81,7 @@ class Prepared:
         self.facts = facts
         self.identities = _identities(facts)
         self.watched = _watched(facts)
+        self.definitions = definitions(facts, self.watched)
 
     @cached_property
     def levels(self) -> int:
@@ -92,9 +89,18 @@ class Prepared:
         return depth(self.facts)
 
 
-@once_per_program
 def prepared(program: Program) -> Prepared:
-    return Prepared(infer(program))
+    return prepared_of(infer(program))
+
+
+def prepared_of(facts: Facts) -> Prepared:
+    """Found once for a program."""
+    return _prepared(facts.program, facts)
+
+
+@once_per_program
+def _prepared(_: Program, facts: Facts) -> Prepared:
+    return Prepared(facts)
 
 
 def shape_of(extents: Sequence[Expression], known: Known) -> tuple[int, ...]:
@@ -139,12 +145,24 @@ def computed(
     lines: Lines,
     space: Space,
     reached: Reached | None = None,
+    alike: Alike | None = None,
 ) -> dict[str, Tensor]:
-    """As `evaluate`, in all worlds of the space."""
+    """As `evaluate`, in all worlds of the space.
+
+    alike: what other programs have computed from these inputs, in the same arithmetic.
+    """
     facts = prepared.facts
     known = {**setting.extents, **setting.constants}
     tensors = dict(setting.inputs)
+    reached = reached or Reached()
+    made, numbered = dict[str, Tensor](), dict[str, int]()
+    if alike is not None:
+        numbered = alike.numbered(prepared.definitions, known, setting.inputs)
+        made = alike.taken(prepared.definitions, numbered, reached)
     for name, identity in prepared.identities.items():
+        if name in made:
+            tensors[name] = made[name]
+            continue
         shape = (space.count, *shape_of(facts.tensors[name].extents, known))
         if facts.tensors[name].element is ElementType.FLOAT:
             tensors[name] = lines.filled(identity, shape)
@@ -152,8 +170,12 @@ def computed(
             tensors[name] = np.full(shape, _whole(identity), np.int64)
     run = Run(lines, tensors, setting, prepared.watched, reached)
     for statement in facts.program.statements:
-        run.statement(statement, space)
-    return {name: reshaped(flat, run.shapes[name]) for name, flat in run.tensors.items()}
+        if not isinstance(statement, Accumulate) or statement.target.tensor not in made:
+            run.statement(statement, space)
+    found = {name: reshaped(flat, run.shapes[name]) for name, flat in run.tensors.items()}
+    if alike is not None:
+        alike.keep(prepared.definitions, numbered, found, reached)
+    return found
 
 
 def _whole(identity: float) -> int:
@@ -213,7 +235,8 @@ class Run(Expressions):
         watched: Iterable[str] = (),
         reached: Reached | None = None,
     ):
-        super().__init__(lines, tensors, {**setting.extents, **setting.constants}, watched)
+        known = {**setting.extents, **setting.constants}
+        super().__init__(lines, tensors, known, watched, setting.inputs)
         self.reached = reached or Reached()
 
     # ------------------------------------------------------------------------------ statements
@@ -222,11 +245,7 @@ class Run(Expressions):
         match statement:
             case Accumulate(target, reduction, value, ranges, guard):
                 self.next_step()
-                space = self.nest(ranges, space)
-                if guard is not None and space.count:
-                    mask = self.truth(guard, space)
-                    if not mask.all():
-                        space = space.where(mask)
+                space = self.iterations(ranges, guard, space)
                 if space.count:
                     self.reached.ran.add(id(statement))
                     new = self.accumulate(target, reduction, value, space)
@@ -236,6 +255,21 @@ class Run(Expressions):
                 self.block(ranges, body, space)
             case _:
                 raise AssertionError("calls were unfolded")
+
+    def iterations(
+        self, ranges: tuple[Range, ...], guard: Expression | None, space: Space
+    ) -> Space:
+        """Those of the loops inside those of the space, where the guard holds."""
+
+        def find() -> Space:
+            found = self.nest(ranges, space)
+            if guard is not None and found.count:
+                mask = self.truth(guard, found)
+                if not mask.all():
+                    return found.where(mask)
+            return found
+
+        return self.once(space, (*ranges, guard), None, find)
 
     def next_step(self) -> None:
         self.step += 1
@@ -261,7 +295,7 @@ class Run(Expressions):
         for value in reversed(values) if r.descending else values:
             mask = (lower <= value) & (value < upper)
             if mask.all():
-                self.block(ranges[1:], body, space.at(r.index, value))
+                self.block(ranges[1:], body, space.turn(r.index, value))
             elif mask.any():
                 self.block(ranges[1:], body, space.where(mask).at(r.index, value))
 
@@ -324,15 +358,18 @@ class Run(Expressions):
             whole_axes = [n if a in repeated else m for a, (m, n) in enumerate(along)]
             values = self.lines.total(values.spread(tuple(whole_axes)), tuple(repeated))
             repeated = []
-        cells = spread(places, shape)
         if not repeated and _named(target, space):
-            self._update(tensor, cells, values, reduction)
+            self._update(tensor, spread(places, shape), values, reduction)
             return new
-        cells, values = cells.reshape(-1), values.spread(shape).reshaped((cells.size,))
+        beside = self.shapes[name], shape
+        groups = self.once(space, target.subscripts, beside, lambda: _groups(places, shape))
+        cells, values = groups.cells, values.spread(shape).reshaped((groups.cells.size,))
         if sums:
-            self._update(tensor, *_summed(self.lines, cells, values), reduction)
+            if not groups.distinct:
+                values = self.lines.grouped(values[groups.order], groups.starts)
+            self._update(tensor, groups.each, values, reduction)
             return new
-        for turns in _rounds(cells):
+        for turns in _rounds(groups):
             self._update(tensor, cells[turns], values[turns], reduction)
         return new
 
@@ -375,25 +412,37 @@ def _named(target: Read, space: Space) -> bool:
     )
 
 
-def _summed(lines: Lines, cells: Integers, values: Numbers) -> tuple[Integers, Numbers]:
-    """Each element once, with the sum of its values."""
-    order, starts = _groups(cells)
-    if len(starts) == len(cells):
-        return cells, values
-    return cells[order][starts], lines.grouped(values[order], starts)
+class _Groups(NamedTuple):
+    """The elements that iterations change, sorted by element.
+
+    starts: where each element's iterations begin among those in order. each: every element once.
+    """
+
+    cells: Integers
+    order: Integers
+    starts: Integers
+    each: Integers
+
+    @property
+    def distinct(self) -> bool:
+        return len(self.starts) == len(self.cells)
 
 
-def _groups(cells: Integers) -> tuple[Integers, Integers]:
-    """The iterations sorted by element, and where each element's begin among them."""
+def _groups(places: Integers, shape: tuple[int, ...]) -> _Groups:
+    cells = spread(places, shape).reshape(-1)
     order = np.argsort(cells, kind="stable")
     ordered = cells[order]
-    return order, np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]])
+    first = np.ones(len(cells), np.bool_)
+    np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
+    starts = first.nonzero()[0]
+    each = cells if len(starts) == len(cells) else ordered[starts]
+    return _Groups(cells, order, starts, each)
 
 
-def _rounds(cells: Integers) -> list[NDArray[np.int64]]:
+def _rounds(groups: _Groups) -> list[NDArray[np.int64]]:
     """The iterations in rounds, in order, each of which meets an element at most once."""
-    order, starts = _groups(cells)
-    if len(starts) == len(cells):
-        return [np.arange(len(cells))]
-    turn = np.arange(len(cells)) - np.repeat(starts, np.diff(np.r_[starts, len(cells)]))
-    return [order[turn == k] for k in range(int(turn.max()) + 1)]
+    starts, count = groups.starts, len(groups.cells)
+    if groups.distinct:
+        return [np.arange(count)]
+    turn = np.arange(count) - np.repeat(starts, np.diff(starts, append=count))
+    return [groups.order[turn == k] for k in range(int(turn.max()) + 1)]

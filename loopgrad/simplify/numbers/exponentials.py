@@ -15,7 +15,7 @@ BITS = 232  # of a fraction: 69 digits
 STEPS = 8  # bits that a table takes off
 TERMS = 9  # of the series, for which the rest is less than 2**-24
 WIDE = Context(prec=95, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[])
-LEAST, GREATEST = -8, 6  # exponents of ten of what the tables are for; others are few, or soon done
+LEAST, GREATEST = -8, 9  # exponents of ten of what the tables are for; others are few, or soon done
 NEAR = Decimal("1e-3")  # of 1: there a logarithm needs more digits
 
 ONE = 1 << BITS

@@ -141,7 +141,10 @@ class Lines:
     beyond: what was met that the fields' algebra does not model, in words.
     infinite: whether an infinity was met, of which residues know nothing. tied: two equal numbers
     were put in order (a maximum of equals, `relu(0)`), or a whole number was rounded down.
+    repeats: whether an operation has the same result each time.
     """
+
+    repeats = True
 
     def __init__(self, field: Fields | None, real: bool = True):
         assert field is not None or real

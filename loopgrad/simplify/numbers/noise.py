@@ -21,6 +21,8 @@ EXACT = frozenset(("abs", "relu", "sign", "stop_gradient"))
 class Noisy(Floats):
     """The arithmetic of floats, in which the results of one kind of operation are off by about `NOISE`."""
 
+    repeats = False
+
     def __init__(self, inexact: Inexact, seed: int):
         super().__init__()
         self.inexact = inexact

@@ -121,6 +121,14 @@ class Space:
             along, mask = tuple(range(self.axes)), spread(mask, self.shape)
         return along, mask.reshape([self.shape[a] for a in along])
 
+    def turn(self, index: str, value: int) -> Space:
+        """As `at`; the same one again for whoever asks."""
+        key = (index, value)
+        found: Space | None = self.memory.get(key)
+        if found is None:
+            found = self.memory[key] = self.at(index, value)
+        return found
+
     def at(self, index: str, value: int) -> Space:
         """With an index that has one value."""
         one = np.full((1,) * self.axes, value, np.int64)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from functools import lru_cache
 from math import prod
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -23,9 +23,11 @@ from loopgrad.ir.nodes import (
     Extent,
     Index,
     Number,
+    Range,
     Read,
     Reduction,
 )
+from loopgrad.ir.walk import bounds, subexpressions
 from loopgrad.simplify.numbers.integer_arithmetic import COMPARE, INTEGER, integer_power
 from loopgrad.simplify.numbers.integer_arithmetic import Undefined as Undefined
 from loopgrad.simplify.numbers.lines import Lines, Numbers
@@ -36,6 +38,42 @@ Values: TypeAlias = Numbers | Integers | Mask
 # Of a tensor: numbers or integers of its shape; in a run of several worlds, these are axis 0.
 Tensor: TypeAlias = Numbers | Integers
 Known: TypeAlias = Mapping[str, int | float | Fraction]
+Found = TypeVar("Found")
+
+MOST_REMEMBERED = 256  # in a space
+
+
+class _Hanging(NamedTuple):
+    """The sizes and constants in expressions, and the tensors that they read, each once.
+
+    whole: there are integers alone in them, whatever the tensors and constants are.
+    """
+
+    sizes: tuple[str, ...]
+    tensors: tuple[str, ...]
+    whole: bool
+
+
+@lru_cache(maxsize=4096)
+def _hanging(asked: tuple[Expression | Range | None, ...]) -> _Hanging:
+    parts = [part for part in asked if part is not None]
+    ranges = [part for part in parts if isinstance(part, Range)]
+    expressions = [*bounds(ranges), *(p for p in parts if not isinstance(p, Range))]
+    nodes = [node for e in expressions for node in subexpressions(e)]
+    return _Hanging(
+        tuple(dict.fromkeys(n.name for n in nodes if isinstance(n, Extent | Constant))),
+        tuple(dict.fromkeys(n.tensor for n in nodes if isinstance(n, Read))),
+        all(map(_is_whole, nodes)),
+    )
+
+
+def _is_whole(node: Expression) -> bool:
+    match node:
+        case Index() | Extent() | Number(int()) | Compare():
+            return True
+        case Apply("+" | "-" | "*" | "neg" | "and" | "or" | "not"):
+            return True
+    return False
 
 
 def _different(places: Integers, states: Integers) -> int:
@@ -48,6 +86,7 @@ def _different(places: Integers, states: Integers) -> int:
 class Expressions:
     """Expressions over tensors, flat, whose axis 0 is the world's.
 
+    given: tensors that no statement changes, as given; what reads no other is found once in a space.
     `states` as in docs/decisions/0001: an element's last writing step, -1 once it was read; of watched
     tensors. Without lines it knows integers alone.
     """
@@ -58,8 +97,10 @@ class Expressions:
         tensors: Mapping[str, Tensor],
         known: Known,
         watched: Iterable[str] = (),
+        given: Mapping[str, Tensor] | None = None,
     ):
         self._lines = lines
+        self.given = given or {}
         self.shapes = {name: tensor.shape for name, tensor in tensors.items()}
         self.tensors = {name: reshaped(t, (prod(t.shape),)) for name, t in tensors.items()}
         self.known = known
@@ -99,13 +140,33 @@ class Expressions:
     def cells(self, place: Read, space: Space) -> Integers:
         """The elements that a read or target means, as places in the flattened tensor."""
         shape = self.shapes[place.tensor]
-        names = tuple([s.name for s in place.subscripts if isinstance(s, Index)])
-        if len(names) < len(place.subscripts):
-            return self._cells(place, space, shape)
-        found: Integers | None = space.memory.get((names, shape))
+        return self.once(space, place.subscripts, shape, lambda: self._cells(place, space, shape))
+
+    def once(
+        self,
+        space: Space,
+        asked: tuple[Expression | Range | None, ...],
+        beside: object,
+        find: Callable[[], Found],
+    ) -> Found:
+        """What is found of these expressions, and of something beside them, in a space: once, in whichever
+        run, where they hang on its indices, on sizes and on given tensors alone."""
+        on = _hanging(asked)
+        known, given, lines = self.known, self.given, self._lines
+        for name in on.tensors:
+            if name not in given:
+                return find()
+        if not (on.whole or lines is None or lines.repeats):
+            return find()
+        used = [given[name] for name in on.tensors]
+        sizes = tuple([known[name] for name in on.sizes])
+        key = (type(lines), asked, beside, sizes, tuple(map(id, used)))
+        found: tuple[Found, object] | None = space.memory.get(key)
         if found is None:
-            found = space.memory[names, shape] = self._cells(place, space, shape)
-        return found
+            found = find(), used  # with the tensors, so that no others get their identities
+            if len(space.memory) < MOST_REMEMBERED:
+                space.memory[key] = found
+        return found[0]
 
     def _cells(self, place: Read, space: Space, shape: tuple[int, ...]) -> Integers:
         flat = space.world
