@@ -43,3 +43,19 @@ def test_rows_that_a_guard_leaves_out_of_a_product_are_zero(guard: str) -> None:
     for rows in (1, 4, 5):
         inputs = {"A": rng.normal(size=(rows, 3)), "B": rng.normal(size=(3, 4))}
         check(program, inputs, 2, Choices())
+
+
+@pytest.mark.parametrize("columns", [1, 16, 17, 33])
+def test_a_guarded_sum_of_what_may_not_be_there_adds_up(columns: int) -> None:
+    """Each vector of a row was stored in place of those before."""
+    program = lg.program(
+        "f(x[T,D], int n[T], int l) -> y[T]:\n"
+        "    local r[T,T]\n"
+        "    for t, u < n[t], d:  r[t,u] += x[u,d] * x[t,d]   if u < l\n"
+        "    for t, u < n[t]:     y[t]   += r[t,u]            if u < l\n"
+    )
+    x = np.random.default_rng(5).standard_normal((20, columns))
+    kernel, literal = lg.compile(program), lg.compile(program, optimize=False)
+    for last in (0, 7, 99):
+        given = x, np.arange(20), np.int64(last)
+        np.testing.assert_allclose(kernel(*given), literal(*given), rtol=0, atol=1e-12)

@@ -151,12 +151,14 @@ class Nesting:
     ) -> bool:
         """Is a loop over the index the outermost of several that reduce a line that writes first?
 
-        Where the innermost loop alone reduces, the step itself starts.
+        Where the innermost loop alone reduces, the step itself starts, in what a register holds; a product
+        inside of it reduces, too.
         """
         if not line.first or line.written.tensor in self.copied or index not in line.reduced:
             return False
         inner = [i for i in rest if i in line.loops]
-        return bool(inner) and not any(i in line.reduced for i in around)
+        several = bool(inner) or line.roles is not None or _may_have_no_target(line)
+        return several and not any(i in line.reduced for i in around)
 
     def _start(self, line: Line, around: tuple[str, ...], lanes: bool = False) -> tuple[Node, ...]:
         statement = line.statement
@@ -164,18 +166,22 @@ class Nesting:
         element = self.context.tensors[line.written.tensor].element
         value = identity(statement.reduction, element)
         start = Accumulate(line.target, Reduction.SET, value, ranges)
-        lines = [Line(start, first=True)]
+        unproved = tuple(read for read in line.unproved if read == line.target)
+        lines = [Line(start, unproved, first=True)]
         return self._loops(lines, loop_order(lines, around, self.wanted), around, lanes)
 
     def _node(self, line: Line, around: tuple[str, ...]) -> Node:
         if line.stairs is not None:
             return self._steps(line, line.stairs, around)
         if line.roles is not None:
-            added = replace(line, first=False) if line.written.tensor in self.copied else line
+            again = any(i in line.reduced for i in around if i in line.roles.batch)
+            adds = again or line.written.tensor in self.copied
+            added = replace(line, first=False) if adds else line
             return product(added, line.roles, self.packs.get(id(line.roles)))
         path = [i for i in around if i in line.loops]
         starts = line.first and line.written.tensor not in self.copied
-        starts = starts and not any(i in line.reduced for i in path[:-1])
+        before = path if _may_have_no_target(line) else path[:-1]
+        starts = starts and not any(i in line.reduced for i in before)
         return Step(replace(line.statement, ranges=(), span=None), starts, line.unproved)
 
     def _steps(self, line: Line, stairs: Stairs, around: tuple[str, ...]) -> Node:
@@ -195,9 +201,11 @@ def _rows(lines: Sequence[Line], index: str) -> int | Expression:
             # Of those there are as few as make up the rows, with all values of this one.
             lower, upper = line.bounds[index]
             few = walk.apply("min", Number(ROWS), walk.apply("max", upper, Number(1)))
-            return few if lower == Number(0) and not walk.indices_of(upper) else ROWS
+            return few if lower == Number(0) and _is_fixed(upper) else ROWS
         if others and line.roles is not None and index in line.roles.m:
-            if any(line.bound_by[i] or line.bounds[i][0] != Number(0) for i in others):
+            if not all(
+                line.bounds[i][0] == Number(0) and _is_fixed(line.bounds[i][1]) for i in others
+            ):
                 return FEWER
             more[_product([line.bounds[i][1] for i in others])] = None
     if len(more) > 1:
@@ -207,6 +215,10 @@ def _rows(lines: Sequence[Line], index: str) -> int | Expression:
         return walk.apply("//", enough, walk.apply("max", count, Number(1)))
     alike = all(line.roles is None or not line.roles.batch for line in lines)
     return MORE if alike and all(triangle(line, index) is None for line in lines) else ROWS
+
+
+def _is_fixed(bound: Expression) -> bool:
+    return not walk.indices_of(bound) and not any(True for _ in walk.reads(bound))
 
 
 def _rows_beside(lines: Sequence[Line], index: str) -> str | None:
@@ -228,6 +240,11 @@ def _rows_beside(lines: Sequence[Line], index: str) -> str | None:
 
 def _product(counts: Sequence[Expression]) -> Expression:
     return reduce(lambda a, b: walk.apply("*", a, b), counts)
+
+
+def _may_have_no_target(line: Line) -> bool:
+    """May its guard rule out that the target is there? Then no register adds up for it."""
+    return line.statement.guard is not None and line.target in line.unproved
 
 
 def positioned(lines: Sequence[Line], positions: Sequence[int]) -> Iterator[tuple[int, list[Line]]]:
