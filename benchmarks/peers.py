@@ -126,6 +126,17 @@ def _same_before(doc):
     return (doc[:, :, None] == doc[:, None]).tril()[:, None]
 
 
+def _ragged_attention(q, k, v, length):
+    s = q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1])
+    return s.masked_fill(~_within(length, k.shape[-2]), -math.inf).softmax(-1) @ v
+
+
+def _within(length, positions):
+    import torch
+
+    return (torch.arange(positions) < length[:, None])[:, None, None]
+
+
 def _grouped_attention(q, k, v):
     heads = q.shape[1] // k.shape[1]
     return _causal_attention(q, *(x.repeat_interleave(heads, 1) for x in (k, v)))
@@ -282,6 +293,7 @@ SPELLED: dict[str, Maker] = {
     "attention": plain(_attention),
     "causal attention": plain(_causal_attention),
     "packed attention": plain(_packed_attention),
+    "ragged attention": plain(_ragged_attention),
     "grouped attention": plain(_grouped_attention),
     "soft targets": plain(_soft_targets),
     "bce": plain(_bce),
@@ -340,6 +352,13 @@ OPERATOR: dict[str, Maker] = {
         lambda F, p: (
             lambda q, k, v, doc: F.scaled_dot_product_attention(
                 q, k, v, attn_mask=_same_before(doc)
+            )
+        )
+    ),
+    "ragged attention": _functional(
+        lambda F, p: (
+            lambda q, k, v, length: F.scaled_dot_product_attention(
+                q, k, v, attn_mask=_within(length, k.shape[-2])
             )
         )
     ),

@@ -125,6 +125,8 @@ LAYERS = [
            (1, 8, 512, 64, 64), (1, 8, 2048, 64, 64), (1, 2, 8192, 64, 64)),
     *_rows("packed attention", "packed attention", f"{HERE_LOOPS}:packed_attention", "B H T D E",
            (1, 8, 1024, 64, 64)),
+    *_rows("ragged attention", "ragged attention", f"{HERE_LOOPS}:ragged_attention", "B H T D E",
+           (8, 4, 256, 32, 32)),
     *_rows("grouped attention", "grouped attention", f"{HERE_LOOPS}:grouped_attention", "B H G T D E",
            (1, 8, 2, 1024, 64, 64)),
     *_rows("attention", "attention", "lib:attention", "B H T U D E", (2, 8, 512, 512, 64, 64)),

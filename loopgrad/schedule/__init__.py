@@ -23,6 +23,7 @@ from loopgrad.schedule.tree import (
     Pack,
     Product,
     Step,
+    read_by,
 )
 
 
@@ -101,11 +102,10 @@ def _tensors_of_node(node: Node) -> frozenset[str]:
         case Step(statement):
             used = (statement.target, *walk.statement_reads(statement))
             return frozenset(read.tensor for read in used)
-        case Product(target, left, right):
-            used = (target, *walk.reads(left), *walk.reads(right))
-            return frozenset(read.tensor for read in used)
-        case Pack(name, right, made=made):
-            reads = frozenset(read.tensor for read in walk.reads(right))
+        case Product(target):
+            return frozenset(read.tensor for read in (target, *read_by(node)))
+        case Pack(name, made=made):
+            reads = frozenset(read.tensor for read in read_by(node))
             return reads if made is Made.OWN else reads | {name}
         case Over(_, lower, upper, body) | Blocks(_, lower, upper, _, body):
             bounds = (*walk.reads(lower), *walk.reads(upper))

@@ -28,6 +28,7 @@ from loopgrad.schedule.lines import Line, aligned, covers, maps_first, maps_toge
 from loopgrad.schedule.loops.banding import in_bands
 from loopgrad.schedule.loops.blocking import uses_alike
 from loopgrad.schedule.loops.buffers import buffers_of
+from loopgrad.schedule.loops.ending import Ends
 from loopgrad.schedule.loops.moments import with_moments
 from loopgrad.schedule.loops.narrowing import narrowed
 from loopgrad.schedule.loops.one_hot import with_one_hot
@@ -100,6 +101,7 @@ class _Fusing:
         taken = walk.names_in(program)
         self.context = Context(self.tensors, dict(literal.facts.constants), taken, choices)
         self.choices = choices
+        self.ends = Ends(self.context)
         self.support = Support(literal.facts, literal.safety)
         self.literal = replace(
             literal, phases=tuple(map(self._with_whole_integers, literal.phases))
@@ -173,8 +175,8 @@ class _Fusing:
         if self.choices.fuse:
             alone = (phase.statement for phase in found.phases if isinstance(phase, Nest))
             self.spread = spread(alone, self.tensors)
-        made: list[Tree] = []
         segments = list(self._with_starts(self._laid_out(self._segments(found.phases))))
+        made = list(trees(self.ends.lines, self.context))
         for segment in segments:
             others = (line for other in segments if other is not segment for line in other.lines)
             elsewhere = {one.tensor for line in others for one in (line.written, *line.read)}
@@ -233,8 +235,9 @@ class _Fusing:
         """The statements in the order in which they run, their indices of one meaning throughout."""
         runs = [(lines, loops) for phase in phases for lines, loops in self._runs(phase)]
         if self.choices.products:
-            banded = iter(in_bands([line for lines, loops in runs if not loops for line in lines]))
-            runs = [(x if loops else [next(banded) for _ in x], loops) for x, loops in runs]
+            alone = [line for lines, loops in runs if not loops for line in lines]
+            changed = iter(in_bands(self.ends.in_products(alone)))
+            runs = [(x if loops else [next(changed) for _ in x], loops) for x, loops in runs]
         everything = aligned(line for run, _ in runs for line in run)
         self.indices |= {index for line in everything for index in line.indices}
         lines = iter(everything)

@@ -72,11 +72,11 @@ def _hangs(bounds: Mapping[str, Bounds], name: str) -> bool:
 
 def holds(condition: Expression, bounds: Mapping[str, Bounds]) -> bool:
     """Is it evident that it holds, whatever the indices are?"""
-    for formula in conditions(condition) or [{}]:
-        found = limits(formula, bounds) if formula else None
-        if found is None or not is_natural(found[0]):
-            return False
-    return True
+    formulas = conditions(condition)
+    if formulas is None:
+        return False
+    found = (limits(formula, bounds) for formula in formulas)
+    return all(ends is not None and is_natural(ends[0]) for ends in found)
 
 
 def is_there(

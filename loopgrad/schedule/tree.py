@@ -329,6 +329,19 @@ class Pack:
         return self.name if self.made is Made.OWN else f"{self.name}.own"
 
 
+def read_by(node: Product | Pack) -> Iterator[Read]:
+    """What it reads: its sides, and data that say how far its indices go."""
+    if isinstance(node, Product):
+        yield from walk.reads(node.left)
+        sides = node.m, node.n, node.k
+    else:
+        sides = (), node.n, node.k
+    yield from walk.reads(node.right)
+    for side in sides:
+        for d in side:
+            yield from (*walk.reads(d.lower), *walk.reads(d.upper))
+
+
 PANEL = 64  # columns of a pack from one place where a product may begin to the next, on any machine
 
 

@@ -22,6 +22,7 @@ from loopgrad.schedule.tree import (
     Scope,
     Step,
     block_from,
+    read_by,
 )
 
 
@@ -49,11 +50,11 @@ def _visit(
         case Step(statement):
             for read in (statement.target, *walk.statement_reads(statement)):
                 yield read, path
-        case Product(target, left, right):
-            for read in (target, *walk.reads(left), *walk.reads(right)):
+        case Product(target):
+            for read in (target, *read_by(node)):
                 yield read, path
-        case Pack(_, right):
-            for read in walk.reads(right):
+        case Pack():
+            for read in read_by(node):
                 yield read, path
         case Over() | Blocks():
             for bound in (node.lower, node.upper):

@@ -67,7 +67,8 @@ def roles(
 ) -> Roles | None:
     """The roles of a line's indices; None where it is no contraction of two sides.
 
-    around: indices of the sum that have loops around the products. extents: of the target, of which the last
+    around: indices of the sum that have loops around the products, as those have of which data end others'
+    ranges. extents: of the target, of which the last
     axes may have one element, as a window of one has.
     """
     statement = line.statement
@@ -77,6 +78,7 @@ def roles(
     last = None if over is None else _last(line, over, extents)
     if over is None or last is None or line.unproved or not line.reduced:
         return None
+    around |= _ending(line)
     selecting = line.kept - {*over}
     if not _are_plain_bounds(line, selecting | around):
         return None
@@ -88,6 +90,12 @@ def roles(
     left, right = _with_scales_moved(line, left, right)
     right += [f for f in parts if not walk.indices_of(f)]
     return _assigned(line, left, right, over, around)
+
+
+def _ending(line: Line) -> frozenset[str]:
+    """The indices that tell, by way of data, how far others go: for each of them there is a product."""
+    data = (read for bounds in line.bounds.values() for e in bounds for read in walk.reads(e))
+    return frozenset().union(*map(walk.indices_of, data))
 
 
 def _last(line: Line, over: Sequence[str | None], extents: Sequence[Expression]) -> str | None:
@@ -124,15 +132,20 @@ def _are_plain_bounds(line: Line, selecting: frozenset[str]) -> bool:
     if not hanging:
         return True
     (inner, outer), *more = hanging
-    if more or len(outer) > 1:
+    if more or len(outer - selecting) > 1:
         return False
-    (index,) = outer
+    (index,) = outer - selecting
     lower, upper = line.bounds[inner]
     limits = [*_parts(lower, "max")], [*_parts(upper, "min")]
-    if not all(is_shifted(x, index) or not walk.indices_of(x) for side in limits for x in side):
+    if not all(
+        is_shifted(x, index) or index not in walk.indices_of(x) for side in limits for x in side
+    ):
         return False
     return all(
-        _may_differ(low, high) for low in limits[0] for high in limits[1] if walk.indices_of(low)
+        _may_differ(low, high)
+        for low in limits[0]
+        for high in limits[1]
+        if index in walk.indices_of(low) and index in walk.indices_of(high)
     )
 
 
@@ -151,8 +164,6 @@ def _may_differ(low: Expression, high: Expression) -> bool:
     Where there is none, for no row, nothing has shown that what a block of rows reads between the first one's
     `low` and the last one's `high` is in range.
     """
-    if not walk.indices_of(high):
-        return True
     return any(value > 0 for value in polynomial(walk.apply("-", high, low)).values())
 
 
@@ -196,7 +207,7 @@ def _assigned(
     on_left = frozenset().union(*map(walk.indices_of, left))
     on_right = frozenset().union(*map(walk.indices_of, right))
     both = on_left & on_right
-    if not line.reduced <= both:
+    if not line.reduced - around <= both:
         return None
 
     def some(wanted: Collection[str]) -> tuple[str, ...]:

@@ -62,7 +62,10 @@ def in_grid(
     match nodes:
         case (Blocks(size=None, body=body, mark=Mark.PARALLEL) as rows,):
             products = [node for node in body if isinstance(node, Product)]
-            if buffers or len(products) < len(body) or not _may_be_cut(products, rows.index):
+            known = _is_fixed(rows.lower) and _is_fixed(rows.upper)
+            if buffers or len(products) < len(body) or not known:
+                return nodes, tuple(buffers)
+            if not _may_be_cut(products, rows.index):
                 return nodes, tuple(buffers)
             columns, sums = products[0].n[0], _sums(products)
             cut = [replace(p, n=_within(p.n, columns), k=_within(p.k, sums)) for p in products]

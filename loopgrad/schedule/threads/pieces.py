@@ -35,6 +35,7 @@ from loopgrad.schedule.tree import (
     block_from,
     block_to,
     collapsed,
+    read_by,
     shared_blocks,
     steps,
 )
@@ -179,10 +180,8 @@ def _expressions(nodes: Sequence[Node]) -> Iterator[Expression]:
         match node:
             case Step(statement):
                 yield from walk.statement_expressions(statement)
-            case Product(_, left, right):
-                yield from (left, right)
-            case Pack(_, right):
-                yield right
+            case Product() | Pack():
+                yield from read_by(node)
             case Over(_, lower, upper, body) | Blocks(_, lower, upper, _, body):
                 yield from (lower, upper, *_expressions(body))
 

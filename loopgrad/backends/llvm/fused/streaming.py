@@ -18,7 +18,7 @@ from loopgrad.backends.llvm.writing import layout
 from loopgrad.backends.llvm.writing.scratch import BYTES
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Accumulate, Read, Reduction
-from loopgrad.schedule.tree import Blocks, Node, Over, Pack, Step, steps
+from loopgrad.schedule.tree import Blocks, Node, Over, Pack, Step, read_by, steps
 
 LONG = 32  # vectors of a row that need not begin at an aligned address
 
@@ -111,11 +111,8 @@ def _read(nodes: tuple[Node, ...]) -> Counter[str]:
         match node:
             case Step(statement):
                 found.update(read.tensor for read in walk.statement_reads(statement))
-            case Pack(_, right):
-                found.update(read.tensor for read in walk.reads(right))
             case product:
-                both = (*walk.reads(product.left), *walk.reads(product.right))
-                found.update(read.tensor for read in both)
+                found.update(read.tensor for read in read_by(product))
     return found
 
 

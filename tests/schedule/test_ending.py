@@ -1,0 +1,145 @@
+"""Ranges that data end, `u < len[b]`: looked at once, and products of what each b has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import loopgrad as lg
+from loopgrad.analysis.infer import infer
+from loopgrad.analysis.validity import validate
+from loopgrad.schedule.default import optimized
+from loopgrad.schedule.showing.show import show
+
+ATTENTION = """
+f(q[B,T,D], k[B,T,D], v[B,T,E], int len[B]) -> y[B,T,E]:
+    local s[B,T,T], m[B,T], Z[B,T]
+    for b, {rows}, {range}, d:  s[b,t,u] += q[b,t,d] * k[b,u,d] / sqrt(D)
+    for b, {rows}, {range}:     m[b,t]   max= s[b,t,u]
+    for b, {rows}, {range}:     Z[b,t]   += exp(s[b,t,u] - m[b,t])
+    for b, {rows}, {range}, e:  y[b,t,e] += exp(s[b,t,u] - m[b,t]) / Z[b,t] * v[b,u,e]
+"""
+RANGES = {
+    "keys": ("t", "u < len[b]"),
+    "both": ("t < len[b]", "u < len[b]"),
+    "causal": ("t", "u < min(len[b], t+1)"),
+    "queries, causal": ("t < len[b]", "u <= t"),
+    "a window": ("t", "max(0, t-9) <= u < min(len[b], t+3)"),
+    "all but one": ("t", "u < len[b] - 1"),
+}
+LINEAR = """
+f(x[B,T,I], W[J,I], int len[B]) -> y[B,T,J]:
+    for b, t < len[b], j, i:  y[b,t,j] += W[j,i] * x[b,t,i]
+"""
+PACKED = """
+f(x[N,I], k[N,I], int begin[S], int end[S]) -> y[S,I]:
+    local s[N,N]
+    for g, begin[g] <= n < end[g], begin[g] <= r < end[g], i:  s[n,r] += x[n,i] * k[r,i]
+    for g, begin[g] <= n < end[g], begin[g] <= r < end[g], i:  y[g,i] += s[n,r] * k[r,i]
+"""
+
+
+def scheduled(program: lg.Program) -> str:
+    return show(optimized(infer(program), validate(program)))
+
+
+def tupled(values: Any) -> tuple[Any, ...]:
+    return values if isinstance(values, tuple) else (values,)
+
+
+def agree(program: lg.Program, *arrays: Any) -> None:
+    """As written, and as compiled, whatever the number of threads."""
+    kernel, literal = lg.compile(program), lg.compile(program, optimize=False)
+    before, wanted = lg.get_num_threads(), tupled(literal(*arrays))
+    for threads in (1, 3):
+        lg.set_num_threads(threads)
+        for one, other in zip(tupled(kernel(*arrays)), wanted, strict=True):
+            np.testing.assert_allclose(one, other, rtol=0, atol=1e-11)
+    lg.set_num_threads(before)
+
+
+def arrays_of(batch: int, rows: int, lengths: Any) -> list[Any]:
+    rng = np.random.default_rng(rows)
+    shapes = (batch, rows, 5), (batch, rows, 5), (batch, rows, 17)
+    return [*(rng.standard_normal(shape) for shape in shapes), np.asarray(lengths, np.int64)]
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_attention_within_lengths_is_products(name: str) -> None:
+    rows, keys = RANGES[name]
+    program = lg.program(ATTENTION.format(rows=rows, range=keys))
+    loops = scheduled(program)
+    assert "product:  s[b,t,u] = " in loops
+    assert loops.count("product:  ") >= 2
+    for batch, size, lengths in (
+        (4, 61, [0, 1, 61, 30]),
+        (1, 50, [49]),
+        (2, 1, [1, 0]),
+        (3, 13, [-5, 12, 13]),
+        (0, 4, []),
+    ):
+        agree(program, *arrays_of(batch, size, lengths))
+
+
+@pytest.mark.parametrize("name", ["keys", "both", "causal"])
+def test_so_are_its_gradients(name: str) -> None:
+    rows, keys = RANGES[name]
+    backward = lg.program(ATTENTION.format(rows=rows, range=keys)).backward(recompute=True)
+    assert scheduled(backward).count("product:  ") >= 5
+    for batch, size, lengths in ((3, 53, [53, 0, 20]), (1, 9, [7])):
+        seed = np.random.default_rng(1).standard_normal((batch, size, 17))
+        agree(backward, *arrays_of(batch, size, lengths), seed)
+
+
+def test_sums_over_the_lengths_too() -> None:
+    """Of no batch at all they are 0, and each of several adds to what there is."""
+    backward = lg.program(LINEAR).backward()
+    assert "product:  W.grad[j,i] += " in scheduled(backward)
+    rng = np.random.default_rng(2)
+    for lengths in ([], [9], [30, 0, 1, 17]):
+        x, seed = (rng.standard_normal((len(lengths), 30, n)) for n in (9, 33))
+        arrays = {"x": x, "W": rng.standard_normal((33, 9)), "len": np.array(lengths, int)}
+        given = [arrays.get(one.name, seed) for one in backward.inputs]
+        agree(backward, *given)
+
+
+def test_segments_begin_anywhere() -> None:
+    program = lg.program(PACKED)
+    assert "product:  s[n,r] += " in scheduled(program)
+    rng = np.random.default_rng(3)
+    ends = np.array([7, 7, 40, 41])
+    x, k = rng.standard_normal((2, 50, 9))
+    agree(program, x, k, np.array([0, 7, 7, 40]), ends)
+
+
+@pytest.mark.parametrize("lengths", [[51, 3], [3, 2**40], [2**63 - 1, 0]])
+def test_a_length_beyond_the_axis_is_refused_as_it_is_by_the_loops(lengths: list[int]) -> None:
+    program = lg.program(ATTENTION.format(rows="t", range="u < len[b]"))
+    messages = []
+    for optimize in (True, False):
+        with pytest.raises(IndexError) as refused:
+            lg.compile(program, optimize=optimize)(*arrays_of(2, 50, lengths))
+        messages.append(str(refused.value))
+    assert messages[0] == messages[1]
+
+
+def test_a_length_that_data_pick() -> None:
+    """And where there is none, that is said."""
+    text = LINEAR.replace("int len[B]", "int len[C], int w[B]").replace("len[b]", "len[w[b]]")
+    program = lg.program(text)
+    assert "product:  y[b,t,j] += " in scheduled(program)
+    rng = np.random.default_rng(4)
+    x, W = rng.standard_normal((2, 30, 9)), rng.standard_normal((8, 9))
+    agree(program, x, W, np.array([3, 30, 0]), np.array([1, 0]))
+    for w in (-1, 3, 10**9):
+        with pytest.raises(IndexError, match="out of range"):
+            program(x, W, np.array([3, 30, 0]), np.array([1, w]))
+
+
+def test_what_nobody_reads_may_be_beyond() -> None:
+    """No row has columns, so no length is too large."""
+    program = lg.program(LINEAR)
+    x, W = np.ones((2, 5, 0)), np.ones((4, 0))
+    assert not program(x, W, np.array([9, 9])).any()
