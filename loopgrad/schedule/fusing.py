@@ -142,11 +142,21 @@ class _Fusing:
 
     def _is_able(self, phase: Phase) -> bool:
         match phase:
-            case Nest(_, statement):
-                return not self.support.reason_against(statement)
-            case Sequence(_, _, body):
-                return all(isinstance(p, Nest) and self._is_able(p) for p in body)
+            case Nest(number, statement):
+                ends = walk.bounds(statement.ranges)
+                return self._are_there(number, ends) and not self.support.reason_against(statement)
+            case Sequence(number, loops, body):
+                ends = (bound for loop in loops for bound in (loop.lower, loop.upper))
+                return self._are_there(number, ends) and all(
+                    isinstance(p, Nest) and self._is_able(p) for p in body
+                )
         return False
+
+    def _are_there(self, number: int, ends: Iterable[Expression]) -> bool:
+        """Is all that the ends of ranges read known to be in range? `u < len[w[b]]` is gone through before
+        any of its steps could find that there is no such length."""
+        reads = (read for end in ends for read in walk.reads(end) if read.subscripts)
+        return all((number, read) in self.in_range for read in reads)
 
     def _with_whole_integers(self, phase: Phase) -> Phase:
         return kept_whole(phase, self.context) if self._is_able(phase) else phase

@@ -12,6 +12,7 @@ from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
 from loopgrad.schedule.default import optimized
 from loopgrad.schedule.showing.show import show
+from tests.backends.test_forced_schedules import forced
 
 ATTENTION = """
 f(q[B,T,D], k[B,T,D], v[B,T,E], int len[B]) -> y[B,T,E]:
@@ -125,17 +126,42 @@ def test_a_length_beyond_the_axis_is_refused_as_it_is_by_the_loops(lengths: list
     assert messages[0] == messages[1]
 
 
-def test_a_length_that_data_pick() -> None:
-    """And where there is none, that is said."""
-    text = LINEAR.replace("int len[B]", "int len[C], int w[B]").replace("len[b]", "len[w[b]]")
-    program = lg.program(text)
-    assert "product:  y[b,t,j] += " in scheduled(program)
+# Ranges of statements and of blocks, with steps that would find what is out of range, and without.
+PICKED = {
+    "a product": "W[d,e] * x[b,t,d]   if m[b,t,e] > 0",
+    "rows": "x[b,t,0] + W[0,e] + m[b,t,e]",
+}
+
+
+@pytest.mark.parametrize("name", PICKED)
+@pytest.mark.parametrize("threads", [1, 5])
+def test_a_length_that_data_pick(name: str, threads: int) -> None:
+    """And where there is none, that is said, whatever stands in memory there."""
+    more = ", d" if name == "a product" else ""
+    program = lg.program(
+        "f(x[B,T,D], W[D,E], m[B,T,E], int len[C], int w[B]) -> y[B,T,E]:\n"
+        f"    for b, t < len[w[b]], e{more}:  y[b,t,e] += {PICKED[name]}\n"
+    )
     rng = np.random.default_rng(4)
-    x, W = rng.standard_normal((2, 30, 9)), rng.standard_normal((8, 9))
-    agree(program, x, W, np.array([3, 30, 0]), np.array([1, 0]))
-    for w in (-1, 3, 10**9):
+    x, W, m = rng.normal(size=(2, 30, 9)), rng.normal(size=(9, 8)), rng.normal(size=(2, 30, 8))
+    with forced(threads):
+        agree(program, x, W, m, np.array([3, 30, 0]), np.array([1, 0]))
+        for w in (-1, 3, 40, 1000):
+            with pytest.raises(IndexError, match="out of range"):
+                program(x, W, m, np.zeros(4, dtype=int)[:3], np.array([1, w]))
+
+
+def test_a_length_of_a_block_that_data_pick() -> None:
+    program = lg.program(
+        "f(x[T,E], int len[C], int w[B]) -> h[T,E]:\n"
+        "    for t < len[w[0]]:\n"
+        "        for e:  h[t,e] = x[t,e] + (h[t-1,e] if t > 0 else 0)\n"
+    )
+    x = np.random.default_rng(4).normal(size=(20, 9))
+    agree(program, x, np.array([3, 20, 0]), np.array([1]))
+    for w in (-1, 3, 40, 1000):
         with pytest.raises(IndexError, match="out of range"):
-            program(x, W, np.array([3, 30, 0]), np.array([1, w]))
+            program(x, np.zeros(4, dtype=int)[:3], np.array([w]))
 
 
 def test_what_nobody_reads_may_be_beyond() -> None:
