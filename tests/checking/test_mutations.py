@@ -42,7 +42,7 @@ SAMPLE = (
     list(PROGRAMS)
     if EVERY
     else [
-        *by_name([name for name in PROGRAMS if name.startswith("lib.")], 24),
+        *by_name([name for name in PROGRAMS if name.startswith("lib.")], 36),
         *sample([name for name in PROGRAMS if not name.startswith("lib.")], 12),
     ]
 )

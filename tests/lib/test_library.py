@@ -72,7 +72,7 @@ def test_values(row: str) -> None:
     check_values(program, ROWS[row], inputs)
 
 
-@pytest.mark.parametrize("row", by_name(list(ROWS), 2))
+@pytest.mark.parametrize("row", by_name(list(ROWS), 3))
 def test_gradients(row: str) -> None:
     """Of the literal loops, both modes."""
     program, inputs, constants = of(row, seed=1)

@@ -310,7 +310,7 @@ def test_values(name: str) -> None:
 DIFFERENTIABLE = [n for n in CASES if differentiable_inputs(PROGRAMS[n])]
 
 
-@pytest.mark.parametrize("name", DIFFERENTIABLE)
+@pytest.mark.parametrize("name", by_name(DIFFERENTIABLE, 2))
 def test_derivatives(name: str) -> None:
     inputs, constants, _ = CASES[name]
     check_backward(PROGRAMS[name], inputs, constants, seed=3)

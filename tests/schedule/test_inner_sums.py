@@ -201,7 +201,7 @@ def inputs_of(program: lg.Program, sizes: dict[str, int], rng: np.random.Generat
     return found
 
 
-@pytest.mark.parametrize("text", sample(list(SIZES), 2), ids=lambda text: text.split("(")[0])
+@pytest.mark.parametrize("text", sample(list(SIZES), 3), ids=lambda text: text.split("(")[0])
 def test_values_and_gradients_are_the_literal_loops(text: str):
     program, names = lg.program(text), SIZES[text].split()
     rng = np.random.default_rng(len(text))

@@ -49,9 +49,9 @@ def derivations(name: str) -> list[tuple[lg.Program, lg.Program, Derivation]]:
 
 
 # Of the library one in fifteen, of the others one in four.
-LIBRARY = by_name([n for n in sorted(PROGRAMS) if n.startswith("lib.")], 24)
+LIBRARY = by_name([n for n in sorted(PROGRAMS) if n.startswith("lib.")], 36)
 TOLD = list(LIBRARY)
-TOLD += sample([n for n in sorted(PROGRAMS) if not n.startswith("lib.")], 6)
+TOLD += sample([n for n in sorted(PROGRAMS) if not n.startswith("lib.")], 9)
 
 
 @pytest.mark.parametrize("name", TOLD)

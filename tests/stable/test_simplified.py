@@ -21,7 +21,7 @@ from loopgrad.simplify.numbers.lines import Lines, Numbers, as_decimals
 from loopgrad.stable.gate import MODERATE, Gate, as_floats, draw, error_of
 from tests.effort import by_name
 
-NAMES = by_name(list(lg.lib), 4)
+NAMES = by_name(list(lg.lib), 6)
 MEASURED_WORLDS = slice(len(MODERATE), None)
 ENOUGH = 2e-6  # of the largest value: a few roundings of float32
 
