@@ -16,6 +16,7 @@ from loopgrad.simplify.certifying.certificate import Certifier, certify
 from loopgrad.simplify.certifying.sampling import turn
 from loopgrad.simplify.certifying.trials import Draw, pairing
 from loopgrad.simplify.certifying.verdicts import Verdict
+from tests.effort import EFFORT, FULL
 from tests.simplify.mutations import mutations
 from tests.simplify.running import interpreted, trial
 
@@ -176,6 +177,9 @@ MUTATED = {
 MUTATED = {name: p for name, p in MUTATED.items() if isinstance(p, lg.Program)}
 
 
+TRIED = 10_000 if FULL else 4 * EFFORT  # mutations of each
+
+
 @pytest.mark.parametrize("name", MUTATED)
 def test_mutated_backwards_are_caught(name: str) -> None:
     """What is not caught changes nothing: the reference finds the same numbers."""
@@ -183,7 +187,7 @@ def test_mutated_backwards_are_caught(name: str) -> None:
     literal = forward.backward()
     all_of_them = list(mutations(literal))
     caught = 0
-    for what, wrong in random.Random(name).sample(all_of_them, min(4, len(all_of_them))):
+    for what, wrong in random.Random(name).sample(all_of_them, min(TRIED, len(all_of_them))):
         found = certified(literal, wrong, forward)
         if found is None:
             continue

@@ -7,8 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.effort import FULL
+
 ROOT = Path(__file__).parents[2]
 NAMES = "softmax stable_softmax layer_norm causal_attention ugrnn"
+if FULL:
+    NAMES += " softmax_cross_entropy batchnorm gelu lstm_cell mlp conv1d"
 SCRIPT = """
 import sys
 import loopgrad as lg

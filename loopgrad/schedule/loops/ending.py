@@ -2,7 +2,8 @@
 
 Where each `len[b]` lies within the axes that u goes over, nothing that is read there is out of range: so no
 read has to be checked, and sums are products, for each b of what it has (`products/contractions.py`). Where
-one does not, the literal loops run, which say so, or do what guards and empty ranges leave of it.
+one does not, the literal loops run, which say so, or do what guards and empty ranges leave of it. (Statements
+whose ends may not be there themselves, as those of `u < len[w[b]]`, are literal: `fusing.py`.)
 """
 
 from __future__ import annotations
@@ -38,13 +39,10 @@ class _Look:
 
 @dataclass
 class Ends:
-    """Lines with ranges that data end within what these go over; and what looks whether they do.
-
-    looked: with which reads may be out of range themselves.
-    """
+    """Lines with ranges that data end within what these go over; and what looks whether they do."""
 
     context: Context
-    looked: dict[_Look, tuple[Read, ...]] = field(default_factory=dict)
+    looked: dict[_Look, None] = field(default_factory=dict)
 
     def in_products(self, lines: Sequence[Line]) -> list[Line]:
         """The lines so, where one of them is a product by that; else as they are, looked at read by read."""
@@ -69,13 +67,8 @@ class Ends:
         data = {read.tensor for r in ends for read in _data(line.bounds[r.index])}
         if guard is not None and data & set(walk.tensors_in(guard)):
             return line  # which may say where they end
-        looked = {read for r in ends for read in _data(line.bounds[r.index])}
         tensors = self.context.tensors
-        left = tuple(
-            read
-            for read in line.unproved
-            if read not in looked and not is_there_always(read, whole, tensors)
-        )
+        left = tuple(r for r in line.unproved if not is_there_always(r, whole, tensors))
         for r in ends:
             self._look(r, line, extents[r.index])
         clipped = {i: _clipped(line.bounds[i], extent) for i, extent in extents.items()}
@@ -113,18 +106,14 @@ class Ends:
         if any(walk.reads(upper)):
             conditions.append(walk.compare("<=", upper, extent))
         for condition in conditions:
-            what = _Look(condition, *_around(condition, r, line))
-            bounds = (bound for one in what.ranges for bound in (one.lower, one.upper))
-            reads = {*walk.reads(condition), *_data(bounds)}
-            unproved = (read for read in line.unproved if read in reads)
-            self.looked[what] = tuple(dict.fromkeys((*self.looked.get(what, ()), *unproved)))
+            self.looked[_Look(condition, *_around(condition, r, line))] = None
 
     @property
     def lines(self) -> tuple[Line, ...]:
         """Those that fail where a range goes beyond: they run before all others."""
-        return tuple(line for found in self.looked.items() for line in self._looking(*found))
+        return tuple(line for what in self.looked for line in self._looking(what))
 
-    def _looking(self, what: _Look, unproved: tuple[Read, ...]) -> tuple[Line, Line]:
+    def _looking(self, what: _Look) -> tuple[Line, Line]:
         beyond = Read(self.context.temporary("beyond", ()), ())
         within = self.context.temporary("within", (Number(1),))
         value = Conditional(what.condition, walk.number(0.0), walk.number(1.0))
@@ -132,7 +121,7 @@ class Ends:
         none = walk.compare("==", beyond, walk.number(0.0))
         place = Read(within, (Conditional(none, Number(0), Number(1)),))
         failing = Accumulate(place, Reduction.SET, beyond, ())
-        return Line(count, unproved, first=True), Line(failing, (place,), first=True)
+        return Line(count, first=True), Line(failing, (place,), first=True)
 
 
 def _is_product(line: Line) -> bool:
