@@ -182,7 +182,8 @@ def test_stores_past_the_caches_behind_a_head(monkeypatch: pytest.MonkeyPatch) -
             given = inputs_of(program, {"B": 3, "J": length}, "float32", length)
             the_same_everywhere(kernel, [given[i.name] for i in program.inputs], rng)
         text = kernel.runner.text("float")
-        assert "!nontemporal" in text
+        # Of two results in a loop over a row, only as whole lines.
+        assert ("!nontemporal" in text) == (name == "a map" or this_machine().vector_bytes == 64)
         assert HEAD in text
 
 

@@ -13,6 +13,7 @@ import pytest
 import loopgrad as lg
 from loopgrad.backends.kernel import Kernel, Task
 from loopgrad.backends.llvm import LLVMBackend
+from loopgrad.backends.llvm.compiling import engine
 from loopgrad.backends.llvm.compiling.machine import this_machine
 from loopgrad.backends.llvm.fused import streaming
 from loopgrad.backends.llvm.writing import layout
@@ -474,6 +475,31 @@ def test_stores_past_the_caches(dtype: str, length: int, monkeypatch: pytest.Mon
             out = block[start : start + 3 * length].reshape(3, length)
             kernel(**given, out=out)
             np.testing.assert_allclose(out, wanted, rtol=1e-5 if dtype == "float32" else 1e-12)
+
+
+@pytest.mark.parametrize("vector_bytes", [16, 32, 64])
+def test_several_rows_past_the_caches(vector_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts of lines would leave by themselves, where a cache holds what is stored; whole ones do not."""
+    monkeypatch.setattr(layout, "LARGE", 0)
+    if this_machine().vector_bytes < vector_bytes:
+        pytest.skip("this processor has no such vectors")
+    lesser = replace(this_machine(), wide_vectors=vector_bytes == 64, vector_bytes=vector_bytes)
+    monkeypatch.setattr(engine, "this_machine", lambda: lesser)
+    tree = Tree(
+        """f(x[B,J], w[B,J]) -> y[B,J], z[B,J]:
+            for b, j:  s[b] += x[b,j]
+            for b, j:  y[b,j] = x[b,j] * s[b]
+            for b, j:  z[b,j] = w[b,j] * s[b]""",
+        lambda s, y, z: threads("b", lanes("j", first(s)), lanes("j", y, z)),
+        register("s"),
+        started="y z",
+    )
+    given = inputs(tree.program, {"B": 3, "J": 200}, "float32")
+    wanted = lg.compile(tree.program, backend="interpret")(**given)
+    with tree.compiled() as kernel:
+        assert ("!nontemporal" in kernel.runner.text("float")) == (vector_bytes == 64)
+        for one, other in zip(kernel(**given), wanted, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-5)
 
 
 @pytest.mark.parametrize("sums", [False, True])

@@ -10,7 +10,7 @@ stored as usual (`heads.py`). Code for calls that are not large has no such stor
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from loopgrad.backends.llvm.fused.heads import address_of
 from loopgrad.backends.llvm.fused.vectors import Vectors
@@ -21,6 +21,7 @@ from loopgrad.ir.nodes import Accumulate, Read, Reduction
 from loopgrad.schedule.tree import Blocks, Node, Over, Pack, Step, read_by, steps
 
 LONG = 32  # vectors of a row that need not begin at an aligned address
+LINE = 64  # bytes, which leave together
 
 
 class Streaming:
@@ -32,6 +33,7 @@ class Streaming:
         self.tensors = frozenset(_candidates(vectors, nodes) if large else ())
         # The i1: the phase touches much; None in code for calls that never do.
         self.large = self._is_large(nodes) if large else None
+        self._steps = sum(isinstance(node, Step) for node in steps(nodes))
 
     def _is_large(self, nodes: tuple[Node, ...]) -> str:
         frame, total = self.vectors.frame, "0"
@@ -47,13 +49,24 @@ class Streaming:
     def of(self, loop: Over) -> frozenset[str]:
         """The tensors that a vector loop may store past the caches."""
         rows = self.vectors.rows
-        return frozenset(
+        found = frozenset(
             node.statement.target.tensor
             for node in loop.body
             if isinstance(node, Step)
             and node.statement.target.tensor in self.tensors
             and rows.get(node.statement.target, ("", 0))[1] == 1
         )
+        return found if len(found) < 2 or self._leave_whole(found, loop) else frozenset()
+
+    def _leave_whole(self, tensors: Collection[str], loop: Over) -> bool:
+        """Do lines of several tensors leave whole?
+
+        Parts of them wait for the rest in a few buffers of the processor. A loop over rows that a cache holds
+        has stored other lines before, and the parts leave by themselves, each for a whole one: it takes two to
+        three times as long as stores into the caches. Loads from memory let them wait.
+        """
+        least = min(BYTES[self.vectors.frame.storage(tensor).kind] for tensor in tensors)
+        return self.lanes * least >= LINE or len(loop.body) == self._steps
 
     def wanted(self, loop: Over, lower: str, first: str, upper: str) -> str:
         """The i1: the phase touches much, and all rows that the loop stores are aligned from `first` on.
