@@ -70,7 +70,7 @@ GROUPS = "f(x[B,J]) -> v[J]:\n    for b, j:  m[j] += x[b,j] / B\n    for b, j:  
 
 def test_rows_that_are_read_together_are_asked_for_as_they_lie() -> None:
     text = lg.compile(lg.program(GROUPS)).runner.text("double")
-    assert text.count(ASKED) == 8 * lines_of(1)
+    assert text.count(ASKED) == lines_of(8)
 
 
 def test_rows_together_of_a_part_of_an_array() -> None:

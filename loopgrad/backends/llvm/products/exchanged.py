@@ -131,6 +131,8 @@ class _Unrolled(_Turned):
         def step(_: str, *values: str) -> list[str]:
             at_a, at_b, sums = values[0], values[1], list(values[2:])
             for k in range(AT_ONCE):
+                if k and w.tiling.fills_registers:
+                    w.keep_order()
                 b = Kernel.row_b(self, w.at(at_b, k * width) if k else at_b)
                 column = self.column_a([w.body.element(I64, at_a, k) if k else at_a])
                 sums = self.with_products(column, b, sums)

@@ -218,6 +218,8 @@ class _Unrolled(Kernel):
             places, at_b = values[: len(starts)], values[len(starts)]
             sums = list(values[len(starts) + 1 :])
             for k in range(AT_ONCE):
+                if k and w.tiling.fills_registers:
+                    w.keep_order()
                 b = self.row_b(w.at(at_b, k * width) if k else at_b)
                 sums = self.with_products(column(places, k), b, sums)
             return [*following(places), w.at(at_b, AT_ONCE * width), *sums]

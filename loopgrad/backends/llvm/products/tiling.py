@@ -39,6 +39,11 @@ class Tiling:
         return 3 if self.vectors == 4 else 1
 
     @property
+    def fills_registers(self) -> bool:
+        """Do a full tile and what one value of k needs leave no register for the next?"""
+        return self.vectors < 4
+
+    @property
     def deepest(self) -> int:
         """The most values of k at a time, where rows of A are read as they lie."""
         return DEEP_BYTES // REAL_BYTES[self.real]

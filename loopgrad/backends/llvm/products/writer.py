@@ -203,6 +203,14 @@ class Writer:
             f"shufflevector {vector} {first}, {vector} undef, <{lanes} x i32> zeroinitializer"
         )
 
+    def keep_order(self) -> None:
+        """What is loaded below is not loaded above.
+
+        LLVM moves loads up until a tile's sums no longer fit the registers: one of them then goes through
+        memory with every k, and all multiplications wait for it.
+        """
+        self.body.do('call void asm sideeffect "", "~{memory}"()')
+
     def masked_load(self, pointer: str, mask: str) -> str:
         """Lanes that are masked off are 0, and are not touched in memory."""
         vector, name = self.tiling.vector, self._masked("load")
