@@ -114,6 +114,15 @@ def test_any_windows(seed: int) -> None:
     check(n, k, windows, k[0][0] if whole else int(rng.integers(1, k[0][0] + 1)))
 
 
+@pytest.mark.parametrize("by_n", [2, -2, 3])
+@pytest.mark.parametrize("length", [1, 2, 3])
+def test_windows_that_pass_over_a_narrow_image(length: int, by_n: int) -> None:
+    """The first and the last place meet zeros alone, on either side of the image; those between do not."""
+    first = -4 if by_n > 0 else 4
+    n, k = [(0, 5, 7), (0, 20, 1)], [(3, 9), (length, 1)]
+    assert check(n, k, {0: (1, first, by_n, 1, length)}, 3) >= 0
+
+
 def test_many_runs_are_not_all_cut() -> None:
     """A window as long as the image has a range of its own for each place."""
     n, k = [(0, 14, 28), (0, 14, 1)], [(2, 784), (14, 28), (14, 1)]
@@ -123,6 +132,7 @@ def test_many_runs_are_not_all_cut() -> None:
 CASES = [  # program, shapes of x and k, constants
     ("conv1d_padded", (2, 3, 40), (9, 3, 5), {"padding": 4, "dilation": 2}),
     ("conv1d_padded", (2, 300, 37), (9, 300, 3), {"padding": 1}),
+    ("conv2d", (2, 9, 4, 4), (8, 9, 3, 3), {"padding": 6, "dilation": 6}),
     ("conv2d", (3, 100, 7, 7), (20, 100, 3, 3), {"padding": 1}),
     ("conv2d", (2, 1, 11, 13), (16, 1, 5, 5), {"padding": 2}),
     ("conv2d", (2, 5, 6, 9), (17, 5, 3, 2), {"padding": 4, "stride": 2}),
@@ -161,3 +171,18 @@ def test_convolutions(
     for mine, right in zip(found, (wanted, *gradients), strict=True):
         bound = 2e-5 * np.abs(right).max(initial=1e-30)
         np.testing.assert_allclose(mine, right, rtol=0, atol=bound)
+
+
+@pytest.mark.parametrize("extent", [1, 2, 3, 5])
+def test_taps_on_both_sides_of_a_narrow_image(
+    extent: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weighing, "TURNED", -(10**6))
+    program = lg.program(
+        """taps(u[B,I,K], g[B,J,K]) -> w[J,I,4]:
+            for b, j, k, i, p < 4:  w[j,i,p] += g[b,j,k] * u[b,i,k+2*p-2]   if 0 <= k+2*p-2 < K"""
+    )
+    rng = np.random.default_rng(extent)
+    u, g = rng.normal(size=(2, 7, extent)), rng.normal(size=(2, 8, extent))
+    wanted = lg.compile(program, optimize=False)(u, g)
+    np.testing.assert_allclose(lg.compile(program)(u, g), wanted, atol=1e-12)

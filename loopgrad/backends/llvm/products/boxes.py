@@ -163,8 +163,10 @@ class _Boxes(Numbers):
 
         def same() -> None:
             low, high = self._range(level, begin, partner)
-            self.put(low, self.lows, partner)
-            self.put(high, self.highs, partner)
+            some = w.compare("slt", low, high)
+            # Where there is none the first one is taken, for there zeros are read.
+            self.put(body.select(some, I64, low, "0"), self.lows, partner)
+            self.put(body.select(some, I64, high, "1"), self.highs, partner)
             # Both go one way with the index: what is alike at two values is so between them.
             first = body.variable(I64, "0")
             last = body.variable(I64, "0")
@@ -219,8 +221,8 @@ class _Boxes(Numbers):
         return count
 
     def _range(self, level: str, i: str, partner: str) -> tuple[str, str]:
-        """The values j of the window's index of k with `0 <= first + by_n*i + by_k*j < length`; the first one
-        where there is none, for there zeros are read."""
+        """The values j of the window's index of k with `0 <= first + by_n*i + by_k*j < length`. Where there is
+        none, it tells on which side the window is."""
         w, body = self.w, self.body
         first, by_n, by_k, length = (
             self.of_index(self.of_n, level, f) for f in ("first", "by_n", "by_k", "length")
@@ -241,9 +243,7 @@ class _Boxes(Numbers):
             steps = w.integer("udiv", w.integer("add", distance, w.integer("sub", step, 1)), step)
             return w.least(steps, most)
 
-        low, high = reached(least), reached(behind)
-        some = w.compare("slt", low, high)
-        return body.select(some, I64, low, "0"), body.select(some, I64, high, "1")
+        return reached(least), reached(behind)
 
     # ----------------------------------------------------------------------------------- one box
 
