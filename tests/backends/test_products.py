@@ -391,9 +391,7 @@ def test_turned_sums_are_the_same_by_few_tiles(soon):
         filled = -(-m // lanes) * lanes
         found = []
         for each in (made, every):
-            turned, around = guarded(
-                (max(n + MOST_ROWS, -(-n // lanes) * lanes), filled), dtype
-            )
+            turned, around = guarded((max(n + MOST_ROWS, -(-n // lanes) * lanes), filled), dtype)
             each.product_turned(
                 m, n, k, packed.ctypes.data, 0, k, memory.ctypes.data, at_k.ctypes.data, None,
                 at_n.ctypes.data, None, turned.ctypes.data, filled, False,

@@ -62,8 +62,8 @@ class Streaming:
         """Do lines of several tensors leave whole?
 
         Parts of them wait for the rest in a few buffers of the processor. A loop over rows that a cache holds
-        has stored other lines before, and the parts leave by themselves, each for a whole one: it takes two to
-        three times as long as stores into the caches. Loads from memory let them wait.
+        has stored other lines before, and the parts leave by themselves, each for a whole one: it takes two
+        to three times as long as stores into the caches. Loads from memory let them wait.
         """
         least = min(BYTES[self.vectors.frame.storage(tensor).kind] for tensor in tensors)
         return self.lanes * least >= LINE or len(loop.body) == self._steps

@@ -221,8 +221,8 @@ class _Boxes(Numbers):
         return count
 
     def _range(self, level: str, i: str, partner: str) -> tuple[str, str]:
-        """The values j of the window's index of k with `0 <= first + by_n*i + by_k*j < length`. Where there is
-        none, it tells on which side the window is."""
+        """The values j of the window's index of k with `0 <= first + by_n*i + by_k*j < length`. Where none
+        is, it tells on which side the window is."""
         w, body = self.w, self.body
         first, by_n, by_k, length = (
             self.of_index(self.of_n, level, f) for f in ("first", "by_n", "by_k", "length")
