@@ -74,13 +74,15 @@ def _is_integer(expression: Expression) -> bool:
 
 
 def _divide(dividend: Polynomial, divisor: int) -> Polynomial:
-    """`(4 * a + r) // 2` is `2 * a + r // 2`: whole multiples leave the division."""
-    whole = {m: c // divisor for m, c in dividend.items() if c % divisor == 0}
-    rest = {m: c for m, c in dividend.items() if c % divisor}
+    """`(4 * a + r) // 2` is `2 * a + r // 2`: whole multiples leave the division, those in the number too, so
+    that `(X - 1) // 2 + 1` is `(X + 1) // 2`."""
+    number = dividend.get((), 0)
+    whole = {m: c // divisor for m, c in dividend.items() if m and c % divisor == 0}
+    whole = add(whole, constant(number // divisor))
+    rest = {m: c for m, c in dividend.items() if m and c % divisor}
     if not rest:
         return whole
-    if set(rest) == {()}:
-        return add(whole, constant(rest[()] // divisor))
+    rest = add(rest, constant(number % divisor))
     return add(whole, {(Apply("//", (to_expression(rest), Number(divisor))),): 1})
 
 

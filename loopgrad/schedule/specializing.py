@@ -171,6 +171,8 @@ def _with_zero(e: Expression, indices: Collection[str]) -> Any:
             return walk.ZERO
         case Read(tensor, subscripts, span):
             return Read(tensor, tuple(_at_zero(s, indices) for s in subscripts), span)
+        case Compare() if not any(True for _ in walk.reads(e)):
+            return _at_zero(e, indices)
     return walk.rebuild(e, lambda inner: _with_zero(inner, indices))
 
 

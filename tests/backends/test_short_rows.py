@@ -12,6 +12,7 @@ from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
 from loopgrad.backends import llvm
 from loopgrad.backends.llvm.calling.shaping import Shaping, narrow_rows, pairs, short_rows
+from loopgrad.backends.llvm.compiling.machine import this_machine
 from loopgrad.backends.llvm.writing import layout
 from loopgrad.schedule.choices import Choices
 from loopgrad.schedule.showing.show import show
@@ -180,7 +181,8 @@ def test_a_register_is_no_wider_than_rows() -> None:
         "        for b, k, c < d:  r[b,k,c] += C[k,d,c] * r[b,k,d]\n"
     )
     kernel = lg.compile(program)
-    assert "masked.store.v8f32" in kernel.runner.text("float")
+    if this_machine().vector_bytes == 64:  # others have no wider ones
+        assert "masked.store.v8f32" in kernel.runner.text("float")
     rng = np.random.default_rng(0)
     C, g = rng.normal(size=(3, 8, 8)), rng.normal(size=(5, 3, 8))
     expected = lg.compile(program, optimize=False)(C, g)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterator
 from dataclasses import replace
 
+from loopgrad.analysis.extents import difference, polynomial, to_expression
 from loopgrad.ir import walk
-from loopgrad.ir.nodes import Compare, Expression, Index, Number, Range
+from loopgrad.ir.nodes import Apply, Compare, Expression, Extent, Index, Number, Range
 from loopgrad.schedule.lines import Line
 
 MIRRORED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "=="}
@@ -35,12 +37,33 @@ def _narrower(condition: Expression, ranges: dict[str, Range]) -> tuple[str, Ran
             pass
         case Compare((operator,), (bound, Index(name))) if operator in MIRRORED:
             operator = MIRRORED[operator]
+        case _ if _is_whole(condition):
+            found = solved(condition, ranges, frozenset())
+            return _within(ranges, *found) if found else ("", None)
         case _:
             return "", None
+    return _within(ranges, name, operator, bound)
+
+
+def _within(
+    ranges: dict[str, Range], name: str, operator: str, bound: Expression
+) -> tuple[str, Range | None]:
     r = ranges.get(name)
     if r is None or r.lower is None or r.upper is None or not _is_fixed(bound):
         return "", None
     return name, narrower(r, operator, bound)
+
+
+def _is_whole(e: Expression) -> bool:
+    """Is it made of whole numbers alone, and of one index?"""
+    parts = list(walk.subexpressions(e))
+    return len(walk.indices_of(e)) == 1 and all(
+        isinstance(part, Index | Extent)
+        or (isinstance(part, Number) and isinstance(part.value, int))
+        or (isinstance(part, Apply) and part.operation in ("+", "-", "*", "neg", "//"))
+        or isinstance(part, Compare)
+        for part in parts
+    )
 
 
 def narrower(r: Range, operator: str, bound: Expression) -> Range:
@@ -67,16 +90,73 @@ def _is_fixed(bound: Expression) -> bool:
 
 
 def _greatest(one: Expression, other: Expression) -> Expression:
-    match one, other:
-        case Number(int(a)), Number(int(b)):
-            return Number(max(a, b))
-    return walk.apply("max", one, other)
+    apart = difference(one, other)
+    if apart is None:
+        return walk.apply("max", one, other)
+    return one if apart >= 0 else other
 
 
 def _least(one: Expression, other: Expression) -> Expression:
-    if one == other:
-        return one
-    match one, other:
-        case Number(int(a)), Number(int(b)):
-            return Number(min(a, b))
-    return walk.apply("min", one, other)
+    apart = difference(one, other)
+    if apart is None:
+        return walk.apply("min", one, other)
+    return one if apart <= 0 else other
+
+
+def solved(
+    condition: Expression, indices: Container[str], others: frozenset[str]
+) -> tuple[str, str, Expression] | None:
+    """`i + p - 1 >= 0` as `i >= 1 - p`, for the one of the indices in it; p may be of the others.
+
+    And `2*i + p - 1 >= 0` as `i >= (2 - p) // 2`.
+    """
+    match condition:
+        case Compare((operator,), (left, right)) if operator in MIRRORED:
+            pass
+        case _:
+            return None
+    terms = [*_signed(left, 1), *_signed(right, -1)]
+    wanted = [(count, t) for count, t in terms if isinstance(t, Index) and t.name in indices]
+    rest = [(count, t) for count, t in terms if (count, t) not in wanted]
+    if len(wanted) != 1 or any(True for _, t in rest for _ in walk.reads(t)):
+        return None
+    if not frozenset().union(*(walk.indices_of(t) for _, t in rest)) <= others:
+        return None
+    ((count, index),) = wanted
+    assert isinstance(index, Index)
+    positive = count > 0
+    bound: Expression = Number(0)
+    for own, term in rest:
+        size = term if abs(own) == 1 else walk.apply("*", Number(abs(own)), term)
+        bound = walk.apply("-" if (own > 0) == positive else "+", bound, size)
+    operator = operator if positive else MIRRORED[operator]
+    if abs(count) > 1:
+        divided = _divided(operator, bound, abs(count))
+        if divided is None:
+            return None
+        operator, bound = divided
+    return index.name, operator, to_expression(polynomial(bound))
+
+
+def _divided(operator: str, bound: Expression, divisor: int) -> tuple[str, Expression] | None:
+    """What `divisor * i  operator  bound` says of i."""
+    match operator:
+        case "<" | ">=":  # below, or not below, the least multiple that is not less
+            bound = walk.apply("+", bound, Number(divisor - 1))
+        case "==":
+            return None
+    return operator, walk.apply("//", bound, Number(divisor))
+
+
+def _signed(expression: Expression, count: int) -> Iterator[tuple[int, Expression]]:
+    """The terms of a sum, each with how often it is added."""
+    match expression:
+        case Apply("+" | "-" as operation, (left, right)):
+            yield from _signed(left, count)
+            yield from _signed(right, count if operation == "+" else -count)
+        case Apply("neg", (operand,)):
+            yield from _signed(operand, -count)
+        case Apply("*", (Number(int(factor)), operand)) if factor:
+            yield from _signed(operand, count * factor)
+        case _:
+            yield count, expression

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-from loopgrad.analysis.extents import polynomial, to_expression
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import (
     Accumulate,
     Apply,
-    Compare,
     Constant,
     Expression,
     Index,
@@ -21,7 +19,7 @@ from loopgrad.ir.nodes import (
 )
 from loopgrad.schedule.context import Context
 from loopgrad.schedule.lines import Line
-from loopgrad.schedule.loops.narrowing import MIRRORED, narrower
+from loopgrad.schedule.loops.narrowing import narrower, solved
 
 
 def with_units(line: Line, units: Collection[str]) -> tuple[Line, frozenset[str]]:
@@ -83,10 +81,10 @@ def without_guard(
     own = {i for i in over if i} - line.reduced
     others = (line.kept - own) | guarding
     for condition in walk.conjuncts(statement.guard):
-        solved = _solved(condition, own, others)
-        if solved is None:
+        found = solved(condition, own, others)
+        if found is None:
             return line, frozenset()
-        index, operator, bound = solved
+        index, operator, bound = found
         ranges[index] = narrower(ranges[index], operator, bound)
     if any(r.index in others and _indices_of_range(r) for r in ranges.values()):
         return line, frozenset()
@@ -117,10 +115,10 @@ def apart_by_windows(line: Line, context: Context) -> tuple[frozenset[str], Line
         return None
     ranges = {r.index: r for r in statement.ranges}
     for condition in walk.conjuncts(guard):
-        solved = _solved(condition, line.reduced, windows)
-        if solved is None:
+        found = solved(condition, line.reduced, windows)
+        if found is None:
             return None
-        index, operator, bound = solved
+        index, operator, bound = found
         ranges[index] = narrower(ranges[index], operator, bound)
         coupled = windows & walk.indices_of(condition)
         if any(_length(line, window) > _length(line, index) for window in coupled):
@@ -146,65 +144,6 @@ def apart_by_windows(line: Line, context: Context) -> tuple[frozenset[str], Line
 def _length(line: Line, index: str) -> int:
     """A guess, for comparisons: by how much there is to write of the range."""
     return sum(1 for bound in line.bounds[index] for _ in walk.subexpressions(bound))
-
-
-def _solved(
-    condition: Expression, indices: Container[str], others: frozenset[str]
-) -> tuple[str, str, Expression] | None:
-    """`i + p - 1 >= 0` as `i >= 1 - p`, for the one of the indices in it; p may be of the others.
-
-    And `2*i + p - 1 >= 0` as `i >= (2 - p) // 2`.
-    """
-    match condition:
-        case Compare((operator,), (left, right)) if operator in MIRRORED:
-            pass
-        case _:
-            return None
-    terms = [*_signed(left, 1), *_signed(right, -1)]
-    wanted = [(count, t) for count, t in terms if isinstance(t, Index) and t.name in indices]
-    rest = [(count, t) for count, t in terms if (count, t) not in wanted]
-    if len(wanted) != 1 or any(True for _, t in rest for _ in walk.reads(t)):
-        return None
-    if not frozenset().union(*(walk.indices_of(t) for _, t in rest)) <= others:
-        return None
-    ((count, index),) = wanted
-    assert isinstance(index, Index)
-    positive = count > 0
-    bound: Expression = Number(0)
-    for own, term in rest:
-        size = term if abs(own) == 1 else walk.apply("*", Number(abs(own)), term)
-        bound = walk.apply("-" if (own > 0) == positive else "+", bound, size)
-    operator = operator if positive else MIRRORED[operator]
-    if abs(count) > 1:
-        divided = _divided(operator, bound, abs(count))
-        if divided is None:
-            return None
-        operator, bound = divided
-    return index.name, operator, to_expression(polynomial(bound))
-
-
-def _divided(operator: str, bound: Expression, divisor: int) -> tuple[str, Expression] | None:
-    """What `divisor * i  operator  bound` says of i."""
-    match operator:
-        case "<" | ">=":  # below, or not below, the least multiple that is not less
-            bound = walk.apply("+", bound, Number(divisor - 1))
-        case "==":
-            return None
-    return operator, walk.apply("//", bound, Number(divisor))
-
-
-def _signed(expression: Expression, count: int) -> Iterator[tuple[int, Expression]]:
-    """The terms of a sum, each with how often it is added."""
-    match expression:
-        case Apply("+" | "-" as operation, (left, right)):
-            yield from _signed(left, count)
-            yield from _signed(right, count if operation == "+" else -count)
-        case Apply("neg", (operand,)):
-            yield from _signed(operand, -count)
-        case Apply("*", (Number(int(factor)), operand)) if factor:
-            yield from _signed(operand, count * factor)
-        case _:
-            yield count, expression
 
 
 def _indices_of_range(r: Range) -> frozenset[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from loopgrad.backends.llvm.writing.pieces import MASKED_BYTES, store_first
 from loopgrad.backends.llvm.writing.text import I64, PAST_CACHES, Body, suffix, vector
 
 _SIZES = {"double": 8, "float": 4, "i64": 8, "i8": 1}
@@ -76,11 +77,18 @@ def load(body: Body, place: Place, lanes: int, mask: str | None) -> str:
 
 
 def store(
-    body: Body, place: Place, value: str, lanes: int, mask: str | None, past: bool = False
+    body: Body,
+    place: Place,
+    value: str,
+    lanes: int,
+    mask: str | None,
+    past: bool = False,
+    count: str | None = None,
 ) -> None:
     """Stores a vector, where the mask holds; of one address twice, the later lane's value.
 
-    past: all lanes are stored, past the caches, to an aligned address.
+    past: all lanes are stored, past the caches, to an aligned address. count: the mask holds in the first so
+    many lanes, an i64.
     """
     kind = place.kind
     if past:
@@ -90,7 +98,11 @@ def store(
         body.do(f"store {full} {value}, {at}, align {size}, !nontemporal {PAST_CACHES}")
         return
     if place.offsets is None and place.stride in (1, -1):
-        _store_side_by_side(body, place, value, lanes, mask)
+        slow = mask is not None and body.module.vector_bytes < MASKED_BYTES
+        if slow and count is not None and place.stride == 1:
+            store_first(body, kind, _SIZES[kind], place.pointer, value, lanes, count)
+        else:
+            _store_side_by_side(body, place, value, lanes, mask)
         return
     if _is_near(place):
         _store_spread(body, place, value, lanes, mask)
@@ -200,8 +212,7 @@ def _load_side_by_side(body: Body, place: Place, lanes: int, mask: str | None) -
     return _reversed(body, kind, value, lanes) if backwards else value
 
 
-# What a register of AVX-512 has; of such processors alone arithmetic takes masks.
-_MASKED_BYTES = 64
+# Of processors with registers as wide alone arithmetic takes masks.
 _FENCED = {"double": "double", "float": "float", "i64": "double"}
 
 
@@ -211,7 +222,7 @@ def _by_itself(body: Body, kind: str, value: str, lanes: int) -> str:
     It does so where the masks are one, as in `select m, (load m) * q, 0`, and where the register is in
     the way it takes the load out again (LLVM 22), without its mask: it then reads beside the array.
     """
-    if body.module.vector_bytes < _MASKED_BYTES or kind not in _FENCED:
+    if body.module.vector_bytes < MASKED_BYTES or kind not in _FENCED:
         return value
     full, fenced = vector(kind, lanes), vector(_FENCED[kind], lanes)
     if fenced != full:

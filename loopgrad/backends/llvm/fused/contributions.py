@@ -241,7 +241,8 @@ class Contributions:
                 return value
             past = statement.target.tensor in vectors.past_caches
             mask = self._stored(statement.target, place, mask)
-            accesses.store(self.body, place, text, lanes, mask, past and mask is None)
+            count = vectors.around.count if mask == vectors.around.tail else None
+            accesses.store(self.body, place, text, lanes, mask, past and mask is None, count)
         return value
 
     def _stored(self, target: Read, place: Place, mask: str | None) -> str | None:
@@ -276,7 +277,8 @@ class Contributions:
         kept = self.vectors.select(mask, after, before)
         if not hold:
             lanes_stored = self._stored(statement.target, place, around.tail)
-            accesses.store(self.body, place, kept.text, lanes, lanes_stored)
+            count = around.count if lanes_stored == around.tail else None
+            accesses.store(self.body, place, kept.text, lanes, lanes_stored, count=count)
         return kept
 
     def _present(self, statement: Accumulate, place: Place, lanes: int, mask: str | None) -> Value:

@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Collection
 
 from loopgrad.backends.llvm.fused.accesses import behind
+from loopgrad.backends.llvm.fused.fetching import LINE
 from loopgrad.backends.llvm.fused.sizes import size
 from loopgrad.backends.llvm.fused.vectors import Vectors
 from loopgrad.backends.llvm.writing.scratch import BYTES
@@ -30,7 +31,7 @@ from loopgrad.schedule.tree import Over, Step
 ALIKE = 16  # bytes: arrays begin at multiples of them anyway
 STORED = 2  # loads that a store counts as
 MORE = 2  # times as much traffic as with scratch memory, of which vectors no longer are aligned behind a head
-FEWEST = 4  # vectors of a row that is worth a head
+FEWEST = 4  # lines of memory of a row that is worth a head
 # Where a loop reads what one before it has just written to scratch memory: a load waits for two stores.
 FEWEST_READ_BACK = 8
 # Where it computes something slow, which hides all that memory takes but what stores past the caches save.
@@ -54,7 +55,8 @@ def first(
     missing = body.value(f"and i64 {missing}, {BYTES[kind] * lanes - 1}")
     missing = body.value(f"lshr i64 {missing}, {BYTES[kind].bit_length() - 1}")
     length = body.value(f"sub nsw i64 {upper}, {lower}")
-    long = body.value(f"icmp sge i64 {length}, {_fewest(vectors, loop) * lanes}")
+    fewest = _fewest(vectors, loop) * LINE // BYTES[kind]
+    long = body.value(f"icmp sge i64 {length}, {fewest}")
     return body.select(long, I64, body.value(f"add nsw i64 {lower}, {missing}"), lower)
 
 
@@ -118,7 +120,7 @@ def _is_own(vectors: Vectors, access: Read) -> bool:
 
 
 def _fewest(vectors: Vectors, loop: Over) -> int:
-    """Vectors of a row that is worth a head."""
+    """Lines of memory of a row that is worth a head."""
     steps = [node for node in loop.body if isinstance(node, Step)]
     reads = (read for step in steps for read in walk.statement_reads(step.statement))
     if _is_slow(steps):

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator
 
+from loopgrad.backends.llvm.fused.fetching import LINE
 from loopgrad.backends.llvm.fused.heads import address_of
 from loopgrad.backends.llvm.fused.vectors import Vectors
 from loopgrad.backends.llvm.writing import layout
@@ -21,7 +22,6 @@ from loopgrad.ir.nodes import Accumulate, Read, Reduction
 from loopgrad.schedule.tree import Blocks, Node, Over, Pack, Step, read_by, steps
 
 LONG = 32  # vectors of a row that need not begin at an aligned address
-LINE = 64  # bytes, which leave together
 
 
 class Streaming:

@@ -45,6 +45,7 @@ class Around:
     copy: int = 0
     tail: str | None = None
     mask: str | None = None
+    count: str | None = None
     ends: tuple[Expression, Expression] | None = None
 
 

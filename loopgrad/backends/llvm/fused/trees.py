@@ -417,12 +417,13 @@ class Trees(Sharing):
         lanes = self.lanes
         left = self.body.value(f"sub nsw i64 {end}, {index}")
         fewer = self.body.value(f"icmp slt i64 {left}, {lanes}")
-        left = self.body.select(fewer, I64, left, str(lanes))
-        left = splat(self.body, "i32", self.body.value(f"trunc i64 {left} to i32"), lanes)
+        count = self.body.select(fewer, I64, left, str(lanes))
+        left = splat(self.body, "i32", self.body.value(f"trunc i64 {count} to i32"), lanes)
         kind, numbers = vector("i32", lanes), positions(lanes, "i32")
         mask = self.body.value(f"icmp slt {kind} {numbers}, {left}")
         ends = (loop.lower, loop.upper) if last else None
-        self._lanes(loop, Around(loop.index, lanes, index, tail=mask, mask=mask, ends=ends))
+        some = Around(loop.index, lanes, index, tail=mask, mask=mask, count=count, ends=ends)
+        self._lanes(loop, some)
 
     def _looking(
         self, inside: Interior, index: str, step: int, write: Callable[[str], None]

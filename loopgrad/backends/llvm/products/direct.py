@@ -50,7 +50,8 @@ class _Direct(Kernel):
     def write(self) -> None:
         w = self.w
         every = range(self.vectors)
-        self.masks = [w.first_lanes(entry(w, "%lanes", str(v))) for v in every]
+        counts = [entry(w, "%lanes", str(v)) for v in every]
+        self.masks = [w.first_lanes(count) for count in counts]
         targets = [entry(w, "%targets", str(v)) for v in every]
         kind = f"<{self.lanes} x i1>"
         adds = w.splat("%adds", "i1")
@@ -65,7 +66,7 @@ class _Direct(Kernel):
             for (place, v), value in zip(places, sums, strict=True)
         ]
         for (place, v), value in zip(places, after, strict=True):
-            w.masked_store(value, place, self.masks[v])
+            w.store_first(value, place, counts[v], self.masks[v])
         w.finish()
 
     def first_b(self) -> Parameters:

@@ -324,14 +324,16 @@ class _Put:
         def some() -> None:
             for r, row in enumerate(rows):
                 w.store(row, w.at(self.square, r * lanes))
-            mask = w.first_lanes(w.least(columns, lanes))
+            count = w.least(columns, lanes)
+            mask = w.first_lanes(count)
             known = w.body.value(f"and <{lanes} x i1> {mask}, {self.adding}")
 
             def one(r: str) -> None:
                 place = w.at(to, w.integer("mul", "%cm", r))
                 row = w.load(w.at(self.square, w.integer("mul", r, lanes)))
                 before = w.masked_load(place, known)
-                w.masked_store(w.body.value(f"fadd {w.tiling.vector} {row}, {before}"), place, mask)
+                value = w.body.value(f"fadd {w.tiling.vector} {row}, {before}")
+                w.store_first(value, place, count, mask)
 
             w.loop(w.least(left, lanes), one)
 

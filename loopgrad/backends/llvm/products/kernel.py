@@ -252,23 +252,24 @@ def emit_part(module: Module, tiling: Tiling) -> None:
     def place(matrix: str, step: str | int, r: str, n: str) -> str:
         return w.at(w.at(matrix, w.integer("mul", r, step)), n)
 
-    def each(write: Callable[[str, str, str], None]) -> None:
-        """`write(r, n, mask)` for the vectors of all rows."""
+    def each(write: Callable[[str, str, str, str], None]) -> None:
+        """`write(r, n, count, mask)` for the vectors of all rows."""
 
         def vectors(n: str) -> None:
-            mask = w.first_lanes(w.least(w.integer("sub", "%columns", n), tiling.lanes))
-            w.loop("%rows", lambda r: write(r, n, mask))
+            count = w.least(w.integer("sub", "%columns", n), tiling.lanes)
+            mask = w.first_lanes(count)
+            w.loop("%rows", lambda r: write(r, n, count, mask))
 
         w.loop("%columns", vectors, step=tiling.lanes)
 
-    def add(r: str, n: str, mask: str) -> None:
+    def add(r: str, n: str, _: str, mask: str) -> None:
         t = place("%T", tiling.width, r, n)
         before = w.masked_load(place("%D", "%dm", r, n), mask)
         w.store(w.multiply_add(scale, w.load(t), before), t)
 
-    def put(r: str, n: str, mask: str) -> None:
+    def put(r: str, n: str, count: str, mask: str) -> None:
         value = w.load(place("%T", tiling.width, r, n))
-        w.masked_store(value, place("%C", "%cm", r, n), mask)
+        w.store_first(value, place("%C", "%cm", r, n), count, mask)
 
     each(add)
     each(put)

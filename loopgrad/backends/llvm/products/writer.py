@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from loopgrad.backends.llvm.products.tiling import REAL_BYTES, Tiling
+from loopgrad.backends.llvm.writing.pieces import MASKED_BYTES, store_first
 from loopgrad.backends.llvm.writing.text import I64, RARE, Body, Module
 
 
@@ -177,8 +178,8 @@ class Writer:
             start = self.at(matrix, self.integer("mul", r, step))
 
             def some(n: str) -> None:
-                mask = self.first_lanes(self.least(self.integer("sub", columns, n), lanes))
-                self.masked_store("zeroinitializer", self.at(start, n), mask)
+                count = self.least(self.integer("sub", columns, n), lanes)
+                self.store_first("zeroinitializer", self.at(start, n), count)
 
             self.loop(columns, some, step=lanes)
 
@@ -222,13 +223,18 @@ class Writer:
             f"call {vector} @{name}({typed}, i32 {align}, {bits} {mask}, {vector} zeroinitializer)"
         )
 
-    def masked_store(self, value: str, pointer: str, mask: str) -> None:
+    def store_first(self, value: str, pointer: str, count: str, mask: str = "") -> None:
+        """Stores the first lanes, so many. mask: of these, where it is known."""
+        lanes, size = self.tiling.lanes, REAL_BYTES[self.real]
+        if lanes * size < MASKED_BYTES:
+            store_first(self.body, self.real, size, pointer, value, lanes, count)
+            return
+        mask = mask or self.first_lanes(count)
         vector, name = self.tiling.vector, self._masked("store")
-        at, bits = self.module.pointer(vector), f"<{self.tiling.lanes} x i1>"
+        at, bits = self.module.pointer(vector), f"<{lanes} x i1>"
         self.module.declare(f"declare void @{name}({vector}, {at}, i32, {bits})")
         typed = self._typed(vector, pointer)
-        align = REAL_BYTES[self.real]
-        self.body.do(f"call void @{name}({vector} {value}, {typed}, i32 {align}, {bits} {mask})")
+        self.body.do(f"call void @{name}({vector} {value}, {typed}, i32 {size}, {bits} {mask})")
 
     def _masked(self, operation: str) -> str:
         suffix = self.tiling.vector_suffix
