@@ -79,3 +79,19 @@ def test_whole_multiples_leave_a_division(number: int, divisor: int) -> None:
     assert all(
         (n + number) // divisor - (n + number % divisor) // divisor == moved for n in range(20)
     )
+
+
+@pytest.mark.parametrize("place", ["2*n", "2*n + 1", "3*n - 2*n"])
+def test_what_is_written_in_steps_is_a_product_first(place: str) -> None:
+    text = f"""f(W[O,I], g[B,O,N], x[B,I,M]) -> y[B,I,M]:
+        for b, i, m:  y[b,i,m] = x[b,i,m]
+        for b, i, n, o:  y[b,i,{place}] += W[o,i] * g[b,o,n]"""
+    program = lg.program(text)
+    shown = show(made_for(infer(program), validate(program), {}, set(), Choices()))
+    assert "product:  whole[" in shown
+    rng = np.random.default_rng(0)
+    for rows, columns in ((7, 9), (1, 3), (20, 17), (5, 0)):
+        shapes = (rows, 6), (3, rows, columns), (3, 6, 2 * columns)
+        given = [rng.normal(size=shape) for shape in shapes]
+        wanted = lg.compile(program, backend="interpret")(*given)
+        np.testing.assert_allclose(lg.compile(program)(*given), wanted, rtol=1e-10, atol=1e-12)

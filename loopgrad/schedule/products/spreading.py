@@ -51,7 +51,13 @@ def apart_by_places(
     if line.bounding and (places or not _is_left_out_in_bands(line)):
         return None
     together = line.target.tensor in context.choices.together
-    if not (guard or places or _selects_last(line) or (together and _is_in_turns(line))):
+    if not (
+        guard
+        or places
+        or _is_in_steps(line)
+        or _selects_last(line)
+        or (together and _is_in_turns(line))
+    ):
         return None
     if guard is not None and not _may_be_computed_anyway(line, context):
         return None
@@ -77,6 +83,12 @@ def _spread(line: Line) -> bool | None:
     if line.kept != frozenset().union(*axes) or sum(map(len, axes)) != len(line.kept):
         return None
     return any(len(axis) > 1 for axis in axes)
+
+
+def _is_in_steps(line: Line) -> bool:
+    """Is something written at `2*n`, or the like? Products write at each value of an index."""
+    written = line.written
+    return any(i and not bare for i, bare in zip(written.axes, written.bare, strict=True))
 
 
 def _is_left_out_in_bands(line: Line) -> bool:
