@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from loopgrad.backends.llvm.writing.pieces import MASKED_BYTES, store_first
+from loopgrad.backends.llvm.writing.repeat import where
 from loopgrad.backends.llvm.writing.text import I64, PAST_CACHES, Body, suffix, vector
 
 _SIZES = {"double": 8, "float": 4, "i64": 8, "i8": 1}
@@ -105,7 +107,11 @@ def store(
             _store_side_by_side(body, place, value, lanes, mask)
         return
     if _is_near(place):
-        _store_spread(body, place, value, lanes, mask)
+        known = mask is None or count is not None
+        if known and body.module.vector_bytes < MASKED_BYTES:
+            _store_each(body, place, value, lanes, count if mask else None)
+        else:
+            _store_spread(body, place, value, lanes, mask)
         return
     full, pointers = vector(kind, lanes), _pointers(body, place, lanes)
     where = vector(body.module.pointer(kind), lanes)
@@ -267,6 +273,20 @@ def _load_spread(body: Body, place: Place, lanes: int, mask: str | None) -> str:
     picked = literal_vector("i32", [str(stride * lane) for lane in range(lanes)])
     full = vector(place.kind, wide)
     return body.value(f"shufflevector {full} {value}, {full} undef, <{lanes} x i32> {picked}")
+
+
+def _store_each(body: Body, place: Place, value: str, lanes: int, count: str | None) -> None:
+    """One lane after the other, all or the first so many: a store under a mask, for the gaps, takes longer."""
+    full, kind, stride = vector(place.kind, lanes), place.kind, place.stride
+    assert isinstance(stride, int)
+
+    def store_one(lane: int) -> None:
+        one = body.value(f"extractelement {full} {value}, i64 {lane}")
+        body.store(kind, one, behind(body, kind, place.pointer, stride * lane))
+
+    for lane in range(lanes):
+        holds = body.value(f"icmp sgt i64 {count}, {lane}") if count else "true"
+        where(body, holds, partial(store_one, lane))
 
 
 def _store_spread(body: Body, place: Place, value: str, lanes: int, mask: str | None) -> None:
