@@ -276,7 +276,7 @@ def _load_spread(body: Body, place: Place, lanes: int, mask: str | None) -> str:
 
 
 def _store_each(body: Body, place: Place, value: str, lanes: int, count: str | None) -> None:
-    """One lane after the other, all or the first so many: a store under a mask, for the gaps, takes longer."""
+    """One lane after the other, all or the first so many: a mask for the gaps would take longer."""
     full, kind, stride = vector(place.kind, lanes), place.kind, place.stride
     assert isinstance(stride, int)
 
