@@ -19,7 +19,7 @@ from loopgrad.backends.llvm.writing import layout
 from loopgrad.backends.llvm.writing.scratch import BYTES
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Accumulate, Read, Reduction
-from loopgrad.schedule.tree import Blocks, Node, Over, Pack, Step, read_by, steps
+from loopgrad.schedule.tree import Blocks, Mark, Node, Over, Pack, Step, loops, read_by, steps
 
 LONG = 32  # vectors of a row that need not begin at an aligned address
 
@@ -33,7 +33,7 @@ class Streaming:
         self.tensors = frozenset(_candidates(vectors, nodes) if large else ())
         # The i1: the phase touches much; None in code for calls that never do.
         self.large = self._is_large(nodes) if large else None
-        self._steps = sum(isinstance(node, Step) for node in steps(nodes))
+        self._rows = sum(loop.mark is Mark.VECTOR for loop in loops(nodes))
 
     def _is_large(self, nodes: tuple[Node, ...]) -> str:
         frame, total = self.vectors.frame, "0"
@@ -56,17 +56,17 @@ class Streaming:
             and node.statement.target.tensor in self.tensors
             and rows.get(node.statement.target, ("", 0))[1] == 1
         )
-        return found if len(found) < 2 or self._leave_whole(found, loop) else frozenset()
+        return found if len(found) < 2 or self._leave_whole(found) else frozenset()
 
-    def _leave_whole(self, tensors: Collection[str], loop: Over) -> bool:
+    def _leave_whole(self, tensors: Collection[str]) -> bool:
         """Do lines of several tensors leave whole?
 
-        Parts of them wait for the rest in a few buffers of the processor. A loop over rows that a cache holds
-        has stored other lines before, and the parts leave by themselves, each for a whole one: it takes two
-        to three times as long as stores into the caches. Loads from memory let them wait.
+        Parts of them wait for the rest in a few buffers of the processor. Where another loop has been over
+        the row, a cache holds it: parts come so fast that they leave by themselves, each for a whole one, and
+        it takes two to three times as long as stores into the caches. Loads from memory let them wait.
         """
         least = min(BYTES[self.vectors.frame.storage(tensor).kind] for tensor in tensors)
-        return self.lanes * least >= LINE or len(loop.body) == self._steps
+        return self.lanes * least >= LINE or self._rows == 1
 
     def wanted(self, loop: Over, lower: str, first: str, upper: str) -> str:
         """The i1: the phase touches much, and all rows that the loop stores are aligned from `first` on.
