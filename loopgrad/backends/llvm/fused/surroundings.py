@@ -36,6 +36,7 @@ class Around:
     `index` has the value `first` in the first lane, and the next ones in the others. Of several copies
     of the body that follow each other this is number `copy`. `tail` are the lanes that the loop
     runs, None for all of them (at least one does); `mask` those of them where the code is reached.
+    `count`, an i64, is given where the tail is the first so many lanes.
     `ends`, of a loop whose last lanes are those outside of the tail: from where to where it runs.
     """
 
