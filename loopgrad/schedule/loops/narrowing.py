@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator
+from collections.abc import Container
 from dataclasses import replace
 
 from loopgrad.analysis.extents import difference, polynomial, to_expression
+from loopgrad.analysis.polynomial import negate, subtract
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Apply, Compare, Expression, Extent, Index, Number, Range
 from loopgrad.schedule.lines import Line
@@ -115,20 +116,17 @@ def solved(
             pass
         case _:
             return None
-    terms = [*_signed(left, 1), *_signed(right, -1)]
-    wanted = [(count, t) for count, t in terms if isinstance(t, Index) and t.name in indices]
-    rest = [(count, t) for count, t in terms if (count, t) not in wanted]
-    if len(wanted) != 1 or any(True for _, t in rest for _ in walk.reads(t)):
+    apart = subtract(polynomial(left), polynomial(right))
+    wanted = [m for m in apart if any(isinstance(a, Index) and a.name in indices for a in m)]
+    if len(wanted) != 1 or len(wanted[0]) != 1:
         return None
-    if not frozenset().union(*(walk.indices_of(t) for _, t in rest)) <= others:
-        return None
-    ((count, index),) = wanted
+    ((index,),) = wanted
     assert isinstance(index, Index)
+    count = apart.pop(wanted[0])
     positive = count > 0
-    bound: Expression = Number(0)
-    for own, term in rest:
-        size = term if abs(own) == 1 else walk.apply("*", Number(abs(own)), term)
-        bound = walk.apply("-" if (own > 0) == positive else "+", bound, size)
+    bound = to_expression(negate(apart) if positive else apart)
+    if any(True for _ in walk.reads(bound)) or not walk.indices_of(bound) <= others:
+        return None
     operator = operator if positive else MIRRORED[operator]
     if abs(count) > 1:
         divided = _divided(operator, bound, abs(count))
@@ -146,17 +144,3 @@ def _divided(operator: str, bound: Expression, divisor: int) -> tuple[str, Expre
         case "==":
             return None
     return operator, walk.apply("//", bound, Number(divisor))
-
-
-def _signed(expression: Expression, count: int) -> Iterator[tuple[int, Expression]]:
-    """The terms of a sum, each with how often it is added."""
-    match expression:
-        case Apply("+" | "-" as operation, (left, right)):
-            yield from _signed(left, count)
-            yield from _signed(right, count if operation == "+" else -count)
-        case Apply("neg", (operand,)):
-            yield from _signed(operand, -count)
-        case Apply("*", (Number(int(factor)), operand)) if factor:
-            yield from _signed(operand, count * factor)
-        case _:
-            yield count, expression

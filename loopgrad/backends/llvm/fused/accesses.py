@@ -70,12 +70,12 @@ def load(body: Body, place: Place, lanes: int, mask: str | None) -> str:
     if _is_one_gather(body, place, lanes):
         return _gathered(body, place, lanes, mask)
     full, pointers = vector(kind, lanes), _pointers(body, place, lanes)
-    where = vector(body.module.pointer(kind), lanes)
+    several = vector(body.module.pointer(kind), lanes)
     at = f"v{lanes}p0" + ("" if body.module.opaque_pointers else suffix(kind))
     name = f"@llvm.masked.gather.{suffix(full)}.{at}"
-    body.module.declare(f"declare {full} {name}({where}, i32, {_mask_type(lanes)}, {full})")
+    body.module.declare(f"declare {full} {name}({several}, i32, {_mask_type(lanes)}, {full})")
     given = f"{_mask_type(lanes)} {mask or all_lanes(lanes)}, {full} zeroinitializer"
-    return body.value(f"call {full} {name}({where} {pointers}, i32 {_SIZES[kind]}, {given})")
+    return body.value(f"call {full} {name}({several} {pointers}, i32 {_SIZES[kind]}, {given})")
 
 
 def store(
@@ -114,11 +114,11 @@ def store(
             _store_spread(body, place, value, lanes, mask)
         return
     full, pointers = vector(kind, lanes), _pointers(body, place, lanes)
-    where = vector(body.module.pointer(kind), lanes)
+    several = vector(body.module.pointer(kind), lanes)
     at = f"v{lanes}p0" + ("" if body.module.opaque_pointers else suffix(kind))
     name = f"@llvm.masked.scatter.{suffix(full)}.{at}"
-    body.module.declare(f"declare void {name}({full}, {where}, i32, {_mask_type(lanes)})")
-    given = f"{where} {pointers}, i32 {_SIZES[kind]}, {_mask_type(lanes)}"
+    body.module.declare(f"declare void {name}({full}, {several}, i32, {_mask_type(lanes)})")
+    given = f"{several} {pointers}, i32 {_SIZES[kind]}, {_mask_type(lanes)}"
     body.do(f"call void {name}({full} {value}, {given} {mask or all_lanes(lanes)})")
 
 

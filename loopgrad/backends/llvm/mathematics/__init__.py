@@ -1,8 +1,8 @@
 """Our own functions on floats, of any width.
 
 No tables, no fast-math flags, fused multiply-adds written out: vectors and single values give the
-same bits, and special values come out right. All is straight-line code, but for the arguments of
-sin and cos that are huge. docs/mathematics.md has the errors.
+same bits (but for the sign of NaN), and special values come out right. All is straight-line code, but for
+the arguments of sin and cos that are huge. docs/mathematics.md has the errors.
 """
 
 from __future__ import annotations

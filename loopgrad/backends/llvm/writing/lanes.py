@@ -1,6 +1,6 @@
 """Instructions on floating values, one at a time or several in a vector: the same text for both.
 
-What is written with a `Lanes` gives the same bits in every lane at every width.
+What is written with a `Lanes` gives the same bits in every lane at every width, but for the sign of NaN.
 """
 
 from __future__ import annotations
