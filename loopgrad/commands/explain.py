@@ -27,6 +27,7 @@ from loopgrad.schedule.showing.account import (
 from loopgrad.schedule.tree import Scope
 
 INDENT = "    "
+REALS = {"float32": "float", "float64": "double"}  # LLVM's names
 UNITS = (("GB", 1e9), ("MB", 1e6), ("kB", 1e3), ("bytes", 1.0))
 TIMES = (("s", 1e9), ("ms", 1e6), ("µs", 1e3), ("ns", 1.0))
 
@@ -74,14 +75,14 @@ def command(
     program = load_program(file)
     written = _backward(program) if backward else program
     runs = written if backward else _stable(program)
-    if llvm or asm:
-        from loopgrad.pipeline import compile
-
-        runner: Any = compile(runs).runner
-        real = "float" if dtype == "float32" else "double"
-        print_source(runner.assembly(real) if asm else runner.text(real, optimized=True), "llvm")
-        return
     sizes = _sizes(runs, values)
+    try:
+        if llvm or asm:
+            print_source(_code(runs, schedule, dtype, sizes, asm), "llvm")
+            return
+        found = accounted(runs, schedule, dtype, sizes)
+    except ValueError as error:
+        raise Mistake(str(error)) from None
     if runs is not written:
         click.echo(f"{program.name} runs in a form that neither overflows nor cancels:\n")
         print_program(runs)
@@ -89,13 +90,28 @@ def command(
     elif backward:
         print_program(runs)
         click.echo()
-    try:
-        found = accounted(runs, schedule, dtype, sizes)
-    except ValueError as error:
-        raise Mistake(str(error)) from None
     show = _Shower(sizes, dtype, None if backward else program)
     print_source("\n".join(show.phases(found)))
     click.echo("\n" + "\n".join(show.whole(found, runs)))
+
+
+def _code(
+    program: Program, words: str, dtype: str, sizes: Mapping[str, int | float], asm: bool
+) -> str:
+    """The code that a call of these sizes runs: the machine's, or LLVM's.
+
+    Raises ValueError for choices that cannot be made.
+    """
+    from loopgrad.pipeline import compile
+
+    runner: Any = compile(program, schedule=words).runner
+    text: str
+    text = (
+        runner.assembly(REALS[dtype], sizes)
+        if asm
+        else runner.text(REALS[dtype], optimized=True, sizes=sizes)
+    )
+    return text
 
 
 def _stable(program: Program) -> Program:
@@ -147,7 +163,7 @@ def accounted(
     from loopgrad.pipeline import compile
 
     runner: Any = compile(program, schedule=words).runner
-    real = "float" if dtype == "float32" else "double"
+    real = REALS[dtype]
     scheduled, placed = runner.explained(real, sizes)
     between, *phases = (
         tuple(Kept(p.tensor, BYTES[p.kind], p.extents, p.further) for p in part) for part in placed

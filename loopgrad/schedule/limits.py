@@ -166,13 +166,23 @@ def _hangs_on(names: frozenset[str], bounds: Mapping[str, Bounds]) -> frozenset[
 
 
 def is_natural(value: Polynomial) -> bool:
-    """Is it 0 or more, evidently? Of c*(e//c) no more is known than that it is no more than e."""
-    total = value
-    for monomial, coefficient in value.items():
-        match monomial:
-            case (Apply("//", (dividend, Number(int(divisor)))),):
-                if divisor > 0 > coefficient and coefficient % divisor == 0:
-                    total = add(subtract(total, {monomial: coefficient}), {}, 1)
-                    total = add(total, scale(polynomial(dividend), coefficient // divisor))
-    known = constant_value(total)
-    return known is not None and known >= 0
+    """Is it 0 or more, evidently? Of c*(e//c) no more is known than that it is e, or less by c-1 at most."""
+    least, factor = value, 1  # what the value is at least, times the factor
+    while (found := next(filter(None, map(_divided, least)), None)) is not None:
+        monomial, dividend, divisor = found
+        coefficient = least[monomial]  # of the quotient, as of what it is at least times the divisor
+        least = scale(subtract(least, {monomial: coefficient}), divisor)
+        low = dividend if coefficient < 0 else subtract(dividend, constant(divisor - 1))
+        least, factor = add(least, low, coefficient), factor * divisor
+    known = constant_value(least)
+    return known is not None and known > -factor
+
+
+def _divided(
+    monomial: tuple[Expression, ...],
+) -> tuple[tuple[Expression, ...], Polynomial, int] | None:
+    """Of a quotient by a number: itself, what is divided, and by what."""
+    match monomial:
+        case (Apply("//", (dividend, Number(int(divisor)))),) if divisor > 0:
+            return monomial, polynomial(dividend), divisor
+    return None

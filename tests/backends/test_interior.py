@@ -44,6 +44,22 @@ def test_whole_vectors_do_not_look() -> None:
     assert any(not re.search(r"icmp \w+ <|masked", block) for block in whole)
 
 
+def test_windows_of_an_odd_axis_do_not_look_either() -> None:
+    # (X+1)//2 pairs of elements, and X//2 windows: one more at most.
+    program = lg.program(
+        "f(x[B,X], m[B,X//2], g[B,X//2]) -> d[B,X]:\n"
+        "    for b, n < X//2, k < 2:  d[b,2*n+k] += g[b,n]   if x[b,2*n+k] == m[b,n]\n"
+    )
+    text = lg.compile(program).runner.text("double")
+    pairs = [b for b in re.split(r"\n(?=[\w.]+:\n)", text) if re.search(r"store <\d+ x double>", b)]
+    assert any("icmp" not in block for block in pairs)
+    literal = lg.compile(program, optimize=False)
+    for length in sample(LENGTHS, 12):
+        x = np.random.default_rng(length).integers(-1, 2, (3, length)).astype(float)
+        m, g = np.random.default_rng(length).integers(-1, 2, (2, 3, length // 2)).astype(float)
+        assert np.array_equal(program(x, m, g), literal(x, m, g))
+
+
 def test_places_side_by_side_are_stored_as_whole_vectors() -> None:
     program = lg.program(
         "spread(x[X], z[X]) -> y[3*X]:\n"

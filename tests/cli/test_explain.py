@@ -14,6 +14,7 @@ scaled(x[N], y[N]) -> z[N]:
     for n:  a[n] = exp(x[n])
     for n:  z[n] += a[n] * y[n]
 """
+WINDOWS = "windows(x[N], w[K]) -> y[N-K+1]:\n    for n, k:  y[n] += x[n+k] * w[k]\n"
 
 
 @pytest.fixture
@@ -87,6 +88,15 @@ def test_what_runs_as_written_says_why(run: Run) -> None:
 def test_code(run: Run) -> None:
     assert "define" in run("explain", "layers.loops:softmax", "--llvm").out
     assert "ret" in run("explain", "layers.loops:softmax", "--asm").out
+
+
+def test_code_is_that_of_the_sizes_and_of_the_choices(scaled: Run) -> None:
+    code = ("explain", "scaled.loops", "--llvm")
+    assert scaled(*code).out != scaled(*code, "--schedule", "no fusion").out
+    Path("windows.loops").write_text(WINDOWS, encoding="utf-8")
+    windows = ("explain", "windows.loops", "--llvm")
+    one, other = (scaled(*windows, f"K={size}").out for size in (2, 3))
+    assert one != other != scaled(*windows).out
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
 import loopgrad as lg
+from loopgrad.analysis.extents import polynomial
 from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
+from loopgrad.ir.nodes import Apply, Extent, Number
 from loopgrad.ir.printer import show_expression
 from loopgrad.schedule.default import optimized
+from loopgrad.schedule.limits import is_natural
 from loopgrad.schedule.showing.show import show
 
 # Fewer channels than the weights have; and what the guard alone keeps within them.
@@ -44,3 +49,30 @@ def test_what_a_guard_keeps_in_range_is_not_looked_at_without_it() -> None:
     x, k = rng.normal(size=(2, 4, 9)), rng.normal(size=(5, 4, 3))
     wanted = lg.compile(program, backend="interpret")(x, k)
     np.testing.assert_allclose(program(x, k), wanted, rtol=1e-12, atol=1e-13)
+
+
+def _quotient(plus: int, divisor: int) -> Apply:
+    return Apply("//", (Apply("+", (Extent("X"), Number(plus))), Number(divisor)))
+
+
+@pytest.mark.parametrize(
+    ("plus", "divisor", "other", "by", "is_evident"),
+    [
+        (0, 2, 1, 2, lambda least: least >= 1),  # X//2 - (X+1)//2 is -1 or 0
+        (1, 2, 0, 2, lambda least: least >= 0),
+        (0, 3, 2, 3, lambda least: least >= 1),
+        (0, 3, 7, 3, lambda least: least >= 3),
+        (0, 2, 0, 3, lambda least: False),  # what is left of X may be negative
+        (5, 4, 5, 4, lambda least: least >= 0),
+    ],
+)
+def test_differences_of_quotients(
+    plus: int, divisor: int, other: int, by: int, is_evident: Callable[[int], bool]
+) -> None:
+    one, two = _quotient(plus, divisor), _quotient(other, by)
+    for least in range(-2, 4):
+        value = polynomial(Apply("+", (Apply("-", (one, two)), Number(least))))
+        assert is_natural(value) == is_evident(least)
+        if is_natural(value):
+            for x in range(-50, 50):
+                assert (x + plus) // divisor - (x + other) // by + least >= 0

@@ -218,11 +218,16 @@ class LLVMRunner:
                 _emit(self.task, layout)
         return layout.sites
 
-    def text(self, real: str = "double", optimized: bool = False) -> str:
-        """The LLVM text of the program, for those who want to look."""
+    def text(
+        self,
+        real: str = "double",
+        optimized: bool = False,
+        sizes: Mapping[str, Any] | None = None,
+    ) -> str:
+        """The LLVM text of the program, to be looked at. sizes: as in `explained`; None for any."""
         from loopgrad.backends.llvm.compiling import engine
 
-        text, passes = self.written(real)
+        text, passes = self.written(real, sizes)
         return str(engine.optimized(text, passes)) if optimized else text
 
     def explained(
@@ -232,22 +237,28 @@ class LLVMRunner:
 
         sizes: of extents, as far as they are known, and the values of constants.
         """
+        variant = self._at(real, sizes)
+        return _scheduled(self.task, variant), self.emitted(variant)[2].placed
+
+    def assembly(self, real: str = "double", sizes: Mapping[str, Any] | None = None) -> str:
+        """The machine's instructions for the program. sizes: as in `explained`; None for any."""
+        from loopgrad.backends.llvm.compiling import engine
+
+        return engine.assembly(*self.written(real, sizes))
+
+    def written(self, real: str, sizes: Mapping[str, Any] | None = None) -> tuple[str, Passes]:
+        """The text, and the passes for it."""
+        variant = Variant(real, False, False) if sizes is None else self._at(real, sizes)
+        return self.emitted(variant)[:2]
+
+    def _at(self, real: str, sizes: Mapping[str, Any]) -> Variant:
+        """What a call of these sizes would run."""
         from loopgrad.backends.llvm.calling.shaping import known_shapes
 
         shapes = known_shapes(self.task.facts, sizes)
-        found = self._fitted(sizes, shapes, get_num_threads())
-        variant = _made_for(found, Variant(real, False, False))
-        return _scheduled(self.task, variant), self.emitted(variant)[2].placed
-
-    def assembly(self, real: str = "double") -> str:
-        """The machine's instructions for the program."""
-        from loopgrad.backends.llvm.compiling import engine
-
-        return engine.assembly(*self.written(real))
-
-    def written(self, real: str) -> tuple[str, Passes]:
-        """The text, and the passes for it."""
-        return self.emitted(Variant(real, False, False))[:2]
+        return _made_for(
+            self._fitted(sizes, shapes, get_num_threads()), Variant(real, False, False)
+        )
 
     def emitted(self, variant: Variant) -> tuple[str, Passes, Layout]:
         """The text of a variant, the passes for it, and what it takes, with the places that may fail."""

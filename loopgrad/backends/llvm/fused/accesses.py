@@ -266,6 +266,8 @@ def _is_near(place: Place) -> bool:
 
 def _load_spread(body: Body, place: Place, lanes: int, mask: str | None) -> str:
     wide, stride = _wide(place, lanes)
+    if stride == 2 and mask is None:
+        return _load_overlapping(body, place, lanes)
     if not _is_whole(stride):
         return _load_in_parts(body, place, stride, lanes, mask)
     apart = _mask_apart(body, stride, lanes, mask, range(wide))
@@ -273,6 +275,18 @@ def _load_spread(body: Body, place: Place, lanes: int, mask: str | None) -> str:
     picked = literal_vector("i32", [str(stride * lane) for lane in range(lanes)])
     full = vector(place.kind, wide)
     return body.value(f"shufflevector {full} {value}, {full} undef, <{lanes} x i32> {picked}")
+
+
+def _load_overlapping(body: Body, place: Place, lanes: int) -> str:
+    """Every second element: of two vectors, the second of which ends with the last of them."""
+    full = vector(place.kind, lanes)
+    first, second = (
+        _load_side_by_side(body, _part(body, place, start), lanes, None)
+        for start in (0, lanes - 1)
+    )
+    order = [2 * lane if 2 * lane < lanes else 2 * lane + 1 for lane in range(lanes)]
+    picked = literal_vector("i32", list(map(str, order)))
+    return body.value(f"shufflevector {full} {first}, {full} {second}, <{lanes} x i32> {picked}")
 
 
 def _store_each(body: Body, place: Place, value: str, lanes: int, count: str | None) -> None:
