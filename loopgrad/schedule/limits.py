@@ -170,7 +170,7 @@ def is_natural(value: Polynomial) -> bool:
     least, factor = value, 1  # what the value is at least, times the factor
     while (found := next(filter(None, map(_divided, least)), None)) is not None:
         monomial, dividend, divisor = found
-        coefficient = least[monomial]  # of the quotient, as of what it is at least times the divisor
+        coefficient = least[monomial]  # and that of what is divided, once all is times the divisor
         least = scale(subtract(least, {monomial: coefficient}), divisor)
         low = dividend if coefficient < 0 else subtract(dividend, constant(divisor - 1))
         least, factor = add(least, low, coefficient), factor * divisor

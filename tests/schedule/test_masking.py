@@ -14,6 +14,8 @@ import pytest
 import loopgrad as lg
 from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
+from loopgrad.backends.llvm.calling.shaping import batches
+from loopgrad.peers.ours import joined
 from loopgrad.schedule.default import optimized
 from loopgrad.schedule.showing.show import show
 
@@ -173,6 +175,19 @@ def test_threads_share_heads_of_one_sequence() -> None:
     loops = scheduled(lg.program(one).backward(recompute=True))
     assert "k.grad[G,T,D] a copy for each thread" in loops
     assert "s.grad[48,T] in a row of each thread" in loops
+
+
+def test_so_they_do_in_forward_and_backward_as_one_program(threads: Callable[[int], None]) -> None:
+    program = lg.program(HEADS)
+    joint = joined(program.unfold(), program.backward(batch=False).simplify())
+    assert batches(infer(joint)) == batches(infer(program.backward())) == ("B",)
+    rng = np.random.default_rng(8)
+    arrays = [rng.standard_normal((1, h, 53, d)) for h, d in ((6, 5), (3, 5), (3, 9), (6, 9))]
+    kernel, wanted = lg.compile(joint), tupled(lg.compile(joint, optimize=False)(*arrays))
+    for count in (1, 2, 3):
+        threads(count)
+        for one, other in zip(tupled(kernel(*arrays)), wanted, strict=True):
+            np.testing.assert_allclose(one, other, rtol=0, atol=1e-11)
 
 
 def test_more_heads_that_are_read_than_heads_is_refused() -> None:

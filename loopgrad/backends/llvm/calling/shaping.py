@@ -378,7 +378,7 @@ def batches(facts: Facts) -> tuple[str, ...]:
     if not products:
         return ()
     large = any(outgrows(name, facts.tensors) for name in facts.tensors)
-    if large and not any(map(_adds_in_groups, products)):
+    if large and not any(map(_adds_in_groups, statements)):
         return ()
     given = [t.extents for t in facts.tensors.values() if t.role != "temporary"]
     first = {axes[0] for axes in given if len(axes) > 2}

@@ -281,8 +281,7 @@ def _load_overlapping(body: Body, place: Place, lanes: int) -> str:
     """Every second element: of two vectors, the second of which ends with the last of them."""
     full = vector(place.kind, lanes)
     first, second = (
-        _load_side_by_side(body, _part(body, place, start), lanes, None)
-        for start in (0, lanes - 1)
+        _load_side_by_side(body, _part(body, place, start), lanes, None) for start in (0, lanes - 1)
     )
     order = [2 * lane if 2 * lane < lanes else 2 * lane + 1 for lane in range(lanes)]
     picked = literal_vector("i32", list(map(str, order)))
