@@ -41,6 +41,31 @@ def test_every_width_gives_the_same_bits(operation: str, dtype: Any) -> None:
     assert single.tobytes() == wide.tobytes()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("operation", ["exp", "sigmoid", "softplus", "tanh", "expm1"])
+@pytest.mark.parametrize("sort", [True, False])
+def test_lanes_of_all_kinds_beside_each_other(operation: str, dtype: Any, sort: bool) -> None:
+    """Results that are normal, denormal, 0 and infinite: in a vector all of one kind, or of several."""
+    limits = np.finfo(dtype)
+    least, most = np.log(float(limits.smallest_subnormal)), np.log(float(limits.max))
+    rng = np.random.default_rng(1)
+    inside = rng.uniform(least - 2, most + 2, 3000)
+    edges = [
+        e + d
+        for e in (least, np.log(float(limits.tiny)), most)
+        for d in (-0.5, -1e-3, 0, 1e-3, 0.5)
+    ]
+    masks = [-1e9, -np.inf, np.inf, np.nan, -limits.max] * 40
+    x = np.concatenate([inside, edges, masks]).astype(dtype)
+    x = np.sort(x) if sort else rng.permutation(x)
+    single = apply(operation, x)
+    single[single != single] = np.nan
+    for size in (16, 32, 64):
+        wide = apply(operation, x, lanes=size // np.dtype(dtype).itemsize)
+        wide[wide != wide] = np.nan
+        assert single.tobytes() == wide.tobytes()
+
+
 @pytest.mark.parametrize(
     ("version", "literal"),
     [(14, "<float 0x4000000000000000, float 0x4000000000000000>"), (20, "splat")],

@@ -247,6 +247,7 @@ def test_what_was_used_longest_ago_goes_first(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(files, "LARGEST", 4 * files.BLOCK)
+    monkeypatch.setattr(files, "_written", 0)  # no sweep comes before the one asked for
     for number in range(8):
         files.write("object", str(number), bytes(90 if number % 2 else 3000))
         os.utime(folder / f"object-{number}{files.SUFFIX}", (1000 + number, 1000 + number))

@@ -46,6 +46,30 @@ def scaled(w: Lanes, p: str, n: str) -> str:
 
 
 def exp(w: Lanes, x: str) -> str:
+    """Where all lanes are usual, 2**n is added to the exponent of what it scales."""
+    if not w.may_branch or w.scales:
+        return _exp_anywhere(w, x)
+    f, body = format_of(w), w.body
+    shifted, _, r = _reduced(w, x, 0)
+    p = w.bits(exp_of_reduced(w, r))
+    found = w.from_bits(w.whole("add", p, w.whole("shl", w.bits(shifted), f.mantissa)))
+    normal = w.compare("ole", w.absolute(x), w.number(f.exp_normal))
+    before = body.block
+    body.branch(w.all(normal), "done", "some")
+    body.start("some")
+    # Masks of -inf and -1e9 are usual, too.
+    tiny = w.compare("ole", x, w.number(f.exp_range[0]))
+    kept = w.select(normal, found, w.number(0.0))
+    body.branch(w.all(w.either(normal, tiny)), "done", "unusual")
+    body.start("unusual")
+    other = w.apart("exp", _exp_anywhere, x)
+    body.jump("done")
+    body.start("done")
+    return body.phi(w.real, (found, before), (kept, "some"), (other, "unusual"))
+
+
+def _exp_anywhere(w: Lanes, x: str) -> str:
+    """The same bits for all numbers, without a branch."""
     f = format_of(w)
     least, greatest = f.exp_range
     # A result that is not there for being too small takes a processor some hundred cycles: masks of -inf and

@@ -5,6 +5,7 @@ benchmarks/derive_coefficients.py derives the polynomials; those of the logarith
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from loopgrad.backends.llvm.writing.lanes import Lanes
@@ -51,6 +52,11 @@ class Format:
     sine: tuple[float, ...]
     erf_small: tuple[float, ...]
     erf_large: tuple[float, ...]
+
+    @property
+    def exp_normal(self) -> float:
+        """exp of what is no larger, of either sign, is a normal number: 87 or 708."""
+        return float(math.floor(-math.log(self.least_normal)))
 
     @property
     def negligible(self) -> float:

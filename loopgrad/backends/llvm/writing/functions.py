@@ -4,8 +4,8 @@
 `compare` its comparisons; `literal_power` is asked first about `**`. Their tables are INLINE (a few
 instructions), COMPOSED and OWN (functions, made once a module and width, that LLVM inlines).
 
-Our own (exp, log, tanh and what is made of them) are straight-line code with explicit fused
-multiply-adds and no fast-math flags, so that every width gives the same bits. What the C library
+Our own (exp, log, tanh and what is made of them) have explicit fused multiply-adds and no fast-math
+flags, so that every width gives the same bits, whatever way lanes go that seldom come. What the C library
 does is called lane by lane; on processors without fused multiply-adds that is all of OWN.
 """
 

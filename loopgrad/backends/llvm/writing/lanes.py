@@ -5,7 +5,7 @@ What is written with a `Lanes` gives the same bits in every lane at every width,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from loopgrad.backends.llvm.writing.text import Body, literal, vector
 
@@ -95,6 +95,11 @@ class Lanes:
         return self.intrinsic("copysign", magnitude, sign)
 
     @property
+    def may_branch(self) -> bool:
+        """Are there several, of which one instruction tells whether a condition holds in all? With AVX."""
+        return self.count > 1 and self.body.module.vector_bytes >= 32
+
+    @property
     def scales(self) -> bool:
         """Is there one instruction for `scaled`? AVX-512 has it for whole registers, of 64 bytes."""
         bits = 64 if self.element == "double" else 32
@@ -150,6 +155,13 @@ class Lanes:
         together = self.body.value(f"bitcast {self.condition} {condition} to i{self.count}")
         return self.body.value(f"icmp ne i{self.count} {together}, 0")
 
+    def all(self, condition: str) -> str:
+        """Whether it holds in every lane."""
+        if self.count == 1:
+            return condition
+        together = self.body.value(f"bitcast {self.condition} {condition} to i{self.count}")
+        return self.body.value(f"icmp eq i{self.count} {together}, -1")
+
     def clamp(self, x: str, low: float | None, high: float | None) -> str:
         """Of NaN: NaN."""
         for order, limit in (("olt", low), ("ogt", high)):
@@ -190,6 +202,21 @@ class Lanes:
         """A call of a function on as many lanes."""
         given = ", ".join(f"{self.real} {o}" for o in operands)
         return self.body.value(f"call {self.real} @{name}({given})")
+
+    def apart(self, operation: str, formula: Callable[[Lanes, str], str], x: str) -> str:
+        """A call of a function of as many lanes that is seldom called.
+
+        It is not inlined, and keeps all registers as they are: no loop has its sums in memory because of it.
+        """
+        module, name = self.body.module, f"seldom_{operation}_{self.count}"
+        if name not in module.functions:
+            head = f"internal preserve_allcc {self.real} @{name}({self.real} %x)"
+            inner = self.on(
+                Body(module, name, f"{head} noinline cold nounwind readnone willreturn")
+            )
+            inner.body.do(f"ret {self.real} {formula(inner, '%x')}")
+            inner.body.finish()
+        return self.body.value(f"call preserve_allcc {self.real} @{name}({self.real} {x})")
 
     def call_each(self, name: str, *operands: str) -> str:
         """Calls of a function on one value, for every lane."""
