@@ -5,6 +5,7 @@ What is written with a `Lanes` gives the same bits in every lane at every width,
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 
 from loopgrad.backends.llvm.writing.text import Body, literal, vector
@@ -12,6 +13,9 @@ from loopgrad.backends.llvm.writing.text import Body, literal, vector
 ORDER = {"==": "oeq", "!=": "une", "<": "olt", "<=": "ole", ">": "ogt", ">=": "oge"}
 ARITHMETIC = {"+": "fadd", "-": "fsub", "*": "fmul", "/": "fdiv"}
 _SPLAT_VERSION = 20  # of LLVM, from which on `splat (float 1.0)` may be written
+_KEEPING_VERSION = (
+    20  # from which on a function that keeps all registers still returns its result in one
+)
 
 
 class Lanes:
@@ -209,14 +213,17 @@ class Lanes:
         It is not inlined, and keeps all registers as they are: no loop has its sums in memory because of it.
         """
         module, name = self.body.module, f"seldom_{operation}_{self.count}"
+        keeps = ""
+        if module.llvm_version >= _KEEPING_VERSION and os.name == "posix":
+            keeps = "preserve_allcc "
         if name not in module.functions:
-            head = f"internal preserve_allcc {self.real} @{name}({self.real} %x)"
+            head = f"internal {keeps}{self.real} @{name}({self.real} %x)"
             inner = self.on(
                 Body(module, name, f"{head} noinline cold nounwind readnone willreturn")
             )
             inner.body.do(f"ret {self.real} {formula(inner, '%x')}")
             inner.body.finish()
-        return self.body.value(f"call preserve_allcc {self.real} @{name}({self.real} {x})")
+        return self.body.value(f"call {keeps}{self.real} @{name}({self.real} {x})")
 
     def call_each(self, name: str, *operands: str) -> str:
         """Calls of a function on one value, for every lane."""
