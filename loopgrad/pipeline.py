@@ -153,9 +153,11 @@ def _prove(program: Program) -> None:
 
 def _refuse_what_is_no_choice(schedule: str, program: Program) -> None:
     from loopgrad.schedule.choices import choices_of
-    from loopgrad.schedule.default import optimized
+    from loopgrad.schedule.default import literal
+    from loopgrad.schedule.fusing import refuse_unknown_indices
 
-    optimized(infer(program), validate(program), choices_of(schedule))
+    loops = literal(infer(program), validate(program))
+    refuse_unknown_indices(loops, choices_of(schedule))
 
 
 def stable(program: Program) -> Program:

@@ -48,13 +48,21 @@ class Choices:
 
 
 def choices_of(words: str) -> Choices:
-    """The choices that a text makes; ValueError, with what there is, for what is none.
+    """The choices that a text makes; ValueError, with what there is, for what is none, and for another choice
+    where there can be one.
 
     >>> choices_of("parallel t, rows 96, no products")
     Choices(fuse=True, products=False, share=True, scan=True, turn=True, parallel='t', vector=None, rows=96)
     """
     found = Choices()
+    known: dict[str, str] = {}  # what each word that takes something stands with
     for phrase in filter(None, (part.strip() for part in words.split(","))):
+        word, *_ = phrase.split()
+        before = known.setdefault(word, phrase)
+        if word != "no" and before.split() != phrase.split():
+            raise ValueError(
+                f"schedule: `{phrase}` comes after `{before}`, and there can be one `{word}`"
+            )
         found = _chosen(found, phrase)
     return found
 

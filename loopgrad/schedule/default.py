@@ -23,10 +23,7 @@ def literal(facts: Facts, safety: Safety) -> Scheduled:
 
 
 def optimized(facts: Facts, safety: Safety, choices: Choices = USUAL) -> Scheduled:
-    """Statements in common loops, over threads and lanes, with values kept in registers and rows.
-
-    Raises ValueError where an index is chosen that no loop has.
-    """
+    """Statements in common loops, over threads and lanes, with values kept in registers and rows."""
     return fused(literal(facts, safety), choices)
 
 

@@ -68,9 +68,26 @@ from loopgrad.schedule.work import work
 
 
 def fused(literal: Scheduled, choices: Choices) -> Scheduled:
-    """The schedule with its nests fused, as far as code for it can be generated."""
-    joined = replace(literal, phases=tuple(map(_joined, literal.phases)))
-    return _Fusing(joined, choices).scheduled()
+    """The schedule with its nests fused, as far as code for it can be generated.
+
+    An index is chosen in vain where no loop has it: code for some sizes has fewer loops than there are, and
+    other names for some.
+    """
+    return _fusing(literal, choices).scheduled()
+
+
+def refuse_unknown_indices(literal: Scheduled, choices: Choices) -> None:
+    """ValueError, with those that there are, where an index is chosen that no loop has."""
+    fusing = _fusing(literal, choices)
+    fusing.scheduled()
+    for word, index in (("parallel", choices.parallel), ("vector", choices.vector)):
+        if index is not None and index not in fusing.indices:
+            there = listing(sorted(fusing.indices)) or "none"
+            raise ValueError(f"schedule: `{word} {index}`: there are loops over {there}")
+
+
+def _fusing(literal: Scheduled, choices: Choices) -> _Fusing:
+    return _Fusing(replace(literal, phases=tuple(map(_joined, literal.phases))), choices)
 
 
 def _joined(phase: Phase) -> Phase:
@@ -125,7 +142,6 @@ class _Fusing:
             others = [phase for j, (_, other) in enumerate(groups) if j != i for phase in other]
             seen = frozenset().union(*map(tensors_of, others))
             phases += self._fused(group, seen) if able else self._as_written(group)
-        self._refuse_unknown_choices()
         return replace(
             self.literal,
             phases=tuple(phases),
@@ -133,12 +149,6 @@ class _Fusing:
             started=frozenset(self.started),
             requires=tuple({**self.requires, **self.context.requires}),
         )
-
-    def _refuse_unknown_choices(self) -> None:
-        for word, index in (("parallel", self.choices.parallel), ("vector", self.choices.vector)):
-            if index is not None and index not in self.indices:
-                there = listing(sorted(self.indices)) or "none"
-                raise ValueError(f"schedule: `{word} {index}`: there are loops over {there}")
 
     def _is_able(self, phase: Phase) -> bool:
         match phase:

@@ -27,7 +27,6 @@ from loopgrad.ir.nodes import (
     Extent,
     Index,
     Number,
-    Range,
     Read,
     Statement,
 )
@@ -56,29 +55,11 @@ def made_for(
     for known in (values, {name: v for name, v in values.items() if name not in rows}):
         if known:
             own, safe = specialized(facts, safety, known, keeps_axes=False)
-            special = default.optimized(own, safe, _left(choices, facts, own))
+            special = default.optimized(own, safe, choices)
             slow = len(known) == len(values) and rows and any(map(_checks_singly, special.phases))
             if not slow and all(isinstance(phase, Fused) for phase in special.phases):
                 return special
     return default.optimized(facts, safety, choices)
-
-
-def _left(choices: Choices, facts: Facts, special: Facts) -> Choices:
-    """The choices, but for loops that the program for these values has no more."""
-    gone = _indices(facts) - _indices(special)
-    return replace(
-        choices,
-        parallel=None if choices.parallel in gone else choices.parallel,
-        vector=None if choices.vector in gone else choices.vector,
-    )
-
-
-def _indices(facts: Facts) -> set[str]:
-    return {r.index for s in walk.all_statements(facts.program.statements) for r in _ranges(s)}
-
-
-def _ranges(statement: Statement) -> tuple[Range, ...]:
-    return statement.ranges if isinstance(statement, Accumulate | Block) else ()
 
 
 def _checks_singly(phase: Phase) -> bool:

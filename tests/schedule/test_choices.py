@@ -82,11 +82,25 @@ def test_values_are_the_same(words: str) -> None:
         ("no magic", "`no magic` is no choice"),
         ("parallel z", "`parallel z`: there are loops over `b`, `j` and `k`"),
         ("vector z", "`vector z`: there are loops over `b`, `j` and `k`"),
+        ("vector j, vector k", "`vector k` comes after `vector j`, and there can be one `vector`"),
+        ("rows 3, no scan, rows 4", "`rows 4` comes after `rows 3`, and there can be one `rows`"),
     ],
 )
 def test_what_is_no_choice(words: str, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         lg.compile(lg.program(TEXT), schedule=words)
+
+
+@pytest.mark.parametrize("width", [1, 2])
+def test_code_for_some_sizes_may_lack_a_loop_that_is_chosen(width: int) -> None:
+    """For windows of one element there are no loops over their places, by whichever name."""
+    windows = lg.program("""f(x[N], w[P]) -> y[N-P+1], s:
+        for n, p:         y[n] += w[p] * x[n+p]
+        for 1 <= p <= P:  s    += w[p-1]""")
+    for words in ("parallel p", "vector p", "parallel p2", "vector p2"):
+        y, s = lg.compile(windows, schedule=words)(np.ones(6), np.ones(width))
+        np.testing.assert_array_equal(y, np.full(7 - width, float(width)))
+        assert s == width
 
 
 def test_literal_loops_have_no_schedule() -> None:
