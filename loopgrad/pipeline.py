@@ -117,6 +117,8 @@ def compile(
         meant = suggestion(backend, BACKENDS)
         hint = f"did you mean {meant!r}?" if meant else f"there are {listing(list(BACKENDS))}"
         raise ValueError(f"no backend {backend!r}; {hint}")
+    if not isinstance(schedule, str):
+        raise TypeError(f"a schedule is chosen in words, got {type(schedule).__name__}")
     if schedule and not (optimize and backend == "llvm"):
         raise ValueError("a schedule is of optimised compiled code; literal loops have none")
     kernels: dict[tuple[str, bool, str], Kernel] = program.__dict__.setdefault("_kernels", {})

@@ -239,25 +239,7 @@ class Binder:
 
     def _array(self, i: Input, value: Any) -> NDArray[Any]:
         """The argument as an array of a type that its kind allows; not yet converted to it."""
-        if "numpy.ma" in sys.modules and isinstance(value, np.ma.MaskedArray):
-            raise self._error(
-                TypeError,
-                f"argument `{self._label(i)}` is a masked array, whose mask would be lost; fill "
-                "it, or pass `.data` and the mask as an input of its own",
-            )
-        if _missing(value):
-            raise self._error(
-                TypeError,
-                f"argument `{self._label(i)}` has missing values, which NumPy has not; fill them, or pass "
-                "the values and a mask as an input of its own",
-            )
-        try:
-            array = _as_array(value)
-        except Exception as error:  # whatever another library's __array__ raises
-            got = _described(value)
-            raise self._error(
-                TypeError, f"argument `{self._label(i)}` has to be an array, got {got}: {error}"
-            ) from error
+        array = array_of(f"{self.name}: argument `{self._label(i)}`", value)
         dtype = array.dtype
         if dtype.kind in ACCEPTED[i.kind] and (dtype.kind != "f" or dtype.itemsize <= 8):
             return array
@@ -308,6 +290,28 @@ def signature(positional: Sequence[Any], named: Mapping[str, Any]) -> Any:
         else:
             return None
     return (len(positional), tuple(named), *parts)
+
+
+def array_of(what: str, value: Any) -> NDArray[Any]:
+    """Whatever NumPy takes, as an array of the type that it has. Nothing is lost of what it says.
+
+    Raises TypeError, saying `what` it is, for what is no array, and for elements that are not there.
+    """
+    if "numpy.ma" in sys.modules and isinstance(value, np.ma.MaskedArray):
+        raise TypeError(
+            f"{what} is a masked array, whose mask would be lost; fill it (a program may take a mask "
+            "as an input of its own)"
+        )
+    if _missing(value):
+        raise TypeError(
+            f"{what} has missing values, which NumPy has not; fill them (a program may take a mask "
+            "as an input of its own)"
+        )
+    try:
+        return _as_array(value)
+    except Exception as error:  # whatever another library's __array__ raises
+        got = _described(value)
+        raise TypeError(f"{what} has to be an array, got {got}: {error}") from error
 
 
 def _as_array(value: Any) -> NDArray[Any]:

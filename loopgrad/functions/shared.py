@@ -6,11 +6,10 @@ from collections.abc import Callable, Hashable, Sequence
 from operator import itemgetter
 from typing import Any, Literal, TypeVar
 
-import numpy as np
 from numpy.typing import NDArray
 
 from loopgrad.analysis.facts import Facts
-from loopgrad.backends.binding import Arguments
+from loopgrad.backends.binding import Arguments, array_of
 from loopgrad.ir.nodes import Program
 from loopgrad.ir.operations import ElementType
 from loopgrad.pipeline import BUILDING
@@ -62,7 +61,7 @@ def cast_to(kind: str, name: str, value: Any, bound: Arguments) -> Array:
     what = f"the {kind} of `{name}`"
     if value is None:
         raise TypeError(f"{what} has to be an array of shape {shape}, got None")
-    array = np.asarray(value)
+    array = array_of(what, value)
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{what} has to hold real numbers, got {array.dtype.name}")
     if array.shape != shape:

@@ -45,6 +45,21 @@ def test_what_has_memory(x: Any) -> None:
     np.testing.assert_array_equal(lg.vjp(SUM, x)[1]([1.0, 2.0])[0], [[1, 1, 1], [2, 2, 2]])
 
 
+@pytest.mark.parametrize("seed", [Lent(np.array([1.0, 2.0])), array.array("f", [1.0, 2.0])])
+def test_seeds_and_tangents_are_what_inputs_are(seed: Any) -> None:
+    double = lg.program("f(x[N]) -> y[N]:\n    for n:  y[n] = 2 * x[n]")
+    np.testing.assert_array_equal(lg.vjp(double, [0.0, 0.0])[1](seed)[0], [2, 4])
+    np.testing.assert_array_equal(lg.jvp(double, ([0.0, 0.0],), (seed,))[1], [2, 4])
+
+
+def test_what_is_not_there_is_refused_of_seeds_and_tangents_too() -> None:
+    masked = np.ma.masked_array([1.0, 5e8], [False, True])
+    with pytest.raises(TypeError, match="the seed of `s` is a masked array, whose mask would be"):
+        lg.vjp(SUM, X)[1](masked)
+    with pytest.raises(TypeError, match="the tangent of `x` is a masked array"):
+        lg.jvp(SUM, (X,), (np.ma.masked_array(X, X > 3),))
+
+
 @pytest.mark.parametrize("kind", "bBhHiIlLqQ")
 def test_arrays_of_pythons_own(kind: str) -> None:
     w, x = array.array(kind, [2, 0]), array.array("f", [1.5, 2.5, 3.5])
@@ -93,6 +108,8 @@ def test_apache_arrow() -> None:
     np.testing.assert_array_equal(LOOKUP(pa.chunked_array([[2], [0]]), x), [3.5, 1.5])
     with pytest.raises(TypeError, match=r"argument `x\[V\]` has missing values"):
         LOOKUP(w, pa.array([1.5, None, 3.5]))
+    with pytest.raises(TypeError, match="the seed of `s` has missing values"):
+        lg.vjp(SUM, X)[1](pa.array([1.5, None]))
 
 
 def test_pandas() -> None:

@@ -103,6 +103,12 @@ def test_code_for_some_sizes_may_lack_a_loop_that_is_chosen(width: int) -> None:
         assert s == width
 
 
+@pytest.mark.parametrize("words", [5, ["no fusion"], b"no fusion", None])
+def test_a_schedule_is_words(words: object) -> None:
+    with pytest.raises(TypeError, match="a schedule is chosen in words, got"):
+        lg.compile(lg.program(TEXT), schedule=words)  # type: ignore[arg-type]
+
+
 def test_literal_loops_have_no_schedule() -> None:
     with pytest.raises(ValueError, match="literal loops have none"):
         lg.compile(lg.program(TEXT), optimize=False, schedule="no fusion")
