@@ -268,6 +268,11 @@ def test_what_is_no_loss_is_refused() -> None:
         lg.value_and_grad(SQUARES, wrt="z")
     with pytest.raises(ValueError, match="no differentiable input"):
         lg.value_and_grad("f(int w[N]) -> c:\n    for n:  c += w[n]")
+    with pytest.raises(ValueError, match="`wrt` names no input of squares; there are `x` and `y`"):
+        lg.value_and_grad(SQUARES, wrt=[])
+    mixed = "f(x[N], size K) -> y[K], L:\n    for n, k < K:  y[k] += x[n]\n    for n:  L += x[n]"
+    with pytest.raises(ValueError, match=r"f returns `y\[K\]` and `L`$"):
+        lg.value_and_grad(mixed, has_aux=True)
     for wrong in (0, [0]):
         with pytest.raises(TypeError, match="`wrt` has to"):
             lg.value_and_grad(SQUARES, wrt=wrong)  # type: ignore[arg-type]

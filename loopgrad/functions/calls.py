@@ -10,7 +10,7 @@ from loopgrad.functions.losses import Joint, Pulled
 from loopgrad.functions.reverse import reverse_of
 from loopgrad.functions.shared import Array, Batch, kept_with
 from loopgrad.functions.tangents import Tangent
-from loopgrad.ir.nodes import Extent, Input, Program
+from loopgrad.ir.nodes import Extent, Input, Program, Result
 from loopgrad.ir.printer import show_expression
 from loopgrad.pipeline import as_program
 
@@ -141,13 +141,17 @@ def _wanted(program: Program, wrt: str | Sequence[str] | None) -> tuple[str, ...
             meant = suggestion(name, differentiable)
             hint = f"did you mean `{meant}`?" if meant else f"there are {listing(differentiable)}"
             raise ValueError(f"{program.name} has no differentiable input `{name}`; {hint}")
-    if not names:
+    if not differentiable:
         raise ValueError(f"{program.name} has no differentiable input")
+    if not names:
+        raise ValueError(
+            f"`wrt` names no input of {program.name}; there are {listing(differentiable)}"
+        )
     return names
 
 
 def _refuse_what_is_no_loss(program: Program, batch: Batch, has_aux: bool) -> None:
-    results = [f"{r.name}[{','.join(map(show_expression, r.extents))}]" for r in program.results]
+    results = [_with_extents(r) for r in program.results]
     over = program.batch if batch is None else batch
     extents = program.results[0].extents
     if (len(results) > 1) is not has_aux or extents not in ((), (Extent(str(over)),)):
@@ -157,6 +161,11 @@ def _refuse_what_is_no_loss(program: Program, batch: Batch, has_aux: bool) -> No
         raise ValueError(
             f"value_and_grad needs {needs}; {program.name} returns {listing(results)}{mend}"
         )
+
+
+def _with_extents(result: Result) -> str:
+    extents = ",".join(map(show_expression, result.extents))
+    return f"{result.name}[{extents}]" if extents else result.name
 
 
 def _as_sequence(name: str, values: Any) -> Sequence[Any]:
