@@ -3,6 +3,9 @@
 
 Terms leave maxima likewise, to the bit, since rounding keeps the order: `max_j (s[b,j] - c[b])` is
 `max_j s[b,j] - c[b]`; and what another line reduces already is not reduced again.
+
+Of an infinite factor or term it is not asked whether the literal loops come to NaN (docs/compiler.md):
+a row that divides by 0 would make the loops of all rows literal.
 """
 
 from __future__ import annotations
