@@ -308,3 +308,16 @@ def test_what_bounds_its_rows_is_shared_at_the_price_of_copies() -> None:
                 np.testing.assert_allclose(lg.compile(program)(p, x), np.tril(p).T @ x, atol=1e-12)
     finally:
         lg.set_num_threads(before)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+@pytest.mark.parametrize("update", ["+= x[k,j,0]", "*= 1 + 0.1 * tanh(x[k,j,0])", "max= x[k,j,0]"])
+def test_diagonals_begin_from_what_threads_share_row_by_row(count: int, update: str) -> None:
+    """`y[k,l]` gets its identity from whoever has row k; copies for what adds to `y[k,k]` come after."""
+    diagonal = lg.program(f"""f(x[K,J,L]) -> y[K,K]:
+        for k < K, i < L, j < min(i + 1, J):  y[k,k] {update}""")
+    x = np.random.default_rng(0).normal(size=(6, 100, 100))
+    wanted = lg.compile(diagonal, optimize=False)(x)
+    with threads(count):
+        found = lg.compile(diagonal)(x, out=np.full((6, 6), 7.0))
+    np.testing.assert_allclose(found, wanted, rtol=1e-9)

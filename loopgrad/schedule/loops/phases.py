@@ -75,7 +75,10 @@ def trees(lines: Sequence[Line], context: Context) -> Iterator[Tree]:
     def shun(line: Line, other: Line) -> bool:
         return {id(line), id(other)} <= heavy and conflicts(line, other)
 
-    positions = stage(lines, index, lambda line: may_share(line, index, context), shun)
+    able = [line for line in lines if may_share(line, index, context)]
+    apart_from = {id(line) for line in able if _has_rows_beside(line, able, index)}
+    sharing = {id(line) for line in able} - apart_from
+    positions = stage(lines, index, lambda line: id(line) in sharing, shun)
     for position in sorted(set(positions)):
         here = [x for x, p in zip(lines, positions, strict=True) if p == position]
         if position % 2:
@@ -101,6 +104,19 @@ def trees(lines: Sequence[Line], context: Context) -> Iterator[Tree]:
             here = list(common(here, index, context))
             across = turned(here, context)
             yield Tree(across) if across else _shared(here, index, context)
+
+
+def _has_rows_beside(line: Line, lines: Sequence[Line], index: str) -> bool:
+    """Would the line add to a copy for each thread, where another writes rows of the tensor that a
+    thread has for itself?
+
+    `y[k,l] = 0`, then `y[k,k] += x[k,j]`: the rows of others are in none but their own copies.
+    """
+    target = line.written
+    return target.axis_of(index) is None and any(
+        other.written.tensor == target.tensor and other.written.axis_of(index) is not None
+        for other in lines
+    )
 
 
 def _connected(lines: Sequence[Line]) -> tuple[list[Line], list[Line]]:
