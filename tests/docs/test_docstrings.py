@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import inspect
 import pkgutil
 
 import pytest
@@ -30,6 +31,9 @@ def test_examples(name: str) -> None:
         if name.startswith(part):
             pytest.importorskip(needed)
     module = importlib.import_module(name)
+    # To find where each docstring stands, all files that are known are looked at, one after the other.
+    if ">>>" not in inspect.getsource(module):
+        return
     assert doctest.testmod(module, optionflags=doctest.ELLIPSIS).failed == 0
 
 
