@@ -119,8 +119,8 @@ def test_what_a_second_convolution_reads_is_whole() -> None:
 SHAPES = {
     "images": lambda B: {"x": (B, 2, 5, 4), "k": (3, 2, 3, 3), "c": (3,)},
     "biased": lambda B: {"x": (B, 2, 140), "k": (4, 2, 5), "c": (4,)},
-    "followed": lambda B: {"x": (B, 4, 9, 8), "k": (4, 4, 3, 3)},
-    "chain": lambda B: {"x": (B, 4, 5, 3), "k": (4, 4, 3, 3), "l": (4, 4, 3, 3)},
+    "followed": lambda B: {"x": (B, 2, 9, 8), "k": (3, 2, 3, 3)},
+    "chain": lambda B: {"x": (B, 3, 5, 3), "k": (3, 3, 3, 3), "l": (3, 3, 3, 3)},
     "lines": lambda B: {"x": (B, 2, 140), "k": (4, 2, 5)},
     "matrices": lambda B: {"x": (B, 29, 7), "w": (B, 7, 9)},
 }

@@ -16,6 +16,7 @@ from loopgrad.simplify.certifying.certificate import Certifier, certify
 from loopgrad.simplify.certifying.sampling import turn
 from loopgrad.simplify.certifying.trials import Draw, pairing
 from loopgrad.simplify.certifying.verdicts import Verdict
+from loopgrad.simplify.numbers import evaluate
 from tests.effort import EFFORT, FULL
 from tests.simplify.mutations import mutations
 from tests.simplify.running import interpreted, trial
@@ -387,7 +388,9 @@ def test_infinities_that_leave_out_are_no_ties() -> None:
     assert certify(masked, doubled, ties=False).kind == "differ"
 
 
-def test_what_would_run_for_too_long_is_left_undecided() -> None:
+def test_what_would_run_for_too_long_is_left_undecided(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not FULL:  # the limit counts, whatever it is
+        monkeypatch.setattr(evaluate, "MOST_STEPS", evaluate.MOST_STEPS // 5)
     blocks = "".join(f"{'    ' * (d + 1)}for i{d} < 9:\n" for d in range(12))
     deep = f"f(x) -> y:\n{blocks}{'    ' * 13}y += x"
     wide = "f(x) -> y:\n    for i < 9**9:  t[i] = x\n    y = t[3]"
