@@ -6,12 +6,14 @@ import io
 import os
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from loopgrad import cli
+from loopgrad.problems import worked
 
 LAYERS = """\
 # layers
@@ -55,6 +57,15 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         return Said(said.out, said.err, status)
 
     return command
+
+
+solve = cache(worked.solve)
+
+
+@pytest.fixture
+def once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A problem is answered once for all tests of the right answers."""
+    monkeypatch.setattr(worked, "solve", solve)
 
 
 @pytest.fixture(autouse=True)

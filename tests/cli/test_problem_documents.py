@@ -19,14 +19,14 @@ from loopgrad.cost.levels import Levels
 from loopgrad.problems import parallel, worked
 from loopgrad.problems.answers import Worked
 from loopgrad.problems.documents import latex, markdown, notebook
-from tests.cli.conftest import Run
+from tests.cli.conftest import Run, solve
 
 PAGE = Path(__file__).parents[2] / "docs" / "problems.md"
 
 
 @pytest.fixture(scope="module")
 def solved() -> list[Worked]:
-    return [worked.solve(number) for number in worked.SOLUTIONS]
+    return [solve(number) for number in worked.SOLUTIONS]
 
 
 def lasting(page: str) -> str:
@@ -94,6 +94,7 @@ def test_the_notebook_is_one_for_nbformat(solved: list[Worked]) -> None:
     nbformat.validate(nbformat.reads(notebook(solved), as_version=4))
 
 
+@pytest.mark.usefixtures("once")
 @pytest.mark.parametrize(
     "notation, start",
     [("markdown", "# The source problems\n"), ("latex", "\\documentclass"), ("notebook", "{\n")],
@@ -104,6 +105,7 @@ def test_on_the_command_line(run: Run, notation: str, start: str) -> None:
     assert said.out.startswith(start)
 
 
+@pytest.mark.usefixtures("once")
 def test_the_plot(run: Run, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     said = run("problems", "5", "--plot", str(tmp_path / "scaling.png"))

@@ -90,6 +90,7 @@ ANSWERS = {
 }
 
 
+@pytest.mark.usefixtures("once")
 @pytest.mark.parametrize("number", ANSWERS)
 def test_the_answers(run: Run, number: str) -> None:
     said = run("problems", number)
@@ -105,6 +106,7 @@ def test_the_answers(run: Run, number: str) -> None:
     assert "FAILS" not in said.out
 
 
+@pytest.mark.usefixtures("once")
 def test_all_of_them(run: Run) -> None:
     said = run("problems")
     assert [line for line in said.out.splitlines() if line.startswith("Problem ")] == [
@@ -144,6 +146,7 @@ def test_a_wrong_gradient_is_seen(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
     assert "DISAGREES" in said.out
 
 
+@pytest.mark.usefixtures("once")
 def test_the_checks_cover_every_input() -> None:
     for number in worked.SOLUTIONS:
         solved = worked.solve(number)
@@ -155,6 +158,7 @@ def test_the_checks_cover_every_input() -> None:
             assert all(c.derived != 0 for c in checks)
 
 
+@pytest.mark.usefixtures("once")
 def test_the_gaps_of_problem_0(run: Run) -> None:
     """The smallest of each kind: positive where Q is not P, and small where it is near."""
     said = run("problems", "0").out
@@ -207,11 +211,13 @@ def test_a_wrong_recurrent_network_is_seen(run: Run, monkeypatch: pytest.MonkeyP
     assert said.status == 1 and said.out.count("THIS FAILS") == 2
 
 
+@pytest.mark.usefixtures("once")
 def test_code_in_latex(run: Run) -> None:
     said = run("problems", "5", "--to", "latex").out
     assert "\\begin{verbatim}\ndef RNN(CELL" in said and "\n    return H\n\\end{verbatim}" in said
 
 
+@pytest.mark.usefixtures("once")
 def test_in_latex(run: Run) -> None:
     said = run("problems", "2", "--to", "latex")
     assert said.status == 0
