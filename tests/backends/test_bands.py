@@ -17,6 +17,7 @@ from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
 from loopgrad.schedule.default import optimized
 from loopgrad.schedule.showing.show import show
+from tests.literal import literally
 
 ATTENTION = """
 f(q[T,D], k[T,D], v[T,E], w = 9) -> y[T,E]:
@@ -100,7 +101,7 @@ ROWS = (1, 48, 97, 98, 301)
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_results_are_those_of_the_literal_loops(name: str) -> None:
     program, given = lg.program(PROGRAMS[name][0]), width_of(name)
-    kernel, literal = lg.compile(program), lg.compile(program, optimize=False)
+    kernel, literal = lg.compile(program), literally(program)
     for rows in ROWS:
         arrays = drawn(name, rows)
         wanted = literal(*arrays, **given)
@@ -113,7 +114,7 @@ def test_results_are_those_of_the_literal_loops(name: str) -> None:
 @pytest.mark.parametrize("name", BACKWARD)
 def test_gradients_are_those_of_the_literal_loops(name: str) -> None:
     program, given = lg.program(PROGRAMS[name][0]), width_of(name)
-    literal = lg.compile(program.backward(recompute=True), optimize=False)
+    literal = literally(program.backward(recompute=True))
     for rows in ROWS[1:]:
         arrays = drawn(name, rows)
         for threads in (1, 3):

@@ -15,6 +15,7 @@ from loopgrad.backends.llvm.products import weighing
 from loopgrad.backends.llvm.products.borders import BOX, BOXES, ROOM, SPARE
 from loopgrad.backends.llvm.products.callable import functions
 from tests.backends.test_bands import some_threads
+from tests.literal import literally
 
 Windows = Mapping[
     int, tuple[int, int, int, int, int]
@@ -161,12 +162,12 @@ def test_convolutions(
     rng = np.random.default_rng(len(x) + sum(k))
     biases = (k[1:2] if "transpose" in name else k[:2] if "grouped" in name else k[:1],)
     values = [rng.normal(size=size) for size in (x, k, *biases)]
-    wanted = lg.compile(program, optimize=False)(*values, **given)
+    wanted = literally(program)(*values, **given)
     seed = rng.normal(size=wanted.shape)
     inputs = {i.name: v for i, v in zip(program.inputs, values, strict=True)}
     inputs["y.grad"] = seed
     some = [inputs[i.name] for i in backward.inputs]
-    gradients = lg.compile(backward, optimize=False)(*some, **given)
+    gradients = literally(backward)(*some, **given)
     small = [a.astype(np.float32) for a in values], [a.astype(np.float32) for a in some]
     found = lg.compile(program)(*small[0], **given), *lg.compile(backward)(*small[1], **given)
     for mine, right in zip(found, (wanted, *gradients), strict=True):
@@ -183,6 +184,6 @@ def test_taps_on_both_sides_of_a_narrow_image(extent: int, monkeypatch: pytest.M
     )
     rng = np.random.default_rng(extent)
     u, g = rng.normal(size=(2, 2, 7, extent))
-    wanted = lg.compile(program, optimize=False)(u, g)
+    wanted = literally(program)(u, g)
     with some_threads(1):  # two would share the taps
         np.testing.assert_allclose(lg.compile(program)(u, g), wanted, atol=1e-12)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import loopgrad as lg
+from tests.literal import literally
 
 FIRST = "    for b, n, i:  d[b,n] += W[n,i] * x[b,i]\n"
 LAST = "    for b, o:     y[b,o] = tanh(a[b,o]) + x[b,0]\n"
@@ -70,8 +71,8 @@ ROWS = (0, 1, 9, 47, 48, 49, 96, 97, 100, 193, 301)
 def test_results_and_gradients_are_those_of_the_literal_loops(name: str, threads: int) -> None:
     text, shapes = PROGRAMS[name]
     program, rng = lg.program(text), np.random.default_rng(7)
-    kernel, literal = lg.compile(program), lg.compile(program, optimize=False)
-    backward = lg.compile(program.backward(recompute=True), optimize=False)
+    kernel, literal = lg.compile(program), literally(program)
+    backward = literally(program.backward(recompute=True))
     before = lg.get_num_threads()
     lg.set_num_threads(threads)
     try:

@@ -16,6 +16,7 @@ from loopgrad.backends.llvm.products.exchanged import MOST_ROWS
 from loopgrad.backends.llvm.products.tiling import packed_size
 from loopgrad.schedule.tree import Product, steps
 from tests.backends.test_products import CANARY, DTYPES, GUARD, guarded, narrow, strides
+from tests.literal import literally
 
 
 def check(made: Functions, m: int, n: int, k: int, real: str, mode: int, seed: int) -> None:
@@ -103,7 +104,7 @@ def test_convolutions_either_way(way: str, dtype: str, monkeypatch: pytest.Monke
     program = replace(lg.lib.conv2d)  # with nothing kept of other tests
     backward = program.backward(batch=False)
     runs = lg.compile(program), lg.compile(backward)
-    literal = lg.compile(program, optimize=False), lg.compile(backward, optimize=False)
+    literal = literally(program), literally(backward)
     for seed, (B, C, X, Y, O, taps, given) in enumerate(SIZES):
         rng = np.random.default_rng(seed)
         x, k, c = (rng.normal(size=s) for s in ((B, C, X, Y), (O, C, *taps), (O,)))
@@ -131,7 +132,7 @@ def test_what_is_not_finite_stays_where_it_belongs(
     x[1, 2, 6, 6], k[18, 0, 0, 0] = np.nan, np.inf
     given = x, k, np.zeros(19)
     with np.errstate(invalid="ignore"):
-        wanted = lg.compile(program, optimize=False)(*given)
+        wanted = literally(program)(*given)
     np.testing.assert_allclose(lg.compile(program)(*given), wanted, rtol=1e-12, atol=1e-12)
 
 

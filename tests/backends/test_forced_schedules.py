@@ -31,6 +31,7 @@ from tests.backends import guarded
 from tests.constructs import WIDE, averaged
 from tests.derivatives import as_tuple
 from tests.effort import EFFORT, sample
+from tests.literal import literally
 from tests.strategies import Drawn, programs
 
 pytestmark = pytest.mark.skipif(not guarded.POSSIBLE, reason="no mprotect")
@@ -68,7 +69,7 @@ def forced(threads: int) -> Iterator[None]:
 
 def literal(program: lg.Program, inputs: dict[str, Any]) -> tuple[Any, ...]:
     with np.errstate(all="ignore"):
-        return as_tuple(lg.compile(program, optimize=False)(**inputs))
+        return as_tuple(literally(program)(**inputs))
 
 
 def of_type(array: Any, dtype: Any) -> Any:

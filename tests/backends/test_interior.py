@@ -9,6 +9,7 @@ import pytest
 
 import loopgrad as lg
 from tests.effort import sample
+from tests.literal import literally
 
 PROGRAMS = {
     "both ends": "for b, n, p < 3:  y[b,n] max= x[b,2*n+p-1]   if 0 <= 2*n+p-1 < X",
@@ -29,7 +30,7 @@ LENGTHS = [1, 2, 8, 15, 16, 17, 18, 31, 32, 33, 34, 47, 48, 49, 50, 64, 65, 66, 
 @pytest.mark.parametrize("statement", PROGRAMS.values(), ids=PROGRAMS.keys())
 def test_at_all_lengths(statement: str) -> None:
     program = lg.program(f"f(x[B,X]) -> y[B,X]:\n    {statement}\n")
-    literal = lg.compile(program, optimize=False)
+    literal = literally(program)
     for length in sample(LENGTHS, 12):
         for dtype in (np.float32, np.float64):
             x = np.random.default_rng(length).normal(size=(3, length)).astype(dtype)

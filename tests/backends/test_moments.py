@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import loopgrad as lg
+from tests.literal import literally
 
 MOMENTS = """f(x[B,J]) -> m[J], v[J]:
     for b, j:  m[j] += x[b,j] / B
@@ -33,7 +34,7 @@ def test_what_is_not_finite(special: list[float], rows: int, dtype: Any) -> None
     for row in (0, rows // 2, rows - len(special)):
         x[row : row + len(special), rng.integers(19)] = special
     with np.errstate(all="ignore"):
-        wanted = lg.compile(lg.program(MOMENTS), optimize=False)(x)
+        wanted = literally(lg.program(MOMENTS))(x)
     for found, right in zip(lg.program(MOMENTS)(x), wanted, strict=True):
         np.testing.assert_allclose(found, right, rtol=1e-5, atol=1e-6)
 
@@ -43,7 +44,7 @@ def test_sums_of_squares_that_are_too_large_before_they_are_divided(dtype: Any) 
     rng = np.random.default_rng(3)
     x = rng.uniform(-0.8, 0.8, (300, 19)) * np.sqrt(float(np.finfo(dtype).max))
     x = x.astype(dtype)
-    wanted = lg.compile(lg.program(MOMENTS), optimize=False)(x)
+    wanted = literally(lg.program(MOMENTS))(x)
     assert np.isfinite(wanted[1]).all()
     for found, right in zip(lg.program(MOMENTS)(x), wanted, strict=True):
         np.testing.assert_allclose(found, right, rtol=1e-5, atol=float(np.abs(x).max()) * 1e-6)
@@ -87,6 +88,6 @@ def test_squares_about_the_mean(name: str, shape: tuple[int, int]) -> None:
     program = lg.program(f"{HEAD.format(axes=axes)}    {line}")
     rng = np.random.default_rng(shape[0])
     given = rng.normal(size=shape), rng.uniform(1, 2, shape[0]), rng.uniform(1, 2, shape[1])
-    wanted = lg.compile(program, optimize=False)(*given)
+    wanted = literally(program)(*given)
     for found, right in zip(program(*given), wanted, strict=True):
         np.testing.assert_allclose(found, right, rtol=1e-10, atol=1e-12)

@@ -15,6 +15,7 @@ from loopgrad.backends.llvm.fused.unrolling import Unrolling
 from loopgrad.ir.nodes import Program
 from loopgrad.schedule.default import optimized
 from loopgrad.schedule.tree import Fused, Node, Over
+from tests.literal import literally
 
 HEAD = "f(x[C,X,Y], k[C,{0},{1}]) -> y[C,{2},{3}]:\n    "
 WITH_BIAS = HEAD.replace("])", "], c[C])", 1)
@@ -61,10 +62,10 @@ def test_values_and_gradients(name: str) -> None:
     dtype = "float64" if len(name) % 2 else "float32"
     program = lg.program(PROGRAMS[name])
     assert bool(plans(program)) is (name != "taken away")
-    literal = lg.compile(program, optimize=False)
+    literal = literally(program)
     backward = program.backward()
     kernels = lg.compile(program), lg.compile(backward)
-    slow = lg.compile(backward, optimize=False)
+    slow = literally(backward)
     taps = [extent.value for extent in program.inputs[1].extents[1:]]  # type: ignore[union-attr]
     for X, Y in ((6, 9), (9, 17), (13, 5), (24, 33)):
         rng = np.random.default_rng(X)
@@ -120,6 +121,6 @@ def test_what_is_not_finite_beside_a_border() -> None:
     k[0, 0, 0], x[0, 5, 6] = np.inf, np.nan
     given = x, k, np.zeros(1)
     with np.errstate(invalid="ignore"):
-        wanted = lg.compile(program, optimize=False)(*given)
+        wanted = literally(program)(*given)
     assert np.isfinite(wanted).any()
     np.testing.assert_allclose(program(*given), wanted, rtol=1e-12)

@@ -17,6 +17,7 @@ from loopgrad.cache import files
 from loopgrad.schedule.choices import Choices
 from loopgrad.schedule.default import optimized
 from loopgrad.schedule.showing.show import show
+from tests.literal import literally
 from tests.schedule import walking
 from tests.schedule.test_walking import interpreted
 
@@ -84,7 +85,7 @@ def test_the_words_of_a_user_come_first() -> None:
 @pytest.mark.parametrize("statement", STATEMENTS.values(), ids=STATEMENTS)
 def test_rows_come_to_what_the_literal_loops_make(statement: str, dtype: Any) -> None:
     program = scatter(statement)
-    literal, compiled = lg.compile(program, optimize=False), lg.compile(program)
+    literal, compiled = literally(program), lg.compile(program)
     ahead = own_rows.AHEAD
     for seed, count in enumerate((0, 1, 2, ahead - 1, ahead, ahead + 1, 2 * ahead + 1)):
         for width in (0, 1, 3, 16, 33):
@@ -107,7 +108,7 @@ def test_each_row_is_added_up_in_order(threads: int) -> None:
     x, w = rng.normal(size=(1000, 5)).astype(np.float32), rng.integers(0, 7, 1000)
     given = [x, w, np.zeros((7, 5), np.float32)]
     lg.set_num_threads(threads)
-    expected = lg.compile(scatter(SUM), optimize=False)(*given)
+    expected = literally(scatter(SUM))(*given)
     assert np.array_equal(scatter(SUM)(*given), expected)
 
 

@@ -12,6 +12,7 @@ from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
 from loopgrad.schedule.default import optimized
 from loopgrad.schedule.showing.show import show
+from tests.literal import literally
 from tests.schedule.test_walking import Choices, check
 
 # Of elements a and b: as a program says it, and as NumPy does.
@@ -127,7 +128,7 @@ def _drawn(name: str, rows: int) -> list[np.ndarray]:
 def test_results_are_those_of_the_literal_loops(name: str) -> None:
     program = lg.program(PROGRAMS[name])
     assert "pairs:" in _schedule(PROGRAMS[name])
-    kernel, literal = lg.compile(program), lg.compile(program, optimize=False)
+    kernel, literal = lg.compile(program), literally(program)
     for rows in (1, 6, 101):
         inputs = _drawn(name, rows)
         np.testing.assert_allclose(kernel(*inputs), literal(*inputs), rtol=1e-11, atol=1e-11)
@@ -136,7 +137,7 @@ def test_results_are_those_of_the_literal_loops(name: str) -> None:
 @pytest.mark.parametrize("name", ["attention by distances", "columns that a product makes"])
 def test_gradients_are_those_of_the_literal_loops(name: str) -> None:
     program, inputs = lg.program(PROGRAMS[name]), _drawn(name, 101)
-    backward = lg.compile(program.backward(recompute=True), optimize=False)
+    backward = literally(program.backward(recompute=True))
     result, pullback = lg.vjp(program, *inputs)
     seed = np.random.default_rng(8).standard_normal(result.shape)
     for one, other in zip(pullback(seed), backward(*inputs, seed), strict=True):

@@ -11,6 +11,7 @@ from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
 from loopgrad.schedule.default import optimized
 from loopgrad.schedule.showing.show import show
+from tests.literal import literally
 from tests.schedule.test_walking import Choices, check
 
 PROGRAMS = {
@@ -52,7 +53,7 @@ def _inputs(program: lg.Program, sizes: dict[str, int], element: str) -> list[np
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_results_are_those_of_the_literal_loops(name: str) -> None:
     program, before = lg.program(PROGRAMS[name]), lg.get_num_threads()
-    kernel, literal = lg.compile(program), lg.compile(program, optimize=False)
+    kernel, literal = lg.compile(program), literally(program)
     try:
         for sizes in SIZES:
             for threads, element, exact in ((1, "f8", 1e-11), (2, "f4", 1e-4)):
@@ -84,7 +85,7 @@ def test_gradients_of_such_a_layer_are_those_of_the_literal_loops() -> None:
     inputs = _inputs(program, sizes, "f8")
     result, pullback = lg.vjp(program, *inputs)
     seed = np.random.default_rng(8).standard_normal(result.shape)
-    backward = lg.compile(program.backward(), optimize=False)
+    backward = literally(program.backward())
     for one, other in zip(pullback(seed), backward(*inputs, seed), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-10)
 

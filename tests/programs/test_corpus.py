@@ -150,9 +150,7 @@ def test_backward(case: Any) -> None:
 
 # To compile a second derivative takes seconds: with LOOPGRAD_EFFORT=9, all. That of a CRF takes most, and
 # test_references.py has one.
-@pytest.mark.parametrize(
-    "case", [n for n in sample(NAMES, 9) if FULL or n != "crf"], indirect=True
-)
+@pytest.mark.parametrize("case", [n for n in sample(NAMES, 9) if FULL or n != "crf"], indirect=True)
 def test_second_derivative(case: Any) -> None:
     program, inputs, constants = case
     check_recompute(program, inputs, constants, seed=4)

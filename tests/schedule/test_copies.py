@@ -24,6 +24,7 @@ from loopgrad.schedule.specializing import made_for
 from loopgrad.schedule.tree import Fused, Scope
 from tests.derivatives import as_tuple
 from tests.effort import sample
+from tests.literal import literally
 from tests.schedule import walking
 from tests.schedule.test_memory import stated, threads
 from tests.schedule.test_walking import interpreted
@@ -179,7 +180,7 @@ def test_compiled(text: str, dtype: str) -> None:
     program = lg.program(text)
     backward = program.backward(recompute=True)
     rng = np.random.default_rng(len(text))
-    literal = lg.compile(backward, optimize=False)
+    literal = literally(backward)
     with always():
         kernel = lg.compile(backward)
         for t, u in ((97, 113), (48, 16), (0, 3), (3, 0)):
@@ -250,7 +251,7 @@ def both_ways(text: str, sizes: dict[str, int], rng: np.random.Generator) -> Non
     for one in (program, program.backward(recompute=True)):
         whole = {name: sizes.get(name, 1) for name in infer(one).extents}
         inputs = drawn(one, whole, rng)
-        wanted = as_tuple(lg.compile(one, optimize=False)(**inputs))
+        wanted = as_tuple(literally(one)(**inputs))
         for count in (1, 3):
             with threads(count):
                 for got, want in zip(as_tuple(lg.compile(one)(**inputs)), wanted, strict=True):
@@ -276,7 +277,7 @@ def test_sums_along_diagonals_are_copied_too() -> None:
             program = lg.program(RELATIVE).backward(recompute=True)
             rng = np.random.default_rng(t)
             inputs = {n: rng.standard_normal(s) for n, s in {"q": (t, 3), "k": (t, 3), "v": (t, 2), "r": (2 * t - 1,), "y.grad": (t, 2)}.items()}  # fmt: skip
-            wanted = lg.compile(program, optimize=False)(**inputs)
+            wanted = literally(program)(**inputs)
             for count in (1, 2, 3):
                 with threads(count):
                     for got, want in zip(lg.compile(program)(**inputs), wanted, strict=True):

@@ -13,6 +13,7 @@ from loopgrad.analysis.validity import validate
 from loopgrad.schedule.default import optimized
 from loopgrad.schedule.showing.show import show
 from tests.backends.test_forced_schedules import forced
+from tests.literal import literally
 
 ATTENTION = """
 f(q[B,T,D], k[B,T,D], v[B,T,E], int len[B]) -> y[B,T,E]:
@@ -52,7 +53,7 @@ def tupled(values: Any) -> tuple[Any, ...]:
 
 def agree(program: lg.Program, *arrays: Any) -> None:
     """As written, and as compiled, whatever the number of threads."""
-    kernel, literal = lg.compile(program), lg.compile(program, optimize=False)
+    kernel, literal = lg.compile(program), literally(program)
     before, wanted = lg.get_num_threads(), tupled(literal(*arrays))
     for threads in (1, 3):
         lg.set_num_threads(threads)

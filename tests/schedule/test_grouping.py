@@ -17,6 +17,7 @@ from loopgrad.ir.printer import show_expression
 from loopgrad.schedule.default import optimized
 from loopgrad.schedule.showing.show import show
 from tests.effort import sample
+from tests.literal import literally
 from tests.schedule import walking
 from tests.schedule.test_walking import interpreted
 
@@ -144,7 +145,7 @@ def test_trees_by_the_letter(name: str) -> None:
 @pytest.mark.parametrize("name", sample([*PROGRAMS], 5))
 def test_code_comes_to_the_same(name: str) -> None:
     for program in everything(name):
-        literal, compiled = lg.compile(program, optimize=False), lg.compile(program)
+        literal, compiled = literally(program), lg.compile(program)
         for seed, sizes in enumerate(SIZES):
             inputs = given(program, sizes, seed)
             try:

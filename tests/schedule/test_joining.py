@@ -18,6 +18,7 @@ from loopgrad.schedule.choices import Choices
 from loopgrad.schedule.default import optimized
 from loopgrad.schedule.showing.show import show
 from tests.backends.canaries import watched
+from tests.literal import literally
 
 TEXTS = {
     "windows": """
@@ -112,7 +113,7 @@ def test_results(name: str, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     program = replace(lg.program(TEXTS[name]))
     backward = program.backward(recompute=True, batch=False)
     kernels = lg.compile(program), lg.compile(backward)
-    literal = [lg.compile(one, optimize=False) for one in (program, backward)]
+    literal = [literally(one) for one in (program, backward)]
     axes, cases = SIZES[name]
     before = lg.get_num_threads()
     try:

@@ -10,6 +10,7 @@ from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
 from loopgrad.schedule.default import optimized
 from loopgrad.schedule.showing.show import show
+from tests.literal import literally
 
 HEADS_LAST = """\
 heads_last(q[B,T,H,D], k[B,U,H,D], v[B,U,H,E], bias[T,U,H]) -> y[B,T,H,E]:
@@ -54,11 +55,11 @@ def test_values_and_gradients_are_the_literal_loops(text: str, sizes: tuple[int,
     extents = dict(zip("BTUHDE", sizes, strict=True)) | dict(zip("_NCD", sizes, strict=False))
     extents |= {"X": sizes[1] + 2, "Y": sizes[2] + 3}
     inputs = [rng.standard_normal([extents[e] for e in shape]) for shape in SHAPES[text].split()]
-    want = lg.compile(program, backend="interpret")(*inputs)
+    want = literally(program)(*inputs)
     got, pull = lg.vjp(program, *inputs)
     np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-12)
     seed = rng.standard_normal(want.shape)
-    pulled = lg.compile(program.backward(recompute=True), backend="interpret")(*inputs, seed)
+    pulled = literally(program.backward(recompute=True))(*inputs, seed)
     for one, other in zip(pull(seed), pulled, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-8, atol=1e-11)
     whole = lg.compile(program.backward(recompute=True))(*inputs, seed)
@@ -104,5 +105,5 @@ steps(x[T,N,H,D], W[N,H,D]) -> y[T,N,H]:
 """
     program, rng = lg.program(text), np.random.default_rng(4)
     x, W = rng.standard_normal((3, 5, 4, 9)), rng.standard_normal((5, 4, 9))
-    want = lg.compile(program, backend="interpret")(x, W)
+    want = literally(program)(x, W)
     np.testing.assert_allclose(program(x, W), want, rtol=1e-9)

@@ -18,6 +18,7 @@ from loopgrad.backends.llvm.calling.shaping import batches
 from loopgrad.peers.ours import joined
 from loopgrad.schedule.default import optimized
 from loopgrad.schedule.showing.show import show
+from tests.literal import literally
 
 ATTENTION = """
 f(q[T,D], k[T,D], v[T,E], {data}) -> y[T,E]:
@@ -77,7 +78,7 @@ def test_a_mask_of_data_within_a_range_is_taken_from_products(name: str) -> None
     assert "product:  whole[t,u] = " in loops
     assert loops.count("product:  ") >= 2
     assert "t.step" in loops  # no more pairs than the range has
-    kernel, literal = lg.compile(program), lg.compile(program, optimize=False)
+    kernel, literal = lg.compile(program), literally(program)
     for rows in (1, 12, 50, 97):
         arrays = arrays_of(program, rows, rows)
         wanted = literal(*arrays)
@@ -89,7 +90,7 @@ def test_so_are_its_gradients(name: str) -> None:
     band, guard = MASKS[name]
     program = attention(band, guard)
     backward = program.backward(recompute=True)
-    kernel, literal = lg.compile(backward), lg.compile(backward, optimize=False)
+    kernel, literal = lg.compile(backward), literally(backward)
     assert scheduled(backward).count("product:  ") >= 5
     for rows in (11, 61):
         seed = np.random.default_rng(9).standard_normal((rows, 17))
@@ -107,7 +108,7 @@ def test_what_a_mask_rules_out_is_nowhere(what: float) -> None:
     k[20:30], v[20:30] = what, what
     y = lg.compile(program)(q, k, v, seen)
     assert np.isfinite(y).all()
-    wanted = lg.compile(program, optimize=False)(q, k, v, seen)
+    wanted = literally(program)(q, k, v, seen)
     np.testing.assert_allclose(y, wanted, rtol=0, atol=1e-12)
 
 
@@ -129,7 +130,7 @@ def test_a_guard_that_alone_keeps_data_in_range_stays() -> None:
     arrays = [rng.standard_normal(shape) for shape in ((40, 5), (30, 5), (30, 9))]
     lengths = rng.integers(0, 31, 40)
     lengths[::7] = 1_000_000
-    wanted = lg.compile(program, optimize=False)(*arrays, lengths)
+    wanted = literally(program)(*arrays, lengths)
     np.testing.assert_allclose(lg.compile(program)(*arrays, lengths), wanted, rtol=0, atol=1e-12)
 
 
@@ -156,7 +157,7 @@ def test_heads_that_share_keys_are_products(
         shapes = (h, rows, 5), (g, rows, 5), (g, rows, 9), (h, rows, 9)
         arrays = [rng.standard_normal((batch, *shape)) for shape in shapes]
         for some, given in ((program, arrays[:3]), (backward, arrays)):
-            kernel, literal = lg.compile(some), lg.compile(some, optimize=False)
+            kernel, literal = lg.compile(some), literally(some)
             if (h - 1) // (h // g) >= g:
                 for one in (literal, kernel):
                     with pytest.raises(IndexError, match="out of range"):
@@ -206,7 +207,7 @@ def test_a_difference_is_in_range_where_it_is_and_not_where_its_parts_are() -> N
     assert len(conditions) == 1
     rng = np.random.default_rng(6)
     q, r = rng.standard_normal((4, 9)), rng.standard_normal((2, 9))
-    wanted = lg.compile(program, optimize=False)(q, r)
+    wanted = literally(program)(q, r)
     np.testing.assert_allclose(program(q, r), wanted, rtol=0, atol=1e-13)
 
 

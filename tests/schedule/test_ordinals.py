@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import loopgrad as lg
+from tests.literal import literally
 from tests.schedule.test_pools import drawn, scheduled
 
 SQUARES = """squares(x[X,Y]) -> y[(X+2-{w})//{s}+1,(Y+2-{w})//{s}+1]:
@@ -82,10 +83,10 @@ def test_gradients_of_squares(width: int, stride: int, dtype: Any) -> None:
             if min(shape) + 2 < width:
                 continue
             x = drawn(shape, seed).astype(dtype)
-            y = lg.compile(program, optimize=False)(x)
+            y = literally(program)(x)
             np.testing.assert_array_equal(program(x), y)
             g = np.random.default_rng(seed).normal(size=y.shape).astype(dtype)
-            expected = lg.compile(backward, optimize=False)(x, y, g)
+            expected = literally(backward)(x, y, g)
             found = lg.compile(backward)(x, y, g)
             np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
@@ -102,7 +103,7 @@ def test_what_is_read_behind_a_block_keeps_its_index() -> None:
     )
     rng = np.random.default_rng(5)
     x, c, d = rng.integers(-2, 3, (3, 9)).astype(float), rng.normal(size=3), rng.normal(size=(3, 4))
-    wanted = lg.compile(program, optimize=False)(x, c, d)
+    wanted = literally(program)(x, c, d)
     for found, right in zip(program(x, c, d), wanted, strict=True):
         np.testing.assert_allclose(found, right, rtol=1e-13)
 
@@ -119,7 +120,7 @@ def test_winners_whose_range_hangs_on_what_is_searched() -> None:
     )
     rng = np.random.default_rng(6)
     c, W, g = rng.normal(size=7), rng.normal(size=(7, 5)), rng.normal(size=(5, 7))
-    wanted = lg.compile(program, optimize=False)(c, W, g)
+    wanted = literally(program)(c, W, g)
     np.testing.assert_allclose(program(c, W, g), wanted, rtol=1e-13)
 
 
@@ -134,6 +135,6 @@ def test_a_winner_among_many_places_between_few(loops: str, value: str) -> None:
     for seed in range(3):
         rng = np.random.default_rng(seed)
         given = {"u": rng.normal(size=15), "k": rng.normal(size=(3, 3)), "y.grad": rng.normal()}
-        wanted = lg.compile(backward, optimize=False)(**given)
+        wanted = literally(backward)(**given)
         for found, right in zip(backward(**given), wanted, strict=True):
             np.testing.assert_allclose(found, right, rtol=1e-13)

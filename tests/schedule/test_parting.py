@@ -10,6 +10,7 @@ from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
 from loopgrad.schedule.default import optimized
 from loopgrad.schedule.showing.show import show
+from tests.literal import literally
 
 PAIRS = """pairs(x[N,D], y[M,D], c[N,M]) -> u[N,D], v[M,D]:
     for n, m, d:  u[n,d] += c[n,m] * abs(x[n,d] - y[m,d])
@@ -87,7 +88,7 @@ def test_values(text: str, sizes: tuple[int, int, int]) -> None:
     rng = np.random.default_rng(0)
     program = lg.program(text)
     inputs = rng.normal(size=(n, d)), rng.normal(size=(m, d)), rng.normal(size=(n, m))
-    right = lg.compile(program, backend="interpret")(*inputs)
+    right = literally(program)(*inputs)
     for got, wanted in zip(program(*inputs), right, strict=True):
         np.testing.assert_allclose(got, wanted, rtol=1e-12, atol=1e-13)
 
@@ -98,6 +99,6 @@ def test_unrelated_products(sizes: tuple[int, int, int, int]) -> None:
     rng = np.random.default_rng(1)
     program = lg.program(UNRELATED)
     inputs = [rng.normal(size=s) for s in ((b, i, n), (o, i), (b, o, n), (o,))]
-    right = lg.compile(program, backend="interpret")(*inputs)
+    right = literally(program)(*inputs)
     for got, wanted in zip(program(*inputs), right, strict=True):
         np.testing.assert_allclose(got, wanted, rtol=1e-12, atol=1e-13)

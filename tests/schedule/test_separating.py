@@ -14,6 +14,7 @@ from loopgrad.analysis.validity import validate
 from loopgrad.schedule.default import optimized
 from loopgrad.schedule.showing.show import show
 from tests.effort import sample
+from tests.literal import literally
 from tests.schedule import walking
 from tests.schedule.test_pools import drawn
 from tests.schedule.test_walking import interpreted
@@ -77,7 +78,7 @@ def scheduled(program: lg.Program) -> str:
 
 
 def slow(program: lg.Program) -> Any:
-    return lg.compile(program, optimize=False)
+    return literally(program)
 
 
 def test_a_maximum_over_squares_is_one_over_rows_then_one_over_columns() -> None:

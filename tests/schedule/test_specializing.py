@@ -17,6 +17,7 @@ from loopgrad.peers.problem import draw
 from loopgrad.schedule.choices import Choices
 from loopgrad.schedule.showing.show import show
 from loopgrad.schedule.specializing import made_for, specialized
+from tests.literal import literally
 
 SIZES = {"B": 2, "C": 3, "X": 11, "Y": 9, "O": 4, "DX": 3, "DY": 2, "N": 23}
 
@@ -61,7 +62,7 @@ def test_layers(name: str, constants: dict[str, Any], backward: bool) -> None:
 
 
 def check(program: lg.Program, inputs: list[Any], keywords: Any) -> None:
-    right = lg.compile(program, backend="interpret")(*inputs, **keywords)
+    right = literally(program)(*inputs, **keywords)
     found = lg.compile(program)(*inputs, **keywords)
     for got, wanted in zip(
         *((r if isinstance(r, tuple) else (r,)) for r in (found, right)), strict=True

@@ -15,6 +15,7 @@ from loopgrad.schedule.choices import Choices, choices_of
 from loopgrad.schedule.default import optimized
 from loopgrad.schedule.showing.show import show
 from tests.backends.test_forced_schedules import forced
+from tests.literal import literally
 from tests.schedule.test_walking import check
 
 TRANSPOSE = """turn(x[B,J]) -> y[J,B]:
@@ -134,7 +135,7 @@ SIZES = [*itertools.permutations((1, 33, 65, 2), 3)][::5] + [(32, 64, 96), (0, 5
 @pytest.mark.parametrize("text", PROGRAMS)
 def test_compiled_to_the_bit(text: str, dtype: Any) -> None:
     program = lg.program(text)
-    literal = lg.compile(program, optimize=False)
+    literal = literally(program)
     for threads in (1, 3):
         with forced(threads):
             kernel = lg.compile(program)
