@@ -12,6 +12,7 @@ from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
 from loopgrad.schedule.default import optimized
 from tests.effort import sample
+from tests.literal import literally
 from tests.schedule import walking
 from tests.schedule.test_pools import drawn
 from tests.schedule.test_separating import scheduled
@@ -119,8 +120,8 @@ CASES = [(name, update) for name in KINDS for update in ("max=", "min=")]
 def test_they_come_to_the_same(name: str, update: str) -> None:
     program = windows(*KINDS[name], update)
     backward = program.backward()
-    steps, loops = lg.compile(backward), lg.compile(backward, optimize=False)
-    forward = lg.compile(program, optimize=False)
+    steps, loops = lg.compile(backward), literally(backward)
+    forward = literally(program)
     for size in (1, 4, 18):
         for seed in range(4):
             values = given(name, program, size, seed)
@@ -152,7 +153,7 @@ def test_the_lowest_of_all_wins_where_there_is_nothing_else() -> None:
     x[1, 12:] = 3
     y = lg.compile(windows(*ROWS))(x)
     g = np.random.default_rng(0).normal(size=y.shape)
-    expected = lg.compile(backward, optimize=False)(x, y, g)
+    expected = literally(backward)(x, y, g)
     np.testing.assert_allclose(lg.compile(backward)(x, y, g), expected, rtol=1e-12, atol=1e-12)
     assert np.count_nonzero(expected[0]) > 1
 
@@ -161,6 +162,8 @@ def test_the_lowest_of_all_wins_where_there_is_nothing_else() -> None:
 def test_trees_by_the_letter(name: str) -> None:
     program = windows(*KINDS[name])
     values = given(name, program, 8, 1)
+    if name == "another order":  # a walk is slow, and windows move along two of the axes alone
+        values["x"] = values["x"][:2, :, :3]
     x = np.nan_to_num(values["x"], neginf=-2)
     y = program(**{**values, "x": x})
     backward = program.backward()

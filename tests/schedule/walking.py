@@ -75,6 +75,7 @@ class Walk:
     indices: dict[str, int] = field(default_factory=dict)
     buffers: dict[str, tuple[Buffer, dict[tuple[int, ...], Any]]] = field(default_factory=dict)
     resets: dict[int, list[str]] = field(default_factory=dict)
+    shapes: dict[str, list[int]] = field(default_factory=dict)
     part: tuple[int, int] = 0, 1  # of a grid of threads
     portion: tuple[int, int] | None = None  # of blocks that threads share within a loop
 
@@ -389,10 +390,17 @@ class Walk:
             value = REAL_UPDATES[reduction](self.element(target), value)
         self.store(target, value)
 
+    def shape(self, tensor: str) -> list[int]:
+        """Of a tensor: found once, as extents hang on no index."""
+        if tensor not in self.shapes:
+            self.shapes[tensor] = [self.value(e) for e in self.scheduled.tensors[tensor].extents]
+        return self.shapes[tensor]
+
     def place(self, read: Read) -> tuple[dict[tuple[int, ...], Any], tuple[int, ...]]:
-        at = tuple(int(self.value(s)) for s in read.subscripts)
-        shape = [self.value(e) for e in self.scheduled.tensors[read.tensor].extents]
-        if at:  # merged indices: 0, then a place in two axes together
+        at = tuple([int(self.value(s)) for s in read.subscripts])
+        shape = self.shape(read.tensor)
+        # Merged indices: 0, then a place in two axes together.
+        if not all(0 <= i < extent for i, extent in zip(at, shape, strict=True)):
             flat = sum(i * math.prod(shape[axis + 1 :]) for axis, i in enumerate(at))
             if min(at) < 0 or not flat < math.prod(shape):
                 raise IndexError(f"{read} at {at}, of shape {shape}")
@@ -419,38 +427,42 @@ class Walk:
         elements[at] = value
 
     def value(self, expression: Expression) -> Any:
+        # Those that are asked for most, first: a pattern takes as long as all of the rest.
+        if isinstance(expression, Index):
+            return self.indices[expression.name]
+        if isinstance(expression, Number):
+            return expression.value
+        if isinstance(expression, Read):
+            return self.element(expression)
+        if isinstance(expression, Apply):
+            return self.applied(expression.operation, expression.operands)
         match expression:
-            case Number(value):
-                return value
-            case Index(name):
-                return self.indices[name]
             case Extent(name):
                 return self.extents[name]
             case Constant(name):
                 return self.constants[name]
-            case Read():
-                return self.element(expression)
             case Compare(operators, operands):
                 values = [self.value(o) for o in operands]
                 pairs = itertools.pairwise(values)
                 return all(COMPARE[o](a, b) for o, (a, b) in zip(operators, pairs, strict=True))
             case Conditional(condition, then, otherwise):
                 return self.value(then if self.value(condition) else otherwise)
-            case Apply("and", (left, right)):
-                return self.value(left) and self.value(right)
-            case Apply("or", (left, right)):
-                return self.value(left) or self.value(right)
-            case Apply("not", (operand,)):
-                return not self.value(operand)
-            case Apply("pi"):
-                return math.pi
-            case Apply(operation, operands):
-                values = [self.value(o) for o in operands]
-                whole = all(isinstance(v, int | np.integer) for v in values)
-                if whole and operation in INTEGER:
-                    return INTEGER[operation](*map(int, values))
-                return REAL[operation](*map(np.float64, values))
         raise AssertionError(expression)
+
+    def applied(self, operation: str, operands: tuple[Expression, ...]) -> Any:
+        match operation:
+            case "and":
+                return self.value(operands[0]) and self.value(operands[1])
+            case "or":
+                return self.value(operands[0]) or self.value(operands[1])
+            case "not":
+                return not self.value(operands[0])
+            case "pi":
+                return math.pi
+        values = [self.value(o) for o in operands]
+        if operation in INTEGER and all(isinstance(v, int | np.integer) for v in values):
+            return INTEGER[operation](*map(int, values))
+        return REAL[operation](*map(np.float64, values))
 
 
 def _is_parallel(node: Node) -> bool:
