@@ -52,7 +52,7 @@ def test_as_a_module(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.name == "nt", reason="a POSIX shell")
 def test_a_reader_that_leaves_is_no_error(tmp_path: Path) -> None:
-    many = "\n".join(f"    for n:  y[n] += {k} * x[n]" for k in range(9000))
+    many = "\n".join(f"    for n:  y[n] += {k} * x[n]" for k in range(4000))
     (tmp_path / "long.loops").write_text(f"long(x[N]) -> y[N]:\n{many}\n")
     done = subprocess.run(
         f"{sys.executable} -m loopgrad fmt - < long.loops | head -1",

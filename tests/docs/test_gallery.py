@@ -23,7 +23,7 @@ def test_the_index_lists_every_program() -> None:
     assert set(FAMILY) == set(lg.lib)
 
 
-@pytest.mark.parametrize("name", by_name(list(lg.lib), 12))
+@pytest.mark.parametrize("name", by_name(list(lg.lib), 20))
 def test_a_program_stands_there_as_it_is(name: str) -> None:
     assert gallery.section(name) in text(FAMILY[name]), "`make gallery` writes it"
 
