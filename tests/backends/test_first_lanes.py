@@ -63,3 +63,23 @@ def test_processors_have_them_that_have_no_quick_masks(
     for columns in range(40):
         x, w = np.ones((3, columns), np.float32), np.arange(columns, dtype=np.float32)
         np.testing.assert_array_equal(kernel(x, w), x * w)
+
+
+PAIRS = """f(x[N], w[N]) -> y[2*N]:
+    for n:  y[2*n] = x[n] if w[n] > 0
+    for n:  y[2*n+1] = -x[n] if w[n] > 1"""
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_pairs_side_by_side_of_the_first_lanes_or_of_any(dtype: type) -> None:
+    """Some first ones, those of a last vector, every second, and none."""
+    program = lg.program(PAIRS.replace(" if", "   if"))
+    assert "ctpop" in lg.compile(program).runner.text("float") or this_machine().vector_bytes == 64
+    literal, rng = lg.compile(program, optimize=False), np.random.default_rng(3)
+    for length in (1, 3, 8, 11, 16, 21):
+        x = rng.normal(size=length).astype(dtype)
+        for first in range(length + 1):
+            prefix = np.where(np.arange(length) < first, 2.0, 0.0).astype(dtype)
+            one_more = np.where(np.arange(length) == first, 1.0, prefix).astype(dtype)
+            for w in (prefix, one_more, 2 - prefix, rng.integers(0, 3, length).astype(dtype)):
+                assert np.array_equal(program(x, w), literal(x, w))

@@ -199,8 +199,8 @@ def test_a_choice_of_a_loop_that_a_single_value_leaves_out(choices: Choices) -> 
     facts, safety = infer(program), validate(program)
     text = show(made_for(facts, safety, {"K": 1}, (), choices))
     assert "y[b] = tanh(W[g[b]]) * x[b,g[b]]" in text
-    with pytest.raises(ValueError, match="`parallel z`: there are loops over `b`"):
-        made_for(facts, safety, {"K": 1}, (), Choices(parallel="z"))
+    with pytest.raises(ValueError, match="`parallel z`: there are loops over `b` and `k`"):
+        lg.compile(program, schedule="parallel z")
 
 
 def test_rows_of_pairs_in_a_recurrence_are_as_many_as_their_elements() -> None:

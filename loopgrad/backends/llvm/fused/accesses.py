@@ -135,7 +135,29 @@ def store_woven(
     if any(masks):
         full = all_lanes(lanes)
         mask = _woven(body, "i1", [m or full for m in masks], lanes)
-    _store_side_by_side(body, replace(place, stride=1), value, wide, mask)
+    beside = replace(place, stride=1)
+    if mask is None or body.module.vector_bytes >= MASKED_BYTES or wide & (wide - 1):
+        _store_side_by_side(body, beside, value, wide, mask)
+    else:
+        _store_some(body, beside, value, wide, mask)
+
+
+def _store_some(body: Body, place: Place, value: str, lanes: int, mask: str) -> None:
+    """The lanes of a mask that mostly holds in the first ones, of any number, and in no others."""
+    bits = body.value(f"bitcast {_mask_type(lanes)} {mask} to i{lanes}")
+    bits = body.value(f"zext i{lanes} {bits} to i64")
+    behind_first = body.value(f"and i64 {bits}, {body.value(f'add i64 {bits}, 1')}")
+    first = body.value(f"icmp eq i64 {behind_first}, 0")
+    count = body.intrinsic("ctpop", I64, bits)
+    where(
+        body,
+        first,
+        lambda: store_first(
+            body, place.kind, _SIZES[place.kind], place.pointer, value, lanes, count
+        ),
+    )
+    others = body.value(f"xor i1 {first}, true")
+    where(body, others, lambda: _store_side_by_side(body, place, value, lanes, mask))
 
 
 def _woven(body: Body, kind: str, values: Sequence[str], lanes: int) -> str:

@@ -22,6 +22,7 @@ from loopgrad.backends.llvm.writing import functions
 from loopgrad.backends.llvm.writing.lanes import Lanes
 from loopgrad.backends.llvm.writing.layout import CONSTANT_BITS, EXTENT_BITS
 from loopgrad.backends.llvm.writing.text import I64, as_float, vector
+from loopgrad.ir import walk
 from loopgrad.ir.nodes import (
     Apply,
     Compare,
@@ -213,6 +214,8 @@ class Vectors(Elements):
             return second()
         if all(map(self.is_cheap, parts)):
             return self.both(first, second(), operation)
+        if any(map(self.varies, parts)) and all(map(self._is_light, parts)):
+            first = self.widened(first, self.around.lanes)
         reached = first if operation == "and" else self.negated(first)
         if first.lanes > 1:
             with self.masked(reached):
@@ -227,6 +230,9 @@ class Vectors(Elements):
         then, otherwise = expression.then, expression.otherwise
         if condition.text == "true":
             return self.lower_as(then, element)
+        varies = self.varies(then) or self.varies(otherwise)
+        if varies and self._is_light(then) and self._is_light(otherwise):
+            condition = self.widened(condition, self.around.lanes)
         if condition.lanes > 1:
             with self.masked(condition):
                 first = self.lower_as(then, element)
@@ -236,7 +242,7 @@ class Vectors(Elements):
         if self.is_cheap(then) and self.is_cheap(otherwise):
             first = self.lower_as(then, element)
             return self.select(condition, first, self.lower_as(otherwise, element))
-        lanes = self.around.lanes if self.varies(then) or self.varies(otherwise) else 1
+        lanes = self.around.lanes if varies else 1
         return self.choose(
             condition,
             lambda: self.widened(self.lower_as(then, element), lanes),
@@ -275,6 +281,24 @@ class Vectors(Elements):
             case Conditional(condition, then, otherwise):
                 return all(map(self.is_cheap, (condition, then, otherwise)))
         return False
+
+    def _is_light(self, expression: Expression) -> bool:
+        """Does it take a few instructions under a mask? A branch, which masks have to pass, takes more."""
+        match expression:
+            case Read(_, subscripts) as read:
+                gathers = any(True for s in subscripts for _ in walk.reads(s))
+                return (
+                    read not in self.unproved
+                    and not gathers
+                    and all(map(self.is_cheap, subscripts))
+                )
+            case Compare(_, operands):
+                return all(map(self._is_light, operands))
+            case Apply(operation, operands):
+                return operation in _CHEAP and all(map(self._is_light, operands))
+            case Conditional(condition, then, otherwise):
+                return all(map(self._is_light, (condition, then, otherwise)))
+        return self.is_cheap(expression)
 
     def _apply(self, expression: Apply) -> Value:
         operation, operands = expression.operation, expression.operands
