@@ -13,9 +13,7 @@ from loopgrad.backends.llvm.writing.text import Body, literal, vector
 ORDER = {"==": "oeq", "!=": "une", "<": "olt", "<=": "ole", ">": "ogt", ">=": "oge"}
 ARITHMETIC = {"+": "fadd", "-": "fsub", "*": "fmul", "/": "fdiv"}
 _SPLAT_VERSION = 20  # of LLVM, from which on `splat (float 1.0)` may be written
-_KEEPING_VERSION = (
-    20  # from which on a function that keeps all registers still returns its result in one
-)
+_KEEPING_VERSION = 20  # from which on a function that keeps all registers has one for its result
 
 
 class Lanes:
