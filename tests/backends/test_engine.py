@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -31,6 +32,11 @@ define i64 @more(i64 %n) { %m = call i64 @loopgrad_test_thrice(i64 %n)
  %r = add i64 %m, 1
  ret i64 %r }"""
 ENTRY = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)
+
+
+def pointing(text: str, real: str) -> str:
+    """The text with pointers as this LLVM has them, to numbers of a type."""
+    return re.sub(r"\bptr\b", engine.new_module(real).pointer(real), text)
 
 
 def test_a_module_calls_a_library_that_is_provided_when_needed(
@@ -98,7 +104,7 @@ end:
 
 @pytest.mark.parametrize(("passes", "vectors"), [(LITERAL, True), (EXPLICIT, False)])
 def test_only_literal_code_is_vectorised_by_llvm(passes: Passes, vectors: bool) -> None:
-    text = LOOP.replace("ptr", engine.new_module("double").pointer("double"))
+    text = pointing(LOOP, "double")
     assert ("vector.body" in str(engine.optimized(text, passes))) is vectors
 
 
@@ -118,7 +124,10 @@ def test_explicit_code_is_inlined_and_tidied_by_a_few_passes() -> None:
 def test_where_llvmlite_has_not_these_passes_all_of_the_level_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    owner = type(llvm.create_new_module_pass_manager())
+    make = getattr(llvm, "create_new_module_pass_manager", None)
+    if make is None:
+        pytest.skip("all of a level run anyway")
+    owner = type(make())
     monkeypatch.setattr(owner, "add_sroa_pass", None)
     assert "own_twice" not in str(engine.optimized(INLINED, EXPLICIT))
 
@@ -143,7 +152,7 @@ end:
 @pytest.mark.skipif(not TAKES_OPTIONS, reason="LLVM takes an option once")
 @pytest.mark.skipif("x86" not in llvm.get_default_triple(), reason="looks for x86's instructions")
 def test_what_is_set_for_explicit_code_is_set_for_it_alone() -> None:
-    text = STRIDED.replace("ptr", engine.new_module("float").pointer("float"))
+    text = pointing(STRIDED, "float")
 
     def multiplies(passes: Passes) -> bool:
         return "imul" in engine.assembly(text, passes)
@@ -157,7 +166,7 @@ def test_what_is_set_for_explicit_code_is_set_for_it_alone() -> None:
 
 def test_code_of_several_modules_is_generated_at_a_time() -> None:
     """The same as one after the other."""
-    texts = [STRIDED.replace("ptr", engine.new_module("float").pointer("float"))] * 4 + [THRICE] * 2
+    texts = [pointing(STRIDED, "float")] * 4 + [THRICE] * 2
     kinds = [replace(FINAL, thorough=number % 3 > 0) for number in range(len(texts))]
 
     def code(text: str, passes: Passes) -> bytes:
@@ -165,7 +174,7 @@ def test_code_of_several_modules_is_generated_at_a_time() -> None:
         return object_code(machine, objects.optimized(text, passes, machine), passes)
 
     alone = [code(text, passes) for text, passes in zip(texts, kinds, strict=True)]
-    assert len(set(alone)) == 3
+    assert len(set(alone)) == (3 if TAKES_OPTIONS else 2)
     with ThreadPoolExecutor(len(texts)) as pool:
         for _ in range(5):
             assert list(pool.map(code, texts, kinds)) == alone
