@@ -271,36 +271,32 @@ class Vectors(Elements):
 
     def is_cheap(self, expression: Expression) -> bool:
         """May it be evaluated where it need not be? It cannot fail, and costs little."""
-        match expression:
-            case Number() | Index() | Extent() | Constant():
-                return True
-            case Read(tensor):
-                return read_is_cheap(self, expression, tensor)
-            case Compare(_, operands):
-                return all(map(self.is_cheap, operands))
-            case Apply(operation, operands):
-                return operation in _CHEAP and all(map(self.is_cheap, operands))
-            case Conditional(condition, then, otherwise):
-                return all(map(self.is_cheap, (condition, then, otherwise)))
-        return False
+        return self._is_made_of(expression, lambda read: read_is_cheap(self, read, read.tensor))
 
     def _is_light(self, expression: Expression) -> bool:
         """Does it take a few instructions under a mask? A branch, which masks have to pass, takes more."""
+        return self._is_made_of(expression, self._is_read_lightly)
+
+    def _is_read_lightly(self, read: Read) -> bool:
+        gathers = any(True for s in read.subscripts for _ in walk.reads(s))
+        return (
+            read not in self.unproved and not gathers and all(map(self.is_cheap, read.subscripts))
+        )
+
+    def _is_made_of(self, expression: Expression, fits: Callable[[Read], bool]) -> bool:
+        """Of such reads and of cheap operations, and of nothing else?"""
         match expression:
-            case Read(_, subscripts) as read:
-                gathers = any(True for s in subscripts for _ in walk.reads(s))
-                return (
-                    read not in self.unproved
-                    and not gathers
-                    and all(map(self.is_cheap, subscripts))
-                )
-            case Compare(_, operands):
-                return all(map(self._is_light, operands))
+            case Number() | Index() | Extent() | Constant():
+                return True
+            case Read():
+                return fits(expression)
             case Apply(operation, operands):
-                return operation in _CHEAP and all(map(self._is_light, operands))
+                return operation in _CHEAP and all(self._is_made_of(o, fits) for o in operands)
+            case Compare(_, operands):
+                return all(self._is_made_of(o, fits) for o in operands)
             case Conditional(condition, then, otherwise):
-                return all(map(self._is_light, (condition, then, otherwise)))
-        return self.is_cheap(expression)
+                return all(self._is_made_of(o, fits) for o in (condition, then, otherwise))
+        return False
 
     def _apply(self, expression: Apply) -> Value:
         operation, operands = expression.operation, expression.operands
