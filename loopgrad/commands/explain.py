@@ -105,13 +105,8 @@ def _code(
     from loopgrad.pipeline import compile
 
     runner: Any = compile(program, schedule=words).runner
-    text: str
-    text = (
-        runner.assembly(REALS[dtype], sizes)
-        if asm
-        else runner.text(REALS[dtype], optimized=True, sizes=sizes)
-    )
-    return text
+    real = REALS[dtype]
+    return str(runner.assembly(real, sizes) if asm else runner.text(real, True, sizes))
 
 
 def _stable(program: Program) -> Program:

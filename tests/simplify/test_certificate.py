@@ -17,7 +17,7 @@ from loopgrad.simplify.certifying.sampling import turn
 from loopgrad.simplify.certifying.trials import Draw, pairing
 from loopgrad.simplify.certifying.verdicts import Verdict
 from loopgrad.simplify.numbers import evaluate
-from tests.effort import EFFORT, FULL, sample
+from tests.effort import EFFORT, FULL
 from tests.simplify.mutations import mutations
 from tests.simplify.running import interpreted, trial
 
@@ -181,7 +181,7 @@ MUTATED = {name: p for name, p in MUTATED.items() if isinstance(p, lg.Program)}
 TRIED = 10_000 if FULL else 4 * EFFORT  # mutations of each
 
 
-@pytest.mark.parametrize("name", sample(list(MUTATED), 2))
+@pytest.mark.parametrize("name", MUTATED)
 def test_mutated_backwards_are_caught(name: str) -> None:
     """What is not caught changes nothing: the reference finds the same numbers."""
     forward = MUTATED[name]

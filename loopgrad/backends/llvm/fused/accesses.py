@@ -139,10 +139,10 @@ def store_woven(
     if mask is None or body.module.vector_bytes >= MASKED_BYTES or wide & (wide - 1):
         _store_side_by_side(body, beside, value, wide, mask)
     else:
-        _store_some(body, beside, value, wide, mask)
+        _store_mostly_first(body, beside, value, wide, mask)
 
 
-def _store_some(body: Body, place: Place, value: str, lanes: int, mask: str) -> None:
+def _store_mostly_first(body: Body, place: Place, value: str, lanes: int, mask: str) -> None:
     """The lanes of a mask that mostly holds in the first ones, of any number, and in no others."""
     bits = body.value(f"bitcast {_mask_type(lanes)} {mask} to i{lanes}")
     bits = body.value(f"zext i{lanes} {bits} to i64")

@@ -42,8 +42,6 @@ _INTEGER_ORDER = {"==": "eq", "!=": "ne", "<": "slt", "<=": "sle", ">": "sgt", "
 # Evaluated where it need not be, if its operands may be.
 _CHEAP = frozenset(["+", "-", "*", "neg", "abs", "max", "min", "relu", "not", "and", "or", "pi"])
 _FAR = 2**16  # from one lane to the next: 64 lanes of them fit into 32 bits
-# Their code looks whether there is a lane that needs more.
-_LOOKING = frozenset(["exp", "sigmoid", "softplus", "sin", "cos"])
 # Not computed twice.
 _DEAR = frozenset(["/", "**", "sqrt", "rsqrt"]) | SLOW
 
@@ -327,10 +325,12 @@ class Vectors(Elements):
         if operands[0] is TAKEN:
             return self._reciprocal(self.real(operands[1]))
         values = [self.real(operand) for operand in operands]
-        if operation in _LOOKING and self.around.mask is not None and values[0].lanes > 1:
+        mask, w = self.around.mask, Lanes(self.body, values[0].lanes)
+        if mask is not None and w.count > 1 and functions.looks(w, operation):
             # What lies in lanes that nothing reaches need not be anything usual.
-            reached = Value(self.around.mask, BOOL, self.around.lanes)
-            values = [self.select(reached, values[0], Value(Lanes(self.body).number(0.0), FLOAT))]
+            reached = Value(mask, BOOL, w.count)
+            zero = Value(Lanes(self.body).number(0.0), FLOAT)
+            values = [self.select(reached, values[0], zero)]
         return self.operate(operation, *values)
 
     def _reciprocal(self, divisor: Value) -> Value:

@@ -45,9 +45,14 @@ def scaled(w: Lanes, p: str, n: str) -> str:
     return w.multiply(w.multiply(p, w.from_bits(down)), w.from_bits(up))
 
 
+def looks_at_lanes(w: Lanes) -> bool:
+    """Has `exp` a quick way for lanes that are all usual? AVX tells it quickly, AVX-512 needs none."""
+    return w.count > 1 and w.body.module.vector_bytes >= 32 and not w.scales
+
+
 def exp(w: Lanes, x: str) -> str:
     """Where all lanes are usual, 2**n is added to the exponent of what it scales."""
-    if not w.may_branch or w.scales:
+    if not looks_at_lanes(w):
         return _exp_anywhere(w, x)
     f, body = format_of(w), w.body
     shifted, _, r = _reduced(w, x, 0)

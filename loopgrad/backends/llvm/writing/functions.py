@@ -15,6 +15,7 @@ import math
 from collections.abc import Callable
 
 from loopgrad.backends.llvm.mathematics import OWN
+from loopgrad.backends.llvm.mathematics.exponential import looks_at_lanes
 from loopgrad.backends.llvm.writing.c_functions import declare
 from loopgrad.backends.llvm.writing.lanes import ORDER, Lanes
 from loopgrad.backends.llvm.writing.text import Body
@@ -22,6 +23,7 @@ from loopgrad.backends.llvm.writing.text import Body
 Function = Callable[..., str]
 
 _NAMES = {"**": "pow"}
+_BY_EXP = frozenset(["exp", "sigmoid", "softplus"])
 
 
 def call(w: Lanes, operation: str, *operands: str) -> str:
@@ -35,6 +37,11 @@ def call(w: Lanes, operation: str, *operands: str) -> str:
         return w.call(_define(w, operation, formula, len(operands)), *operands)
     name = declare(w.body, _NAMES.get(operation, operation), len(operands))
     return w.call_each(name, *operands)
+
+
+def looks(w: Lanes, operation: str) -> bool:
+    """Does its code look whether there is a lane that needs more than others?"""
+    return operation in ("sin", "cos") or (operation in _BY_EXP and looks_at_lanes(w))
 
 
 def compare(w: Lanes, operator: str, a: str, b: str) -> str:

@@ -97,11 +97,6 @@ class Lanes:
         return self.intrinsic("copysign", magnitude, sign)
 
     @property
-    def may_branch(self) -> bool:
-        """Are there several, of which one instruction tells whether a condition holds in all? With AVX."""
-        return self.count > 1 and self.body.module.vector_bytes >= 32
-
-    @property
     def scales(self) -> bool:
         """Is there one instruction for `scaled`? AVX-512 has it for whole registers, of 64 bytes."""
         bits = 64 if self.element == "double" else 32
