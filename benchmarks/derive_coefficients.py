@@ -205,6 +205,27 @@ def solve(problem: Problem) -> tuple[list[float], float]:
     return fixed, float(mp.log(worst, 2))
 
 
+ERF_GREATEST = mpf("3.925")  # erf is 1 from there on, in single precision
+ERF_SCALE = rounded(mpf("7.49") / ERF_GREATEST, single=True)
+ERF_DEGREE = 6
+
+
+def erf_part(number: int) -> tuple[list[float], float]:
+    """Of erf(x) = x (c + P(r)), r = x ERF_SCALE - number from -1/2 to 1/2: c, and the coefficients of P.
+
+    The constant one is what rounding takes from c. And log2 of the largest relative error.
+    """
+    low = mpf(number and number - 0.5)
+    high = min(mpf(number + 0.5), ERF_GREATEST * ERF_SCALE)
+    points = [low + (high - low) * (1 - mp.cos(mp.pi * i / (GRID - 1))) / 2 for i in range(GRID)]
+    values = [1 + small_erf((at / ERF_SCALE) ** 2) for at in points]
+    points = [at - number for at in points]
+    exact, error = remez(ERF_DEGREE + 1, points, values, [1 / v for v in values])
+    leading = rounded(exact[0], single=True)
+    rest = [exact[0] - mpf(leading), *exact[1:]]
+    return [leading, *(rounded(c, single=True) for c in rest)], float(mp.log(error, 2))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", help="part of a name")
@@ -215,6 +236,12 @@ def main() -> None:
             print(f"{problem.name}  # error 2**{error:.1f}")
             for c in coefficients:
                 print(f"    {c!r},")
+    if arguments.only in "erf_parts":
+        parts, errors = zip(*map(erf_part, range(8)), strict=True)
+        print(f"ERF_SCALE = {ERF_SCALE!r}")
+        print(f"erf_parts  # error 2**{max(errors):.1f}")
+        for row in zip(*parts, strict=True):
+            print(f"    {row!r},")
 
 
 if __name__ == "__main__":

@@ -106,6 +106,24 @@ def test_vector_and_scalar_code_give_the_same_bits(name: str, dtype: Any) -> Non
     np.testing.assert_array_equal(together, one_by_one)
 
 
+@pytest.mark.parametrize("lanes", [2, 4, 8, 16])
+@pytest.mark.parametrize("name", UNARY)
+def test_every_width_gives_the_same_bits(name: str, lanes: int) -> None:
+    """A register of eight numbers is what `erf` looks up, of fewer lanes and of more."""
+    x = np.random.default_rng(1).normal(size=256).astype(np.float32)
+    x = np.abs(x) if name in ("log", "sqrt", "rsqrt") else x
+    np.testing.assert_array_equal(apply(name, x, lanes=lanes), apply(name, x))
+
+
+def test_erf_where_nothing_is_looked_up() -> None:
+    """Literal loops, of which LLVM makes vectors itself, and processors without AVX2."""
+    literal = compile(program("f(x[N]) -> y[N]:\n    for n:  y[n] = erf(x[n])"), optimize=False)
+    assert "permps" not in literal.runner.text("float")
+    for x in samples(np.float32):
+        errors, wrong = deviation(literal(x), FUNCTIONS["erf"](x.astype(Wide)))
+        assert not wrong.any() and errors.max() <= ERRORS["erf"][0]
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_certain_values_are_exact(dtype: Any) -> None:
     def of(name: str, x: float) -> float:

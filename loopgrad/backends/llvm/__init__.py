@@ -374,6 +374,8 @@ def _written(
 
     module = engine.new_module(layout.variant.real)
     passes = _passes_for(scheduled)
+    # LLVM makes vectors of its own where lanes are not written, and knows no permutations of their loops.
+    module.looks_up = module.looks_up and not passes.vectorize
     if ahead is None:
         return emit.emit(scheduled, layout, module), passes
     module.declaring = ahead.declares

@@ -69,7 +69,13 @@ def new_module(real: str) -> Module:
     version = llvm.llvm_version_info[0]
     machine = this_machine()
     return Module(
-        real, version, version >= 17, machine.has_fma, machine.attributes, machine.vector_bytes
+        real,
+        version,
+        version >= 17,
+        machine.has_fma,
+        machine.attributes,
+        machine.vector_bytes,
+        machine.looks_up,
     )
 
 

@@ -18,6 +18,7 @@ class Machine:
     wide_vectors: bool
     vector_bytes: int = 16
     vector_registers: int = 16
+    looks_up: bool = False  # Has it an instruction for `Lanes.looked_up`?
 
     def create(self, level: int) -> Any:
         """LLVM's target machine; `level` is how well code is generated. Made anew for each module."""
@@ -57,4 +58,5 @@ def this_machine() -> Machine:
         wide_vectors=wide,
         vector_bytes=64 if wide else 32 if features.get("avx") else 16,
         vector_registers=32 if wide or arm else 16,
+        looks_up=bool(features.get("avx2")),
     )

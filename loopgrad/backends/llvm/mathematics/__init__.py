@@ -1,6 +1,6 @@
 """Our own functions on floats, of any width.
 
-No tables, no fast-math flags, fused multiply-adds written out: vectors and single values give the
+No tables in memory, no fast-math flags, fused multiply-adds written out: vectors and single values give the
 same bits (but for the sign of NaN), and special values come out right. All is straight-line code, but for
 the arguments of sin and cos that are huge, and those of exp whose results are no normal numbers.
 docs/mathematics.md has the errors.

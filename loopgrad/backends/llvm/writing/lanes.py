@@ -6,7 +6,7 @@ What is written with a `Lanes` gives the same bits in every lane at every width,
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from loopgrad.backends.llvm.writing.text import Body, literal, vector
 
@@ -14,6 +14,7 @@ ORDER = {"==": "oeq", "!=": "une", "<": "olt", "<=": "ole", ">": "ogt", ">=": "o
 ARITHMETIC = {"+": "fadd", "-": "fsub", "*": "fmul", "/": "fdiv"}
 _SPLAT_VERSION = 20  # of LLVM, from which on `splat (float 1.0)` may be written
 _KEEPING_VERSION = 20  # from which on a function that keeps all registers has one for its result
+_EIGHT = 8
 
 
 class Lanes:
@@ -116,10 +117,15 @@ class Lanes:
         return self.body.intrinsic(name, self.real, *operands)
 
     def polynomial(self, x: str, coefficients: Sequence[float]) -> str:
-        """The constant term first. Horner's rule."""
-        result = self.number(coefficients[-1])
-        for c in reversed(coefficients[:-1]):
-            result = self.fused(result, x, self.number(c))
+        """The constant term first."""
+        return self.polynomial_of(x, map(self.number, reversed(coefficients)))
+
+    def polynomial_of(self, x: str, coefficients: Iterable[str]) -> str:
+        """Of values, the constant term last; each is asked for where it is used. Horner's rule."""
+        given = iter(coefficients)
+        result = next(given)
+        for c in given:
+            result = self.fused(result, x, c)
         return result
 
     # -------------------------------------------------------------------------------- conditions
@@ -192,6 +198,55 @@ class Lanes:
         if self.element_integer == "i64":  # processors convert 32 bits at a time
             n = self.body.value(f"trunc {self.integer} {n} to {narrow}")
         return self.body.value(f"sitofp {narrow} {n} to {self.real}")
+
+    # ------------------------------------------------------------------------------------ tables
+
+    @property
+    def looks_up(self) -> bool:
+        """Is there an instruction for `looked_up`?"""
+        return self.body.module.looks_up and self.element == "float"
+
+    def looked_up(self, table: Sequence[float], numbers: str) -> str:
+        """Of eight values the ones with these numbers, of which the three lowest bits count.
+
+        The table is a register whose lanes are put where they are wanted.
+        """
+        body, count = self.body, self.count
+        if count == 1:
+            w = Lanes(body, _EIGHT)
+            numbers = body.value(f"insertelement {w.integer} undef, i32 {numbers}, i64 0")
+            found = w._permuted(table, numbers)
+            return body.value(f"extractelement {w.real} {found}, i64 0")
+        if count < _EIGHT:
+            w = Lanes(body, _EIGHT)
+            numbers = self._shuffled(
+                self.integer, numbers, numbers, [*range(count)] * (_EIGHT // count)
+            )
+            found = w._permuted(table, numbers)
+            return self._shuffled(w.real, found, found, range(count))
+        if count == _EIGHT or 4 * count == body.module.vector_bytes:
+            return self._permuted(table, numbers)
+        w = Lanes(body, count // 2)
+        low, high = (
+            w.looked_up(table, self._shuffled(self.integer, numbers, numbers, half))
+            for half in (range(w.count), range(w.count, count))
+        )
+        return self._shuffled(w.real, low, high, range(count))
+
+    def _permuted(self, table: Sequence[float], numbers: str) -> str:
+        name = "avx2.permps" if self.count == _EIGHT else "avx512.permvar.sf.512"
+        name = f"@llvm.x86.{name}"
+        self.body.module.declare(f"declare {self.real} {name}({self.real}, {self.integer})")
+        values = (literal("float", table[lane % _EIGHT]) for lane in range(self.count))
+        lanes = ", ".join(f"float {value}" for value in values)
+        given = f"{self.real} <{lanes}>, {self.integer} {numbers}"
+        return self.body.value(f"call {self.real} {name}({given})")
+
+    def _shuffled(self, kind: str, a: str, b: str, lanes: Sequence[int]) -> str:
+        order = ", ".join(f"i32 {lane}" for lane in lanes)
+        return self.body.value(
+            f"shufflevector {kind} {a}, {kind} {b}, <{len(lanes)} x i32> <{order}>"
+        )
 
     # ------------------------------------------------------------------------------ lane by lane
 

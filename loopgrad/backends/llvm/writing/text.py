@@ -49,6 +49,7 @@ class Module:
     has_fma: bool
     attributes: str = "nounwind"  # of every function
     vector_bytes: int = 16  # that a register holds
+    looks_up: bool = False  # in tables of eight numbers: `Lanes.looked_up`
     declarations: dict[str, None] = field(default_factory=dict)
     functions: dict[str, str] = field(default_factory=dict)
     shared: dict[str, str] = field(default_factory=dict)  # text without a name -> function's name
