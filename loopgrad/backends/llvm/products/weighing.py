@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass, fields
 
+from loopgrad.backends.llvm.products.direct import HEIGHTS
 from loopgrad.backends.llvm.products.narrow import few_columns
 from loopgrad.backends.llvm.products.tiling import ROWS, ROWS_LYING, Tiling
 from loopgrad.backends.llvm.products.workspace import KEPT
@@ -22,6 +23,7 @@ PACKED_LEFT, PACKED_ALONE, PACKED_IN_RUN, RUN, TURNED, FEW, TILE = 14, 34, 4, 10
 FOUND = 192
 CACHED, FETCHED_LEFT = 1 << 20, 48  # more elements of a left side take so long each
 LYING = 17  # to multiply where the right side lies
+LEAST_SUMS = 6  # of a tile: fewer take as long, since each waits for the value of k before
 # What the last vectors of a panel take each beyond that, where they are one, or two: `exchanged.rows_of`.
 NARROW = (10, 3)
 
@@ -157,7 +159,7 @@ class _Weighing(Arithmetic):
         )
         exchanged = self.times(1, outer, exchanged)
         one = self.sum(
-            self.times(1, outer, total, rows, self._by_lanes(columns)),
+            self.times(1, outer, total, self._rows_packed(rows), self._by_lanes(columns)),
             self.times(1, total, self._packing(columns)),
             self.times(TILE, outer, self.cut(rows, ROWS), self.cut(columns, width)),
         )
@@ -166,7 +168,7 @@ class _Weighing(Arithmetic):
         across = self.tiling.vectors_lying
         panels = self.cut(vectors, across)
         direct = self.sum(
-            self.times(LYING * across, outer, total, rows, panels),
+            self.times(LYING * across, outer, total, self._rows_lying(rows), panels),
             self.times(TILE, outer, self.cut(rows, ROWS_LYING), panels),
         )
         along_k = body.value(f"icmp eq i64 {w.by_k}, 1")
@@ -217,6 +219,20 @@ class _Weighing(Arithmetic):
             rest = self.at_least(self.body.value(f"sub i64 {every}, {lost}"), "0")
             work = self.times(1, self.body.value(f"udiv i64 {work}, {every}"), rest)
         return work
+
+    def _rows_packed(self, rows: str) -> str:
+        """As `_rows_lying`, of tiles of a packed right side, whose last rows are the same height or so."""
+        return self.at_least(rows, str(-(-LEAST_SUMS // self.tiling.vectors)))
+
+    def _rows_lying(self, rows: str) -> str:
+        """How many rows of full tiles take as long as these, of which the last ones are lower tiles."""
+        least = -(-LEAST_SUMS // self.tiling.vectors_lying)
+        total = self.times(ROWS_LYING, self.body.value(f"udiv i64 {rows}, {ROWS_LYING}"))
+        for height in HEIGHTS[:-1]:
+            found = self.body.value(f"icmp ne i64 {self.body.value(f'and i64 {rows}, {height}')}, 0")
+            each = self.body.select(found, "i64", str(max(height, least)), "0")
+            total = self.sum(total, each)
+        return total
 
     def _by_rows(self, rows: str) -> str:
         """Sixteenths of a vector that so many rows take, in panels of several vectors."""
