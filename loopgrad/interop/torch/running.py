@@ -104,14 +104,15 @@ class Runner:
         named = {n: given[n] for n in names_of_numbers(program)}
         for place, i in self._inputs:
             _refuse(operator, i, tensors[place].dtype)
-        # Types and shapes are looked at by those who look at NumPy's.
-        arrays = [_seen(tensors[place]) for place, _ in self._inputs]
+        reads = tuple((place, _type_read(i.kind, floating)) for place, i in self._inputs)
+        # Shapes are looked at by those who look at NumPy's. Types are PyTorch's, which makes float32 of
+        # float32 and int64: NumPy would make float64.
+        arrays = [_seen(_as_read(tensors[place], dtype)) for place, dtype in reads]
         call = kernel.bind(arrays, named, [None] * len(operator.delivers))
         made = tuple(
             (call.shapes[name], floating if name in operator.floating else torch.int64)
             for name in operator.delivers
         )
-        reads = tuple((place, _type_read(i.kind, floating)) for place, i in self._inputs)
         if self._addressed is None:
             self._addressed = addresses.Addressed(kernel)
         code = self._addressed.plan(call, threads)

@@ -58,7 +58,8 @@ def extents_of(facts: Facts, shapes: Mapping[str, Sequence[Any]], numbers: Value
     for i in facts.program.inputs:
         for extent, got in zip(i.extents, shapes[i.name], strict=True):
             if not isinstance(extent, Extent):
-                _same(name, value(extent, values), got, extent)
+                # As in `shape_of`, where a temporary comes from.
+                _same(name, _at_least_0(value(extent, values)), got, extent)
     for equality in facts.equalities:
         _same(name, value(equality.left, values), value(equality.right, values), equality.left)
     return values

@@ -147,3 +147,42 @@ def test_backward_in_another_thread_and_only_once() -> None:
     torch.testing.assert_close(x.grad, torch.autograd.grad(native(x).square().sum(), x)[0])
     with pytest.raises(RuntimeError, match="second time"):
         y.backward()
+
+
+@pytest.mark.parametrize("integers", [torch.uint8, torch.int16, torch.int32, torch.int64])
+def test_integers_beside_floats_are_what_pytorch_makes_of_them(integers: torch.dtype) -> None:
+    """float32 and int64 are float32 to PyTorch, and float64 to NumPy."""
+    multiply = lg.torch.function("multiply(x[N], y[N]) -> z[N]:\n    z[n] = x[n] * y[n]")
+    scale = lg.torch.function("scale(x[N], a) -> z[N]:\n    z[n] = x[n] * a")
+    for count in (1, 5, 1000):
+        x = torch.randn(count, requires_grad=True)
+        y = torch.randint(0, 100, (count,)).to(integers)
+        for found, expected in (
+            (multiply(x, y), x * y),
+            (multiply.operator(x, y), x * y),
+            (scale(y, 2.5), y * 2.5),
+            (scale(y, torch.tensor(2.5)), y * 2.5),
+        ):
+            assert found.dtype is torch.float32
+            torch.testing.assert_close(found, expected)
+        seed = torch.randn(count)
+        (gradient,) = torch.autograd.grad(multiply(x, y), x, seed)
+        torch.testing.assert_close(gradient, seed * y)
+
+
+def test_windows_longer_than_what_they_go_over() -> None:
+    """The temporary's extent, X-K+1, is negative; the tensor that backward gets has none of its elements."""
+    f = lg.torch.function(
+        "f(x[X], w[K]) -> L:\n"
+        "    for i < X-K+1, k < K:  u[i] += x[i+k] * w[k]\n"
+        "    for i < X-K+1:  L += u[i]**2\n"
+    )
+    w = torch.randn(5, dtype=torch.float64)
+    for count in (2, 4, 5, 7):
+        x = torch.randn(count, dtype=torch.float64, requires_grad=True)
+        (first,) = torch.autograd.grad(f(x, w), x, create_graph=True)
+        mapped = torch.func.vmap(torch.func.grad(lambda x: f(x, w)))(x.detach()[None])
+        windows = x.unfold(0, 5, 1) @ w if count >= 5 else x[:0]
+        (expected,) = torch.autograd.grad((windows**2).sum(), x)
+        torch.testing.assert_close(first, expected)
+        torch.testing.assert_close(mapped[0], expected)
