@@ -72,9 +72,9 @@ class Elements(Surroundings):
     def register(self, tensor: str) -> str:
         """The address of a variable on the stack that LLVM makes a register of."""
         store, around = self.frame.storage(tensor), self.around
-        key = (tensor, around.copy if store.lanes else 0)
+        copy, lanes = (around.copy, around.lanes) if store.lanes else (0, 1)
+        key = tensor, copy, lanes
         if key not in self.registers:
-            lanes = around.lanes if store.lanes else 1
             self.registers[key] = self.body.alloca(vector(store.kind, lanes))
         return self.registers[key]
 
@@ -190,6 +190,8 @@ class Elements(Surroundings):
         kind, offset = self.frame.storage(read.tensor).kind, self.around.first
         if stride != 1:
             offset = self.body.value(f"mul nsw i64 {offset}, {stride}")
+        # Of one value of a vector loop's index there is one element.
+        stride = stride if self.around.lanes > 1 else 0
         return Place(kind, accesses.behind(self.body, kind, row, offset), stride)
 
     def _within(self, read: Read, position: int, origin: Expression) -> Expression:

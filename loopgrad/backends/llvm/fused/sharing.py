@@ -66,8 +66,8 @@ class Sharing(Steps):
 
         def some(row: str) -> None:
             before = self.body.value(f"mul i64 {row}, {width}")
-            begin = self._greatest(self.body.value(f"sub i64 {first.text}, {before}"), "0")
-            end = self._least(self.body.value(f"sub i64 {last.text}, {before}"), width)
+            begin = self.greatest(self.body.value(f"sub i64 {first.text}, {before}"), "0")
+            end = self.least(self.body.value(f"sub i64 {last.text}, {before}"), width)
             place = {outer.index: self._position(outer, self._sum(above, row))}
             with self._with(**place), self._repeated(outer):
                 assert short is not None
@@ -113,7 +113,7 @@ class Sharing(Steps):
         left, width = self._begin_and_count(inner) if inner else ("0", "1")
         _, depth = self._begin_and_count(blocks)
         if self.frame.split:  # what sums begin with is there for no blocks, too
-            depth = self._greatest(depth, "1")
+            depth = self.greatest(depth, "1")
         pairs = self.body.value(f"mul i64 {height}, {width}")
         count = Value(self.body.value(f"mul i64 {pairs}, {depth}"), INT)
         first, last = self._part(self.vectors.whole.literal(0), count)
@@ -122,8 +122,8 @@ class Sharing(Steps):
             row = self.body.value(f"udiv i64 {number}, {width}")
             column = self.body.value(f"urem i64 {number}, {width}")
             before = self.body.value(f"mul i64 {number}, {depth}")
-            begin = self._greatest(self.body.value(f"sub i64 {first.text}, {before}"), "0")
-            end = self._least(self.body.value(f"sub i64 {last.text}, {before}"), depth)
+            begin = self.greatest(self.body.value(f"sub i64 {first.text}, {before}"), "0")
+            end = self.least(self.body.value(f"sub i64 {last.text}, {before}"), depth)
             places = {outer.index: self._position(outer, self._sum(above, row))}
             if inner:
                 places[inner.index] = self._position(inner, self._sum(left, column))
@@ -157,10 +157,10 @@ class Sharing(Steps):
             yield
         frame.here.clear()
 
-    def _least(self, one: str, other: str) -> str:
+    def least(self, one: str, other: str) -> str:
         return self.body.select(self.body.value(f"icmp slt i64 {one}, {other}"), I64, one, other)
 
-    def _greatest(self, one: str, other: str) -> str:
+    def greatest(self, one: str, other: str) -> str:
         return self.body.select(self.body.value(f"icmp sgt i64 {one}, {other}"), I64, one, other)
 
     def _begin_and_count(self, loop: Over | Blocks) -> tuple[str, str]:
@@ -263,7 +263,7 @@ class Sharing(Steps):
         if parallel:
             first, last = self._portion or self._part(first, last)
             if self._portion:  # which may be of a row without blocks
-                last = Value(self._least(last.text, count), INT)
+                last = Value(self.least(last.text, count), INT)
         once = self._numbered(blocks, lower, upper)
         runs = self.body.value(f"icmp slt i64 {first.text}, {last.text}")
         self.where(runs, lambda: counted(self.body, first.text, last.text, 1, once))
@@ -288,7 +288,7 @@ class Sharing(Steps):
             self._sum(lower.text, body.value(f"mul nsw i64 {number}, {blocks.unit}"))
             for number in (first, last)
         )
-        return replace(lower, text=begin), replace(upper, text=self._least(end, upper.text))
+        return replace(lower, text=begin), replace(upper, text=self.least(end, upper.text))
 
     def _piece(
         self, blocks: Blocks, lower: Value, upper: Value, portion: tuple[Value, Value]
@@ -298,7 +298,7 @@ class Sharing(Steps):
             self._sum(lower.text, self.body.value(f"mul nsw i64 {number.text}, {blocks.unit}"))
             for number in portion
         )
-        return replace(lower, text=begin), replace(upper, text=self._least(end, upper.text))
+        return replace(lower, text=begin), replace(upper, text=self.least(end, upper.text))
 
     def _numbered(self, blocks: Blocks, lower: Value, upper: Value) -> Callable[[str], None]:
         """What runs the block of a number: first and last by turns, where work grows from block to block.
@@ -328,7 +328,7 @@ class Sharing(Steps):
             return self._block_size(blocks)
         length = self.body.value(f"sub nsw i64 {upper.text}, {lower.text}")
         count = self._block_count(length, str(size))
-        least = self._greatest(count, "1")
+        least = self.greatest(count, "1")
         tiles = self._block_count(length, self.body.value(f"mul nsw i64 {least}, {TILES}"))
         return self.body.value(f"mul nsw i64 {tiles}, {TILES}")
 

@@ -36,7 +36,8 @@ class Around:
     `index` has the value `first` in the first lane, and the next ones in the others. Of several copies
     of the body that follow each other this is number `copy`. `tail` are the lanes that the loop
     runs, None for all of them (at least one does); `mask` those of them where the code is reached.
-    `count`, an i64, is given where the tail is the first so many lanes.
+    `count`, an i64, is given where the tail is the first so many lanes. Of values of the index that are
+    done one by one `first` alone is given.
     `ends`, of a loop whose last lanes are those outside of the tail: from where to where it runs.
     """
 
@@ -58,7 +59,7 @@ class Surroundings:
         self.real_type = frame.module.real
         self.indices: dict[str, Position] = {}
         self.around = Around()
-        self.registers: dict[tuple[str, int], str] = {}
+        self.registers: dict[tuple[str, int, int], str] = {}
         self.unproved: frozenset[Read] = frozenset()  # of the step at hand
         self.checked: frozenset[tuple[Read, int]] = frozenset()  # axes, for the whole loop
         self.rows: dict[Read, tuple[str, int]] = {}  # places at index 0, strides

@@ -15,6 +15,7 @@ from functools import partial
 from loopgrad.backends.llvm.fused import heads
 from loopgrad.backends.llvm.fused.abreast import abreast
 from loopgrad.backends.llvm.fused.accesses import positions, splat
+from loopgrad.backends.llvm.fused.again import Again
 from loopgrad.backends.llvm.fused.carrying import Carried, carried
 from loopgrad.backends.llvm.fused.fetching import Fetching, Groups
 from loopgrad.backends.llvm.fused.frame import Frame, Value
@@ -64,7 +65,7 @@ class Trees(Sharing):
         super().__init__(frame)
         self.lanes = lanes
         self.products = Products(self, workspaces)
-        self._certain: Mapping[Expression, Value] = {}  # conditions that hold in the lanes at hand
+        self.certain: Mapping[Expression, Value] = {}  # conditions that hold in the lanes at hand
         self.several: WindowRows | None = None  # in the vector loop at hand
         self.at_a_time = 0  # short rows, in the loop at hand
 
@@ -361,7 +362,7 @@ class Trees(Sharing):
                 first = index
                 if copy:
                     first = self.body.value(f"add nsw i64 {index}, {copy * lanes}")
-                self._lanes(loop, Around(loop.index, lanes, first, copy=copy))
+                self.once_in_lanes(loop, Around(loop.index, lanes, first, copy=copy))
 
         def write() -> None:
             with hoisted(self.vectors, loop, lower, upper):
@@ -372,9 +373,12 @@ class Trees(Sharing):
             groups = Groups(self.vectors, loop, self.streaming.large)
             inside = interior(self.vectors, loop, self._position(loop, ""), lower, upper)
 
+            def fetch(index: str, count: int) -> None:
+                fetching.fetch(index, count)
+                groups.fetch(index, count)
+
             def main(index: str) -> None:
-                fetching.fetch(index, step)
-                groups.fetch(index, step)
+                fetch(index, step)
                 if inside is None:
                     copied(index)
                 else:
@@ -388,7 +392,13 @@ class Trees(Sharing):
                 from_there = begin or lower.text
                 wanted = self.streaming.wanted(loop, lower.text, from_there, upper.text)
 
+            again = Again(self, loop, inside)
+            runs_again = not past and not self.at_a_time and again.can()
+
             def piece(first: str, end: str) -> None:
+                if runs_again:
+                    again.emit(first, end, lambda index: fetch(index, lanes), begin is None)
+                    return
                 middle = whole_groups(self.body, first, end, step)
                 if past:
                     self.vectors.past_caches = past
@@ -423,26 +433,26 @@ class Trees(Sharing):
         mask = self.body.value(f"icmp slt {kind} {numbers}, {left}")
         ends = (loop.lower, loop.upper) if last else None
         some = Around(loop.index, lanes, index, tail=mask, mask=mask, count=count, ends=ends)
-        self._lanes(loop, some)
+        self.once_in_lanes(loop, some)
 
     def _looking(
         self, inside: Interior, index: str, step: int, write: Callable[[str], None]
     ) -> None:
         """`write` for as many values of the index, in the interior without its conditions."""
         holds = inside.holds(self.body, index, step)
-        self._certain = inside.known
+        self.certain = inside.known
         self.where(holds, lambda: write(index))
-        self._certain = {}
+        self.certain = {}
         self.where(self.body.value(f"xor i1 {holds}, true"), lambda: write(index))
 
     def while_any(self, lower: str, upper: str, step: int, write: Callable[[str], None]) -> None:
         some = self.body.value(f"icmp slt i64 {lower}, {upper}")
         self.where(some, lambda: counted(self.body, lower, upper, step, write))
 
-    def _lanes(self, loop: Over, around: Around) -> None:
+    def once_in_lanes(self, loop: Over, around: Around) -> None:
         """A copy of the body of a vector loop."""
         with self.in_lanes(loop, around):
-            self.vectors.known |= self._certain
+            self.vectors.known |= self.certain
             if self.several is not None:
                 self.several.sums()
                 return

@@ -229,7 +229,9 @@ class _Weighing(Arithmetic):
         least = -(-LEAST_SUMS // self.tiling.vectors_lying)
         total = self.times(ROWS_LYING, self.body.value(f"udiv i64 {rows}, {ROWS_LYING}"))
         for height in HEIGHTS[:-1]:
-            found = self.body.value(f"icmp ne i64 {self.body.value(f'and i64 {rows}, {height}')}, 0")
+            found = self.body.value(
+                f"icmp ne i64 {self.body.value(f'and i64 {rows}, {height}')}, 0"
+            )
             each = self.body.select(found, "i64", str(max(height, least)), "0")
             total = self.sum(total, each)
         return total
