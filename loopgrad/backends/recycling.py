@@ -17,6 +17,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -34,11 +35,13 @@ CONTROL_GROUP = "/sys/fs/cgroup/"
 class Block:
     """Pages of the process' own, not initialised. `address` is aligned; behind it are `size` bytes."""
 
-    __slots__ = ("_pages", "address", "since", "size")
+    __slots__ = ("_pages", "address", "since", "size", "view")
 
     def __init__(self, size: int):
         self.size = size
         self.since = 0.0  # when it became idle
+        # As what array it was lent last, mostly as it will be next: type, shape, the array's interface.
+        self.view: tuple[np.dtype[Any] | None, tuple[int, ...], dict[str, Any]] = None, (), {}
         # Huge pages are many times quicker to get: for all but a small rest, or for that too.
         huge = (size + HUGE_PAGE // 4) // HUGE_PAGE * HUGE_PAGE
         slack = HUGE_PAGE if huge else 0  # what is never touched costs nothing
@@ -60,6 +63,14 @@ def take(size: int) -> Block:
     Raises MemoryError where there is none to be had.
     """
     wanted = _rounded(size)
+    try:
+        last = _idle.pop()
+    except IndexError:
+        pass
+    else:  # mostly it is the one
+        if last.size == wanted:
+            return last
+        _idle.append(last)
     for block in reversed(list(_idle)):
         if block.size == wanted:
             try:
@@ -82,7 +93,8 @@ def give(block: Block) -> None:
     """Makes a block idle; whoever gives it has no use of it any more."""
     block.since = time.monotonic()
     _idle.append(block)
-    _give_up(limit(), block.since - IDLE_SECONDS)
+    if len(_idle) > 1 or block.size > limit():
+        _give_up(limit(), block.since - IDLE_SECONDS)
 
 
 def idle_bytes() -> int:
@@ -142,6 +154,7 @@ def _memory() -> int:
     return min(found, default=1 << 32)
 
 
+@lru_cache(4096)
 def _rounded(size: int) -> int:
     """Up to one of four sizes an octave, so that a block fits again when sizes vary a little."""
     step = max(1 << 12, 1 << (max(size, LEAST) - 1).bit_length() - 3)
@@ -162,12 +175,11 @@ class Lease:
 
     def __init__(self, block: Block, shape: tuple[int, ...], dtype: np.dtype[Any]):
         self._block, self._give = block, give
-        self.__array_interface__ = {
-            "shape": shape,
-            "typestr": dtype.str,
-            "data": (block.address, False),
-            "version": 3,
-        }
+        last = block.view
+        if last[0] is not dtype or last[1] != shape:
+            data = {"shape": shape, "typestr": dtype.str, "data": (block.address, False)}
+            block.view = last = dtype, shape, {**data, "version": 3}
+        self.__array_interface__ = last[2]
 
     def __del__(self) -> None:
         self._give(self._block)
