@@ -10,7 +10,9 @@ import pytest
 
 import loopgrad as lg
 from loopgrad.backends.llvm.compiling.machine import this_machine
-from loopgrad.ir.nodes import Extent
+from loopgrad.backends.llvm.fused.again import may_run_again
+from loopgrad.ir.nodes import Accumulate, Expression, Extent, Index, Number, Read, Reduction
+from loopgrad.schedule.tree import Node, Over, Step
 from tests.effort import sample
 from tests.literal import literally
 
@@ -99,3 +101,31 @@ def test_what_another_turn_left_is_not_done_again() -> None:
         for length in (4, 5, 8, 9, 13, 23):
             x, z = np.random.default_rng(length).normal(size=(2, 2, length))
             np.testing.assert_allclose(program(x, z[0]), literally(program)(x, z[0]), rtol=1e-12)
+
+
+N, K, X = Index("n"), Index("k"), Read("x", (Index("n"),))
+T, OF_K = Read("t", (N,)), Read("t", (N, K))
+
+
+def put(
+    target: Read, value: Expression, how: Reduction = Reduction.SET, first: bool = False
+) -> Step:
+    return Step(Accumulate(target, how, value), first)
+
+
+def over(index: str, *body: Node) -> Over:
+    return Over(index, Number(0), Extent(index.upper()), body)
+
+
+def test_which_loops_may() -> None:
+    add, one = Reduction.ADD, Number(1)
+    assert may_run_again(over("n", put(T, X), put(T, one, add)))
+    assert may_run_again(over("n", over("k", put(T, X, add, first=True)), put(T, one, add)))
+    assert may_run_again(over("n", over("k", put(OF_K, X), put(OF_K, one, add))))
+    # Without a value of k nothing is put, and 1 is added to what was there before.
+    assert not may_run_again(over("n", over("k", put(T, X)), put(T, one, add)))
+    # The second loop over k may have more values than the first.
+    assert not may_run_again(over("n", over("k", put(OF_K, X)), over("k", put(OF_K, one, add))))
+    assert not may_run_again(over("n", put(T, one, add)))
+    assert not may_run_again(over("n", put(Read("t", (Number(0),)), X)))
+    assert not may_run_again(over("n", put(Read("u", (N,)), T), put(T, X)))

@@ -19,8 +19,8 @@ from loopgrad.backends.llvm.fused.surroundings import Around
 from loopgrad.backends.llvm.writing.repeat import counted
 from loopgrad.backends.llvm.writing.text import I64
 from loopgrad.ir import walk
-from loopgrad.ir.nodes import Read, Reduction
-from loopgrad.schedule.tree import Mark, Node, Over, Step, steps
+from loopgrad.ir.nodes import Expression, Read, Reduction
+from loopgrad.schedule.tree import Mark, Node, Over, Step, loops, steps
 
 if TYPE_CHECKING:
     from loopgrad.backends.llvm.fused.trees import Trees
@@ -110,22 +110,25 @@ class Again:
 def may_run_again(loop: Over) -> bool:
     """Is each value of the index on its own, and starts with what it writes?"""
     targets = (s.statement.target for s in steps(loop.body) if isinstance(s, Step))
-    if any(loop.index not in _indices(target) for target in targets):
+    if any(loop.index not in walk.indices_of(target) for target in targets):
         return False
     return _begins(loop.body, written_in(loop.body), set())
 
 
 def _begins(nodes: tuple[Node, ...], written: frozenset[str], begun: set[Read]) -> bool:
-    """begun: what has been written from nothing, in this turn of the loop; it grows."""
+    """begun: elements written from nothing before, in this turn of the loop; it grows."""
     for node in nodes:
         match node:
             case Over(mark=Mark.SEQUENTIAL):
-                # What an inner loop begins, all of its turns do; else they go on with what the last one left.
-                if not _begins(node.body, written, begun):
+                if not _reads(written, node.lower, node.upper) <= begun:
                     return False
+                if not _begins(node.body, written, set(begun)):
+                    return False
+                # It may have no turns, and another loop others: what it sums up begins even so.
+                sums = (s for s in steps(node.body) if isinstance(s, Step) and s.first)
+                begun |= {s.statement.target for s in sums if _is_alone(s, node)}
             case Step(statement, first, ()):
-                reads = {read for read in walk.statement_reads(statement) if read.tensor in written}
-                if not reads <= begun:
+                if not _reads(written, *walk.statement_expressions(statement)) <= begun:
                     return False
                 if not first and statement.reduction is not Reduction.SET:
                     if statement.target not in begun:
@@ -137,5 +140,12 @@ def _begins(nodes: tuple[Node, ...], written: frozenset[str], begun: set[Read]) 
     return True
 
 
-def _indices(target: Read) -> frozenset[str]:
-    return frozenset().union(*map(walk.indices_of, target.subscripts))
+def _reads(written: frozenset[str], *expressions: Expression) -> set[Read]:
+    """Of the tensors that the loop writes."""
+    return {r for e in expressions for r in walk.reads(e) if r.tensor in written}
+
+
+def _is_alone(step: Step, loop: Over) -> bool:
+    """Is its target the same element in all turns of these loops?"""
+    inside = {loop.index, *(each.index for each in loops(loop.body))}
+    return walk.indices_of(step.statement.target).isdisjoint(inside)
