@@ -3,20 +3,20 @@
     for n vector:  y[n] = max(x[2*n], x[2*n+1])
 
 Of 13 values of n, with eight lanes, the second vector begins at 5: it computes three once more, as they are,
-and no lane has to be left out. Without AVX-512 masks take several times as long where conditions are
-masks, too, and where lanes do not lie side by side in memory.
+and no lane has to be left out. Without AVX-512 masks take several times as long where lanes do not lie side
+by side in memory, more so where there are conditions, which are masks, too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from loopgrad.backends.llvm.fused.interior import Interior
 from loopgrad.backends.llvm.fused.invariants import written_in
-from loopgrad.backends.llvm.fused.sizes import copies
+from loopgrad.backends.llvm.fused.sizes import size
 from loopgrad.backends.llvm.fused.surroundings import Around
-from loopgrad.backends.llvm.writing.repeat import counted
+from loopgrad.backends.llvm.writing.repeat import counted, whole_groups
 from loopgrad.backends.llvm.writing.text import I64
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Expression, Read, Reduction
@@ -30,8 +30,8 @@ LEAST_LANES = 4  # half a vector is a vector, too
 
 
 class Again:
-    """Emits such a loop: the interior in whole vectors, or in half ones where there is no whole one; what few
-    values there are outside of it one by one. Where there is not even half a vector, all under masks.
+    """Emits such a loop: the interior in whole vectors, or in half ones where there is no whole one; outside
+    of it a few values one by one, more under masks. Where there is not even half a vector, all are.
     """
 
     def __init__(self, trees: Trees, loop: Over, inside: Interior | None):
@@ -39,46 +39,65 @@ class Again:
         self.lanes = trees.lanes
 
     def can(self) -> bool:
-        """May it, and does it pay? The code is there once, where others have copies side by side."""
+        """May it, and does it pay? Here are no copies side by side, and what takes long hides the masks."""
         slow = self.trees.frame.module.vector_bytes == SLOW_MASKS
-        gains = slow and self.lanes >= LEAST_LANES
-        gains = gains and (self.inside is not None or self._has_gaps() or copies(self.loop) == 1)
+        light = not any(size(s.statement.value)[1] for s in _steps(self.loop))
+        gains = slow and self.lanes >= LEAST_LANES and light and self._has_gaps()
         return gains and may_run_again(self.loop)
 
     def _has_gaps(self) -> bool:
         """Are there elements that do not lie side by side?"""
         return any(abs(stride) > 1 for _, stride in self.trees.vectors.rows.values())
 
-    def emit(self, first: str, end: str, before: Callable[[str], None], last: bool) -> None:
-        """For the values from `first` up to `end`; before: emits what stands before each whole vector.
+    def emit(
+        self, first: str, end: str, step: int, write: Callable[[str], None], last: bool
+    ) -> None:
+        """For the values from `first` up to `end`; `write` emits whole vectors of `step` values from one on.
 
         last: as `Trees.some` has it.
         """
         trees, body = self.trees, self.body
         begin, stop = self._limits(first, end)
         length = body.value(f"sub nsw i64 {stop}, {begin}")
-
-        def whole(lanes: int, fetch: Callable[[str], None]) -> None:
-            most = body.value(f"sub nsw i64 {stop}, {lanes}")
-
-            def once(index: str) -> None:
-                index = trees.least(index, most)
-                fetch(index)
-                trees.once_in_lanes(self.loop, Around(self.loop.index, lanes, index))
-
-            counted(body, begin, stop, lanes, once)
-
         half = self.lanes // 2
         enough, some = (body.value(f"icmp sge i64 {length}, {n}") for n in (self.lanes, half))
-        few = body.value(f"and i1 {some}, {body.value(f'xor i1 {enough}, true')}")
-        trees.certain = self.inside.known if self.inside else {}
-        trees.where(enough, lambda: whole(self.lanes, before))
-        trees.where(few, lambda: whole(half, lambda _: None))
+        inside = self.inside.known if self.inside else {}
+
+        def whole() -> None:
+            middle = whole_groups(body, begin, stop, step)
+            trees.while_any(begin, middle, step, write)
+            self._up_to(middle, stop, self.lanes)
+
+        def others() -> None:
+            trees.certain = inside
+            few = body.value(f"and i1 {some}, {body.value(f'xor i1 {enough}, true')}")
+            trees.where(few, lambda: self._up_to(begin, stop, half))
+            trees.certain = {}
+            if self.inside is None:
+                rest = body.select(some, I64, end, first)
+                trees.while_any(
+                    rest, end, self.lanes, lambda i: trees.some(self.loop, i, end, last)
+                )
+            else:
+                self._outside(first, begin, stop, end, some)
+
+        trees.certain = inside
+        trees.where(enough, whole)
         trees.certain = {}
-        if self.inside is not None:
-            self._outside((first, begin, stop, end), some)
-        rest = body.select(some, I64, end, first)
-        trees.while_any(rest, end, self.lanes, lambda i: trees.some(self.loop, i, end, last))
+        every = body.value(f"sub nsw i64 {end}, {first}")
+        done = body.value(f"icmp eq i64 {every}, {length}")
+        done = body.value(f"and i1 {enough}, {done}")
+        trees.where(body.value(f"xor i1 {done}, true"), others)
+
+    def _up_to(self, begin: str, stop: str, lanes: int) -> None:
+        """Vectors of so many lanes, the last of which ends with the interior, wherever it begins."""
+        most = self.body.value(f"sub nsw i64 {stop}, {lanes}")
+
+        def once(index: str) -> None:
+            around = Around(self.loop.index, lanes, self.trees.least(index, most))
+            self.trees.once_in_lanes(self.loop, around)
+
+        self.trees.while_any(begin, stop, lanes, once)
 
     def _limits(self, first: str, end: str) -> tuple[str, str]:
         """The interior's."""
@@ -88,13 +107,15 @@ class Again:
         begin = first if lower is None else self.trees.greatest(first, lower)
         return begin, self.trees.least(end, upper)
 
-    def _outside(self, ends: tuple[str, str, str, str], some: str) -> None:
-        """The values before and behind the interior, where `some` holds. ends: of these three parts."""
-        trees, body, (first, begin, stop, end) = self.trees, self.body, ends
+    def _outside(self, first: str, begin: str, stop: str, end: str, done: str) -> None:
+        """The values before and behind the interior; all, where the i1 `done` does not hold."""
+        trees, body = self.trees, self.body
         before = body.value(f"sub nsw i64 {begin}, {first}")
         behind = body.value(f"sub nsw i64 {end}, {stop}")
         count = body.value(f"add nsw i64 {before}, {behind}")
         interior = body.value(f"sub nsw i64 {stop}, {begin}")
+        few = body.value(f"icmp sle i64 {count}, {self.lanes // 2}")
+        singly = body.value(f"and i1 {done}, {few}")
 
         def once(number: str) -> None:
             past = body.value(f"icmp sge i64 {number}, {before}")
@@ -104,12 +125,26 @@ class Again:
             with trees.in_lanes(self.loop, Around(first=index)):
                 trees.nodes(self.loop.body)
 
-        trees.while_any("0", body.select(some, I64, count, "0"), 1, once)
+        trees.while_any("0", body.select(singly, I64, count, "0"), 1, once)
+        middle = body.select(done, I64, begin, end)
+        behind = body.select(done, I64, stop, end)
+
+        def part(number: str) -> None:
+            is_first = body.value(f"icmp eq i64 {number}, 0")
+            lower = body.select(is_first, I64, first, behind)
+            upper = body.select(is_first, I64, middle, end)
+            trees.while_any(lower, upper, self.lanes, lambda i: trees.some(self.loop, i, upper))
+
+        trees.where(body.value(f"xor i1 {singly}, true"), lambda: counted(body, "0", "2", 1, part))
+
+
+def _steps(loop: Over) -> Iterator[Step]:
+    return (step for step in steps(loop.body) if isinstance(step, Step))
 
 
 def may_run_again(loop: Over) -> bool:
     """Is each value of the index on its own, and starts with what it writes?"""
-    targets = (s.statement.target for s in steps(loop.body) if isinstance(s, Step))
+    targets = (step.statement.target for step in _steps(loop))
     if any(loop.index not in walk.indices_of(target) for target in targets):
         return False
     return _begins(loop.body, written_in(loop.body), set())
@@ -125,8 +160,8 @@ def _begins(nodes: tuple[Node, ...], written: frozenset[str], begun: set[Read]) 
                 if not _begins(node.body, written, set(begun)):
                     return False
                 # It may have no turns, and another loop others: what it sums up begins even so.
-                sums = (s for s in steps(node.body) if isinstance(s, Step) and s.first)
-                begun |= {s.statement.target for s in sums if _is_alone(s, node)}
+                sums = (step for step in _steps(node) if step.first and _is_alone(step, node))
+                begun |= {step.statement.target for step in sums}
             case Step(statement, first, ()):
                 if not _reads(written, *walk.statement_expressions(statement)) <= begun:
                     return False

@@ -377,6 +377,10 @@ class Trees(Sharing):
                 fetching.fetch(index, count)
                 groups.fetch(index, count)
 
+            def of_interior(index: str) -> None:
+                fetch(index, step)
+                copied(index)
+
             def main(index: str) -> None:
                 fetch(index, step)
                 if inside is None:
@@ -397,7 +401,7 @@ class Trees(Sharing):
 
             def piece(first: str, end: str) -> None:
                 if runs_again:
-                    again.emit(first, end, lambda index: fetch(index, lanes), begin is None)
+                    again.emit(first, end, step, of_interior, begin is None)
                     return
                 middle = whole_groups(self.body, first, end, step)
                 if past:
