@@ -23,7 +23,9 @@ PACKED_LEFT, PACKED_ALONE, PACKED_IN_RUN, RUN, TURNED, FEW, TILE = 14, 34, 4, 10
 FOUND = 192
 CACHED, FETCHED_LEFT = 1 << 20, 48  # more elements of a left side take so long each
 LYING = 17  # to multiply where the right side lies
-LEAST_SUMS = 6  # of a tile: fewer take as long, since each waits for the value of k before
+# Sums of a tile, of a right side that is packed, and of one that lies: fewer take as long, as each waits for
+# the value of k before.
+LEAST_SUMS, LEAST_SUMS_LYING = 8, 6
 # What the last vectors of a panel take each beyond that, where they are one, or two: `exchanged.rows_of`.
 NARROW = (10, 3)
 
@@ -226,7 +228,7 @@ class _Weighing(Arithmetic):
 
     def _rows_lying(self, rows: str) -> str:
         """How many rows of full tiles take as long as these, of which the last ones are lower tiles."""
-        least = -(-LEAST_SUMS // self.tiling.vectors_lying)
+        least = -(-LEAST_SUMS_LYING // self.tiling.vectors_lying)
         total = self.times(ROWS_LYING, self.body.value(f"udiv i64 {rows}, {ROWS_LYING}"))
         for height in HEIGHTS[:-1]:
             found = self.body.value(
