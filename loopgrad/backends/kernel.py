@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from loopgrad.analysis.facts import Facts, Safety
 from loopgrad.backends import memory
 from loopgrad.backends.binding import Arguments, Binder, element_dtype
+from loopgrad.backends.shapes import Shaped
 from loopgrad.diagnostics import listing
 from loopgrad.ir.nodes import Program
 
@@ -228,6 +229,17 @@ class Kernel:
         given = {name: value for name, value in named.items() if name != "out" or not self._has_out}
         bound, arrays = self._binder.bind(arguments, given)
         self.runner.begin(BoundCall(bound, dict(arrays), bound.checked))
+
+    def begin_with(
+        self,
+        shaped: Mapping[str, Shaped],
+        numbers: Mapping[str, Any],
+        dtype: np.dtype[Any],
+    ) -> None:
+        """The same for a call with inputs of these shapes. numbers: its sizes and constants. dtype: the
+        floating type."""
+        bound = self._binder.of_shapes(shaped, numbers, lambda: dtype)
+        self.runner.begin(BoundCall(bound, {}, bound.checked))
 
     def bound(self, arguments: Sequence[Any], named: Mapping[str, Any]) -> Arguments:
         """What the arguments of a call would come to: the shapes of all tensors, and the floating type."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import NoReturn, Protocol
 
 from loopgrad.analysis.facts import Facts
@@ -21,6 +22,13 @@ class Shaped(Protocol):
 
     @property
     def shape(self) -> Shape: ...
+
+
+@dataclass(frozen=True, slots=True)
+class StandIn:
+    """What stands for an array of which only the shape is known."""
+
+    shape: Shape
 
 
 Arrays = Mapping[str, Shaped]

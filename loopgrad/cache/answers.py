@@ -15,7 +15,7 @@ import importlib
 import io
 import pickle
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from dataclasses import fields as fields_of
 from typing import Any, TypeVar
@@ -45,6 +45,7 @@ PROOFS = (  # what was found out about a program: answers of `once_per_program`
     "_loopgrad.analysis.infer.infer",
     "_loopgrad.analysis.validity.validate",
 )
+NEW = "_new"  # on a program: it is an answer that this process has made
 KNOWN = (FINAL, ORIGIN, *PROOFS)  # what goes along with a program
 
 
@@ -61,15 +62,15 @@ def kept(
     """
     key = _key(kind, given)
     if key is None:
-        return make()
+        return _as_new(make())
     contents = files.read(kind, key)
     if contents is not None:
         try:
-            answer: Answer = read(contents)
-            return answer
+            found: Answer = read(contents)
+            return found
         except Exception:  # whole, but not what this version writes: as good as none
             files.counts[f"unreadable {kind}"] += 1
-    answer = make()
+    answer = _as_new(make())
     _name(answer, key)
     if worth(answer):
         with contextlib.suppress(RecursionError):
@@ -87,11 +88,27 @@ def _key(kind: str, given: Any) -> str | None:
         return None
 
 
+def is_new(program: Program) -> bool:
+    """Is it an answer that no earlier process has given?"""
+    return NEW in program.__dict__
+
+
 def _name(answer: object, key: str) -> None:
     """Programs that are answers are named by what was asked, which is shorter than they are."""
+    for number, program in _programs(answer):
+        program.__dict__.setdefault(ORIGIN, f"{key}.{number}")
+
+
+def _as_new(answer: Answer) -> Answer:
+    for _, program in _programs(answer):
+        program.__dict__[NEW] = True
+    return answer
+
+
+def _programs(answer: object) -> Iterator[tuple[int, Program]]:
     for number, part in enumerate(answer if isinstance(answer, tuple) else (answer,)):
         if isinstance(part, Program):
-            part.__dict__.setdefault(ORIGIN, f"{key}.{number}")
+            yield number, part
 
 
 def read(contents: bytes) -> Any:

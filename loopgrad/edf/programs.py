@@ -34,7 +34,7 @@ class Derived(Component):
     ) -> tuple[Sequence[Array], Pullback]:
         # Sums over the batch, whatever the program says: the model takes the mean, once for all.
         reverse = reverse_of(self.program, inputs, constants, batch=False, keeps=False)
-        found = reverse.forward.execute(inputs, constants)
+        found = reverse.execute(inputs, constants)
         call, kept = found[0], reverse.shared(found)
         results = reverse.results_of(found)
         return (

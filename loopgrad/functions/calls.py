@@ -47,7 +47,7 @@ def vjp(
     """
     program = as_program(program)
     reverse = reverse_of(program, inputs, named, batch)
-    found = reverse.forward.execute(inputs, named)
+    found = reverse.execute(inputs, named)
     bound, saved = found[0], reverse.saved(found)
 
     def pullback(*seeds: Any) -> tuple[Array | None, ...]:

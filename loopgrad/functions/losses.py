@@ -73,7 +73,7 @@ class Pulled:
 
     def __call__(self, *inputs: Any, **named: Any) -> tuple[Any, Any]:
         reverse = self._reverse
-        found = reverse.forward.execute(inputs, named)
+        found = reverse.execute(inputs, named)
         bound = found[0]
         all_gradients = reverse.gradients(bound, reverse.shared(found), reverse.of_loss(bound))
         gradients = self._pick(all_gradients)

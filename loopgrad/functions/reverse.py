@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,9 @@ import numpy as np
 from loopgrad.analysis.facts import Facts
 from loopgrad.backends import foreseen, recycling
 from loopgrad.backends.binding import MOST_KNOWN, Arguments, signature
+from loopgrad.backends.shapes import StandIn
+from loopgrad.backends.thread_count import get_num_threads
+from loopgrad.cache.answers import is_new
 from loopgrad.diagnostics import listing
 from loopgrad.functions.derived import ahead_pair, derived_name, derived_pair, may_go_ahead
 from loopgrad.functions.shared import Array, Batch, cast_to, integer_tensors, kept_with, picker
@@ -74,6 +77,9 @@ class Reverse:
         seeds = [n for n in read if n not in residuals]
         given = [*residuals, *(derived_name(result, "grad", seeds) for result in self.results)]
         self._ordered = picker([given.index(name) for name in read])
+        alike = [*(name for name, _ in self._held), *self.results]
+        named = [i.name for i in backward.inputs] if backward else []
+        self._alike = dict(zip(named, self._ordered(alike), strict=True))  # in shape
         self._seeded = [(i, n) for i, n in enumerate(self.results) if n not in self.integer]
         arrays = ["", *self.inputs, *self.results, *extra]  # what a call of the forward comes to
         self.shared = picker([arrays.index(name) for name in residuals])
@@ -85,7 +91,11 @@ class Reverse:
         self._places = [self._place(name, written) for name in self.inputs]
         self._whole = self._places == list(range(len(written)))
         self._numbered = backward is not None and bool(backward.sizes or backward.constants)
-        self._key = object()
+        self._numbers_key, self._loss_key = object(), object()
+        self._is_new = backward is not None and is_new(backward)
+        # Makes a call of the forward, as its kernel does.
+        self.execute: Callable[[Sequence[Any], Mapping[str, Any]], tuple[Any, ...]]
+        self.execute = self._begin_and_execute
 
     def _differentiated(self, wrt: tuple[str, ...] | None, batch: Batch) -> tuple[Program, Program]:
         return derived_pair(self.program, wrt, batch)
@@ -119,6 +129,23 @@ class Reverse:
         gradient = derived_name(name, "grad", written)
         return ZERO if gradient is None else written.index(gradient)
 
+    def _begin_and_execute(
+        self, inputs: Sequence[Any], named: Mapping[str, Any]
+    ) -> tuple[Any, ...]:
+        self.execute = self.forward.execute
+        if self._is_new and get_num_threads() > 1:  # else its code is on the disk, most likely
+            with suppress(Exception):  # the call says what is wrong with it
+                self._begin(inputs, named)
+        return self.execute(inputs, named)
+
+    def _begin(self, inputs: Sequence[Any], named: Mapping[str, Any]) -> None:
+        """Begins with the code of both: LLVM generates the forward's while the backward's text is written."""
+        assert self.backward is not None
+        self.forward.begin(inputs, named)
+        bound = self.forward.bound(inputs, named)
+        shaped = {name: StandIn(bound.shapes[tensor]) for name, tensor in self._alike.items()}
+        self.backward.begin_with(shaped, self._numbers(bound), bound.dtype)
+
     def results_of(self, found: tuple[Any, ...]) -> Any:
         """What the program returns, of what its forward's `execute` did."""
         if self._single:
@@ -146,7 +173,7 @@ class Reverse:
         if backward is not None:
             found = None if self._numbered else backward.call_known(*given)
             if found is None:
-                found = backward(*given, **self._kept(bound).numbers)
+                found = backward(*given, **self._numbers(bound))
             arrays = found if self._several else (found,)
         if self._whole:
             return arrays
@@ -157,25 +184,28 @@ class Reverse:
 
     def of_loss(self, bound: Arguments) -> Sequence[Array]:
         """The seeds of a loss: 1, and 0 of what comes with it."""
-        return self._kept(bound).of_loss
+        found: Sequence[Array] | None = bound.kept.get(self._loss_key)
+        if found is None:
+            found = bound.kept[self._loss_key] = tuple(
+                np.full(bound.shapes[name], float(not place), bound.dtype)
+                for place, name in enumerate(self.results)
+            )
+        return found
 
     def _zeros(self, place: int, bound: Arguments) -> Array:
         return np.zeros(bound.shapes[self.inputs[place]], bound.dtype)
 
-    def _kept(self, bound: Arguments) -> _Kept:
-        kept: _Kept | None = bound.kept.get(self._key)
-        if kept is None:
-            numbers: dict[str, int | float] = {}
+    def _numbers(self, bound: Arguments) -> Mapping[str, int | float]:
+        """The sizes and constants of the backward."""
+        found: dict[str, int | float] | None = bound.kept.get(self._numbers_key)
+        if found is None:
+            found = {}
             if self.backward is not None:
                 program = self.backward.program
-                numbers = {size.name: bound.extents[size.name] for size in program.sizes}
-                numbers.update((c.name, bound.constants[c.name]) for c in program.constants)
-            of_loss = tuple(
-                np.full(bound.shapes[name], float(not place), bound.dtype)
-                for place, name in enumerate(self.results)
-            )
-            kept = bound.kept[self._key] = _Kept(numbers, of_loss)
-        return kept
+                found.update((size.name, bound.extents[size.name]) for size in program.sizes)
+                found.update((c.name, bound.constants[c.name]) for c in program.constants)
+            bound.kept[self._numbers_key] = found
+        return found
 
     def _seeds(self, bound: Arguments, seeds: Sequence[Any]) -> Sequence[Any]:
         """An array for each floating result."""
@@ -282,14 +312,6 @@ def outgrows(facts: Facts, tensor: str, results: Sequence[str]) -> bool:
     axes = Counter(facts.tensors[tensor].extents)
     known = (t for t in facts.tensors.values() if t.role == "input" or t.name in results)
     return not any(axes <= Counter(t.extents) for t in known)
-
-
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    """What calls that differ in the contents of their arrays alone have in common."""
-
-    numbers: Mapping[str, int | float]  # the sizes and constants of the backward
-    of_loss: tuple[Array, ...]
 
 
 def _copies(facts: Facts, names: Sequence[str]) -> dict[str, str]:

@@ -134,3 +134,50 @@ def test_code_is_begun_while_the_form_that_it_is_for_is_certified(
         order.count("certified") - 1
     )
     assert order[-2:] == ["certified", "made"]
+
+
+PRODUCT = """f(x[B,I], w[I,J]) -> y[B,J]:
+    for b, j, i:  z[b,j] += x[b,i] * w[i,j]
+    for b, j:     y[b,j] += tanh(z[b,j])"""
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_backward_is_begun_before_the_forward_runs(
+    threads: int, folder: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    goes_on, made = Ahead.goes_on, Ahead.made
+
+    def begins(ahead: Ahead, text: str) -> None:
+        order.append("begun")
+        goes_on(ahead, text)
+
+    def makes(ahead: Ahead, text: str) -> objects.Object:
+        order.append("made")
+        return made(ahead, text)
+
+    monkeypatch.setattr(Ahead, "goes_on", begins)
+    monkeypatch.setattr(Ahead, "made", makes)
+    engine.forget()
+    random = np.random.default_rng(0)
+    x, w, g = random.normal(size=(5, 7)), random.normal(size=(7, 11)), random.normal(size=(5, 11))
+    before = lg.get_num_threads()
+    lg.set_num_threads(threads)
+    try:
+        for expected in (["begun", "begun"] if threads > 1 else []) + ["made", "made"], []:
+            order.clear()
+            y, pullback = lg.vjp(lg.program(PRODUCT), x, w)
+            of_x, of_w = pullback(g)
+            assert order == expected  # the second time all is there
+            seed = g * (1 - y**2)
+            np.testing.assert_allclose(of_x, seed @ w.T, rtol=1e-12)
+            np.testing.assert_allclose(of_w, x.T @ seed, rtol=1e-12)
+    finally:
+        lg.set_num_threads(before)
+
+
+def test_what_does_not_fit_is_refused_by_the_call_whose_code_was_begun() -> None:
+    program = lg.program(PRODUCT + "  # refused")
+    with pytest.raises(ValueError, match=r"extent `I` is 7 .* but 6"):
+        lg.vjp(program, np.ones((5, 7)), np.ones((6, 11)))
+    assert lg.vjp(program, np.ones((5, 7)), np.ones((7, 11)))[0].shape == (5, 11)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from loopgrad.backends.binding import EXACT, Arguments, Binder, element_dtype
 from loopgrad.backends.kernel import BoundCall
 from loopgrad.backends.llvm import LLVMRunner
-from loopgrad.backends.shapes import Shape
+from loopgrad.backends.shapes import Shape, StandIn
 from loopgrad.backends.thread_count import get_num_threads
 from loopgrad.interop.operators import Operator
 from loopgrad.ir.memo import final, is_final
@@ -34,13 +34,6 @@ ALIGNMENT = 64  # of scratch; the handler aligns what XLA gives
 
 # The sizes and constants of a call, each as text that says it exactly.
 Numbers = tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True)
-class Shaped:
-    """What stands for an array of which only the shape is known."""
-
-    shape: Shape
 
 
 @dataclass(frozen=True)
@@ -201,7 +194,7 @@ def bound(operator: Operator, numbers: Numbers, shapes: Sequence[Shape], real: s
     Raises ValueError, naming the argument, where a shape does not fit.
     """
     names = [i.name for i in operator.computes.inputs]
-    shaped = {name: Shaped(shape) for name, shape in zip(names, shapes, strict=True)}
+    shaped = {name: StandIn(shape) for name, shape in zip(names, shapes, strict=True)}
     return binder_of(operator).of_shapes(shaped, read_numbers(numbers), lambda: np.dtype(real))
 
 
