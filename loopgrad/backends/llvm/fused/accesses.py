@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
-from loopgrad.backends.llvm.writing.pieces import MASKED_BYTES, store_first
+from loopgrad.backends.llvm.writing.pieces import MASKED_BYTES, call_store_first
 from loopgrad.backends.llvm.writing.repeat import where
 from loopgrad.backends.llvm.writing.text import I64, PAST_CACHES, Body, suffix, vector
 
@@ -102,7 +102,7 @@ def store(
     if place.offsets is None and place.stride in (1, -1):
         slow = mask is not None and body.module.vector_bytes < MASKED_BYTES
         if slow and count is not None and place.stride == 1:
-            store_first(body, kind, _SIZES[kind], place.pointer, value, lanes, count)
+            call_store_first(body, kind, _SIZES[kind], place.pointer, value, lanes, count)
         else:
             _store_side_by_side(body, place, value, lanes, mask)
         return
@@ -152,7 +152,7 @@ def _store_mostly_first(body: Body, place: Place, value: str, lanes: int, mask: 
     where(
         body,
         first,
-        lambda: store_first(
+        lambda: call_store_first(
             body, place.kind, _SIZES[place.kind], place.pointer, value, lanes, count
         ),
     )

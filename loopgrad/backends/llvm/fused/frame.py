@@ -138,12 +138,20 @@ class Frame:
             self._dummies[kind] = self.body.variable(kind, zero)
         return self._dummies[kind]
 
-    def leave_where(self, bad: str) -> None:
-        """Gives up where the i1 holds: the phase has failed."""
+    @property
+    def looks(self) -> bool:
+        """Does it look whether numbers are too large, and go on only where none is?"""
+        return True
+
+    def go_on_where(self, fine: str) -> None:
+        """Gives up where the i1 does not hold: the phase has failed."""
+        if fine == "true":
+            return
         if not self.fails:
             pointer = self.module.pointer(I64)
             self.body.at_end("gave_up", [f"store i64 1, {pointer} %failed", "ret void"])
             self.fails = True
         go_on = self.body.fresh("ok")
-        self.body.branch(bad, "gave_up", go_on)
+        self.body.branch(fine, go_on, "gave_up")
         self.body.start(go_on)
+        self.body.holds(fine)

@@ -79,8 +79,13 @@ class EntryFrame(Frame):
     def integer(self, slot: int) -> str:
         return self._integer(slot)
 
-    def leave_where(self, bad: str) -> None:
+    @property
+    def looks(self) -> bool:
         """Sizes that overflow are of tensors that no memory holds."""
+        return False
+
+    def go_on_where(self, fine: str) -> None:
+        """What it computes is right, or not used."""
 
     def value(self, expression: Expression) -> str:
         return self.body.once(("value", expression), lambda: Vectors(self).integer(expression).text)

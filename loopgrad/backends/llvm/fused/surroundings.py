@@ -139,31 +139,33 @@ class Surroundings:
         if around.mask == around.tail:
             return "true"
         assert around.mask is not None
-        return self._any(around.mask, around.lanes)
+        return self._in_lanes(around.mask, around.lanes, "ne")
 
-    def _any(self, conditions: str, lanes: int) -> str:
+    def _in_lanes(self, conditions: str, lanes: int, order: str) -> str:
+        """The i1 that tells whether any lane of them holds ("ne"), or none ("eq")."""
         kind = self.kind(BOOL, lanes)
         bits = self.body.value(f"bitcast {kind} {conditions} to i{lanes}")
-        return self.body.value(f"icmp ne i{lanes} {bits}, 0")
+        return self.body.value(f"icmp {order} i{lanes} {bits}, 0")
 
     def any_of(self, conditions: Value) -> str:
         """The i1 that tells whether the condition holds in any lane."""
-        return self._any(conditions.text, conditions.lanes)
+        return self._in_lanes(conditions.text, conditions.lanes, "ne")
 
     def require(self, holds: Value) -> None:
         """Gives up where the condition does not hold in a lane that reaches the code."""
         around = self.around
         if holds.lanes == 1:
-            bad = self.body.value(f"xor i1 {holds.text}, true")
+            fine = holds.text
             if around.mask != around.tail:
-                bad = self.body.value(f"and i1 {bad}, {self.any_lane()}")
+                unreached = self.body.value(f"xor i1 {self.any_lane()}, true")
+                fine = self.body.value(f"or i1 {fine}, {unreached}")
         else:
             missed = self.negated(holds).text
             if around.mask is not None:
                 kind = self.kind(BOOL, holds.lanes)
                 missed = self.body.value(f"and {kind} {missed}, {around.mask}")
-            bad = self._any(missed, holds.lanes)
-        self.frame.leave_where(bad)
+            fine = self._in_lanes(missed, holds.lanes, "eq")
+        self.frame.go_on_where(fine)
 
     def negated(self, holds: Value) -> Value:
         kind = self.kind(BOOL, holds.lanes)

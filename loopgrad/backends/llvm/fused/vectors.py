@@ -1,7 +1,7 @@
 """Expressions -> instructions in a `Fused` phase: one value, or one in each lane of the loop around.
 
 What does not vary from lane to lane is computed once. Where something would be an error, the phase
-gives up (`Frame.leave_where`): the literal code then finds and raises it.
+gives up (`Frame.go_on_where`): the literal code then finds and raises it.
 """
 
 from __future__ import annotations

@@ -60,6 +60,8 @@ class Whole:
         """The value, which then has at most so many bits; gives up where it has more."""
         if value.bits <= bits:
             return value
+        if not self.vectors.frame.looks:
+            return Value(value.text, INT, value.lanes, bits)
         shifted = self._instruction("add", value, self.literal(2**bits))
         limit = splat(self.body, I64, str(2 ** (bits + 1)), value.lanes)
         kind = vector(I64, value.lanes)
@@ -97,6 +99,8 @@ class Whole:
     def _division(self, operation: str, a: Value, b: Value) -> Value:
         """Rounded downwards as Python does."""
         a = self.limited(a, EXACT)  # so that no quotient overflows
+        if b.text.isdecimal() and int(b.text):
+            return self._divided(operation, a, int(b.text))
         lanes, (x, y) = self.vectors.even(a, b)
         kind, zero = vector(I64, lanes), splat(self.body, I64, "0", lanes)
         if not b.text.lstrip("-").isdigit() or int(b.text) == 0:
@@ -119,6 +123,30 @@ class Whole:
         quotient = self.body.value(f"sdiv {kind} {x}, {y}")
         down = self.body.value(f"sext {flags} {mend} to {kind}")
         return Value(self.body.value(f"add {kind} {quotient}, {down}"), INT, lanes, a.bits + 1)
+
+    def _divided(self, operation: str, a: Value, divisor: int) -> Value:
+        """The same by a number above 0."""
+        kind = vector(I64, a.lanes)
+
+        def constant(value: int) -> str:
+            return splat(self.body, I64, str(value), a.lanes)
+
+        bits = a.bits if operation == "//" else divisor.bit_length()
+        if not divisor & divisor - 1:
+            each = (divisor - 1).bit_length()
+            instruction = f"ashr {kind}" if operation == "//" else f"and {kind}"
+            other = constant(each if operation == "//" else divisor - 1)
+            return Value(self.body.value(f"{instruction} {a.text}, {other}"), INT, a.lanes, bits)
+        by = constant(divisor)
+        remainder = self.body.value(f"srem {kind} {a.text}, {by}")
+        below = self.body.value(f"ashr {kind} {remainder}, {constant(63)}")  # -1 or 0
+        if operation == "%":
+            more = self.body.value(f"and {kind} {below}, {by}")
+            text = self.body.value(f"add {kind} {remainder}, {more}")
+        else:
+            quotient = self.body.value(f"sdiv {kind} {a.text}, {by}")
+            text = self.body.value(f"add {kind} {quotient}, {below}")
+        return Value(text, INT, a.lanes, bits)
 
     def _power(self, a: Value, b: Value) -> Value:
         """Small literal exponents alone (`schedule.supported`)."""

@@ -64,9 +64,7 @@ def counted(
     mark = at.fresh("loop")
     first = at.value(f"sub nsw i64 {upper}, 1") if loop.descending else lower
     before_loop = carried.enter() if carried else ""
-    preheader = at.fresh("enter")
-    at.jump(preheader)
-    at.start(preheader)
+    preheader = at.block
     at.jump(mark)
     at.start(mark)
     index, complete_index = at.phi_later(I64)

@@ -13,6 +13,22 @@ from loopgrad.backends.llvm.writing.text import Body, vector
 MASKED_BYTES = 64  # of the vectors of processors that store under masks as quickly as without
 
 
+def call_store_first(
+    body: Body, kind: str, size: int, pointer: str, value: str, lanes: int, count: str
+) -> None:
+    """The same as `store_first`, by a function that LLVM inlines: so the pieces are written once a module."""
+    module, name = body.module, f"store_first_{lanes}_{kind}"
+    parameters = f"{module.pointer(kind)} %at, {vector(kind, lanes)} %value, i64 %count"
+    if name not in module.functions:
+        head = f"internal void @{name}({parameters}) alwaysinline nounwind"
+        inner = Body(module, name, head)
+        store_first(inner, kind, size, "%at", "%value", lanes, "%count")
+        inner.do("ret void")
+        inner.finish()
+    given = f"{module.pointer(kind)} {pointer}, {vector(kind, lanes)} {value}, i64 {count}"
+    body.do(f"call void @{name}({given})")
+
+
 def store_first(
     body: Body, kind: str, size: int, pointer: str, value: str, lanes: int, count: str
 ) -> None:

@@ -55,9 +55,7 @@ def handing(
     `write` gets the index and the values, and returns what the next turn gets; so does this, of the last.
     """
     first = body.value(f"sub nsw i64 {upper}, 1") if descending else lower
-    mark, preheader = body.fresh("loop"), body.fresh("enter")
-    body.jump(preheader)
-    body.start(preheader)
+    mark, preheader = body.fresh("loop"), body.block
     body.jump(mark)
     body.start(mark)
     index, complete = body.phi_later(I64)
@@ -99,9 +97,7 @@ def whole_groups(body: Body, lower: str, upper: str, size: int) -> str:
 def found(body: Body, lower: str, upper: str, places: str, holds: Callable[[str], str]) -> str:
     """Writes to `places` those from `lower` up to `upper`, which is above, for which `holds` gives a true i1,
     without a branch; how many there are."""
-    mark, preheader = body.fresh("look"), body.fresh("enter")
-    body.jump(preheader)
-    body.start(preheader)
+    mark, preheader = body.fresh("look"), body.block
     body.jump(mark)
     body.start(mark)
     index, index_complete = body.phi_later(I64)
@@ -124,9 +120,7 @@ def each_bit(body: Body, kind: str, bits: str, write: Callable[[str], None]) -> 
     body.module.declare(f"declare {kind} {name}({kind}, i1)")
 
     def run() -> None:
-        mark, preheader = body.fresh("bits"), body.fresh("enter")
-        body.jump(preheader)
-        body.start(preheader)
+        mark, preheader = body.fresh("bits"), body.block
         body.jump(mark)
         body.start(mark)
         left, complete = body.phi_later(kind)
@@ -147,11 +141,9 @@ def in_pieces(
 ) -> None:
     """Code for the values from `lower` to `middle`, if there are any, and then for those up to `upper`, which
     is above: written once, as a loop. `write` gets where they begin and end."""
-    mark, preheader = body.fresh("piece"), body.fresh("enter")
+    mark, preheader = body.fresh("piece"), body.block
     some = body.value(f"icmp slt i64 {lower}, {middle}")
     first_end = body.select(some, I64, middle, upper)
-    body.jump(preheader)
-    body.start(preheader)
     body.jump(mark)
     body.start(mark)
     begin, begin_complete = body.phi_later(I64)

@@ -41,20 +41,21 @@ class Placed:
 
 
 def offsets(
-    body: Body, wanted: Sequence[Placed], extent: Callable[[Expression], str]
+    body: Body, wanted: Sequence[Placed], extent: Callable[[Expression], str], fits: bool = True
 ) -> tuple[list[str], str]:
-    """Where each begins, and the bytes of all. `extent` gives the value of an axis' extent."""
+    """Where each begins, and the bytes of all. `extent` gives the value of an axis' extent.
+
+    fits: the block is there; else a number that is too large becomes TOO_LARGE.
+    """
     starts, end = [], "0"
     for each in wanted:
         if GAP:
-            end = _limited(body, body.value(f"add i64 {end}, {GAP}"))
+            end = _sum(body, end, str(GAP), fits)
         starts.append(end)
         size = str(BYTES[each.kind])
         for axis in each.extents:
-            size = _product(body, size, extent(axis))
-        size = _aligned(body, size)
-        end = body.value(f"add i64 {end}, {size}") if end != "0" else size
-        end = _limited(body, end)
+            size = _product(body, size, extent(axis), fits)
+        end = _sum(body, end, _aligned(body, size), fits)
     return starts, end
 
 
@@ -75,37 +76,42 @@ def size_function(
     extent = extents(body)
     most = "0"
     for phase in phases:
-        size = of_threads(body, phase, extent)
+        size = of_threads(body, phase, extent, fits=False)
         if GAP:
-            most = _limited(body, body.value(f"add i64 {size}, {most}"))
+            most = _sum(body, size, most, fits=False)
         elif size != "0":
             more = body.value(f"icmp ugt i64 {size}, {most}")
             most = body.select(more, I64, size, most)
-    _, size = offsets(body, wanted, extent)
-    total = _limited(body, body.value(f"add i64 {size}, {most}"))
-    body.do(f"ret i64 {total}")
+    _, size = offsets(body, wanted, extent, fits=False)
+    body.do(f"ret i64 {_sum(body, size, most, fits=False)}")
     body.finish()
 
 
-def of_threads(body: Body, phase: Sequence[Placed], extent: Callable[[Expression], str]) -> str:
-    """The bytes that all threads together need in a phase."""
-    _, size = offsets(body, [one for one in phase if not one.further], extent)
-    total = size if size == "0" else _product(body, size, "%threads")
-    more = of_further(body, phase, extent)
+def of_threads(
+    body: Body, phase: Sequence[Placed], extent: Callable[[Expression], str], fits: bool = True
+) -> str:
+    """The bytes that all threads together need in a phase. fits: as for `offsets`."""
+    _, size = offsets(body, [one for one in phase if not one.further], extent, fits)
+    total = size if size == "0" else _product(body, size, "%threads", fits)
+    more = of_further(body, phase, extent, fits)
     if more == "0":
         return total
     others = body.value("sub i64 %threads, 1")
-    return _limited(body, body.value(f"add i64 {total}, {_product(body, more, others)}"))
+    return _sum(body, total, _product(body, more, others, fits), fits)
 
 
-def of_further(body: Body, phase: Sequence[Placed], extent: Callable[[Expression], str]) -> str:
+def of_further(
+    body: Body, phase: Sequence[Placed], extent: Callable[[Expression], str], fits: bool = True
+) -> str:
     """The bytes that a thread needs which the first one does not: they lie in front of its others."""
-    _, size = offsets(body, [one for one in phase if one.further], extent)
+    _, size = offsets(body, [one for one in phase if one.further], extent, fits)
     return size
 
 
-def _product(body: Body, a: str, b: str) -> str:
-    """Of two integers that are not negative; TOO_LARGE where it does not fit."""
+def _product(body: Body, a: str, b: str, fits: bool) -> str:
+    """Of two integers that are not negative."""
+    if fits:
+        return body.value(f"mul i64 {a}, {b}")
     if a.isdecimal() and b.isdecimal():
         return _limited(body, str(int(a) * int(b)))
     body.module.declare("declare {i64, i1} @llvm.umul.with.overflow.i64(i64, i64)")
@@ -113,6 +119,11 @@ def _product(body: Body, a: str, b: str) -> str:
     product = body.value(f"extractvalue {{i64, i1}} {both}, 0")
     overflows = body.value(f"extractvalue {{i64, i1}} {both}, 1")
     return _limited(body, body.select(overflows, I64, str(TOO_LARGE), product))
+
+
+def _sum(body: Body, a: str, b: str, fits: bool) -> str:
+    total = body.value(f"add i64 {a}, {b}")
+    return total if fits else _limited(body, total)
 
 
 def _limited(body: Body, size: str) -> str:

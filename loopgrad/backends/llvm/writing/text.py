@@ -179,6 +179,10 @@ class Body:
         yield
         self._numbering.release(before)
 
+    def holds(self, condition: str) -> None:
+        """From here on, in the current block and those below it, the i1 holds."""
+        self._numbering.hold(condition)
+
     def start(self, label: str) -> None:
         """Begins the block `label`."""
         self._starts[label] = len(self._lines)
