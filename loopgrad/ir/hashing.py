@@ -1,4 +1,4 @@
-"""Records that remember their hash: that of a tree of them would otherwise be computed again and again."""
+"""Records that remember what is asked of them most: a tree would otherwise be walked again and again."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from typing import Any
 class HashedOnce:
     """A base of frozen records with slots, which say `__hash__ = HashedOnce.__hash__`."""
 
-    __slots__ = ("_hash",)
+    __slots__ = ("_hash", "_indices", "_tensors")
 
     _hash: int
+    _indices: frozenset[str]  # see `ir/walk.py`
+    _tensors: frozenset[str]
 
     def __hash__(self) -> int:
         try:

@@ -195,16 +195,25 @@ def bounds(ranges: Iterable[Range]) -> Iterator[Expression]:
             yield r.upper
 
 
-@by_identity
 def indices_of(expression: Expression) -> frozenset[str]:
     """The indices that occur in the expression (a reduction's own ones included)."""
-    return frozenset(n.name for n in subexpressions(expression) if isinstance(n, Index))
+    try:
+        return expression._indices
+    except AttributeError:
+        names = (n.name for n in subexpressions(expression) if isinstance(n, Index))
+        found = frozenset(names)
+        object.__setattr__(expression, "_indices", found)
+        return found
 
 
-@by_identity
 def tensors_in(expression: Expression) -> frozenset[str]:
     """The tensors that are read in the expression."""
-    return frozenset(read.tensor for read in reads(expression))
+    try:
+        return expression._tensors
+    except AttributeError:
+        found = frozenset(read.tensor for read in reads(expression))
+        object.__setattr__(expression, "_tensors", found)
+        return found
 
 
 def statement_expressions(statement: Statement) -> Iterator[Expression]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from loopgrad.ir import walk
+from loopgrad.ir.memo import by_identity
 from loopgrad.ir.nodes import Apply, Expression, Read
 
 # From here on an expression has functions in it, so that lanes pay where memory alone would not have them.
@@ -22,6 +23,7 @@ def operation_cost(operation: str) -> int:
     return _COSTS.get(operation, 1)
 
 
+@by_identity
 def cost(expression: Expression) -> int:
     """Of one evaluation. Subscripts cost nothing: addresses are computed beside the values."""
     total, stack = 0, [expression]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from loopgrad.analysis.extents import polynomial
 from loopgrad.analysis.facts import TensorFacts
 from loopgrad.ir import walk
+from loopgrad.ir.memo import by_identity
 from loopgrad.ir.nodes import (
     Accumulate,
     Apply,
@@ -41,27 +42,25 @@ Bounds = tuple[Expression, Expression]
 class Access:
     """How a read, or a target, goes over its tensor.
 
-    `axes`: the indices in each subscript, and `bare` the one that is all of it. `affine`: the
-    indices outside of gathers. `along`: those over which its elements are contiguous; `near`: those
-    over which there are few others between them.
+    `axes`: the indices in each subscript, and `bare` the one that is all of it. `affine`: of all
+    `indices` those outside of gathers. `along`: those over which its elements are contiguous; `near`:
+    those over which there are few others between them.
     """
 
     tensor: str
     axes: tuple[frozenset[str], ...]
     bare: tuple[str | None, ...]
+    indices: frozenset[str]
     affine: frozenset[str]
     along: frozenset[str]
-    near: frozenset[str] = frozenset()
-
-    @property
-    def indices(self) -> frozenset[str]:
-        return frozenset().union(*self.axes)
+    near: frozenset[str]
 
     def axis_of(self, index: str) -> int | None:
         """The axis that the index alone subscripts; None where there is none, or two."""
         return self.bare.index(index) if self.bare.count(index) == 1 else None
 
 
+@by_identity
 def access(read: Read) -> Access:
     axes = tuple(map(walk.indices_of, read.subscripts))
     bare = tuple(s.name if isinstance(s, Index) else None for s in read.subscripts)
@@ -70,7 +69,8 @@ def access(read: Read) -> Access:
     inner = axes[-1] - outer if axes else frozenset()
     along = {i for i in inner if is_shifted(read.subscripts[-1], i)}
     near = {i for i in inner - along if _is_near(read.subscripts[-1], i)}
-    return Access(read.tensor, axes, bare, affine, frozenset(along), frozenset(near))
+    indices = walk.indices_of(read)
+    return Access(read.tensor, axes, bare, indices, affine, frozenset(along), frozenset(near))
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,11 +270,10 @@ def bounds_of(r: Range) -> Bounds:
 
 def affine_indices(subscript: Expression) -> frozenset[str]:
     """The indices in it that no read hangs on: those of `i + w[b]` are {i}."""
-    match subscript:
-        case Index(name):
-            return frozenset((name,))
-        case Read():
-            return frozenset()
+    if not walk.tensors_in(subscript):
+        return walk.indices_of(subscript)
+    if isinstance(subscript, Read):
+        return frozenset()
     return frozenset().union(*map(affine_indices, walk.children(subscript)))
 
 

@@ -12,7 +12,7 @@ what a turn before has written stands behind the statement that writes it:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from loopgrad.ir import walk
@@ -31,7 +31,7 @@ class Fission:
 
 def fission(body: Sequence[Nest]) -> Fission:
     """The parts of a block. Each may be empty; without a cycle there is nothing but `before`."""
-    needs = [{j for j, other in enumerate(body) if _needs(nest, other)} for nest in body]
+    needs = [set(_needs(nest, body)) for nest in body]
     reached = _closure(needs)  # of each nest, all that it needs
     cyclic = {i for i, all_needed in enumerate(reached) if i in all_needed}
     after_cycle = {i for i, needed in enumerate(reached) if needed & cyclic} | cyclic
@@ -54,14 +54,16 @@ def _ordered(numbers: Sequence[int], needs: Sequence[set[int]]) -> list[int]:
     return found
 
 
-def _needs(nest: Nest, other: Nest) -> bool:
-    """Does the nest read what the other one writes, or update what the other one sets first?"""
-    written = other.statement.target.tensor
-    if any(read.tensor == written for read in walk.statement_reads(nest.statement)):
-        return True
-    sets = other.statement.reduction is Reduction.SET
-    adds = nest.statement.reduction is not Reduction.SET
-    return sets and adds and nest.statement.target.tensor == written
+def _needs(nest: Nest, body: Sequence[Nest]) -> Iterator[int]:
+    """The nests of the body that write what it reads, or set first what it updates."""
+    statement = nest.statement
+    read = {read.tensor for read in walk.statement_reads(statement)}
+    adds = statement.reduction is not Reduction.SET
+    for number, other in enumerate(body):
+        written = other.statement.target.tensor
+        sets = other.statement.reduction is Reduction.SET
+        if written in read or (sets and adds and written == statement.target.tensor):
+            yield number
 
 
 def _closure(needs: Sequence[set[int]]) -> list[set[int]]:

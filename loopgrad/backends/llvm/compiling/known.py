@@ -74,19 +74,22 @@ def _made_for(task: Task, variant: Variant) -> tuple[object, ...]:
 
 def key_of(task: Task, variant: Variant) -> str:
     """A name for all that the text depends on. Programs that only stand at other places share it."""
-    facts, safety = task.facts, task.safety
-    tensors = [
-        (t.name, t.role, t.element.value, [show_expression(e) for e in t.extents])
-        for t in facts.tensors.values()
-    ]
-    constants = [(name, element.value) for name, element in facts.constants.items()]
-    proved = sorted((number, show_expression(read)) for number, read in safety.in_range)
-    assumed = sorted(safety.tracked), sorted(safety.positive)
-    rest = (tensors, facts.extents, constants, proved, assumed)
-    return keys.key(
-        objects.environment(),
-        KIND,
-        repr(_made_for(task, variant)),
-        show(facts.program),
-        repr(rest),
-    )
+    return keys.key(objects.environment(), KIND, repr(_made_for(task, variant)), *_described(task))
+
+
+def _described(task: Task) -> tuple[str, str]:
+    """The program, and what is known of it; kept with the task, as it is asked for more than once."""
+    memory = task.__dict__
+    if "_described" not in memory:
+        facts, safety = task.facts, task.safety
+        tensors = [
+            (t.name, t.role, t.element.value, [show_expression(e) for e in t.extents])
+            for t in facts.tensors.values()
+        ]
+        constants = [(name, element.value) for name, element in facts.constants.items()]
+        proved = sorted((number, show_expression(read)) for number, read in safety.in_range)
+        assumed = sorted(safety.tracked), sorted(safety.positive)
+        rest = (tensors, facts.extents, constants, proved, assumed)
+        memory["_described"] = show(facts.program), repr(rest)
+    found: tuple[str, str] = memory["_described"]
+    return found

@@ -105,7 +105,7 @@ class _Hoisting:
         """May it change from one iteration to the next?"""
         if self.index in walk.indices_of(expression):
             return True
-        return any(read.tensor in self.written for read in walk.reads(expression))
+        return not self.written.isdisjoint(walk.tensors_in(expression))
 
     def _value(self, expression: Expression, certain: bool, step: Step) -> None:
         vectors = self.vectors

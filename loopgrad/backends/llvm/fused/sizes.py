@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from loopgrad.ir import walk
+from loopgrad.ir.memo import by_identity
 from loopgrad.ir.nodes import Apply, Expression, Number, Read
 from loopgrad.schedule.tree import Over, Step
 
@@ -16,9 +17,12 @@ _LARGE = 24  # parts of the expressions of a body
 
 def size(expression: Expression | None) -> tuple[int, bool]:
     """How many parts it has, and whether one of them takes long."""
-    if expression is None:
-        return 0, False
-    nodes = list(walk.subexpressions(expression))
+    return (0, False) if expression is None else _size(expression)
+
+
+@by_identity
+def _size(expression: Expression) -> tuple[int, bool]:
+    nodes = tuple(walk.subexpressions(expression))
     return len(nodes), any(map(_is_slow, nodes))
 
 

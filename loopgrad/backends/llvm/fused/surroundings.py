@@ -86,6 +86,9 @@ class Surroundings:
 
     def even(self, *values: Value) -> tuple[int, list[str]]:
         """The values, each in as many lanes as the widest has."""
+        lanes = values[0].lanes
+        if all([value.lanes == lanes for value in values]):
+            return lanes, [value.text for value in values]
         lanes = max(value.lanes for value in values)
         return lanes, [self.widened(value, lanes).text for value in values]
 
@@ -98,7 +101,9 @@ class Surroundings:
         """
         before, start = self.known, len(self._writes)
         known = _not_reading(before, without)
-        self.known = {e: v for e, v in known.items() if walk.indices_of(e).isdisjoint(indices)}
+        for expression in [e for e in known if not walk.indices_of(e).isdisjoint(indices)]:
+            del known[expression]
+        self.known = known
         yield
         self.known = _not_reading(before, set(self._writes[start:]))
 
@@ -194,6 +199,8 @@ def _not_reading(
     known: Mapping[Expression, Value], tensors: Collection[str]
 ) -> dict[Expression, Value]:
     """What is known that does not read any of the tensors."""
-    if not tensors:
-        return dict(known)
-    return {e: v for e, v in known.items() if walk.tensors_in(e).isdisjoint(tensors)}
+    found = dict(known)
+    if tensors:
+        for expression in [e for e in known if not walk.tensors_in(e).isdisjoint(tensors)]:
+            del found[expression]
+    return found

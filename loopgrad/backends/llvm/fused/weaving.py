@@ -86,14 +86,18 @@ def _may_wait(step: Step, index: str) -> bool:
     """Does it store what costs little, at a place that data do not tell?"""
     statement = step.statement
     stores = step.first or statement.reduction is Reduction.SET
+    if not stores or _stride(step, index) <= 1:
+        return False
     data = any(True for s in statement.target.subscripts for _ in walk.reads(s))
     cheap = not size(statement.value)[1] and not step.unproved
-    return stores and cheap and not data and _stride(step, index) > 1
+    return cheap and not data
 
 
 def _stride(step: Step, index: str) -> int:
     """How many elements lie from one lane's to the next; 0 where that is not evident, or too many."""
     *others, last = step.statement.target.subscripts or (walk.ZERO,)
+    if isinstance(last, Index):
+        return 0
     if any(index in walk.indices_of(other) for other in others):
         return 0
     linear = polynomial(last)
