@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from hypothesis import strategies as st
@@ -451,3 +451,15 @@ def programs(
         text = HELPER + "\n" + text
     sizes = {e: draw(st.integers(smallest, 4)) for e in EXTENTS}
     return Drawn(text, draw(st.integers(0, 2**32 - 1)), sizes)
+
+
+def with_other_indices(drawn: Drawn, rng: np.random.Generator) -> Drawn:
+    """The same program, where an index goes over another extent in each statement or block."""
+    head, _, body = drawn.text.partition(HEADER)
+    lines = (HEADER + body).splitlines(keepends=True)
+    found, names = [], dict[str, str]()
+    for line in lines:
+        if not line.startswith("     "):  # of a block's body the names are the block's
+            names = dict(zip(INDEX.values(), rng.permutation([*INDEX.values()]), strict=True))
+        found.append(re.sub(r"\b[bjk]\b", lambda name: names[name[0]], line))
+    return replace(drawn, text=head + "".join(found))

@@ -431,15 +431,15 @@ class _Alignment:
 
     def renamed(self, line: Line) -> Line:
         names: dict[str, str] = {}
-        ranges = []
         for r in line.statement.ranges:
             renaming = {old: Index(new) for old, new in names.items()}
             lower, upper = (walk.substitute(bound, renaming) for bound in bounds_of(r))
             name = self._name(r.index, (lower, upper), line, set(names.values()))
             names[r.index] = name
             self.bounds[name] = (lower, upper)
-            ranges.append(replace(r, index=name, lower=lower, upper=upper, descending=False))
-        line = _with_names(line, names, tuple(ranges))
+        upwards = tuple(replace(r, descending=False) for r in line.statement.ranges)
+        line = replace(line, statement=replace(line.statement, ranges=upwards))
+        line = with_names(line, names)
         for axis, index in _bare_axes(line):
             self.axes.setdefault(axis, index)
         return line
@@ -462,14 +462,19 @@ def _bare_axes(line: Line) -> Iterator[tuple[tuple[str, int], str]]:
                 yield (read.tensor, axis), subscript.name
 
 
-def _with_names(line: Line, names: Mapping[str, str], ranges: tuple[Range, ...]) -> Line:
+def with_names(line: Line, names: Mapping[str, str]) -> Line:
+    """The line with other names for its indices, all at once; those that have none keep theirs."""
     changed = {old: Index(new) for old, new in names.items() if old != new}
     if not changed:
-        return replace(line, statement=replace(line.statement, ranges=ranges))
+        return line
 
     def renamed(expression: Expression) -> Expression:
         return walk.substitute(expression, changed)
 
+    ranges = tuple(
+        replace(walk.rebuild_range(r, renamed), index=names.get(r.index, r.index))
+        for r in line.statement.ranges
+    )
     statement = walk.map_statement(replace(line.statement, ranges=()), renamed)
     assert isinstance(statement, Accumulate)
     unproved = tuple(read for read in map(renamed, line.unproved) if isinstance(read, Read))

@@ -32,7 +32,7 @@ from tests.constructs import WIDE, averaged
 from tests.derivatives import as_tuple
 from tests.effort import EFFORT, sample
 from tests.literal import literally
-from tests.strategies import Drawn, programs
+from tests.strategies import Drawn, programs, with_other_indices
 
 pytestmark = pytest.mark.skipif(not guarded.POSSIBLE, reason="no mprotect")
 
@@ -158,11 +158,20 @@ def between_guards(
     st.integers(1, 3),
     st.booleans(),
     st.booleans(),
+    st.booleans(),
 )
 @settings(max_examples=8 * EFFORT, deadline=None, suppress_health_check=SLOW)
 def test_random_programs(
-    drawn: Drawn, sizes: list[int], words: str, threads: int, end: bool, backward: bool
+    drawn: Drawn,
+    sizes: list[int],
+    words: str,
+    threads: int,
+    end: bool,
+    backward: bool,
+    shuffled: bool,
 ) -> None:
+    if shuffled:
+        drawn = with_other_indices(drawn, np.random.default_rng(drawn.seed))
     drawn = replace(drawn, sizes=dict(zip("BJK", sizes, strict=False)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", lg.ProgramWarning)

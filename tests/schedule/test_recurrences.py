@@ -262,3 +262,39 @@ def test_what_reads_the_turn_before_stands_behind_what_wrote_it(name: str) -> No
     wanted = lg.compile(program, backend="interpret")(x)
     np.testing.assert_array_equal(program(x), wanted)
     check(program, {"x": x}, 2, Choices())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        # `t` is an index of all times, then of the block's; over `u` it went before.
+        """f(x[T]) -> q[T], h[T]:
+    for t:  q[t] = tanh(x[t])
+    h[0] = x[0]
+    for 1 <= t < T:
+        for u < T:  c[t] += x[u] * h[t-1]
+        h[t] = tanh(c[t]) + q[t]""",
+        """f(x[T]) -> q[T], h[T]:
+    for t:  q[t] = tanh(x[t])
+    h[0] = x[0]
+    for 1 <= t < T:
+        for u < T:  m[t] max= x[u] * h[t-1]
+        for u < T:  c[t] += exp(x[u] * h[t-1] - m[t])
+        h[t] = tanh(c[t]) + q[t]""",
+        """f(x[T]) -> a[T,T], h[T,T]:
+    for t, m:  a[t,m] = x[t] * x[m]
+    for n:     h[0,n] = 1
+    for 1 <= t < T:
+        for n:  h[t,n] = x[n] * h[t-1,n]""",
+    ],
+)
+def test_an_index_keeps_its_own_values_where_the_blocks_had_its_name_before(text: str) -> None:
+    program = lg.program(text)
+    x = np.random.default_rng(0).normal(size=7)
+    wanted = lg.compile(program, backend="interpret")(x)
+    seeds = [np.random.default_rng(i).normal(size=w.shape) for i, w in enumerate(wanted, 1)]
+    for found, result in zip(program(x), wanted, strict=True):
+        np.testing.assert_allclose(found, result, rtol=1e-12)
+    (gradient,) = lg.vjp(program, x)[1](*seeds)
+    backward = lg.compile(program.backward(recompute=True), backend="interpret")
+    np.testing.assert_allclose(gradient, backward(x, *seeds), rtol=1e-10)

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from loopgrad.ir import walk
-from loopgrad.ir.nodes import Accumulate, Conditional, Index, Number, Read, Reduction
+from loopgrad.ir.nodes import Accumulate, Conditional, Index, Number, Range, Read, Reduction
 from loopgrad.schedule import Loop
 from loopgrad.schedule.context import Context
 from loopgrad.schedule.costs import cost
-from loopgrad.schedule.lines import Access, Line, Roles, access
+from loopgrad.schedule.lines import Access, Line, Roles, access, with_names
 from loopgrad.schedule.loops.blocking import packed, within_block
 from loopgrad.schedule.loops.choosing import DEAR, vector_index
 from loopgrad.schedule.loops.nesting import Nesting
@@ -35,7 +35,7 @@ def recurrence(
     waits for no other. What is linear in its state may be a scan.
     """
     order = tuple(loop.index for loop in loops)
-    lines = [_named(line, loops) for line in lines]
+    lines = _with_own_names(lines, loops)
     parallel = scan(lines, loops, context.choices)
     if parallel is not None:
         return (), Tree((parallel,))
@@ -88,30 +88,22 @@ def _looped(nodes: tuple[Node, ...], loops: Sequence[Loop]) -> Node:
     return nodes[0]
 
 
-def _named(line: Line, loops: Sequence[Loop]) -> Line:
-    """The line with the block's own names for the block's indices, which stand first."""
-    ranges = line.statement.ranges
-    renamed = {
-        r.index: Index(loop.index)
-        for r, loop in zip(ranges, loops, strict=False)
-        if r.index != loop.index
-    }
-    if not renamed:
-        return line
-    statement = walk.map_statement(
-        replace(line.statement, ranges=()), lambda e: walk.substitute(e, renamed)
-    )
-    outer = tuple(replace(r, index=loop.index) for r, loop in zip(ranges, loops, strict=False))
-    inner = tuple(
-        walk.rebuild_range(r, lambda e: walk.substitute(e, renamed)) for r in ranges[len(loops) :]
-    )
-    unproved = tuple(
-        read
-        for read in (walk.substitute(read, renamed) for read in line.unproved)
-        if isinstance(read, Read)
-    )
-    assert isinstance(statement, Accumulate)
-    return replace(line, statement=replace(statement, ranges=(*outer, *inner)), unproved=unproved)
+def _with_own_names(lines: Sequence[Line], loops: Sequence[Loop]) -> list[Line]:
+    """The lines with the block's own names for the block's indices, which stand first; what another index
+    is called so gets another name, the same in all lines."""
+    own = {loop.index for loop in loops}
+    taken = own.union(*(line.indices for line in lines))
+    others: dict[str, str] = {}
+    for name in dict.fromkeys(i for line in lines for i in line.indices[len(loops) :]):
+        if name in own:
+            others[name] = walk.fresh_name(name, taken)
+            taken.add(others[name])
+    outer = [{r.index: loop.index for r, loop in _outer(line, loops)} for line in lines]
+    return [with_names(line, {**others, **names}) for line, names in zip(lines, outer, strict=True)]
+
+
+def _outer(line: Line, loops: Sequence[Loop]) -> Iterator[tuple[Range, Loop]]:
+    return zip(line.statement.ranges, loops, strict=False)
 
 
 def _in_block(line: Line, order: tuple[str, ...], padding: Padding) -> tuple[Line, ...]:
