@@ -17,10 +17,11 @@ from loopgrad.analysis.validity import validate
 from loopgrad.diagnostics import ProgramError
 from loopgrad.ir.limits import within_limits
 from loopgrad.ir.memo import is_final, once_per_program
-from loopgrad.ir.nodes import Apply, Program
+from loopgrad.ir.nodes import Apply, Number, Program
 from loopgrad.ir.walk import (
     accumulates,
     all_statements,
+    reads,
     statement_expressions,
     subexpressions,
 )
@@ -42,6 +43,7 @@ DEARER = (
 PROOF = 5_000  # terms that one may take, of a program of so many statements, and loops around each
 MOST_PLACES, MOST_LOOPS = 8, 3
 EXPONENTIALS = frozenset(("exp", "sigmoid"))
+UNDOING = frozenset(("exp", "log", "log1p", "rsqrt"))  # of a sigmoid; and what divides by one
 
 Meanwhile: TypeAlias = Callable[[Program], None]
 
@@ -203,7 +205,7 @@ class _Search:
         new: Program | None = None
         differs = False
         try:
-            if has_exponentials(base.program):
+            if _come_together(base.program):
                 new, differs = scaled(base, tops, once)
             if new is None and base is not self.facts:
                 new = base.program
@@ -253,9 +255,33 @@ def may_gain(program: Program) -> bool:
 
 
 def has_exponentials(program: Program) -> bool:
-    return any(
-        isinstance(node, Apply) and node.operation in EXPONENTIALS
-        for statement in all_statements(program.statements)
-        for expression in statement_expressions(statement)
-        for node in subexpressions(expression)
-    )
+    return not _operations(program).isdisjoint(EXPONENTIALS)
+
+
+def _come_together(program: Program) -> bool:
+    """May one of the exponentials overflow, or cancel in another? A sigmoid does neither, where nothing takes
+    its logarithm or divides."""
+    operations = _operations(program)
+    if "sigmoid" not in operations:
+        return "exp" in operations
+    return not operations.isdisjoint(UNDOING) or any(map(_divides, _nodes(program)))
+
+
+def _operations(program: Program) -> set[str]:
+    return {node.operation for node in _nodes(program)}
+
+
+def _nodes(program: Program) -> Iterator[Apply]:
+    for statement in all_statements(program.statements):
+        for expression in statement_expressions(statement):
+            yield from (n for n in subexpressions(expression) if isinstance(n, Apply))
+
+
+def _divides(node: Apply) -> bool:
+    """By what is computed, or an input?"""
+    match node:
+        case Apply("/", (_, divisor)):
+            return any(True for _ in reads(divisor))
+        case Apply("**", (_, exponent)):
+            return not isinstance(exponent, Number)
+    return False

@@ -352,13 +352,15 @@ def _begun(task: Task, layout: Layout, call: BoundCall) -> tuple[str, Passes, Ah
     if begun is not None:
         return begun
     scheduled = _scheduled(task, layout.variant)
-    if get_num_threads() > 1:  # what it will call, while its own text is written
+    ahead = Ahead(_passes_for(scheduled))
+    written = _written(scheduled, layout, ahead)
+    ahead.is_written()
+    if get_num_threads() > 1:  # what it will call, while its own code is generated
         products.begin(layout.variant.real, scheduled.phases)
         sizes = {**call.constants, **call.extents}
         if any(wants_threads(phase, sizes) for phase in scheduled.phases):
             pool.begin()
-    ahead = Ahead(_passes_for(scheduled))
-    return *_written(scheduled, layout, ahead), ahead
+    return *written, ahead
 
 
 def _emit(task: Task, layout: Layout) -> tuple[str, Passes]:

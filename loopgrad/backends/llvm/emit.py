@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from loopgrad.analysis.facts import TensorFacts
 from loopgrad.backends.llvm.fused import phase as fused
 from loopgrad.backends.llvm.fused.phase import EntryFrame, FusedPhase, Given
+from loopgrad.backends.llvm.fused.sizes import length
 from loopgrad.backends.llvm.literal.function import PhaseFunction
 from loopgrad.backends.llvm.literal.identities import fill, identity
 from loopgrad.backends.llvm.literal.statements import PhaseWriter
@@ -28,10 +29,12 @@ def emit(
 ) -> str:
     """The module's text; `layout` is filled with the places that may fail. wrote: told after each phase."""
     tensors = {**scheduled.facts.tensors, **scheduled.tensors}
-    functions: list[PhaseFunction | FusedPhase] = []
-    for phase in scheduled.phases:
-        functions.append(_function(phase, module, layout, tensors))
+    # The longest first, for others to make code of while the rest is written.
+    written: dict[int, PhaseFunction | FusedPhase] = {}
+    for number, phase in sorted(enumerate(scheduled.phases), key=lambda each: -length(each[1])):
+        written[number] = _function(phase, module, layout, tensors)
         wrote(module)
+    functions = [written[number] for number in range(len(written))]
     entry = _Entry(scheduled, layout, module)
     entry.require(scheduled.requires)
     entry.place_scratch([f.buffers if isinstance(f, FusedPhase) else () for f in functions])

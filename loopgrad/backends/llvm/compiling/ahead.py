@@ -69,14 +69,19 @@ class Ahead:
         self._passes = passes
         self._crew, self._parts = Crew(), Parts()
         self._module: Module | None = None  # of which some is written
+        self._declared: list[str] = []
         self._all: list[Part] = []  # the last of them, where others have begun with all
         self._threads = get_num_threads()
         self._may = APART and passes.only is not None and self._threads > 1
 
     def declares(self, declaration: str) -> None:
         """The text has this declaration."""
+        self._declared += symbols.declared(declaration)
+
+    def is_written(self) -> None:
+        """All of the text is: what it calls is begun with, while its code is generated."""
         if self._threads > 1:
-            symbols.begin(symbols.declared(declaration))
+            symbols.begin(self._declared)
 
     def wrote(self, module: Module) -> None:
         """A phase is written."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from loopgrad.ir import walk
 from loopgrad.ir.memo import by_identity
 from loopgrad.ir.nodes import Apply, Expression, Number, Read
-from loopgrad.schedule.tree import Over, Step
+from loopgrad.schedule import Phase
+from loopgrad.schedule.tree import Fused, Over, Product, Step, steps
 
 SLOW = frozenset("exp log log1p expm1 tanh sigmoid softplus erf sin cos **".split())
 FEW = (1, 2, 3, 4)  # exponents that stand for one or two multiplications
@@ -13,6 +14,9 @@ FEW = (1, 2, 3, 4)  # exponents that stand for one or two multiplications
 # Enough to hide how long one takes behind the next; more copies of large bodies would gain nothing.
 _COPIES = 4
 _LARGE = 24  # parts of the expressions of a body
+
+# In parts of an expression: what the call of a product comes to, with all that it is told; functions.
+_CALL, _FUNCTION = 30, 20
 
 
 def size(expression: Expression | None) -> tuple[int, bool]:
@@ -39,6 +43,20 @@ def _is_slow(expression: Expression) -> bool:
         case Apply(operation):
             return operation in SLOW
     return False
+
+
+def length(phase: Phase) -> int:
+    """Which of two phases has more code, at a guess: of loops that LLVM makes vectors of nothing is said."""
+    if not isinstance(phase, Fused):
+        return 0
+    return sum(_length(step) for step in steps(phase.body))
+
+
+def _length(step: Step | Product) -> int:
+    if not isinstance(step, Step):
+        return _CALL
+    parts, slow = size(step.statement.value)
+    return parts + _FUNCTION * slow
 
 
 def copies(loop: Over) -> int:

@@ -87,7 +87,7 @@ class Surroundings:
     def even(self, *values: Value) -> tuple[int, list[str]]:
         """The values, each in as many lanes as the widest has."""
         lanes = values[0].lanes
-        if all([value.lanes == lanes for value in values]):
+        if all(value.lanes == lanes for value in values):
             return lanes, [value.text for value in values]
         lanes = max(value.lanes for value in values)
         return lanes, [self.widened(value, lanes).text for value in values]
