@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 from hypothesis import strategies as st
@@ -453,6 +454,10 @@ def programs(
     return Drawn(text, draw(st.integers(0, 2**32 - 1)), sizes)
 
 
+def _renamed(names: dict[str, str], found: re.Match[str]) -> str:
+    return names[found[0]]
+
+
 def with_other_indices(drawn: Drawn, rng: np.random.Generator) -> Drawn:
     """The same program, where an index goes over another extent in each statement or block."""
     head, _, body = drawn.text.partition(HEADER)
@@ -461,5 +466,5 @@ def with_other_indices(drawn: Drawn, rng: np.random.Generator) -> Drawn:
     for line in lines:
         if not line.startswith("     "):  # of a block's body the names are the block's
             names = dict(zip(INDEX.values(), rng.permutation([*INDEX.values()]), strict=True))
-        found.append(re.sub(r"\b[bjk]\b", lambda name: names[name[0]], line))
+        found.append(re.sub(r"\b[bjk]\b", partial(_renamed, names), line))
     return replace(drawn, text=head + "".join(found))

@@ -118,6 +118,7 @@ class Inference:
             return
         self._find_ranges()
         self._unwritten()
+        self._declared_twice()
         self.elements = self._element_types()
         self.defined = self._define_names()
 
@@ -386,6 +387,19 @@ class Inference:
         for local in self.program.locals:
             if local.name not in self.writes:
                 self._error(f"`local {local.name}` is never computed", local.span)
+
+    def _declared_twice(self) -> None:
+        """A result's extents stand in the header; a `local` may say what it is made of, and them again."""
+        results = {r.name: r.extents for r in self.program.results}
+        for local in self.program.locals:
+            extents = results.get(local.name, local.extents)
+            if list(map(ext.polynomial, extents)) != list(map(ext.polynomial, local.extents)):
+                shown = [show_expression(Read(local.name, e)) for e in (local.extents, extents)]
+                self._error(
+                    f"`local {shown[0]}` is `{shown[1]}` in the header",
+                    local.span,
+                    help="a result has its extents from the header: write the same here, or nothing",
+                )
 
     # ---------------------------------------------------------------------------- element types
 

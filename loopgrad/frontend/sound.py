@@ -14,7 +14,7 @@ from dataclasses import replace
 from loopgrad.diagnostics import Diagnostic
 from loopgrad.frontend.lexer import NAME
 from loopgrad.ir.nodes import Accumulate, Block, Call, Program, Statement
-from loopgrad.ir.walk import computed_tensors, statement_reads
+from loopgrad.ir.walk import all_statements, computed_tensors, statement_reads
 
 
 def sound_part(program: Program, mistakes: Iterable[Diagnostic]) -> Program | None:
@@ -37,10 +37,12 @@ def sound_part(program: Program, mistakes: Iterable[Diagnostic]) -> Program | No
     statements = program.statements
     while True:
         statements, dropped = _without(statements, suspect, places)
+        left = set(computed_tensors(replace(program, statements=statements)))
+        # Whose statement could not even be read.
+        dropped |= _read(statements) - left - {i.name for i in program.inputs}
         if not dropped:
             break
         suspect |= dropped
-    left = set(computed_tensors(replace(program, statements=statements)))
     if not left:
         return None
     return replace(
@@ -49,6 +51,10 @@ def sound_part(program: Program, mistakes: Iterable[Diagnostic]) -> Program | No
         results=tuple(r for r in program.results if r.name in left),
         locals=tuple(local for local in program.locals if local.name in left),
     )
+
+
+def _read(statements: Iterable[Statement]) -> set[str]:
+    return {r.tensor for s in all_statements(statements) for r in statement_reads(s)}
 
 
 def in_header(mistake: Diagnostic, program: Program) -> bool:

@@ -445,10 +445,13 @@ def _signed(statement: Accumulate) -> Accumulate:
 
 
 def assembled(facts: Facts, statements: Sequence[Statement], locals: Sequence[Local]) -> Program:
-    """The program with these statements, of which it keeps what its results need."""
+    """The program with these statements, of which it keeps what its results need; and what they never
+    needed, since a call may find a mistake there."""
     program = facts.program
     results = [r.name for r in program.results]
-    kept = needed(statements, results)
+    used = computed_tensors(replace(program, statements=needed(program.statements, results)))
+    idle = [name for name in computed_tensors(program) if name not in used]
+    kept = needed(statements, [*results, *idle])
     draft = replace(program, statements=kept)
     made = set(computed_tensors(draft)) - set(results)
     declared = {local.name: local for local in (*program.locals, *locals)}

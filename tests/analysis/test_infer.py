@@ -171,3 +171,17 @@ def test_a_range_that_is_not_known_stays_so_in_an_equation() -> None:
     assert "the range of index `j` is not known" in message
     mended = infer(parse(text.replace("for b, j:  z", "for b, j < J:  z"))[-1])
     assert [show_expression(e) for e in mended.tensors["z"].extents] == ["B", "J"]
+
+
+@pytest.mark.parametrize(
+    ("result", "local"),
+    [("y[M-1]", "y[M]"), ("y[3]", "y[4]"), ("y[M]", "y[N]"), ("y[2*M]", "y[M]")],
+)
+def test_a_result_has_its_extents_from_the_header(result: str, local: str) -> None:
+    body = f"\n    local {local}\n    for m < 2:  y[m] += x[m] * z[0]\n"
+    with pytest.raises(lg.ProgramError) as caught:
+        lg.program(f"f(x[M], z[N]) -> {result}:{body}")
+    (found,) = caught.value.diagnostics
+    assert (found.line, found.column) == (2, 11)
+    assert found.found == f"`local {local}` is `{result}` in the header"
+    assert lg.program(f"f(x[M], z[N]) -> {local}:{body}")([1, 2], [3] * 2).shape[0] in (2, 4)

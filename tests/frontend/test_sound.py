@@ -76,3 +76,16 @@ f(x[T]) -> h[T]:
 """
     )
     assert {line for line, _, _ in found} == {3, 4, 5}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "f(x[N]) -> y:\n    for t > N:\n        h[t] = x[t]\n    y = h[0]\n",
+        "f(x[N])\n    y = h[0]\n",
+        "f(q[N])\n    for t < N:\n        for n < N:  y[n] = x[t]\n",
+    ],
+)
+def test_what_is_read_of_a_statement_that_could_not_be_is_no_mistake(text: str) -> None:
+    assert len(places(text)) == 1
+    assert not lg.check("f(x[N]) -> y:\n    y += x[n]\n", text)

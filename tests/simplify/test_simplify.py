@@ -9,11 +9,13 @@ import pytest
 
 import loopgrad as lg
 from loopgrad.diagnostics import ProgramError
+from loopgrad.ir.printer import show_expression
 from loopgrad.simplify.certifying.certificate import Certifier, certify
 from loopgrad.simplify.reading.forms import equal_forms
 from loopgrad.simplify.searching import judging
 from loopgrad.simplify.searching.cost import cost, show_formula
 from loopgrad.simplify.searching.judging import certified
+from tests.derivatives import as_tuple
 from tests.effort import by_name
 
 NAMES = by_name(sorted(lg.lib), 6)
@@ -250,3 +252,29 @@ def test_what_is_too_deep_for_the_algebra_comes_back_unchanged_or_equal() -> Non
     backward = program.backward()
     simplified = backward.simplify()
     assert simplified == backward or lg.equal(backward, simplified)
+
+
+@pytest.mark.parametrize("recompute", [False, True])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "f(x[N], z, k = 2) -> y:\n    for i, t < k:  y += max(z, x[i])",
+        "f(x[N], z[M], k = 2) -> y[M]:\n    for l, i, t < k:  y[l] += max(z[l], x[i])",
+    ],
+)
+def test_a_sum_over_what_nothing_hangs_on(text: str, recompute: bool) -> None:
+    program = lg.program(text)
+    literal = program.backward(recompute=recompute)
+    simplified = literal.simplify()
+    rng = np.random.default_rng(0)
+    sizes = {"N": 5, "M": 3}
+    given = {
+        i.name: rng.normal(size=[sizes[str(show_expression(e))] for e in i.extents])
+        for i in literal.inputs
+        if i.name != "y"
+    }
+    if any(i.name == "y" for i in literal.inputs):
+        given["y"] = program(given["x"], given["z"])
+    wanted, found = literal(**given), simplified(**given)
+    for one, other in zip(as_tuple(found), as_tuple(wanted), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+import loopgrad as lg
+from loopgrad.stable.stabilize import stabilize
 from tests.effort import sample
 from tests.stable.corpus import CASES, FURTHER, Case
 from tests.stable.measuring import PARTS, compiled_errors, conditioning, errors
@@ -44,3 +46,29 @@ def test_compiled(case: Case) -> None:
         each = [compiled_errors(case, kind, seed) for seed in range(5)]
         for part in PARTS:
             assert np.median([errors[part] for errors in each]) <= ACCURATE, (kind, part)
+
+
+@pytest.mark.filterwarnings("ignore::loopgrad.ProgramWarning")  # of what is not used
+@pytest.mark.parametrize(
+    ("idle", "w", "error"),
+    [
+        ("for n:  z += x[w[n]]", [0, 9, 1], IndexError),
+        ("for n:  z += 1 % w[n]", [1, 0, 1], ZeroDivisionError),
+        ("for n:  z += w[n] * w[n] * w[n]", [2**40] * 3, ValueError),
+    ],
+)
+@pytest.mark.parametrize(
+    "used",
+    [
+        "for n:  y[n] = log(exp(x[n]) + exp(x[0]))",
+        "for n:  Z += exp(x[n])\n    for n:  y[n] = exp(x[n]) / Z",
+    ],
+)
+def test_what_no_result_needs_may_fail_in_the_stable_form_too(
+    idle: str, w: list[int], error: type[Exception], used: str
+) -> None:
+    program = lg.program(f"f(x[N], int w[N]) -> y[N]:\n    {idle}\n    {used}\n")
+    assert str(stabilize(program)) != str(program)
+    for kernel in (lg.compile(program), lg.compile(program, backend="interpret")):
+        with pytest.raises(error):
+            kernel(np.ones(3), np.array(w))

@@ -222,6 +222,8 @@ class Algebra:
         variables = relation.variables | pattern
         fold = not relation.bound
         for names in match_product(relation.atoms, powers, {}, variables, within=fold):
+            if not pattern <= names.keys():
+                continue  # a sum of which no atom hangs on the index: `sum over t < k of x[i]`
             taken = [names[i] for i, _ in relation.bound]
             if len(set(map(str, taken))) != len(taken) or not all(
                 isinstance(i, str) and extents.get(i) == e
