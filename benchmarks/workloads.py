@@ -65,6 +65,8 @@ def _small(row: Workload) -> Workload:
     if "DX" in sizes:
         sizes |= {name: row.sizes[name] for name in ("DX", "DY") if name in sizes}
         sizes |= {name: 9 for name in ("X", "Y") if name in sizes}
+    if "G" in sizes:  # groups, in which as many heads each share keys
+        sizes["H"] = 2 * sizes["G"]
     return replace(row, name=row.name.partition(" (")[0], sizes=sizes)
 
 

@@ -354,7 +354,7 @@ def _begun(task: Task, layout: Layout, call: BoundCall) -> tuple[str, Passes, Ah
     scheduled = _scheduled(task, layout.variant)
     ahead = Ahead(_passes_for(scheduled))
     written = _written(scheduled, layout, ahead)
-    ahead.is_written()
+    ahead.ended()
     if get_num_threads() > 1:  # what it will call, while its own code is generated
         products.begin(layout.variant.real, scheduled.phases)
         sizes = {**call.constants, **call.extents}

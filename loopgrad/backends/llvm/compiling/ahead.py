@@ -78,8 +78,8 @@ class Ahead:
         """The text has this declaration."""
         self._declared += symbols.declared(declaration)
 
-    def is_written(self) -> None:
-        """All of the text is: what it calls is begun with, while its code is generated."""
+    def ended(self) -> None:
+        """The text is whole: what it calls is begun with, while its own code is generated."""
         if self._threads > 1:
             symbols.begin(self._declared)
 
