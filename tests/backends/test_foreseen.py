@@ -90,6 +90,26 @@ def test_products_are_begun_by_a_call_that_will_need_them(
     assert bool(asked) == bool(begun)
 
 
+@pytest.fixture
+def order(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is done with code, as it is done: it is begun, or made."""
+    found: list[str] = []
+    goes_on, made = Ahead.goes_on, Ahead.made
+
+    def begins(ahead: Ahead, text: str) -> None:
+        found.append("begun")
+        goes_on(ahead, text)
+
+    def makes(ahead: Ahead, text: str) -> objects.Object:
+        found.append("made")
+        return made(ahead, text)
+
+    monkeypatch.setattr(Ahead, "goes_on", begins)
+    monkeypatch.setattr(Ahead, "made", makes)
+    engine.forget()
+    return found
+
+
 SOFTMAX = """f(s[B,J]) -> p[B,J]:
     for b, j:  Z[b] += exp(s[b,j])
     for b, j:  p[b,j] = exp(s[b,j]) / Z[b]"""
@@ -98,28 +118,16 @@ SOFTMAX = """f(s[B,J]) -> p[B,J]:
 @pytest.mark.parametrize("refused", [False, True])
 @pytest.mark.parametrize("threads", [1, 2])
 def test_code_is_begun_while_the_form_that_it_is_for_is_certified(
-    threads: int, refused: bool, monkeypatch: pytest.MonkeyPatch
+    threads: int, refused: bool, order: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    order: list[str] = []
-    certified, goes_on, made = Gate.is_equal, Ahead.goes_on, Ahead.made
+    certified = Gate.is_equal
 
     def certifies(gate: Gate, form: lg.Program) -> bool:
         order.append("certified")
         return certified(gate, form) and not refused
 
-    def begins(ahead: Ahead, text: str) -> None:
-        order.append("begun")
-        goes_on(ahead, text)
-
-    def makes(ahead: Ahead, text: str) -> objects.Object:
-        order.append("made")
-        return made(ahead, text)
-
     monkeypatch.setenv("LOOPGRAD_CACHE", "0")
     monkeypatch.setattr(Gate, "is_equal", certifies)
-    monkeypatch.setattr(Ahead, "goes_on", begins)
-    monkeypatch.setattr(Ahead, "made", makes)
-    engine.forget()
     s = np.random.default_rng(0).normal(size=(5, 37)) + (0 if refused else 1000)
     expected = np.exp(s - s.max(axis=1, keepdims=True))
     program, before = lg.program(SOFTMAX), lg.get_num_threads()
@@ -143,22 +151,8 @@ PRODUCT = """f(x[B,I], w[I,J]) -> y[B,J]:
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_the_backward_is_begun_before_the_forward_runs(
-    threads: int, folder: None, monkeypatch: pytest.MonkeyPatch
+    threads: int, folder: None, order: list[str]
 ) -> None:
-    order: list[str] = []
-    goes_on, made = Ahead.goes_on, Ahead.made
-
-    def begins(ahead: Ahead, text: str) -> None:
-        order.append("begun")
-        goes_on(ahead, text)
-
-    def makes(ahead: Ahead, text: str) -> objects.Object:
-        order.append("made")
-        return made(ahead, text)
-
-    monkeypatch.setattr(Ahead, "goes_on", begins)
-    monkeypatch.setattr(Ahead, "made", makes)
-    engine.forget()
     random = np.random.default_rng(0)
     x, w, g = random.normal(size=(5, 7)), random.normal(size=(7, 11)), random.normal(size=(5, 11))
     before = lg.get_num_threads()
