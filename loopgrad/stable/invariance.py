@@ -1,6 +1,7 @@
 """What becomes of a program's results when something is taken off an input.
 
-That is asked of the program itself: it is run with and without constants, in decimals. A result may stay
+That is asked of the program itself: it is run with and without constants, in floating point, and in
+decimals where that does not tell. A result may stay
 as it is, move by a multiple of the constant, as a log of a sum of exponentials does, or be divided by an
 exponential of it. The multiple is a simple number, or hangs on an extent: T - 1 transitions in a chain.
 """
@@ -43,7 +44,8 @@ if TYPE_CHECKING:
 PAIRED = (0, 0, 1, 1, 2, 2)  # worlds whose inputs are run without and with a constant
 ORDINARY = (0, 1, 4, 5)  # of these, those in which floating point loses next to nothing
 EQUAL = Decimal("1e-20")
-ROUGHLY, LARGE = 1e-4, 1e6  # in floating point, and for numbers up to which
+# In floating point, for numbers up to LARGE: what may be equal, and what is.
+ROUGHLY, CLOSELY, LARGE = 1e-4, 1e-9, 1e6
 NO_DIFFERENCE = Decimal("1e-35")  # rounding, where numbers near 1 cancel
 LARGEST_MULTIPLE = 4
 
@@ -102,75 +104,92 @@ def _moves(
     given = {i.name: inputs[i.name][list(PAIRED)] for i in candidate.facts.program.inputs}
     given[candidate.constant] = Numbers(None, reals)
     prepared, setting = prepared_of(opened), Setting(extents, constants, given)
+    factors = [(None, 1), *((e, integer(e, known)) for e in _factors(opened))]
     try:
-        if not _seem_simple(candidate, prepared, case, drawn[list(ORDINARY)]):
+        guesses = _guesses(candidate, prepared, case, drawn[list(ORDINARY)])
+        if guesses is None:
             return None
-        found = computed(prepared, setting, Lines(None), worlds(len(PAIRED)))
+        sure = {name: how for name, how in guesses.items() if how is not None}
+        if len(sure) < len(guesses):
+            found = computed(prepared, setting, Lines(None), worlds(len(PAIRED)))
     except (Undefined, TooLarge):
         return None
-    factors = [(None, 1), *((e, integer(e, known)) for e in _factors(opened))]
     result: dict[str, list[Moved]] = {}
     for r in opened.program.results:
         own = opened.tensors[r.name].extents
-        how = _move(found[r.name], own, reals, opened.tensors[candidate.constant].extents)
+        constant = opened.tensors[candidate.constant].extents
+        how = sure.get(r.name) or _move(found[r.name], own, reals, constant)
         if how is None:
             return None
         result[r.name] = [how] if how == STILL else list(_told(how, factors))
     return result
 
 
-def _seem_simple(
+def _guesses(
     candidate: Shifted, prepared: Prepared, case: Case, constant: NDArray[np.float64]
-) -> bool:
-    """Does floating point leave it possible that all results move by something simple? It is many times as
-    fast as decimals; where it may have lost its digits, it says nothing."""
+) -> dict[str, Moved | None] | None:
+    """How each result moves, in floating point, which is many times as fast as decimals; None for one that
+    decimals have to tell; None at all where one surely moves by nothing simple."""
     at = tuple(PAIRED[world] for world in ORDINARY)
     inputs = {**case.in_floats(at), candidate.constant: numbers(constant)}
     setting = Setting(case.extents, case.constants, inputs)
-    found = computed(prepared, setting, Floats(), worlds(len(at)))
+    computed_now = computed(prepared, setting, Floats(), worlds(len(at)))
     facts = prepared.facts
     kept = facts.tensors[candidate.constant].extents
+    found: dict[str, Moved | None] = {}
     for r in facts.program.results:
-        values = array(found[r.name])
+        values = array(computed_now[r.name])
         lost = not np.isfinite(values).all() or np.abs(values).max(initial=0) > LARGE
         if values.dtype.kind == "f" and lost:
+            found[r.name] = None
             continue
-        if not _seems_to_move(values, facts.tensors[r.name].extents, constant, kept):
-            return False
-    return True
+        possible, found[r.name] = _guess(values, facts.tensors[r.name].extents, constant, kept)
+        if not possible:
+            return None
+    return found
 
 
-def _seems_to_move(
+def _guess(
     values: NDArray[Any],
     own: Sequence[Expression],
     constant: NDArray[np.float64],
     kept: Sequence[Expression],
-) -> bool:
-    """May it be that the values move by something simple? As `_move`, of floats that are all finite."""
+) -> tuple[bool, Moved | None]:
+    """May it be that the values move by something simple, and if they surely do, how? As `_move`, of floats
+    that are all finite."""
     before, after = values[::2], values[1::2]
     if values.dtype.kind != "f":
-        return np.array_equal(before, after)
+        still = np.array_equal(before, after)
+        return still, STILL if still else None
     if not before.size:
-        return False
+        return False, None
     apart = before - after
-    if (np.abs(apart) <= max(ROUGHLY * np.abs(before).max(), 1e-35)).all():
-        return True
+    furthest, scale = np.abs(apart).max(), np.abs(before).max()
+    if furthest <= max(ROUGHLY * scale, 1e-35):
+        return True, STILL if furthest <= max(CLOSELY * scale, 1e-35) else None
     axes = _embedded(kept, own)
     added = _along(constant[1::2], axes, len(own))
-    if _seem_in_ratio(apart, added):
-        return True
+    possible, ratio = _guessed_ratio(apart, added)
+    if possible:
+        return True, None if ratio is None else Moved("adds", ratio, axes)
     if None in axes or not ((before > 0) & (after > 0)).all():
-        return False
-    return _seem_in_ratio(np.log(before / after), added)
+        return False, None
+    possible, ratio = _guessed_ratio(np.log(before / after), added)
+    return possible, None if ratio is None else Moved("multiplies", ratio, axes)
 
 
-def _seem_in_ratio(apart: NDArray[np.float64], added: NDArray[np.float64]) -> bool:
+def _guessed_ratio(
+    apart: NDArray[np.float64], added: NDArray[np.float64]
+) -> tuple[bool, Fraction | None]:
+    """May the first be a simple multiple of the second, and if it surely is, which?"""
     added = np.broadcast_to(added, apart.shape)
     if not np.isfinite(apart).all() or not added.all():
-        return False
+        return False, None
     simple = Fraction(float(apart.flat[0] / added.flat[0])).limit_denominator(LARGEST_MULTIPLE)
-    wrong = np.abs(apart - float(simple) * added)
-    return bool(simple) and bool((wrong <= ROUGHLY * np.maximum(np.abs(added), 1)).all())
+    if not simple:
+        return False, None
+    wrong = (np.abs(apart - float(simple) * added) / np.maximum(np.abs(added), 1)).max()
+    return bool(wrong <= ROUGHLY), simple if wrong <= CLOSELY else None
 
 
 def _along(constants: NDArray[Any], axes: tuple[int | None, ...], rank: int) -> NDArray[Any]:

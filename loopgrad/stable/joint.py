@@ -32,22 +32,23 @@ from loopgrad.ir.walk import (
     statement_reads,
     subexpressions,
 )
-from loopgrad.stable.stabilize import may_gain, searched
+from loopgrad.stable.stabilize import may_gain, stabilized
 
 
 def stable_pair(program: Program, backward: Program) -> tuple[Program | None, Program]:
     """The two in a form in which neither overflows; None for the first where they are as good as they are.
 
     The first has the program's results, and computes all that the second reads. Where the two together
-    have no other form, the second alone has none, either: none is looked for.
+    have no better form, none is looked for of the second alone, which is asked of numbers that no forward
+    computes.
     """
     facts = infer(program)
     alone = replace(backward, primal=None)
     if not may_gain(facts.program):
         return None, alone
-    found, others = searched(_joined(program, backward))
+    found = stabilized(_joined(program, backward))
     if found is None:
-        return None, alone if others else final(alone)
+        return None, final(alone)
     computed = set(facts.tensors)
     seeds = [i for i in backward.inputs if i.name not in computed]
     return _parted(program, backward, found, seeds)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from decimal import localcontext
 from functools import cached_property
-from typing import TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -46,6 +46,7 @@ EXPONENTIALS = frozenset(("exp", "sigmoid"))
 UNDOING = frozenset(("exp", "log", "log1p", "rsqrt"))  # of a sigmoid; and what divides by one
 
 Meanwhile: TypeAlias = Callable[[Program], None]
+Answer = TypeVar("Answer")
 
 
 def _nothing(_: Program) -> None:
@@ -70,55 +71,43 @@ def stabilize(program: Program) -> Program:
     return program if found is None else tidy(found, infer(found))
 
 
+@once_per_program
 def stabilized(program: Program, meanwhile: Meanwhile = _nothing) -> Program | None:
     """The program as `compile` runs it, with every range written; None for the program itself.
 
     meanwhile: is told of the form that will be it unless the certificate refuses it, which takes a while.
     """
-    return searched(program, meanwhile)[0]
-
-
-@once_per_program
-def searched(program: Program, meanwhile: Meanwhile = _nothing) -> tuple[Program | None, bool]:
-    """The same; and whether there is any other form of it that might have been taken.
-
-    There is none where all its exponentials stand as they should, whatever they are made of, and it is as
-    good as float32 gets where inputs have something large in common.
-    """
     if is_final(program):
-        return None, False
+        return None
     facts = infer(program)
     shifts = candidates(facts)
     if not shifts and not has_exponentials(facts.program) and not has_differences(facts.program):
-        return None, False
+        return None
     try:
         return _certified(facts, shifts, meanwhile)
     except RecursionError:
-        return None, True
+        return None
 
 
-def _certified(
-    facts: Facts, shifts: Sequence[Shift], meanwhile: Meanwhile
-) -> tuple[Program | None, bool]:
+def _certified(facts: Facts, shifts: Sequence[Shift], meanwhile: Meanwhile) -> Program | None:
     """The best form that is equal.
 
     A certificate takes several times as long as all the rest, and hardly ever refuses a form that gains
     something. So a form is searched for as if all were equal, and one certificate is asked for; where it
     refuses, the search begins again without that form; nobody is told of the next one.
     """
-    refused: frozenset[Program] = frozenset()
+    search = _Search(facts)
     while True:
-        search = _Search(facts, refused)
         with _in_decimals():
             found = search.best(shifts)
         if found is None:
-            return None, search.others
-        if not refused:
+            return None
+        if not search.refused:
             meanwhile(found)
         with _in_decimals():
             if search.gate.is_equal(found):
-                return found, search.others
-        refused |= {found}
+                return found
+        search.refused.add(found)
 
 
 @contextmanager
@@ -130,14 +119,23 @@ def _in_decimals() -> Iterator[None]:
 class _Search:
     """The forms of one program. Works in the decimals' context.
 
-    refused: forms that are not equal to it. others: whether there are any, taken or not.
+    refused: forms that are not equal to it. A search that begins again knows what it has found before.
     """
 
-    def __init__(self, facts: Facts, refused: frozenset[Program]):
+    def __init__(self, facts: Facts):
         self.facts = facts
         self.gate = Gate(facts)
-        self.refused = refused
-        self.others = False
+        self.refused = set[Program]()
+        # By what it is asked of, which is kept with it, so that nothing else gets its identity.
+        self.found: dict[Hashable, tuple[object, Any]] = {}
+
+    def once(self, method: Callable[..., Answer], *of: object) -> Answer:
+        """What a method finds, once for the same records."""
+        key = (method.__name__, *map(id, of))
+        if key not in self.found:
+            self.found[key] = of, method(*of)
+        answer: Answer = self.found[key][1]
+        return answer
 
     @cached_property
     def cost(self) -> float:
@@ -145,22 +143,20 @@ class _Search:
 
     def best(self, shifts: Sequence[Shift]) -> Program | None:
         found = self._accepted(self.facts, (), None)
-        base, tops, taken = self.facts, list[Top](), set[str]()
+        base, tops, taken = self.facts, tuple[Top, ...](), set[str]()
         for shift in shifts:
             if shift.tensor in taken:
                 continue
             if self.gate.bears_offsets(found):
-                self.others = self.others or self.gate.case is None  # there is no saying
                 break
-            self.others = True
-            moved = self._shifted(base, shift)
+            moved = self.once(self._shifted, base, shift)
             if moved is None:
                 continue
             new, top = moved
-            more = [*tops, *([top] if top is not None else [])]
+            more = (*tops, top) if top is not None else tops
             better = self._accepted(new, more, found)
             # A proof takes longer than to see whether there is anything to be gained.
-            if better is not None and self._holds(base, shift, new):
+            if better is not None and self.once(self._holds, base, shift, new):
                 found, base, tops = better, new, more
                 taken.add(shift.tensor)
         return self._of_differences(found)
@@ -170,25 +166,25 @@ class _Search:
         program = self.facts.program if found is None else found
         if not has_differences(program):
             return found
-        self.others = True
-        new = with_differences(program)
+        new = self.once(with_differences, program)
         return new if self._passes(new, found) else found
 
     def _passes(self, new: Program, old: Program | None) -> bool:
         """Is it better than the old one, and not known to be wrong?"""
+        return new not in self.refused and self.once(self._gains, new, old)
+
+    def _gains(self, new: Program, old: Program | None) -> bool:
         try:
-            return (
-                new not in self.refused and self.gate.gains(new, old) and validate(new) is not None
-            )
+            return self.gate.gains(new, old) and validate(new) is not None
         except ProgramError:
             return False
 
-    def _accepted(self, base: Facts, tops: Sequence[Top], old: Program | None) -> Program | None:
+    def _accepted(self, base: Facts, tops: tuple[Top, ...], old: Program | None) -> Program | None:
         """The best of the base's forms that pass; None where none does."""
         found: Program | None = None
         tried = set[Program]()
         for once in (True, False):
-            new, differs = self._form(base, tops, once)
+            new, differs = self.once(self._form, base, once, *tops)
             if new is not None and new not in tried and self._passes(new, found or old):
                 found = new
             tried |= {new} if new is not None else set()
@@ -196,7 +192,7 @@ class _Search:
                 break
         return found
 
-    def _form(self, base: Facts, tops: Sequence[Top], once: bool) -> tuple[Program | None, bool]:
+    def _form(self, base: Facts, once: bool, *tops: Top) -> tuple[Program | None, bool]:
         """The base with its exponentials put together, or None where that is nothing new, or far too dear;
         and whether `once` made a difference.
 
@@ -211,10 +207,8 @@ class _Search:
                 new = base.program
             if new is None:
                 return None, differs
-            self.others = True
             infer(within_limits(new))
         except ProgramError:
-            self.others = True
             return None, True
         cheap = cost(new, hoisted=False).value <= DEARER * self.cost
         if cheap and not once:

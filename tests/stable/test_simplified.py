@@ -18,11 +18,10 @@ from loopgrad.ir.walk import computed_tensors
 from loopgrad.simplify.numbers.decimals import CONTEXT
 from loopgrad.simplify.numbers.evaluate import Tensor
 from loopgrad.simplify.numbers.lines import Lines, Numbers, as_decimals
-from loopgrad.stable.gate import MODERATE, Gate, as_floats, draw, error_of
+from loopgrad.stable.gate import MEASURED_WORLDS, Gate, as_floats, draw, error_of
 from tests.effort import by_name
 
 NAMES = by_name(list(lg.lib), 6)
-MEASURED_WORLDS = slice(len(MODERATE), None)
 ENOUGH = 2e-6  # of the largest value: a few roundings of float32
 
 # How many, where those before say that digits are lost: rounding may be kind to one form; medians are compared.
