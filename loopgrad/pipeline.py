@@ -140,7 +140,7 @@ def compile_to_call(program: Program, arguments: Sequence[Any], named: Mapping[s
     def begin(form: Program) -> None:
         _kernel(infer(form), form, "llvm", True).begin(arguments, named)
 
-    with foreseen.expecting((*arguments, *named.values()), begin):
+    with foreseen.expecting(arguments, named, begin):
         return compile(program)
 
 

@@ -7,7 +7,7 @@ certified. LLVM needs no Python meanwhile, so that on two processors a first cal
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -27,11 +27,12 @@ def _nothing(_: Program) -> None:
 @dataclass(frozen=True)
 class Expected:
     """A call. real: the type of its products, "float" or "double"; "" where nobody said.
-    begin: begins with the code of a program that it may run.
+    begin: begins with the code of a program that it may run. call: its arguments, by place and by name.
     """
 
     real: str = ""
     begin: Callable[[Program], None] = _nothing
+    call: tuple[Sequence[Any], Mapping[str, Any]] | None = None
 
 
 _NOBODY = Expected()
@@ -40,12 +41,16 @@ _expected: ContextVar[Expected] = ContextVar("expected", default=_NOBODY)
 
 @contextmanager
 def expecting(
-    arguments: Iterable[Any], begin_code: Callable[[Program], None] = _nothing
+    arguments: Sequence[Any],
+    named: Mapping[str, Any],
+    begin_code: Callable[[Program], None] = _nothing,
 ) -> Iterator[None]:
     """Inside, programs are made ready that will be called with these."""
-    types = {str(argument.dtype)[-7:] for argument in arguments if hasattr(argument, "dtype")}
+    given = (*arguments, *named.values())
+    types = {str(argument.dtype)[-7:] for argument in given if hasattr(argument, "dtype")}
     single = "float32" in types and "float64" not in types
-    before = _expected.set(Expected("float" if single else "double", begin_code))
+    real = "float" if single else "double"
+    before = _expected.set(Expected(real, begin_code, (arguments, named)))
     try:
         yield
     finally:
@@ -66,6 +71,11 @@ def begin_code(form: Program) -> None:
     if get_num_threads() > 1:
         with suppress(Exception):  # the call says what is wrong with it
             _expected.get().begin(form)
+
+
+def expected_call() -> tuple[Sequence[Any], Mapping[str, Any]] | None:
+    """The arguments of the call that programs are made ready for, if code is generated meanwhile."""
+    return _expected.get().call if get_num_threads() > 1 else None
 
 
 def _contracts(statement: object) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from loopgrad.backends import foreseen
@@ -12,11 +12,25 @@ from loopgrad.ir.nodes import Program
 from loopgrad.pipeline import infer, validate
 
 
+def _nothing(*_: Program) -> None:
+    pass
+
+
 def derived_pair(
-    program: Program, wrt: tuple[str, ...] | None, batch: Batch
+    program: Program,
+    wrt: tuple[str, ...] | None,
+    batch: Batch,
+    meanwhile: Callable[[Program, Program], None] = _nothing,
 ) -> tuple[Program, Program]:
-    """What runs as forward and as backward; from an earlier process, where one has derived them."""
-    first, second = kept("pair", (program, wrt, batch), lambda: _derived_pair(program, wrt, batch))
+    """What runs as forward and as backward; from an earlier process, where one has derived them.
+
+    meanwhile: is told of the two that it will be unless a certificate refuses them, which takes a while.
+    """
+
+    def made() -> tuple[Program | None, Program]:
+        return _derived_pair(program, wrt, batch, meanwhile)
+
+    first, second = kept("pair", (program, wrt, batch), made)
     if first is None:
         object.__setattr__(
             second, "primal", program
@@ -60,7 +74,7 @@ def loss_with_gradients(program: Program, names: tuple[str, ...], batch: Batch) 
     gradients = [derived_name(name, "grad", [r.name for r in backward.results]) for name in names]
     if None in gradients or len(gradients) != len(backward.results):
         return None
-    both = loss_and_gradients(program.unfold(), backward)
+    both = loss_and_gradients(program, backward)
     ordered = {r.name: r for r in both.results}
     wanted = (*(r.name for r in program.results), *(name for name in gradients if name))
     both = replace(both, results=tuple(ordered[name] for name in wanted))
@@ -69,7 +83,10 @@ def loss_with_gradients(program: Program, names: tuple[str, ...], batch: Batch) 
 
 
 def _derived_pair(
-    program: Program, wrt: tuple[str, ...] | None, batch: Batch
+    program: Program,
+    wrt: tuple[str, ...] | None,
+    batch: Batch,
+    meanwhile: Callable[[Program, Program], None],
 ) -> tuple[Program | None, Program]:
     """No first program where it is the one given, which its backward then does not name."""
     from loopgrad.stable.joint import stable_pair  # loaded by those who differentiate
@@ -77,7 +94,7 @@ def _derived_pair(
     foreseen.begin(infer(program).program)
     backward = program.backward(wrt, batch)
     # Stable together: the backward reads what the forward may hold, such as `Z'` for `Z`.
-    first, second = stable_pair(program, backward)
+    first, second = stable_pair(program, backward, meanwhile)
     for each in (first, second):
         if each is not None:
             validate(each)  # kept with it

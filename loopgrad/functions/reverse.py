@@ -50,9 +50,24 @@ class Reverse:
         self.differentiable = {i.name for i in program.inputs if i.differentiable}
         self.results = tuple(r.name for r in program.results)
         self.integer = integer_tensors(infer(program))
-        backward: Program | None = None
+        self._keeps = keeps
+        self._taken: tuple[Program, Program | None] | None = None
+        self._is_begun = False
+        self.ahead: dict[Any, bool] = {}  # whether to run `Ahead`, by what a call hangs on
+        self._numbers_key, self._loss_key = object(), object()
+        # Makes a call of the forward, as its kernel does.
+        self.execute: Callable[[Sequence[Any], Mapping[str, Any]], tuple[Any, ...]]
+        self.execute = self._begin_and_execute
         if self._has_gradients():
-            program, backward = self._differentiated(wrt, batch)
+            self._take(*self._differentiated(wrt, batch))
+        else:
+            self._take(program, None)
+
+    def _take(self, program: Program, backward: Program | None) -> None:
+        """The two are what runs."""
+        if self._taken is not None and self._taken == (program, backward):
+            return  # foreseen
+        self._taken, self._is_begun = (program, backward), False
         facts = infer(program)
         read = [i.name for i in backward.inputs] if backward else []
         residuals = [name for name in read if name in facts.tensors]
@@ -60,13 +75,12 @@ class Reverse:
         self._extra = extra
         self.outgrows = any(outgrows(facts, name, self.results) for name in extra)
         self.waits = self._waits(program, backward)
-        self.ahead: dict[Any, bool] = {}  # whether to run `Ahead`, by what a call hangs on
         self._held = [(name, facts.tensors[name].element) for name in residuals]
         held = [
             n for n in residuals if n not in extra and facts.tensors[n].element is ElementType.FLOAT
         ]
         copies: dict[str, str] = {}
-        if keeps and held:
+        if self._keeps and held:
             program = program if extra else stable(program)
             copies = _copies(infer(program), held)
             residuals = [copies.get(name, name) for name in residuals]
@@ -91,14 +105,20 @@ class Reverse:
         self._places = [self._place(name, written) for name in self.inputs]
         self._whole = self._places == list(range(len(written)))
         self._numbered = backward is not None and bool(backward.sizes or backward.constants)
-        self._numbers_key, self._loss_key = object(), object()
-        self._is_new = backward is not None and is_new(backward)
-        # Makes a call of the forward, as its kernel does.
-        self.execute: Callable[[Sequence[Any], Mapping[str, Any]], tuple[Any, ...]]
-        self.execute = self._begin_and_execute
 
     def _differentiated(self, wrt: tuple[str, ...] | None, batch: Batch) -> tuple[Program, Program]:
-        return derived_pair(self.program, wrt, batch)
+        return derived_pair(self.program, wrt, batch, self._foresee)
+
+    def _foresee(self, program: Program, backward: Program) -> None:
+        """Begins with the code of the two, which will run unless their certificate refuses them."""
+        call = foreseen.expected_call()
+        if call is None:
+            return
+        with suppress(Exception):  # the call says what is wrong with it
+            self._take(program, backward)
+            if not (self.outgrows and self.keeps_much(*call)):
+                self._begin(*call)
+                self._is_begun = True
 
     def _waits(self, program: Program, backward: Program | None) -> bool:
         """May the forward compute more of what the backward does, so that less has to be kept?"""
@@ -133,7 +153,9 @@ class Reverse:
         self, inputs: Sequence[Any], named: Mapping[str, Any]
     ) -> tuple[Any, ...]:
         self.execute = self.forward.execute
-        if self._is_new and get_num_threads() > 1:  # else its code is on the disk, most likely
+        backward = self._taken[1] if self._taken is not None and not self._is_begun else None
+        # The code of what is not new is on the disk, most likely.
+        if backward is not None and is_new(backward) and get_num_threads() > 1:
             with suppress(Exception):  # the call says what is wrong with it
                 self._begin(inputs, named)
         return self.execute(inputs, named)
@@ -238,7 +260,7 @@ def reverse_of(
     if "_derived" in program.__dict__:
         reverse = kept_with(program, Reverse, None, batch, keeps)
     else:
-        with foreseen.expecting(inputs):
+        with foreseen.expecting(inputs, named):
             reverse = kept_with(program, Reverse, None, batch, keeps)
     if reverse.outgrows and reverse.keeps_much(inputs, named):
         return kept_with(program, Again, None, batch, keeps)

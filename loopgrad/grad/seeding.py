@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from loopgrad.analysis.infer import infer
 from loopgrad.analysis.types import element_type
+from loopgrad.grad.joining import joined
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import Apply, Expression, Number, Program, Read
 from loopgrad.ir.operations import ElementType
@@ -15,35 +16,23 @@ ONE = Number(1.0)
 
 
 def loss_and_gradients(forward: Program, backward: Program) -> Program:
-    """One program that computes the forward's results and the gradients of its backward.
-
-    The forward has to be unfolded; the backward is that of its first result, the loss.
-    """
-    computed = set(walk.computed_tensors(forward))
-    seeds = {i.name for i in backward.inputs} - {i.name for i in forward.inputs} - computed
+    """One program that computes the forward's results and the gradients of its backward, which is that of the
+    first of them, the loss."""
+    both = joined(forward, backward)
+    seeds = {i.name for i in both.inputs} - {i.name for i in forward.inputs}
     assert len(seeds) <= 1, seeds  # anything else would be a tensor that the forward lacks
-    facts = infer(backward)
+    facts = infer(both)
     elements = {t.name: t.element for t in facts.tensors.values()}
 
     def is_real(e: Expression) -> bool:
         return element_type(e, elements, facts.constants) is ElementType.FLOAT
 
-    second = tuple(
+    statements = tuple(
         walk.map_statement(statement, lambda e: _seeded(e, seeds, is_real))
-        for statement in backward.statements
+        for statement in both.statements
     )
-    results = (*forward.results, *backward.results)
-    returned = {r.name for r in results}
-    declared = {one.name: one for one in (*forward.locals, *backward.locals)}
-    return replace(
-        forward,
-        name=backward.name,
-        statements=(*forward.statements, *second),
-        results=results,
-        locals=tuple(one for name, one in declared.items() if name not in returned),
-        batch=None,
-        primal=None,
-    )
+    arguments = tuple(a for a in both.arguments if a.name not in seeds)
+    return replace(both, arguments=arguments, statements=statements)
 
 
 def _seeded(

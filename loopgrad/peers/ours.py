@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from loopgrad.functions import vjp
+from loopgrad.grad.joining import joined
 from loopgrad.ir.nodes import Program
-from loopgrad.ir.walk import computed_tensors
 from loopgrad.peers.problem import Array, Contender, NoContender, Outcome, Problem
 from loopgrad.pipeline import compile
 
@@ -121,7 +121,7 @@ def _pair(program: Program, problem: Problem, reuse: bool) -> tuple[Calls, Calla
 
 
 def _joint(program: Program, problem: Problem, reuse: bool) -> tuple[Calls, Callable[[], Outcome]]:
-    whole = joined(program.unfold(), program.backward(batch=False).simplify())
+    whole = joined(program, program.backward(batch=False).simplify())
     names = [r.name for r in whole.results]
     inputs = {**problem.inputs, **_seeds(whole, problem)}
     both, _ = _Kernel(whole, _keywords(whole, problem), inputs, reuse).make()
@@ -133,22 +133,6 @@ def _joint(program: Program, problem: Problem, reuse: bool) -> tuple[Calls, Call
         return Outcome(results, _gradients(problem, gradients, [found[n] for n in gradients]))
 
     return {"both": both}, outcome
-
-
-def joined(forward: Program, backward: Program) -> Program:
-    """One program of a forward and its backward: the results of both, from the inputs and the seeds."""
-    known = {*(a.name for a in forward.arguments), *computed_tensors(forward)}
-    declared = {local.name for local in forward.locals}
-    return replace(
-        forward,
-        name=f"{forward.name}.both",
-        arguments=forward.arguments + tuple(a for a in backward.arguments if a.name not in known),
-        results=forward.results + backward.results,
-        statements=forward.statements + backward.statements,
-        locals=forward.locals + tuple(one for one in backward.locals if one.name not in declared),
-        batch=None,
-        primal=None,
-    )
 
 
 def _seeds(backward: Program, problem: Problem) -> dict[str, Array]:

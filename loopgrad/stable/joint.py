@@ -6,11 +6,14 @@ forward part hands over what the backward part reads by then (`Z'`, `Z.shift`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import cache
+from typing import TypeAlias
 
 from loopgrad.analysis.infer import infer
 from loopgrad.grad.assembly import needed, tensors_read
+from loopgrad.grad.joining import joined
 from loopgrad.ir.memo import final
 from loopgrad.ir.nodes import (
     Accumulate,
@@ -34,24 +37,35 @@ from loopgrad.ir.walk import (
 )
 from loopgrad.stable.stabilize import may_gain, stabilized
 
+Meanwhile: TypeAlias = Callable[[Program, Program], None]
 
-def stable_pair(program: Program, backward: Program) -> tuple[Program | None, Program]:
+
+def _nothing(*_: Program) -> None:
+    pass
+
+
+def stable_pair(
+    program: Program, backward: Program, meanwhile: Meanwhile = _nothing
+) -> tuple[Program | None, Program]:
     """The two in a form in which neither overflows; None for the first where they are as good as they are.
 
     The first has the program's results, and computes all that the second reads. Where the two together
     have no better form, none is looked for of the second alone, which is asked of numbers that no forward
     computes.
+    meanwhile: is told of the pair that they will be unless the certificate refuses it.
     """
     facts = infer(program)
     alone = replace(backward, primal=None)
     if not may_gain(facts.program):
         return None, alone
-    found = stabilized(_joined(program, backward))
-    if found is None:
-        return None, final(alone)
-    computed = set(facts.tensors)
-    seeds = [i for i in backward.inputs if i.name not in computed]
-    return _parted(program, backward, found, seeds)
+    seeds = [i for i in backward.inputs if i.name not in facts.tensors]
+
+    @cache
+    def parted(form: Program) -> tuple[Program, Program]:
+        return _parted(program, backward, form, seeds)
+
+    found = stabilized(joined(program, backward), lambda form: meanwhile(*parted(form)))
+    return (None, final(alone)) if found is None else parted(found)
 
 
 def waits(program: Program, backward: Program) -> bool:
@@ -68,26 +82,7 @@ def ahead(program: Program, backward: Program) -> tuple[Program, Program]:
     """The program with what of the backward no seed reaches, and the rest of that, which reads it."""
     facts = infer(program)
     seeds = [i for i in backward.inputs if i.name not in facts.tensors]
-    return _parted(program, backward, _joined(program, backward), seeds)
-
-
-def _joined(program: Program, backward: Program) -> Program:
-    """One program that returns what both return."""
-    facts = infer(program)
-    given = {i.name for i in program.inputs}
-    seeds = [i for i in backward.inputs if i.name not in facts.tensors]
-    results = (*program.results, *backward.results)
-    declared = {local.name: local for local in (*facts.program.locals, *backward.locals)}
-    for name, tensor in facts.tensors.items():
-        if name not in given and name not in declared and tensor.role == "temporary":
-            declared[name] = Local(name, tensor.extents, tensor.element)
-    return Program(
-        backward.name,
-        (*program.inputs, *seeds, *program.sizes, *program.constants),
-        results,
-        (*facts.program.statements, *infer(backward).program.statements),
-        tuple(declared.values()),
-    )
+    return _parted(program, backward, joined(program, backward), seeds)
 
 
 def _parted(

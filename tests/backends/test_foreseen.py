@@ -144,6 +144,37 @@ def test_code_is_begun_while_the_form_that_it_is_for_is_certified(
     assert order[-2:] == ["certified", "made"]
 
 
+@pytest.mark.parametrize("refused", [False, True])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_code_of_a_pair_is_begun_while_it_is_certified(
+    threads: int, refused: bool, order: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certified = Gate.is_equal
+
+    def certifies(gate: Gate, form: lg.Program) -> bool:
+        order.append("certified")
+        return certified(gate, form) and not refused
+
+    monkeypatch.setenv("LOOPGRAD_CACHE", "0")
+    monkeypatch.setattr(Gate, "is_equal", certifies)
+    random = np.random.default_rng(1)
+    s, g = random.normal(size=(5, 37)) + (0 if refused else 1000), random.normal(size=(5, 37))
+    p = np.exp(s - s.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    program, before = lg.program(SOFTMAX + f"  # {threads}, {refused}"), lg.get_num_threads()
+    lg.set_num_threads(threads)
+    try:
+        found, pullback = lg.vjp(program, s)
+        (gradient,) = pullback(g)
+    finally:
+        lg.set_num_threads(before)
+    np.testing.assert_allclose(found, p, rtol=1e-12)
+    np.testing.assert_allclose(gradient, p * (g - (p * g).sum(axis=1, keepdims=True)), atol=1e-12)
+    two = ["begun", "begun"] if threads > 1 else []
+    certificates = ["certified"] * order.count("certified")
+    assert order == [*two, *certificates, *(two if refused else []), "made", "made"]
+
+
 PRODUCT = """f(x[B,I], w[I,J]) -> y[B,J]:
     for b, j, i:  z[b,j] += x[b,i] * w[i,j]
     for b, j:     y[b,j] += tanh(z[b,j])"""

@@ -15,14 +15,30 @@ LOSS = """loss(x[B,J], param w[J], y[B]) -> L:
 
 def test_the_seed_is_one_and_no_input() -> None:
     program = lg.program(LOSS)
-    both = loss_and_gradients(program.unfold(), program.backward("w"))
+    both = loss_and_gradients(program, program.backward("w"))
     assert str(both) == (
         "loss.backward(x[B,J], param w[J], y[B]) -> L, w.grad[J]:\n"
-        "    for b, j:  p[b]      += x[b,j] * w[j]\n"
-        "    for b:     L         += (p[b] - y[b])**2 / B\n"
-        "    for b:     p.grad[b] += 2 * (p[b] - y[b]) / B\n"
-        "    for b, j:  w.grad[j] += p.grad[b] * x[b,j]"
+        "    local p[B]\n"
+        "    for b < B, j < J:  p[b]      += x[b,j] * w[j]\n"
+        "    for b < B:         L         += (p[b] - y[b])**2 / B\n"
+        "    for b < B:         p.grad[b] += 2 * (p[b] - y[b]) / B\n"
+        "    for b < B, j < J:  w.grad[j] += p.grad[b] * x[b,j]"
     )
+
+
+def test_what_an_index_goes_over_in_the_loss_it_need_not_in_its_backward() -> None:
+    """`φ.grad[2*M]` of the backward says nothing of the forward's bare `m` in `φ[m]`."""
+    program = lg.program("""f(x[N], s[M]) -> y:
+    for m, n:  z[m] += x[n] * s[m]
+    for m:     φ[m] = sin(z[m])
+    for m:     φ[M+m] = cos(z[m])
+    for c < 2*M:  y += φ[c]**2 * c""")
+    x, s = np.arange(3.0) / 7, np.arange(4.0) / 5
+    y, gradients = lg.value_and_grad(program)(x, s)
+    result, pullback = lg.vjp(program, x, s)
+    np.testing.assert_allclose(y, result, rtol=1e-12)
+    for got, wanted in zip(gradients, pullback(1.0), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-12)
 
 
 def test_one_kernel_gives_what_two_give() -> None:

@@ -107,6 +107,20 @@ def test_sums_over_the_lengths_too() -> None:
         agree(backward, *given)
 
 
+@pytest.mark.parametrize(
+    "columns",
+    ["m < min(len[b], n+1)", "max(max(n-2, len[b]-9), 0) <= m <= n", "min(n, len[b]) <= m < N"],
+)
+def test_sums_over_lengths_that_end_the_columns_of_a_row(columns: str) -> None:
+    """Such a row has other columns for each batch: no zeros are written before all of them."""
+    program = lg.program(f"""f(x[B,N,C], int len[B], g[B,N,C]) -> w[N,N]:
+    for b, n, {columns}, c:  w[n,m] += g[b,n,c] * x[b,m,c]""")
+    rng = np.random.default_rng(4)
+    for batch, rows, lengths in ((3, 61, [0, 61, 30]), (1, 50, [17]), (2, 1, [1, 0]), (0, 4, [])):
+        x, g = rng.standard_normal((2, batch, rows, 9))
+        agree(program, x, np.array(lengths, int), g)
+
+
 def test_segments_begin_anywhere() -> None:
     program = lg.program(PACKED)
     assert "product:  s[n,r] += " in scheduled(program)
