@@ -121,6 +121,17 @@ def test_sums_over_lengths_that_end_the_columns_of_a_row(columns: str) -> None:
         agree(program, x, np.array(lengths, int), g)
 
 
+@pytest.mark.parametrize("end", ["len[t]", "min(len[t], t+1)"])
+def test_columns_that_end_a_sum_by_themselves(end: str) -> None:
+    """There is a product for each of them, and none has two columns side by side."""
+    program = lg.program(f"""f(x[B,T,T], y[D,T], int len[T]) -> w[D,B,T]:
+    for b, t, u < {end}, d:  w[d,b,t] += x[b,t,u] * y[d,u]""")
+    rng = np.random.default_rng(5)
+    for batch, rows, columns in ((2, 33, 17), (1, 5, 3), (3, 1, 2)):
+        x, y = rng.standard_normal((batch, rows, rows)), rng.standard_normal((columns, rows))
+        agree(program, x, y, rng.integers(0, rows + 1, rows))
+
+
 def test_segments_begin_anywhere() -> None:
     program = lg.program(PACKED)
     assert "product:  s[n,r] += " in scheduled(program)

@@ -68,8 +68,7 @@ def roles(
     """The roles of a line's indices; None where it is no contraction of two sides.
 
     around: indices of the sum that have loops around the products, as those have of which data end others'
-    ranges. extents: of the target, of which the last
-    axes may have one element, as a window of one has.
+    ranges. extents: of the target, of which the last axes may have one element, as a window of one has.
     """
     statement = line.statement
     if statement.reduction not in (Reduction.ADD, Reduction.SUBTRACT) or statement.guard:
@@ -79,6 +78,8 @@ def roles(
     if over is None or last is None or line.unproved or not line.reduced:
         return None
     around |= _ending(line)
+    if last in around:
+        return None  # a product's columns lie side by side
     selecting = line.kept - {*over}
     if not _are_plain_bounds(line, selecting | around):
         return None
