@@ -132,6 +132,19 @@ def test_columns_that_end_a_sum_by_themselves(end: str) -> None:
         agree(program, x, y, rng.integers(0, rows + 1, rows))
 
 
+def test_rows_that_begin_where_data_say_of_a_side_that_is_no_matrix() -> None:
+    """There is no saying how many of them to make memory for: blocks of the rows themselves."""
+    program = lg.program("""f(q[H,D,T,B], k[T,D,B], int lo[B]) -> s[B,H,T,T]:
+    for b, h, lo[b] <= t, max(t-4, 0) <= u <= t, d:  s[b,h,t,u] += q[h,d,t,b] * k[u,d,b]""")
+    assert "product:  " in scheduled(program)
+    rng = np.random.default_rng(6)
+    for heads, depth, rows, begins in (
+        *((3, 16, 53, [0, 50, 53]), (2, 4, 9, [2, 0]), (1, 1, 1, [0]), (2, 8, 64, [])),
+    ):
+        q = rng.standard_normal((heads, depth, rows, len(begins)))
+        agree(program, q, rng.standard_normal(q.shape[1:]).swapaxes(0, 1), np.array(begins, int))
+
+
 def test_segments_begin_anywhere() -> None:
     program = lg.program(PACKED)
     assert "product:  s[n,r] += " in scheduled(program)

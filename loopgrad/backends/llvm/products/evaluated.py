@@ -109,12 +109,14 @@ class Evaluated:
         known: Known,
         write: Callable[[Product, Part, Known], tuple[Node, ...]],
     ) -> Node:
-        """Blocks of the last index of the group; or of the last but one, with all of the last.
+        """Blocks of the last index of the group; or of the last but one, with all of the last, where memory
+        can be made for that.
 
         Inside of loops over the others.
         """
         group = ordered(group, node.target)
-        whole = group[-1:] if len(group) > 1 else ()
+        fits = count_at_most(group[-1:], within(group[:-1], known)) is not None
+        whole = group[-1:] if len(group) > 1 and fits else ()
         *outer, cut = group[:-1] if whole else group
         size = LINES if whole else size
         # Not blocks of the index itself: what is kept for the rows of one around begins at that one's first.
