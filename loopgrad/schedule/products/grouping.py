@@ -28,6 +28,7 @@ from loopgrad.ir.nodes import Accumulate, Expression, Index, Number, Range, Read
 from loopgrad.schedule.context import Context
 from loopgrad.schedule.lines import USUAL, Line, Roles, Runs, few_values
 from loopgrad.schedule.products.ordering import Order, Ordering, Picked
+from loopgrad.schedule.products.spreading import apart_by_guard
 from loopgrad.schedule.sums.sides import factors, multiplied
 from loopgrad.schedule.tree import ZERO
 
@@ -78,6 +79,8 @@ class Grouping:
 
     def by_group(self, line: Line) -> tuple[Line, ...]:
         """The line as a product for each group of its rows, behind what that needs; none where it is none."""
+        if line.statement.guard is not None:
+            return self._guarded(line)
         if not self._is_plain(line):
             return ()
         parts = list(factors(line.statement.value))
@@ -93,6 +96,31 @@ class Grouping:
                 if multiplying is not None:
                     return tuple(self._multiplied(line, picked, others, multiplying))
         return ()
+
+    def _guarded(self, line: Line) -> tuple[Line, ...]:
+        """The same of the sum without a guard on what is kept of it, and what the guard lets through.
+
+        Not of one on rows alone, `if seen[t]`: those left out may well pick what is not there.
+        """
+        found = apart_by_guard(line, self.context) if not self._may_protect(line) else None
+        if found is None:
+            return ()
+        inner, taken = found
+        parts = self.by_group(inner)
+        if not parts:
+            del self.context.tensors[inner.target.tensor]
+            return ()
+        return (*parts, taken)
+
+    def _may_protect(self, line: Line) -> bool:
+        picking = [
+            walk.indices_of(subscript)
+            for read in line.unproved
+            for subscript in read.subscripts
+            if any(True for _ in walk.reads(subscript))
+        ]
+        guards = map(walk.indices_of, walk.conjuncts(line.statement.guard))
+        return any(guard <= rows for guard in guards for rows in picking)
 
     def _is_plain(self, line: Line) -> bool:
         statement = line.statement

@@ -67,14 +67,37 @@ def apart_by_places(
     if order is None or not {*order} <= {*ends}:
         return None
     name = context.temporary("spread" if places else "whole", tuple(ends[i] for i in order))
-    total = Read(name, tuple(map(Index, order)))
+    return *_parted(line, Read(name, tuple(map(Index, order)))), positions
+
+
+def apart_by_guard(line: Line, context: Context) -> tuple[Line, Line] | None:
+    """The sum without its guard, which no index of the sum is in, into a temporary with the target's indices;
+    and the line that takes what the guard lets through. None for other lines."""
+    guard, places = line.statement.guard, [*line.written.bare]
+    if guard is None or None in places or line.kept != {*places} or line.bounding:
+        return None
+    if not _may_be_computed_anyway(line, context):
+        return None
+    if any(read in line.unproved for read in (line.target, *walk.reads(guard))):
+        return None
+    ends = [line.bounds[i] for i in places if i is not None]
+    if any(lower != Number(0) for lower, _ in ends):
+        return None
+    name = context.temporary("whole", tuple(upper for _, upper in ends))
+    inner, taken = _parted(line, Read(name, line.target.subscripts))
+    return replace(inner, unproved=line.unproved), taken
+
+
+def _parted(line: Line, total: Read) -> tuple[Line, Line]:
+    """The line's sum into the temporary, without its guard, and the line that takes it from there."""
+    statement, guard = line.statement, line.statement.guard
     sums = replace(statement, target=total, reduction=Reduction.ADD, guard=None)
     own = tuple(r for r in statement.ranges if r.index in line.kept)
     takes = replace(statement, value=total, ranges=own)
     if line.first and guard is not None:  # what a sum leaves out is zero
         value = Conditional(guard, total, walk.number(0.0))
         takes = replace(takes, value=value, guard=None)
-    return Line(sums, first=True), Line(takes, first=line.first), positions
+    return Line(sums, first=True), Line(takes, first=line.first)
 
 
 def _spread(line: Line) -> bool | None:
