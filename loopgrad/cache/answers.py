@@ -88,6 +88,15 @@ def _key(kind: str, given: Any) -> str | None:
         return None
 
 
+def name_by_contents(program: Program) -> None:
+    """Names a program that is going to be part of an answer, so that what is kept of it until then, and what
+    another process looks for, has one name."""
+    if files.folder() is not None:
+        with contextlib.suppress(RecursionError):
+            name = keys.key(keys.program_version(), ORIGIN, spelled(program))
+            program.__dict__.setdefault(ORIGIN, name)
+
+
 def is_new(program: Program) -> bool:
     """Is it an answer that no earlier process has given?"""
     return NEW in program.__dict__

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from loopgrad.backends import foreseen
-from loopgrad.cache.answers import kept
+from loopgrad.cache.answers import kept, name_by_contents
 from loopgrad.functions.shared import Batch
 from loopgrad.ir.nodes import Program
 from loopgrad.pipeline import infer, validate
@@ -91,10 +91,15 @@ def _derived_pair(
     """No first program where it is the one given, which its backward then does not name."""
     from loopgrad.stable.joint import stable_pair  # loaded by those who differentiate
 
+    def told(first: Program, second: Program) -> None:
+        for each in (first, second):
+            name_by_contents(each)
+        meanwhile(first, second)
+
     foreseen.begin(infer(program).program)
     backward = program.backward(wrt, batch)
     # Stable together: the backward reads what the forward may hold, such as `Z'` for `Z`.
-    first, second = stable_pair(program, backward, meanwhile)
+    first, second = stable_pair(program, backward, told)
     for each in (first, second):
         if each is not None:
             validate(each)  # kept with it

@@ -195,6 +195,11 @@ def bounds(ranges: Iterable[Range]) -> Iterator[Expression]:
             yield r.upper
 
 
+def is_fixed(expression: Expression) -> bool:
+    """Is it the same whatever the indices and the data are: known before any loop, by sizes and constants?"""
+    return not indices_of(expression) and not any(True for _ in reads(expression))
+
+
 def indices_of(expression: Expression) -> frozenset[str]:
     """The indices that occur in the expression (a reduction's own ones included)."""
     try:

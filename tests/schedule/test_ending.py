@@ -145,6 +145,22 @@ def test_rows_that_begin_where_data_say_of_a_side_that_is_no_matrix() -> None:
         agree(program, q, rng.standard_normal(q.shape[1:]).swapaxes(0, 1), np.array(begins, int))
 
 
+def test_ends_that_no_index_tells() -> None:
+    """An element of data at a place that is a number: known before any loop, but not to the entry."""
+    program = lg.program("""f(x[D], y[T,T], int e[4]) -> w[D,T]:
+    for e[0] <= t < e[1], u < e[2], d < e[3]:  w[d,u] -= x[d] * y[t,u]""")
+    backward = program.backward()
+    rng = np.random.default_rng(7)
+    for rows, columns, ends in (
+        (33, 17, [3, 30, 21, 9]),
+        (5, 4, [1, 5, 4, 3]),
+        (1, 1, [0, 0, 0, 0]),
+    ):
+        x, y, seed = (rng.standard_normal(n) for n in (columns, (rows, rows), (columns, rows)))
+        agree(program, x, y, np.array(ends))
+        agree(backward, x, y, np.array(ends), seed)
+
+
 def test_segments_begin_anywhere() -> None:
     program = lg.program(PACKED)
     assert "product:  s[n,r] += " in scheduled(program)

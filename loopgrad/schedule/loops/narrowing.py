@@ -50,7 +50,7 @@ def _within(
     ranges: dict[str, Range], name: str, operator: str, bound: Expression
 ) -> tuple[str, Range | None]:
     r = ranges.get(name)
-    if r is None or r.lower is None or r.upper is None or not _is_fixed(bound):
+    if r is None or r.lower is None or r.upper is None or not walk.is_fixed(bound):
         return "", None
     return name, narrower(r, operator, bound)
 
@@ -83,11 +83,6 @@ def narrower(r: Range, operator: str, bound: Expression) -> Range:
         case "==":
             lower, upper = _greatest(lower, bound), _least(upper, walk.plus_one(bound))
     return replace(r, lower=lower, upper=upper)
-
-
-def _is_fixed(bound: Expression) -> bool:
-    """Is it the same for all iterations, and always there?"""
-    return not walk.indices_of(bound) and not any(True for _ in walk.reads(bound))
 
 
 def _greatest(one: Expression, other: Expression) -> Expression:

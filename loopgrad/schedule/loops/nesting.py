@@ -201,10 +201,10 @@ def _rows(lines: Sequence[Line], index: str) -> int | Expression:
             # Of those there are as few as make up the rows, with all values of this one.
             lower, upper = line.bounds[index]
             few = walk.apply("min", Number(ROWS), walk.apply("max", upper, Number(1)))
-            return few if lower == Number(0) and _is_fixed(upper) else ROWS
+            return few if lower == Number(0) and walk.is_fixed(upper) else ROWS
         if others and line.roles is not None and index in line.roles.m:
             if not all(
-                line.bounds[i][0] == Number(0) and _is_fixed(line.bounds[i][1]) for i in others
+                line.bounds[i][0] == Number(0) and walk.is_fixed(line.bounds[i][1]) for i in others
             ):
                 return FEWER
             more[_product([line.bounds[i][1] for i in others])] = None
@@ -215,10 +215,6 @@ def _rows(lines: Sequence[Line], index: str) -> int | Expression:
         return walk.apply("//", enough, walk.apply("max", count, Number(1)))
     alike = all(line.roles is None or not line.roles.batch for line in lines)
     return MORE if alike and all(triangle(line, index) is None for line in lines) else ROWS
-
-
-def _is_fixed(bound: Expression) -> bool:
-    return not walk.indices_of(bound) and not any(True for _ in walk.reads(bound))
 
 
 def _rows_beside(lines: Sequence[Line], index: str) -> str | None:

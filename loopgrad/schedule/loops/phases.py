@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from loopgrad.ir import walk
 from loopgrad.schedule.context import Context
 from loopgrad.schedule.lines import SMALL, Line, few_values
 from loopgrad.schedule.loops.blocking import within_block
@@ -20,7 +21,7 @@ from loopgrad.schedule.loops.turning import turned
 from loopgrad.schedule.sums.sharing import common
 from loopgrad.schedule.threads.choosing import may_share, parallel_index
 from loopgrad.schedule.threads.owning import owned, owned_parts
-from loopgrad.schedule.threads.splitting import growing, is_fixed, shared_blocks
+from loopgrad.schedule.threads.splitting import growing, shared_blocks
 from loopgrad.schedule.tree import Blocks, Mark, Node, Over, block_from, block_to
 
 
@@ -192,7 +193,7 @@ def _have_few(lines: Sequence[Line], index: str) -> bool:
 
 def _in_pairs(lines: Sequence[Line], inner: Over, copied: Container[str]) -> bool:
     """May threads take pairs of both indices: do these have elements of their own as well?"""
-    if not (is_fixed(inner.lower) and is_fixed(inner.upper)):
+    if not (walk.is_fixed(inner.lower) and walk.is_fixed(inner.upper)):
         return False
     return all(
         line.written.tensor in copied or line.written.axis_of(inner.index) is not None

@@ -24,7 +24,6 @@ from loopgrad.schedule.lines import Line, access, reads_whole_axes
 from loopgrad.schedule.loops.blocking import within_block
 from loopgrad.schedule.loops.choosing import loop_order, vector_index
 from loopgrad.schedule.loops.nesting import Nesting
-from loopgrad.schedule.threads.splitting import is_fixed
 from loopgrad.schedule.tree import Blocks, Mark, Node, Over, Step, block_from, block_to
 
 # Of the index along which is read, some lines of a cache; of that over lanes, some registers: about so many
@@ -61,7 +60,9 @@ def turned(lines: Sequence[Line], context: Context) -> tuple[Node, ...] | None:
     body = (Blocks(turn.lanes, *bounds[turn.lanes], _even(bounds[turn.lanes]), body),)
     # Threads take the values of the outermost index, in pairs with those of the next, or with blocks.
     outer = [
-        Mark.PARALLEL if n == 0 or (n == 1 and all(map(is_fixed, bounds[i]))) else Mark.SEQUENTIAL
+        Mark.PARALLEL
+        if n == 0 or (n == 1 and all(map(walk.is_fixed, bounds[i])))
+        else Mark.SEQUENTIAL
         for n, i in enumerate(around)
     ]
     mark = Mark.PARALLEL if len(around) < 2 else Mark.SEQUENTIAL

@@ -21,7 +21,6 @@ from loopgrad.schedule.choices import Choices
 from loopgrad.schedule.lines import Bounds, Line
 from loopgrad.schedule.loops.narrowing import MIRRORED, narrowed
 from loopgrad.schedule.recurrences.linear import Linear, linear
-from loopgrad.schedule.threads.splitting import is_fixed
 from loopgrad.schedule.tree import Mark, Over, Step
 
 TRUE, FALSE = Number(1), Number(0)
@@ -46,7 +45,7 @@ def scan(lines: Sequence[Line], loops: Sequence[Loop], choices: Choices) -> Over
     for place, index in reversed([*enumerate(_around(line, loop.index, choices.parallel))]):
         bounds = line.bounds[index]
         # Threads take single values of the first, or pairs of the first two.
-        shared = place == 0 or (place == 1 and all(map(is_fixed, bounds)))
+        shared = place == 0 or (place == 1 and all(map(walk.is_fixed, bounds)))
         node = Over(index, *bounds, (node,), Mark.PARALLEL if shared else Mark.SEQUENTIAL)
     return node
 

@@ -139,7 +139,9 @@ class _Parting:
         guarding |= line.written.indices  # `y[w[n],d] += ...`: n tells where
         parts = list(factors(statement.value))
         for index in reversed(line.indices):
-            if index not in line.reduced - line.bounding - guarding or line.bound_by[index]:
+            if index not in line.reduced - line.bounding - guarding:
+                continue
+            if not all(map(walk.is_fixed, line.bounds[index])):
                 continue
             taken = tuple(f for f in parts if index in walk.indices_of(f))
             left = tuple(f for f in parts if index not in walk.indices_of(f))

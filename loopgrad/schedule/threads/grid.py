@@ -62,7 +62,7 @@ def in_grid(
     match nodes:
         case (Blocks(size=None, body=body, mark=Mark.PARALLEL) as rows,):
             products = [node for node in body if isinstance(node, Product)]
-            known = _is_fixed(rows.lower) and _is_fixed(rows.upper)
+            known = walk.is_fixed(rows.lower) and walk.is_fixed(rows.upper)
             if buffers or len(products) < len(body) or not known:
                 return nodes, tuple(buffers)
             if not _may_be_cut(products, rows.index):
@@ -112,7 +112,7 @@ def _may_be_cut(products: Sequence[Product], rows: str) -> bool:
         if Index(rows) not in p.target.subscripts or Index(p.n[0].index) not in p.target.subscripts:
             return False
         for d in (*p.m, *p.n, *p.k):
-            if d.index != rows and not (_is_fixed(d.lower) and _is_fixed(d.upper)):
+            if d.index != rows and not (walk.is_fixed(d.lower) and walk.is_fixed(d.upper)):
                 return False
     return True
 
@@ -164,7 +164,3 @@ def _count(d: Dimension | Blocks) -> Expression:
 
 def _product(counts: Sequence[Expression]) -> Expression:
     return reduce(lambda a, b: walk.apply("*", a, b), counts)
-
-
-def _is_fixed(bound: Expression) -> bool:
-    return not walk.indices_of(bound) and not any(True for _ in walk.reads(bound))

@@ -72,7 +72,7 @@ def _with_pieces(
     if all(_written([node]) <= own for node in body) or not products:
         return None
     dimension, unit = _cut(products[0])
-    if not _is_fixed(dimension.lower) or not _is_fixed(dimension.upper):
+    if not walk.is_fixed(dimension.lower) or not walk.is_fixed(dimension.upper):
         return None
     axes = {
         tensor: {_axis(use.read, dimension.index) for use in places}
@@ -113,7 +113,7 @@ def _cached(product: Product, dimension: Dimension) -> Expression | None:
     """How many values of a dimension of n have no more elements than a cache holds; None where that is not
     known before."""
     sizes = (*product.m, *product.n)
-    fixed = all(_is_fixed(d.lower) and _is_fixed(d.upper) for d in sizes)
+    fixed = all(walk.is_fixed(d.lower) and walk.is_fixed(d.upper) for d in sizes)
     if dimension not in product.n or not fixed:
         return None
     columns = _count(d for d in product.n if d != dimension)
@@ -184,7 +184,3 @@ def _expressions(nodes: Sequence[Node]) -> Iterator[Expression]:
                 yield from read_by(node)
             case Over(_, lower, upper, body) | Blocks(_, lower, upper, _, body):
                 yield from (lower, upper, *_expressions(body))
-
-
-def _is_fixed(bound: Expression) -> bool:
-    return not walk.indices_of(bound) and not any(True for _ in walk.reads(bound))

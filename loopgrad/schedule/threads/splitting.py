@@ -39,7 +39,7 @@ def shared_blocks(
     match body:
         case (*before, Blocks(index, lower, upper, size, mark=Mark.SEQUENTIAL) as blocks):
             bounds = [e for e in (lower, upper, size) if isinstance(e, Expression)]
-            if size is None or not all(map(is_fixed, bounds)):
+            if size is None or not all(map(walk.is_fixed, bounds)):
                 return unchanged
             owned = [line for line in lines if line.written.axis_of(index) is not None]
             sums = [line for line in lines if line.written.axis_of(index) is None]
@@ -60,7 +60,7 @@ def _axes(sums: Sequence[Line], index: str, rows: Mapping[str, Bounds]) -> Split
     """The axes of what is added up over the index that the rows' indices go over; None where no copy of a
     row can be.
     """
-    if sums and not all(a == ZERO and is_fixed(b) for a, b in rows.values()):
+    if sums and not all(a == ZERO and walk.is_fixed(b) for a, b in rows.values()):
         return None
     found: dict[str, Mapping[int, str]] = {}
     for line in sums:
@@ -93,11 +93,6 @@ def _begins(line: Line, sums: Sequence[Line]) -> bool:
 def _written(nodes: Sequence[Node]) -> set[str]:
     found = steps(tuple(nodes))
     return {x.target.tensor if isinstance(x, Product) else x.statement.target.tensor for x in found}
-
-
-def is_fixed(bound: Expression) -> bool:
-    """Is it known before the loops, by the sizes alone? Only then can threads count pairs, and blocks."""
-    return not walk.indices_of(bound) and not any(True for _ in walk.reads(bound))
 
 
 def growing(lines: Sequence[Line], index: str) -> Shares:

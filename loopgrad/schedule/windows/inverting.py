@@ -65,8 +65,11 @@ def _alone(line: Line, axis: int) -> str | None:
     others = (s for i, s in enumerate(line.target.subscripts) if i != axis)
     if any(index in walk.indices_of(s) for s in others) or index in line.bounding:
         return None
-    plain = not walk.indices_of(upper) and not any(True for _ in walk.reads(upper))
-    return index if lower == Number(0) and plain and not few_values(line, index) else None
+    return (
+        index
+        if lower == Number(0) and walk.is_fixed(upper) and not few_values(line, index)
+        else None
+    )
 
 
 def _several(line: Line, axis: int, index: str, context: Context) -> Line | None:
@@ -107,8 +110,8 @@ def _side_by_side(line: Line, axis: int, context: Context) -> Line | None:
     step = few_values(line, part)
     wanted: Polynomial = {(Index(index),): step, (Index(part),): 1}
     lower, upper = line.bounds[index]
-    plain = not walk.indices_of(upper) and not any(True for _ in walk.reads(upper))
-    fits = polynomial(line.target.subscripts[axis]) == wanted and lower == Number(0) and plain
+    fits = polynomial(line.target.subscripts[axis]) == wanted and lower == Number(0)
+    fits = fits and walk.is_fixed(upper)
     others = [s for i, s in enumerate(line.target.subscripts) if i != axis]
     elsewhere = frozenset().union(*map(walk.indices_of, others)) | line.bounding
     if not fits or own & elsewhere or line.bounds[part][0] != Number(0):

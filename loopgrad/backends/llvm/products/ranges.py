@@ -28,7 +28,7 @@ def interval(expression: Expression, known: Known) -> Interval:
     >>> interval(Apply("-", (Number(3), Index("t"))), t)
     Interval(low=Apply(operation='-', operands=(Number(value=3), Extent(name='T'))), high=Number(value=3))
     """
-    if not walk.indices_of(expression) and not any(True for _ in walk.reads(expression)):
+    if walk.is_fixed(expression):
         return Interval(expression, expression)
     match expression:
         case Index(name):
