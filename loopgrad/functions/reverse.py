@@ -65,9 +65,10 @@ class Reverse:
 
     def _take(self, program: Program, backward: Program | None) -> None:
         """The two are what runs."""
-        if self._taken is not None and self._taken == (program, backward):
+        pair = program, backward
+        if self._taken == pair:
             return  # foreseen
-        self._taken, self._is_begun = (program, backward), False
+        self._taken, self._is_begun = None, False
         facts = infer(program)
         read = [i.name for i in backward.inputs] if backward else []
         residuals = [name for name in read if name in facts.tensors]
@@ -105,6 +106,7 @@ class Reverse:
         self._places = [self._place(name, written) for name in self.inputs]
         self._whole = self._places == list(range(len(written)))
         self._numbered = backward is not None and bool(backward.sizes or backward.constants)
+        self._taken = pair
 
     def _differentiated(self, wrt: tuple[str, ...] | None, batch: Batch) -> tuple[Program, Program]:
         return derived_pair(self.program, wrt, batch, self._foresee)

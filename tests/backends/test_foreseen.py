@@ -5,15 +5,18 @@ from __future__ import annotations
 import ctypes
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import loopgrad as lg
+from loopgrad.backends.kernel import Kernel
 from loopgrad.backends.llvm.compiling import engine, objects
 from loopgrad.backends.llvm.compiling.ahead import Ahead
 from loopgrad.backends.llvm.compiling.passes import FINAL
 from loopgrad.backends.llvm.products import library
+from loopgrad.functions import reverse
 from loopgrad.stable.gate import Gate
 
 
@@ -173,6 +176,33 @@ def test_code_of_a_pair_is_begun_while_it_is_certified(
     two = ["begun", "begun"] if threads > 1 else []
     certificates = ["certified"] * order.count("certified")
     assert order == [*two, *certificates, *(two if refused else []), "made", "made"]
+
+
+def test_a_pair_that_could_not_be_begun_with_runs(
+    order: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever went wrong with it: nothing is left half done."""
+    monkeypatch.setenv("LOOPGRAD_CACHE", "0")
+    failing = [RuntimeError("the first time")]
+    found = reverse.compile_returning
+
+    def fails(*arguments: Any) -> Kernel:
+        if failing:
+            raise failing.pop()
+        return found(*arguments)
+
+    monkeypatch.setattr(reverse, "compile_returning", fails)
+    before = lg.get_num_threads()
+    lg.set_num_threads(2)
+    try:
+        s = np.arange(15.0).reshape(3, 5) ** 2
+        p, pullback = lg.vjp(lg.program(SOFTMAX + "  # fails"), s)
+        (gradient,) = pullback(s)
+    finally:
+        lg.set_num_threads(before)
+    assert not failing
+    assert order == ["begun", "begun", "made", "made"]
+    np.testing.assert_allclose(gradient, p * (s - (p * s).sum(axis=1, keepdims=True)), atol=1e-9)
 
 
 PRODUCT = """f(x[B,I], w[I,J]) -> y[B,J]:
