@@ -10,6 +10,7 @@ import pytest
 import loopgrad as lg
 from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
+from loopgrad.ir.printer import show_expression
 from loopgrad.schedule.default import optimized
 from loopgrad.schedule.showing.show import show
 from tests.backends.test_forced_schedules import forced
@@ -159,6 +160,30 @@ def test_ends_that_no_index_tells() -> None:
         x, y, seed = (rng.standard_normal(n) for n in (columns, (rows, rows), (columns, rows)))
         agree(program, x, y, np.array(ends))
         agree(backward, x, y, np.array(ends), seed)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        # u, which is on both sides, selects a product, of which each t has those up to it alone
+        """f(w[T,D,E], x[T,B,T,D]) -> y[T,E,B]:
+    for b, t, u <= t, d, e:  y[u,e,b] += w[t,d,e] * x[u,b,t,d]""",
+        # rows that end where another index of the sum says, with columns of their own
+        """f(w[T,D], x[T,D], int len[B]) -> y[T,T]:
+    for b, t < len[b], u <= t, d:  y[t,u] += w[u,d] * x[t,d]""",
+    ],
+)
+def test_ranges_that_sums_and_rows_have_in_common(text: str) -> None:
+    program = lg.program(text)
+    rng = np.random.default_rng(8)
+    for sizes in ({"B": 3, "T": 17, "D": 9, "E": 10}, {"B": 2, "T": 61, "D": 5, "E": 4}):
+        arrays = [
+            rng.standard_normal([sizes[show_expression(e)] for e in i.extents])
+            if i.differentiable
+            else rng.integers(0, sizes["T"] + 1, sizes["B"])
+            for i in program.inputs
+        ]
+        agree(program, *arrays)
 
 
 def test_segments_begin_anywhere() -> None:

@@ -228,8 +228,12 @@ def _assigned(
         return None
     if (line.bounding - around) & {*over} & {*batch, *n}:
         return None
+    # What selects a product is in all of its sum, or in none.
+    if any(line.bound_by[i] & {*k} for i in batch):
+        return None
     # Rows with columns of their own (`banded.py`) are no longer known by the index of a sum around them.
-    if any(line.bound_by[i] & {*m} and line.bound_by[i] - line.kept for i in n):
+    own = any(line.bound_by[i] & {*m} for i in n)
+    if own and any(line.bound_by[i] - line.kept for i in line.kept):
         return None
     if _are_few(line, n, 8) or _are_few(line, k, 8) or _are_few(line, m, 4):
         return None
