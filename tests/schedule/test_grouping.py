@@ -191,6 +191,16 @@ def test_a_guard_may_leave_out_what_does_not_exist() -> None:
     assert "product:" not in scheduled(rows)
 
 
+@pytest.mark.parametrize("operation", ["max=", "min=", "*=", "+=", "-="])
+def test_only_sums_are_products(operation: str) -> None:
+    text = EXPERTS.replace("int e", "h[T,O], int e").replace("+=", operation).rstrip()
+    program = lg.program(text + "  if h[t,o] > 0")
+    assert ("product:" in scheduled(program)) is (operation in ("+=", "-="))
+    inputs = given(program, SIZES[0], 6)
+    inputs["x"] = np.random.default_rng(6).normal(size=inputs["x"].shape)
+    np.testing.assert_allclose(program(**inputs), literally(program)(**inputs), rtol=1e-9)
+
+
 def test_equal_ones_keep_their_order_for_any_number_of_threads() -> None:
     program = lg.program(PROGRAMS["scattered"])
     inputs = given(program, {"T": 500, "I": 16, "O": 16, "E": 3}, 1)

@@ -79,10 +79,10 @@ class Grouping:
 
     def by_group(self, line: Line) -> tuple[Line, ...]:
         """The line as a product for each group of its rows, behind what that needs; none where it is none."""
-        if line.statement.guard is not None:
-            return self._guarded(line)
         if not self._is_plain(line):
             return ()
+        if line.statement.guard is not None:
+            return self._guarded(line)
         parts = list(factors(line.statement.value))
         picked = self._picked(line.target, line)
         if picked is not None:
@@ -124,7 +124,7 @@ class Grouping:
 
     def _is_plain(self, line: Line) -> bool:
         statement = line.statement
-        if statement.reduction not in (Reduction.ADD, Reduction.SUBTRACT) or statement.guard:
+        if statement.reduction not in (Reduction.ADD, Reduction.SUBTRACT):
             return False
         if line.roles or line.integral or line.stands_alone or line.bounding:
             return False
