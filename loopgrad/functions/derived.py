@@ -12,15 +12,11 @@ from loopgrad.ir.nodes import Program
 from loopgrad.pipeline import infer, validate
 
 
-def _nothing(*_: Program) -> None:
-    pass
-
-
 def derived_pair(
     program: Program,
     wrt: tuple[str, ...] | None,
     batch: Batch,
-    meanwhile: Callable[[Program, Program], None] = _nothing,
+    meanwhile: Callable[[Program, Program], None] | None = None,
 ) -> tuple[Program, Program]:
     """What runs as forward and as backward; from an earlier process, where one has derived them.
 
@@ -86,15 +82,16 @@ def _derived_pair(
     program: Program,
     wrt: tuple[str, ...] | None,
     batch: Batch,
-    meanwhile: Callable[[Program, Program], None],
+    meanwhile: Callable[[Program, Program], None] | None,
 ) -> tuple[Program | None, Program]:
     """No first program where it is the one given, which its backward then does not name."""
     from loopgrad.stable.joint import stable_pair  # loaded by those who differentiate
 
     def told(first: Program, second: Program) -> None:
-        for each in (first, second):
-            name_by_contents(each)
-        meanwhile(first, second)
+        if meanwhile is not None:
+            for each in (first, second):
+                name_by_contents(each)
+            meanwhile(first, second)
 
     foreseen.begin(infer(program).program)
     backward = program.backward(wrt, batch)

@@ -1,9 +1,9 @@
 """What becomes of a program's results when something is taken off an input.
 
-That is asked of the program itself: it is run with and without constants, in floating point, and in
-decimals where that does not tell. A result may stay
-as it is, move by a multiple of the constant, as a log of a sum of exponentials does, or be divided by an
-exponential of it. The multiple is a simple number, or hangs on an extent: T - 1 transitions in a chain.
+That is asked of the program itself: it is run with and without constants, in floating point, and in decimals
+where that does not tell. A result may stay as it is, move by a multiple of the constant, as a log of a sum of
+exponentials does, or be divided by an exponential of it. The multiple is a simple number, or hangs on an
+extent: T - 1 transitions in a chain.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from loopgrad.simplify.numbers.lines import Lines, Numbers
 from loopgrad.simplify.numbers.spaces import worlds
 
 if TYPE_CHECKING:
-    from loopgrad.stable.gate import Case
+    from loopgrad.stable.cases import Case
     from loopgrad.stable.shifting import Shifted
 
 PAIRED = (0, 0, 1, 1, 2, 2)  # worlds whose inputs are run without and with a constant
@@ -131,14 +131,14 @@ def _guesses(
     """How each result moves, in floating point, which is many times as fast as decimals; None for one that
     decimals have to tell; None at all where one surely moves by nothing simple."""
     at = tuple(PAIRED[world] for world in ORDINARY)
-    inputs = {**case.in_floats(at), candidate.constant: numbers(constant)}
+    inputs = {**case.view(Floats, at).inputs, candidate.constant: numbers(constant)}
     setting = Setting(case.extents, case.constants, inputs)
-    computed_now = computed(prepared, setting, Floats(), worlds(len(at)))
+    run = computed(prepared, setting, Floats(), worlds(len(at)))
     facts = prepared.facts
     kept = facts.tensors[candidate.constant].extents
     found: dict[str, Moved | None] = {}
     for r in facts.program.results:
-        values = array(computed_now[r.name])
+        values = array(run[r.name])
         lost = not np.isfinite(values).all() or np.abs(values).max(initial=0) > LARGE
         if values.dtype.kind == "f" and lost:
             found[r.name] = None

@@ -40,12 +40,8 @@ from loopgrad.stable.stabilize import may_gain, stabilized
 Meanwhile: TypeAlias = Callable[[Program, Program], None]
 
 
-def _nothing(*_: Program) -> None:
-    pass
-
-
 def stable_pair(
-    program: Program, backward: Program, meanwhile: Meanwhile = _nothing
+    program: Program, backward: Program, meanwhile: Meanwhile | None = None
 ) -> tuple[Program | None, Program]:
     """The two in a form in which neither overflows; None for the first where they are as good as they are.
 
@@ -64,7 +60,11 @@ def stable_pair(
     def parted(form: Program) -> tuple[Program, Program]:
         return _parted(program, backward, form, seeds)
 
-    found = stabilized(joined(program, backward), lambda form: meanwhile(*parted(form)))
+    def told(form: Program) -> None:
+        if meanwhile is not None:
+            meanwhile(*parted(form))
+
+    found = stabilized(joined(program, backward), told)
     return (None, final(alone)) if found is None else parted(found)
 
 

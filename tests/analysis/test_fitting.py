@@ -14,7 +14,7 @@ from loopgrad.analysis.infer import infer
 from loopgrad.simplify.certifying.sampling import Inputs, World
 from loopgrad.simplify.numbers.decimals import CONTEXT
 from loopgrad.simplify.numbers.lines import Lines
-from loopgrad.stable.gate import draw
+from loopgrad.stable.cases import draw
 
 SIZES = {"B": 3, "T": 5, "S": 4, "C": 7, "N": 11, "D": 2}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -118,68 +119,68 @@ SOFTMAX = """f(s[B,J]) -> p[B,J]:
     for b, j:  p[b,j] = exp(s[b,j]) / Z[b]"""
 
 
-@pytest.mark.parametrize("refused", [False, True])
-@pytest.mark.parametrize("threads", [1, 2])
-def test_code_is_begun_while_the_form_that_it_is_for_is_certified(
-    threads: int, refused: bool, order: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture(params=[1, 2])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    before = lg.get_num_threads()
+    lg.set_num_threads(request.param)
+    yield request.param
+    lg.set_num_threads(before)
+
+
+@pytest.fixture(params=[False, True])
+def refused(
+    request: pytest.FixtureRequest, order: list[str], monkeypatch: pytest.MonkeyPatch
+) -> bool:
+    """Whether certificates refuse what they are asked of; nothing comes from the disk."""
+    refuses: bool = request.param
     certified = Gate.is_equal
 
     def certifies(gate: Gate, form: lg.Program) -> bool:
         order.append("certified")
-        return certified(gate, form) and not refused
+        return certified(gate, form) and not refuses
 
     monkeypatch.setenv("LOOPGRAD_CACHE", "0")
     monkeypatch.setattr(Gate, "is_equal", certifies)
+    return refuses
+
+
+def scores(refused: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Which only the stable form bears, if it is not refused; and their softmax."""
     s = np.random.default_rng(0).normal(size=(5, 37)) + (0 if refused else 1000)
-    expected = np.exp(s - s.max(axis=1, keepdims=True))
-    program, before = lg.program(SOFTMAX), lg.get_num_threads()
-    lg.set_num_threads(threads)
-    try:
-        found = program(s)
-    finally:
-        lg.set_num_threads(before)
-    np.testing.assert_allclose(found, expected / expected.sum(axis=1, keepdims=True), rtol=1e-12)
-    assert ("max" in str(lg.compile(program).program)) is not refused
-    assert order[:-2] == (["begun"] if threads > 1 else []) + ["certified"] * (
-        order.count("certified") - 1
-    )
-    assert order[-2:] == ["certified", "made"]
-
-
-@pytest.mark.parametrize("refused", [False, True])
-@pytest.mark.parametrize("threads", [1, 2])
-def test_code_of_a_pair_is_begun_while_it_is_certified(
-    threads: int, refused: bool, order: list[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    certified = Gate.is_equal
-
-    def certifies(gate: Gate, form: lg.Program) -> bool:
-        order.append("certified")
-        return certified(gate, form) and not refused
-
-    monkeypatch.setenv("LOOPGRAD_CACHE", "0")
-    monkeypatch.setattr(Gate, "is_equal", certifies)
-    random = np.random.default_rng(1)
-    s, g = random.normal(size=(5, 37)) + (0 if refused else 1000), random.normal(size=(5, 37))
     p = np.exp(s - s.max(axis=1, keepdims=True))
-    p /= p.sum(axis=1, keepdims=True)
-    program, before = lg.program(SOFTMAX + f"  # {threads}, {refused}"), lg.get_num_threads()
-    lg.set_num_threads(threads)
-    try:
-        found, pullback = lg.vjp(program, s)
-        (gradient,) = pullback(g)
-    finally:
-        lg.set_num_threads(before)
+    return s, p / p.sum(axis=1, keepdims=True)
+
+
+def test_code_is_begun_while_the_form_that_it_is_for_is_certified(
+    threads: int, refused: bool, order: list[str]
+) -> None:
+    s, p = scores(refused)
+    program = lg.program(SOFTMAX)
+    np.testing.assert_allclose(program(s), p, rtol=1e-12)
+    assert ("max" in str(lg.compile(program).program)) is not refused
+    certificates = ["certified"] * order.count("certified")
+    assert certificates
+    assert order == [*(["begun"] if threads > 1 else []), *certificates, "made"]
+
+
+def test_code_of_a_pair_is_begun_while_it_is_certified(
+    threads: int, refused: bool, order: list[str]
+) -> None:
+    s, p = scores(refused)
+    g = np.random.default_rng(1).normal(size=s.shape)
+    found, pullback = lg.vjp(lg.program(SOFTMAX + f"  # {threads}, {refused}"), s)
+    (gradient,) = pullback(g)
     np.testing.assert_allclose(found, p, rtol=1e-12)
     np.testing.assert_allclose(gradient, p * (g - (p * g).sum(axis=1, keepdims=True)), atol=1e-12)
     two = ["begun", "begun"] if threads > 1 else []
     certificates = ["certified"] * order.count("certified")
+    assert certificates
     assert order == [*two, *certificates, *(two if refused else []), "made", "made"]
 
 
+@pytest.mark.parametrize("threads", [2], indirect=True)
 def test_a_pair_that_could_not_be_begun_with_runs(
-    order: list[str], monkeypatch: pytest.MonkeyPatch
+    threads: int, order: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever went wrong with it: nothing is left half done."""
     monkeypatch.setenv("LOOPGRAD_CACHE", "0")
@@ -192,16 +193,12 @@ def test_a_pair_that_could_not_be_begun_with_runs(
         return found(*arguments)
 
     monkeypatch.setattr(reverse, "compile_returning", fails)
-    before = lg.get_num_threads()
-    lg.set_num_threads(2)
-    try:
-        s = np.arange(15.0).reshape(3, 5) ** 2
-        p, pullback = lg.vjp(lg.program(SOFTMAX + "  # fails"), s)
-        (gradient,) = pullback(s)
-    finally:
-        lg.set_num_threads(before)
+    s, p = scores(refused=False)
+    result, pullback = lg.vjp(lg.program(SOFTMAX + "  # fails"), s)
+    (gradient,) = pullback(s)
     assert not failing
     assert order == ["begun", "begun", "made", "made"]
+    np.testing.assert_allclose(result, p, rtol=1e-12)
     np.testing.assert_allclose(gradient, p * (s - (p * s).sum(axis=1, keepdims=True)), atol=1e-9)
 
 
@@ -210,25 +207,19 @@ PRODUCT = """f(x[B,I], w[I,J]) -> y[B,J]:
     for b, j:     y[b,j] += tanh(z[b,j])"""
 
 
-@pytest.mark.parametrize("threads", [1, 2])
 def test_the_backward_is_begun_before_the_forward_runs(
     threads: int, folder: None, order: list[str]
 ) -> None:
     random = np.random.default_rng(0)
     x, w, g = random.normal(size=(5, 7)), random.normal(size=(7, 11)), random.normal(size=(5, 11))
-    before = lg.get_num_threads()
-    lg.set_num_threads(threads)
-    try:
-        for expected in (["begun", "begun"] if threads > 1 else []) + ["made", "made"], []:
-            order.clear()
-            y, pullback = lg.vjp(lg.program(PRODUCT), x, w)
-            of_x, of_w = pullback(g)
-            assert order == expected  # the second time all is there
-            seed = g * (1 - y**2)
-            np.testing.assert_allclose(of_x, seed @ w.T, rtol=1e-12)
-            np.testing.assert_allclose(of_w, x.T @ seed, rtol=1e-12)
-    finally:
-        lg.set_num_threads(before)
+    for expected in (["begun", "begun"] if threads > 1 else []) + ["made", "made"], []:
+        order.clear()
+        y, pullback = lg.vjp(lg.program(PRODUCT), x, w)
+        of_x, of_w = pullback(g)
+        assert order == expected  # the second time all is there
+        seed = g * (1 - y**2)
+        np.testing.assert_allclose(of_x, seed @ w.T, rtol=1e-12)
+        np.testing.assert_allclose(of_w, x.T @ seed, rtol=1e-12)
 
 
 def test_what_does_not_fit_is_refused_by_the_call_whose_code_was_begun() -> None:

@@ -16,7 +16,8 @@ from loopgrad.simplify.numbers.decimals import CONTEXT
 from loopgrad.simplify.numbers.evaluate import Prepared, Setting, Tensor, computed, integer
 from loopgrad.simplify.numbers.lines import Lines, Numbers, as_decimals
 from loopgrad.simplify.numbers.spaces import worlds
-from loopgrad.stable.gate import KINDS, as_floats, error_of
+from loopgrad.stable.cases import KINDS, as_floats
+from loopgrad.stable.gate import error_of
 from loopgrad.stable.singles import Singles
 from loopgrad.stable.stabilize import stabilized
 from tests.stable.corpus import Case

@@ -16,16 +16,8 @@ from loopgrad.ir.nodes import Apply
 from loopgrad.ir.walk import accumulates, subexpressions
 from loopgrad.simplify.numbers.decimals import CONTEXT
 from loopgrad.stable import stabilize
-from loopgrad.stable.gate import (
-    ALIKE,
-    ALL_WORLDS,
-    Gate,
-    _improves,
-    _kindest,
-    _worsens,
-    as_floats,
-    error_of,
-)
+from loopgrad.stable.cases import ALL_WORLDS, as_floats
+from loopgrad.stable.gate import ALIKE, Gate, _improves, _kindest, _worsens, error_of
 from loopgrad.stable.joint import stable_pair
 from loopgrad.stable.singles import Singles
 

@@ -18,7 +18,8 @@ from loopgrad.ir.walk import computed_tensors
 from loopgrad.simplify.numbers.decimals import CONTEXT
 from loopgrad.simplify.numbers.evaluate import Tensor
 from loopgrad.simplify.numbers.lines import Lines, Numbers, as_decimals
-from loopgrad.stable.gate import MEASURED_WORLDS, Gate, as_floats, draw, error_of
+from loopgrad.stable.cases import MEASURED_WORLDS, as_floats, draw
+from loopgrad.stable.gate import Gate, error_of
 from tests.effort import by_name
 
 NAMES = by_name(list(lg.lib), 6)
