@@ -10,7 +10,6 @@ from loopgrad.grad.activity import Primal, reachable
 from loopgrad.ir.nodes import (
     Accumulate,
     Block,
-    Constant,
     Expression,
     Extent,
     Index,
@@ -28,11 +27,10 @@ from loopgrad.ir.nodes import (
 from loopgrad.ir.operations import RESERVED, ElementType
 from loopgrad.ir.walk import (
     ZERO,
-    declared_extents,
     map_declared,
     map_statement,
     rebuild,
-    statement_expressions,
+    sizes_in,
     statement_reads,
     subexpressions,
 )
@@ -102,11 +100,11 @@ def assemble(
     known = {e.name for i in inputs for e in i.extents if isinstance(e, Extent)}
     if keep_all:
         known |= {size.name for size in primal.program.sizes}
-    used = _names_used(draft, primal.facts)
+    used = sizes_in(draft)
     unknown = used - known
     replacements = _known_equals(primal.facts, unknown, known)
     draft = _with_extents(draft, replacements)
-    used = _names_used(draft, primal.facts) if replacements else used
+    used = sizes_in(draft) if replacements else used
     sizes = [s for s in primal.program.sizes if keep_all or s.name in used - known]
     listed = {s.name for s in sizes}
     sizes += [Size(extent) for extent in primal.facts.extents if extent in used - known - listed]
@@ -119,28 +117,6 @@ def assemble(
         draft.locals,
         primal=primal.given,
     )
-
-
-def _names_used(program: Program, facts: Facts) -> set[str]:
-    """The extents and constants that stand anywhere in the program."""
-    found: set[str] = set()
-
-    def visit(expression: Expression) -> None:
-        for node in subexpressions(expression):
-            if isinstance(node, Extent | Constant):
-                found.add(node.name)
-
-    def visit_all(body: Iterable[Statement]) -> None:
-        for statement in body:
-            for expression in statement_expressions(statement):
-                visit(expression)
-            if isinstance(statement, Block):
-                visit_all(statement.body)
-
-    visit_all(program.statements)
-    for extent in declared_extents(program):
-        visit(extent)
-    return found
 
 
 def _known_equals(facts: Facts, unknown: set[str], known: set[str]) -> dict[str, Expression]:

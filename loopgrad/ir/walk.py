@@ -295,6 +295,16 @@ def declared_extents(program: Program) -> Iterator[Expression]:
         yield from local.extents
 
 
+def sizes_in(program: Program) -> set[str]:
+    """The names of all extents and constants that stand anywhere in it, its header's arguments aside."""
+    expressions = (
+        *declared_extents(program),
+        *(e for s in all_statements(program.statements) for e in statement_expressions(s)),
+    )
+    nodes = (node for e in expressions for node in subexpressions(e))
+    return {node.name for node in nodes if isinstance(node, Extent | Constant)}
+
+
 def map_declared(program: Program, change: Callable[[Expression], Expression]) -> Program:
     """The program with `change` made to each extent of its inputs, results and locals."""
 
@@ -376,6 +386,23 @@ def rename_tensors(expression: Expression, names: Mapping[str, str]) -> Expressi
         return node
 
     return change(expression)
+
+
+def renamed(statement: Statement, names: Mapping[str, str]) -> Statement:
+    """The statement with the tensors renamed that it reads and writes, in blocks all the way down."""
+    if not names:
+        return statement
+    return _retargeted(map_statement(statement, lambda e: rename_tensors(e, names)), names)
+
+
+def _retargeted(statement: Statement, names: Mapping[str, str]) -> Statement:
+    match statement:
+        case Accumulate(target):
+            name = names.get(target.tensor, target.tensor)
+            return replace(statement, target=replace(target, tensor=name))
+        case Block(_, body):
+            return replace(statement, body=tuple(_retargeted(s, names) for s in body))
+    return statement
 
 
 def without_bounds(expression: Expression) -> Expression:

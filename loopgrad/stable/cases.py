@@ -75,6 +75,7 @@ KINDS: dict[str, Kind] = {
 MEASURED = {**KINDS, "offset below": lambda rng, shape: 2 * rng.normal(size=shape) - LARGE}
 WORLDS = (*MODERATE, *MEASURED.values())
 ALL_WORLDS = tuple(range(len(WORLDS)))
+MODERATE_WORLDS = ALL_WORLDS[: len(MODERATE)]
 MEASURED_WORLDS = ALL_WORLDS[len(MODERATE) :]
 
 

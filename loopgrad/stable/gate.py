@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 from loopgrad.analysis.facts import Facts
 from loopgrad.analysis.infer import infer
+from loopgrad.diagnostics import ProgramError
 from loopgrad.ir.nodes import Program
+from loopgrad.ir.walk import computed_tensors
 from loopgrad.simplify.certifying.certificate import Certifier
 from loopgrad.simplify.certifying.edges import empty_axes
 from loopgrad.simplify.certifying.sampling import World
@@ -31,10 +33,12 @@ from loopgrad.stable.cases import (
     EVEN_SIZES,
     MEASURED,
     MEASURED_WORLDS,
+    MODERATE_WORLDS,
     Case,
     as_floats,
     draw,
 )
+from loopgrad.stable.differing import Parts, parts
 from loopgrad.stable.singles import Singles
 
 Array = NDArray[Any]
@@ -55,6 +59,7 @@ EVEN = [
 ]
 SEED, OTHER_SEED = 20240229, 20240244
 DRAWS = 11  # more of them, where one finds a form worse
+SMALL = 0.7  # of a program's statements: parts with no more of them are proved for all
 SAME = 1e-12  # of the largest value: decimals in which nothing cancels
 AGAIN = 3  # draws of inputs, where the program does not run on the first
 TELLING = 9  # and where it does, but some result of it is no number
@@ -65,7 +70,7 @@ class Gate:
 
     def __init__(self, literal: Facts):
         self.literal = literal
-        self.certifier: Certifier | None = None
+        self.certifiers: dict[Program, Certifier] = {}
         self.results = tuple(r.name for r in literal.program.results)
         self.rng = np.random.default_rng(SEED)
         # With what each is of, which so keeps its identity.
@@ -107,22 +112,54 @@ class Gate:
             return False
 
     def is_equal(self, new: Program) -> bool:
-        """Does the certificate say so, with empty axes too, and where all groups have as many elements?"""
-        try:
-            return self._is_equal(new)
-        except (Undefined, TooLarge, ValueError):
-            return False
+        """Does the certificate say so, with empty axes too, and where all groups have as many elements?
 
-    def _is_equal(self, new: Program) -> bool:
-        if self.certifier is None:
-            self.certifier = Certifier(self.literal.program)
-        if not self.certifier.compare(new):
+        It is asked of the parts in which the two differ, where most is in none; and of the whole, where it
+        refuses one: that may rest on what is computed elsewhere.
+        """
+        apart = self._parts(new)
+        if apart is not None and all(self._certifies(*each) for each in apart):
+            return True
+        return self._certifies(self.literal.program, new)
+
+    def _parts(self, new: Program) -> Parts | None:
+        both = [self.literal, infer(new)]
+        found = parts(both)
+        if found is None or not self._are_small(found):
+            return None
+        moved = self._moved(both[1])
+        if moved:
+            found = parts(both, moved)
+        return found if found is not None and self._are_small(found) else None
+
+    def _are_small(self, apart: Parts) -> bool:
+        inside = sum(len(literal.statements) for literal, *_ in apart)
+        return inside <= SMALL * len(self.literal.program.statements)
+
+    def _moved(self, new: Facts) -> frozenset[str]:
+        """The tensors of both programs that are not the same in both: one that is stored without a factor."""
+        if self.case is None:
+            return frozenset()
+        one, other = (self.case.run(f, Floats, MODERATE_WORLDS) for f in (self.literal, new))
+        return frozenset(
+            name
+            for name in one.keys() & other.keys()
+            if name in computed_tensors(new.program)
+            and not _is_near(as_floats(one[name]), as_floats(other[name]))
+        )
+
+    def _certifies(self, old: Program, new: Program) -> bool:
+        certifier = self.certifiers.setdefault(old, Certifier(old))
+        try:
+            if not certifier.compare(new):
+                return False
+            draws = [
+                *empty_axes(certifier.extents, 2),
+                *(EVEN if remainders(infer(old)) else ()),
+            ]
+            return certifier.counterexample(new, draws) is None
+        except (ProgramError, Undefined, TooLarge, ValueError):
             return False
-        draws = [
-            *empty_axes(self.certifier.extents, 2),
-            *(EVEN if remainders(self.literal) else ()),
-        ]
-        return self.certifier.counterexample(new, draws) is None
 
     def _is_better(self, case: Case, new: Facts, old: Facts) -> bool:
         if self._are_alike(case, new, old):
@@ -270,6 +307,10 @@ class Gate:
             results = {name: as_floats(found[name]) for name in self.results}
             self.runs[key] = case, facts, results
         return self.runs[key][2]
+
+
+def _is_near(one: Array, other: Array) -> bool:
+    return one.shape == other.shape and np.allclose(one, other, 1e-6, 1e-9, equal_nan=True)
 
 
 def _holds(single: Array, double: Array) -> bool:

@@ -18,7 +18,6 @@ from loopgrad.ir.memo import final
 from loopgrad.ir.nodes import (
     Accumulate,
     Block,
-    Constant,
     Extent,
     Input,
     Local,
@@ -30,10 +29,8 @@ from loopgrad.ir.operations import ElementType
 from loopgrad.ir.walk import (
     all_statements,
     computed_tensors,
-    declared_extents,
-    statement_expressions,
+    sizes_in,
     statement_reads,
-    subexpressions,
 )
 from loopgrad.stable.stabilize import may_gain, stabilized
 
@@ -123,7 +120,7 @@ def _parted(
         _locals(joint, after, {r.name for r in backward.results}),
         primal=first,
     )
-    used = _names(draft)
+    used = sizes_in(draft)
     fixed = {e.name for i in inputs for e in i.extents if isinstance(e, Extent)}
     sizes = [Size(e) for e in facts.extents if e in used and e not in fixed]
     constants = [c for c in program.constants if c.name in used]
@@ -166,19 +163,3 @@ def _only(statements: Sequence[Statement], late: set[str], wanted: bool) -> Iter
                 body = tuple(_only(statement.body, late, wanted))
                 if body:
                     yield replace(statement, body=body)
-
-
-def _names(program: Program) -> set[str]:
-    """The extents and constants in it."""
-    found = {
-        n.name
-        for e in declared_extents(program)
-        for n in subexpressions(e)
-        if isinstance(n, Extent | Constant)
-    }
-    for statement in all_statements(program.statements):
-        for expression in statement_expressions(statement):
-            found.update(
-                n.name for n in subexpressions(expression) if isinstance(n, Extent | Constant)
-            )
-    return found

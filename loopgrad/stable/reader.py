@@ -84,6 +84,7 @@ class Reader:
     # more than once.
     loops: frozenset[str] = frozenset()
     kept_out: bool = False  # whether one was not looked into for that reason
+    differences: set[Expression] = field(default_factory=set)  # as they were met first
     useful: set[str] = field(default_factory=set)  # rescaled tensors whose scale met its inverse
 
     # ------------------------------------------------------------------------------ rewriting
@@ -394,7 +395,29 @@ class Reader:
                 divisor = rational(number)
                 if divisor:
                     return times(self.flat(operand), 1 / divisor)
+            case Apply("*" | "/" as operation, (left, right)):
+                (one, left), (other, right) = self._apart(left), self._apart(right)
+                multiple = one * other if operation == "*" else one / other
+                return {apply(operation, left, right): multiple}
         return {expression: Fraction(1)}
+
+    def _apart(self, factor: Expression) -> tuple[Fraction, Expression]:
+        """A factor's sign and number, and the rest: so `-(y - m) * e` and `(m - y) * e` are the same."""
+        if not self.is_difference(factor):
+            match factor:
+                case Apply("neg", (operand,)):
+                    multiple, rest = self._apart(operand)
+                    return -multiple, rest
+                case Apply("-", (left, right)) if apply("-", right, left) in self.differences:
+                    return MINUS, apply("-", right, left)
+                case Apply("-"):
+                    self.differences.add(factor)
+                case Apply("*"):
+                    found = [*self.flat(factor).items()]
+                    if len(found) == 1:
+                        ((rest, multiple),) = found
+                        return multiple, rest
+        return Fraction(1), factor
 
     def linear(self, expression: Expression) -> Linear:
         """The expression as a sum of multiples, logs of exponentials unfolded."""

@@ -177,7 +177,7 @@ class _Scaling:
         binding = {f"${axis}": s for axis, s in enumerate(subscripts)}
         own = {substitute(a, binding): c for a, c in scale.exponent.items()}
         terms = []
-        for term in reader.terms(statement.value):
+        for term in self._products(statement):
             exponent = plus(reader.split(term.exponent), own, -1)  # type: ignore[arg-type]
             terms.append(logistic_settled(reader, replace(term, exponent=reader.joined(exponent))))
         return _signed(
@@ -269,13 +269,19 @@ class _Scaling:
         """The products that the statement adds, in its own indices."""
         statement = place.statement
         self.reader.loops = self.loops[id(statement)]
-        found = self.reader.terms(statement.value)
+        found = self._products(statement)
         if SIGNS[statement.reduction]:
             found = [negated(t) for t in found]
         if statement.guard is not None:
             guard = self.reader.stored(statement.guard)
             found = [replace(t, guards=(guard, *t.guards)) for t in found]
         return found
+
+    def _products(self, statement: Accumulate) -> list[Product]:
+        """Those that its value is the sum of. What a sigmoid and an exponential of one argument come to is
+        known before a largest exponent is: `exp(-z) * sigmoid(z)**2` is never large."""
+        reader = self.reader
+        return [logistic_settled(reader, term) for term in reader.terms(statement.value)]
 
     def _learn_sum(self, name: str, places: list[Place]) -> None:
         if all(self._is_elementwise(name, p) for p in places):

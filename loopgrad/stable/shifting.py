@@ -29,7 +29,7 @@ from loopgrad.ir.walk import (
     names_in,
     number,
     rebuild,
-    rename_tensors,
+    renamed,
     substitute,
 )
 from loopgrad.stable.candidates import Shift
@@ -72,7 +72,7 @@ class Shifted:
                     new += "'"
                 taken.add(new)
                 stored[name] = new
-        statements = [*self._constant(raw), *(_renamed(s, stored) for s in self.statements)]
+        statements = [*self._constant(raw), *(renamed(s, stored) for s in self.statements)]
         for name, new in stored.items():
             statements += self._restored(name, new, moved[name])
         made = (Local(raw, shift.extents), Local(self.constant, shift.extents))
@@ -146,22 +146,6 @@ class Shifted:
 
 def _plain(value: Fraction) -> int | float:
     return value.numerator if value.denominator == 1 else float(value)
-
-
-def _renamed(statement: Statement, names: Mapping[str, str]) -> Statement:
-    if not names:
-        return statement
-    changed = map_statement(statement, lambda e: rename_tensors(e, names))
-    return _retargeted(changed, names)
-
-
-def _retargeted(statement: Statement, names: Mapping[str, str]) -> Statement:
-    if isinstance(statement, Accumulate):
-        target = statement.target
-        new = names.get(target.tensor, target.tensor)
-        return replace(statement, target=Read(new, target.subscripts, target.span))
-    body = tuple(_retargeted(s, names) for s in statement.body)  # type: ignore[union-attr]
-    return replace(statement, body=body)  # type: ignore[arg-type]
 
 
 def shifted(facts: Facts, shift: Shift) -> Shifted:

@@ -32,6 +32,7 @@ from loopgrad.stable.candidates import Shift, candidates
 from loopgrad.stable.gate import Gate
 from loopgrad.stable.invariance import moves
 from loopgrad.stable.near_one import has_differences, with_differences
+from loopgrad.stable.pieces import MANY, pieced
 from loopgrad.stable.reader import Top
 from loopgrad.stable.scaling import scaled
 from loopgrad.stable.shifting import shifted
@@ -83,20 +84,62 @@ def stabilized(program: Program, meanwhile: Meanwhile = _nothing) -> Program | N
     shifts = candidates(facts)
     if not shifts and not has_exponentials(facts.program) and not has_differences(facts.program):
         return None
+    search = _Search(facts)
     try:
-        return _certified(facts, shifts, meanwhile)
+        found = _of_pieces(search, meanwhile)
+        if found is None:
+            return _certified(search, shifts, meanwhile)
     except RecursionError:
         return None
+    # What is in common to an input of sums may be taken off still.
+    means = [shift for shift in shifts if shift.by == "mean"]
+    return (_certified(_Search(infer(found)), means, _nothing) if means else None) or found
 
 
-def _certified(facts: Facts, shifts: Sequence[Shift], meanwhile: Meanwhile) -> Program | None:
+def _of_pieces(search: _Search, meanwhile: Meanwhile) -> Program | None:
+    """A large program with the pieces of it that gain something in their best forms; None for others."""
+    program = search.facts.program
+    if len(program.statements) < MANY or program.primal is not None:
+        return None
+    with _in_decimals():
+        form = search.form()
+    whole = None if form is None else pieced(search.facts, form)
+    if whole is None:
+        return None
+    # Layers that are alike have pieces that are.
+    searches = {piece.alike: _Search(infer(piece.alike)) for piece in whole.pieces}
+    with _in_decimals():
+        if any(search.gate.case is None for search in searches.values()):
+            return None
+    told = False
+    while True:
+        with _in_decimals():
+            forms = {alike: s.best(candidates(s.facts)) for alike, s in searches.items()}
+        found = whole.with_forms(forms) if any(forms.values()) else None
+        if found is None:
+            return None
+        if not told:
+            meanwhile(found)
+            told = True
+        with _in_decimals():
+            refused = {
+                alike: new
+                for alike, new in forms.items()
+                if new is not None and not searches[alike].gate.is_equal(new)
+            }
+        if not refused:
+            return found
+        for alike, new in refused.items():
+            searches[alike].refused.add(new)
+
+
+def _certified(search: _Search, shifts: Sequence[Shift], meanwhile: Meanwhile) -> Program | None:
     """The best form that is equal.
 
     A certificate takes several times as long as all the rest, and hardly ever refuses a form that gains
     something. So a form is searched for as if all were equal, and one certificate is asked for; where it
     refuses, the search begins again without that form; nobody is told of the next one.
     """
-    search = _Search(facts)
     while True:
         with _in_decimals():
             found = search.best(shifts)
@@ -140,6 +183,12 @@ class _Search:
     @cached_property
     def cost(self) -> float:
         return cost(self.facts.program, hoisted=False).value
+
+    def form(self) -> Program | None:
+        """One that says where something may be gained."""
+        new, _ = self.once(self._form, self.facts, True)
+        program = self.facts.program if new is None else new
+        return with_differences(program) if has_differences(program) else new
 
     def best(self, shifts: Sequence[Shift]) -> Program | None:
         found = self._accepted(self.facts, (), None)

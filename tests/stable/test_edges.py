@@ -131,3 +131,21 @@ def test_value_and_grad_and_second_derivatives() -> None:
     v = np.array([1.0, 0.0, 0.0], np.float32)
     (second, _, _) = pullback(v)
     assert_allclose(second, p * (v - p @ v), rtol=1e-5, atol=1e-7)
+
+
+MIXTURE = lg.program("""mixture(y[N], m[N,K], s[N,K], a[N,K]) -> l[N]:
+    for n, k:  Z[n] += exp(a[n,k])
+    for n, k:  p[n] += exp(a[n,k] - s[n,k] - (y[n] - m[n,k]) * exp(-s[n,k])) / (1 + exp(-(y[n] - m[n,k]) * exp(-s[n,k])))**2
+    for n:     l[n] = log(p[n]) - log(Z[n])""")
+
+
+def test_one_far_component_of_a_mixture_of_logistics() -> None:
+    """What is far away adds nothing: its exponential, alone, would be the largest of all."""
+    y, m = np.float32([0.0]), np.float32([[2.5, 0.1, -0.3]])
+    s, a = np.float32([[-3.2, 0.0, 0.5]]), np.float32([[0.3, 0.2, -0.4]])
+    z = (y[:, None] - m).astype(np.float64) * np.exp(-s.astype(np.float64))
+    logs = a - s - np.abs(z) - 2 * np.log1p(np.exp(-np.abs(z)))
+    expected = np.logaddexp.reduce(logs, 1) - np.logaddexp.reduce(a.astype(np.float64), 1)
+    np.testing.assert_allclose(MIXTURE(y, m, s, a), expected, rtol=1e-5)
+    _, pullback = lg.vjp(MIXTURE, y, m, s, a)
+    assert all(np.isfinite(g).all() for g in pullback(np.float32([1.5])))

@@ -43,6 +43,16 @@ GOLDEN = {
         for j:  p[t,j] = exp(s[t,j] - Z.shift[t]) / Z'[t]
     for t, j:  y[t] += w[j] * p[t,j]""",
     ),
+    "a mixture of logistics; signs in products make no difference": (
+        """f(y[N], m[N,K], s[N,K]) -> l[N]:
+    for n, k:  p[n] += exp(-s[n,k] - (y[n] - m[n,k]) * exp(-s[n,k])) / (1 + exp((m[n,k] - y[n]) * exp(-s[n,k])))**2
+    for n:     l[n] = log(p[n])""",
+        """f(y[N], m[N,K], s[N,K]) -> l[N]:
+    for n, k:  p.max[n]   max= -s[n,k]
+    for n:     p.shift[n] = p.max[n] if abs(p.max[n]) < inf else 0.0
+    for n, k:  p'[n]      += sigmoid((m[n,k] - y[n]) * exp(-s[n,k])) * sigmoid(-((m[n,k] - y[n]) * exp(-s[n,k]))) * exp(-s[n,k] - p.shift[n])
+    for n:     l[n]       = p.shift[n] + log(p'[n])""",
+    ),
     "BCE of a sigmoid": (
         """f(x[N], t[N]) -> L:
     for n:  p[n] = 1 / (1 + exp(-x[n]))

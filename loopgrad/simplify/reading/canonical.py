@@ -20,7 +20,6 @@ from loopgrad.ir.nodes import (
     Index,
     Program,
     Range,
-    Read,
     Statement,
 )
 from loopgrad.ir.printer import show_expression, show_statement
@@ -31,6 +30,7 @@ from loopgrad.ir.walk import (
     map_statement,
     rebuild,
     rebuild_range,
+    renamed,
     subexpressions,
 )
 from loopgrad.simplify.algebra.integers import canonical as canonical_integer
@@ -52,13 +52,13 @@ def canonical(program: Program) -> tuple[str, ...]:
     statements = [_renamed_extents(s, extents) for s in facts.program.statements]
     statements = [_renamed_indices(s, {}) for s in statements]
     names = _temporary_names(facts, statements)
-    body = sorted(_text(_renamed_tensors(s, names)) for s in statements)
+    body = sorted(_text(renamed(s, names)) for s in statements)
     return (*_header(facts, extents), *body)
 
 
 def statement_text(statement: Statement, names: Mapping[str, str]) -> str:
     """The statement with tensors renamed and its indices in canonical names."""
-    return _text(_renamed_tensors(_renamed_indices(statement, {}), names))
+    return _text(renamed(_renamed_indices(statement, {}), names))
 
 
 def _header(facts: Facts, extents: Mapping[str, str]) -> list[str]:
@@ -168,31 +168,10 @@ def _temporary_names(facts: Facts, statements: Sequence[Statement]) -> dict[str,
     # A declared extent may be larger than what is written, and says what is read as the start.
     names: dict[str, str] = {}
     for name in temporaries:  # in the order of their first statement: what they read is named
-        texts = sorted(_text(_renamed_tensors(s, {**names, name: FRESH})) for s in writers[name])
+        texts = sorted(_text(renamed(s, {**names, name: FRESH})) for s in writers[name])
         digest = sha256("\n".join(texts).encode()).hexdigest()[:20]
         names[name] = f"T{FRESH}{digest}"
     return names
-
-
-def _renamed_tensors(statement: Statement, names: Mapping[str, str]) -> Statement:
-    def change(expression: Expression) -> Expression:
-        expression = rebuild(expression, change)
-        if isinstance(expression, Read) and expression.tensor in names:
-            return Read(names[expression.tensor], expression.subscripts)
-        return expression
-
-    renamed = map_statement(statement, change)
-    return _retargeted(renamed, names)
-
-
-def _retargeted(statement: Statement, names: Mapping[str, str]) -> Statement:
-    match statement:
-        case Accumulate(target):
-            name = names.get(target.tensor, target.tensor)
-            return replace(statement, target=replace(target, tensor=name))
-        case Block(_, body):
-            return replace(statement, body=tuple(_retargeted(s, names) for s in body))
-    return statement
 
 
 def _text(statement: Statement) -> str:
