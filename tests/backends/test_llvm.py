@@ -368,6 +368,20 @@ def test_division_by_zero(operation: str) -> None:
     both_refuse(text, ZeroDivisionError, [operation, "line 2"], w=[1, 0])
 
 
+def test_division_by_an_extent_of_nothing() -> None:
+    """Optimised loops go over rows of the target first, of which there are none."""
+    text = "f(x[N,M], int w[N], size B) -> t[B,M]:\n    for n, m:  t[w[n]%B,m] += x[n,m]"
+    for optimize in (True, False):
+        with pytest.raises(ZeroDivisionError, match="by zero"):
+            compile(program(text), optimize=optimize)(np.ones((3, 2)), [0, 1, 2], B=0)
+    assert compile(program(text))(np.ones((3, 2)), [0, 3, 1], B=3).tolist() == [
+        [2, 2],
+        [1, 1],
+        [0, 0],
+    ]
+    assert compile(program(text))(np.ones((0, 2)), np.zeros(0, int), B=0).shape == (0, 2)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 1e19, -1e19])
 def test_floor_of_what_is_no_integer(value: float) -> None:
     text = "f(x[B]) -> y[B]:\n    for b:  y[b] = floor(x[b])"

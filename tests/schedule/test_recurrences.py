@@ -298,3 +298,26 @@ def test_an_index_keeps_its_own_values_where_the_blocks_had_its_name_before(text
     (gradient,) = lg.vjp(program, x)[1](*seeds)
     backward = lg.compile(program.backward(recompute=True), backend="interpret")
     np.testing.assert_allclose(gradient, backward(x, *seeds), rtol=1e-10)
+
+
+@pytest.mark.parametrize("band", ["max(j-1, 0) <= i < J", "i < min(j+2, J)", "i <= j"])
+@pytest.mark.parametrize(
+    "sum_of", ["a[t,b,j] += W[j,i] * h[t-1,b,i]", "a[t,b,i] += W[i,j] * h[t-1,b,j]"]
+)
+@pytest.mark.parametrize("sizes", [(3, 2, 4), (2, 9, 17)])
+def test_matrices_that_are_bands(band: str, sum_of: str, sizes: tuple[int, int, int]) -> None:
+    """A band is no matrix that is packed once for all times: where its columns end its rows say."""
+    program = lg.program(f"""f(x[T,B,J], W[J,J]) -> h[T,B,J]:
+    local a[T,B,J]
+    for t:
+        for b, j, {band}:  {sum_of}   if t > 0
+        for b, j:  h[t,b,j] = tanh(a[t,b,j] / 2 + x[t,b,j])""")
+    t, b, j = sizes
+    rng = np.random.default_rng(3)
+    given = rng.normal(size=(t, b, j)), rng.normal(size=(j, j))
+    seed = rng.normal(size=(t, b, j))
+    h, pullback = lg.vjp(program, *given)
+    np.testing.assert_allclose(h, lg.compile(program, backend="interpret")(*given), rtol=1e-9)
+    backward = lg.compile(program.backward(recompute=True), backend="interpret")
+    for found, wanted in zip(pullback(seed), backward(*given, seed), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-12)

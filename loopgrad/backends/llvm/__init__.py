@@ -11,6 +11,7 @@ import ctypes
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from struct import Struct
 from typing import TYPE_CHECKING, Any
 
@@ -108,7 +109,7 @@ class LLVMRunner:
         known = self.prepared(call)
         if not self._runs(known, call):
             # Slower code finds what is wrong and raises it, or does without what faster code needs.
-            literal = self._variant(replace(_variant_of(call), literal=True, large=True), call)
+            literal = self._variant(replace(self._variant_of(call), literal=True, large=True), call)
             self._runs(literal.prepared(call, known.threads), call)
 
     def _runs(self, known: Prepared, call: BoundCall) -> bool:
@@ -133,7 +134,7 @@ class LLVMRunner:
         """Begins with the code that a call needs: LLVM generates it in threads of their own."""
         threads = get_num_threads()
         if not call.checked:  # else it is proved anew
-            variant = self._special(_variant_of(call), call, threads)
+            variant = self._special(self._variant_of(call), call, threads)
             with self._lock, Tuned():
                 _begin(self.task, variant, call)
 
@@ -162,7 +163,7 @@ class LLVMRunner:
             found = self._prepared_by_another(call, threads)
             if found is not None:
                 return found
-        variant = self._special(_variant_of(call), call, threads)
+        variant = self._special(self._variant_of(call), call, threads)
         return self._variant(variant, call).prepared(call, threads)
 
     def _prepared_by_another(self, call: BoundCall, threads: int) -> Prepared | None:
@@ -178,6 +179,33 @@ class LLVMRunner:
         runner = self._proved[constants]
         own = unchecked(runner.task, call) if runner else None
         return runner.prepared_for(own, threads) if runner and own else None
+
+    def _variant_of(self, call: BoundCall) -> Variant:
+        """For any constants, windows and rows. Where there is nothing in some direction, optimised loops may
+        never come to a division by 0 that is one as written; and take hours to do nothing."""
+        real = "float" if call.dtype == np.float32 else "double"
+        extents = call.extents.values()
+        wide = any(e >= 2**EXTENT_BITS for e in extents) or any(
+            isinstance(c, int) and abs(c) >= 2**CONSTANT_BITS for c in call.constants.values()
+        )
+        large = call.checked or wide or is_large(call)
+        literal = min(extents, default=1) == 0 and (max(extents) >= ENDLESS or self._divides)
+        return Variant(real, call.checked, wide, literal, large=large or literal)
+
+    @cached_property
+    def _divides(self) -> bool:
+        """By an integer that may be 0?"""
+        from loopgrad.ir.nodes import Apply, Number
+        from loopgrad.ir.walk import all_statements, statement_expressions, subexpressions
+
+        statements = all_statements(self.task.facts.program.statements)
+        nodes = (n for s in statements for e in statement_expressions(s) for n in subexpressions(e))
+        return any(
+            isinstance(n, Apply)
+            and n.operation in ("//", "%")
+            and not isinstance(n.operands[1], Number)
+            for n in nodes
+        )
 
     def _special(self, variant: Variant, call: BoundCall, threads: int) -> Variant:
         """The variant for constants, windows and rows of the call; for any where others had their turn."""
@@ -267,17 +295,6 @@ class LLVMRunner:
 
 
 forks.hold("compiling", LLVMRunner._lock)
-
-
-def _variant_of(call: BoundCall) -> Variant:
-    real = "float" if call.dtype == np.float32 else "double"
-    wide = any(e >= 2**EXTENT_BITS for e in call.extents.values()) or any(
-        isinstance(c, int) and abs(c) >= 2**CONSTANT_BITS for c in call.constants.values()
-    )
-    large = call.checked or wide or is_large(call)
-    extents = call.extents.values()
-    literal = min(extents, default=1) == 0 and max(extents, default=0) >= ENDLESS
-    return Variant(real, call.checked, wide, literal, large=large or literal)
 
 
 def _made_for(found: Fitted, variant: Variant) -> Variant:

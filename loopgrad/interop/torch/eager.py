@@ -12,7 +12,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 from torch.nn import Parameter
 
 from loopgrad.interop.operators import Operator
@@ -39,7 +38,6 @@ class Eager:
         names = {
             **nodes.NAMES,
             "functions": torch._C._len_torch_function_stack,
-            "level": forward_ad,
             "is_autocast": torch._C._is_any_autocast_enabled,
             "is_traced": torch._C._get_tracing_state,  # by `torch.jit.trace`
             "hooks": _HOOKS,

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from loopgrad.interop.operators import Operator, Reversal
 from loopgrad.interop.torch import registry, written
@@ -41,6 +42,7 @@ NAMES: dict[str, Any] = {
     "grad_enabled": torch.is_grad_enabled,
     "is_transformed": torch._C._are_functorch_transforms_active,
     "watchers": torch._C._len_torch_dispatch_stack,
+    "level": forward_ad,
     "Tensor": Tensor,
     "Elsewhere": Elsewhere,
     "empty": empty,
@@ -250,7 +252,9 @@ class _Node:
         return _one_or_all([None if n is None else made[n] for n in self.chosen.gradients])
 
     def _is_looked_at(self, seeds: Sequence[Tensor]) -> bool:
-        return any(NAMES[name]() for name in ("grad_enabled", "is_transformed", "watchers")) or any(
+        if any(NAMES[name]() for name in ("grad_enabled", "is_transformed", "watchers")):
+            return True
+        return forward_ad._current_level >= 0 or any(
             type(seed) is not Tensor or seed.is_neg() for seed in seeds
         )
 

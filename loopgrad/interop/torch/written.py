@@ -72,7 +72,7 @@ BACKWARD = """
 def backward(ctx, {seeds}):
     saved = ctx.saved_tensors
     {unpack}
-    if grad_enabled() or is_transformed() or watchers() or {unlike}:
+    if grad_enabled() or is_transformed() or watchers() or level._current_level >= 0 or {unlike}:
         return again(ctx, saved, [{seeds}])
     kept = ctx.kept
     try:

@@ -172,7 +172,6 @@ def packable(lines: Sequence[Line], index: str, around: Sequence[str]) -> Iterat
         reads = list(map(access, walk.reads(line.roles.right)))
         if any(index in one.indices or one.tensor in written for one in reads):
             continue
-        sides = (*line.roles.n, *line.roles.k)
         inner = triangle(line, index)
         if inner is not None:
             _, upper = line.bounds[inner]
@@ -181,12 +180,15 @@ def packable(lines: Sequence[Line], index: str, around: Sequence[str]) -> Iterat
                 continue
             last = walk.apply("-", line.bounds[index][1], Number(1))
             line = with_bounds(line, inner, (first, at(upper, index, last)))
-        if not any(_hangs_on_more(bound, around) for i in sides for bound in line.bounds[i]):
+        if is_whole(line, around):
             yield line
 
 
-def _hangs_on_more(bound: Expression, around: Sequence[str]) -> bool:
-    return not set(walk.indices_of(bound)) <= set(around)
+def is_whole(line: Line, around: Sequence[str] = ()) -> bool:
+    """Is the right side of the contraction one matrix wherever the loops around are? So it is no triangle."""
+    assert line.roles is not None
+    sides = (*line.roles.n, *line.roles.k)
+    return all(walk.indices_of(bound) <= {*around} for i in sides for bound in line.bounds[i])
 
 
 def uses_alike(tensor: str, lines: Iterable[Line]) -> bool:

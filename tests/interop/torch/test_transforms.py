@@ -154,3 +154,18 @@ def test_the_older_functional_interface(strategy: str) -> None:
     options = {"vectorize": True, "strategy": strategy}
     got = torch.autograd.functional.jacobian(SOFTMAX, s, **options)
     torch.testing.assert_close(got, torch.autograd.functional.jacobian(native, s))
+
+
+@pytest.mark.parametrize("times", [1, 2])  # the first backward of a kind has code made for others
+def test_tangents_of_gradients_of_what_has_none(times: int) -> None:
+    """The seed alone has one: no graph of the backward is asked for."""
+    s, seed, tangent = seeded(3, 7).requires_grad_(), seeded(3, 7, seed=1), seeded(3, 7, seed=2)
+    for _ in range(times):
+        got, wanted = SOFTMAX(s), native(s)
+        with forward_ad.dual_level():
+            dual = forward_ad.make_dual(seed, tangent)
+            (one,) = torch.autograd.grad(got, s, dual)
+            (other,) = torch.autograd.grad(wanted, s, dual)
+            torch.testing.assert_close(
+                forward_ad.unpack_dual(one).tangent, forward_ad.unpack_dual(other).tangent
+            )
