@@ -122,16 +122,21 @@ class Case:
         return self.views[key]
 
 
-def draw(literal: Facts, rng: np.random.Generator, among: Sequence[int] = SIZES) -> Case | None:
+def draw(
+    literal: Facts,
+    rng: np.random.Generator,
+    among: Sequence[int] = SIZES,
+    only: str | None = None,
+) -> Case | None:
     """A case of sizes among these, if one is found; where the program sums groups, of groups of one size.
 
     The forward-computed inputs of a backward are what its forward computes. Integers are such that the
-    program runs.
+    program runs. only: the input that is drawn as the kinds say; None for all that matter.
     """
     if all(i.differentiable for i in literal.program.inputs):
-        return _drawn(literal, rng, among, 0)
+        return _drawn(literal, rng, among, 0, only)
     for attempt in range(PATTERNS):
-        case = _drawn(literal, rng, among, attempt)
+        case = _drawn(literal, rng, among, attempt, only)
         try:
             if case is not None:
                 case.run(literal, Singles, ALL_WORLDS)
@@ -142,7 +147,11 @@ def draw(literal: Facts, rng: np.random.Generator, among: Sequence[int] = SIZES)
 
 
 def _drawn(
-    literal: Facts, rng: np.random.Generator, among: Sequence[int], attempt: int
+    literal: Facts,
+    rng: np.random.Generator,
+    among: Sequence[int],
+    attempt: int,
+    only: str | None,
 ) -> Case | None:
     programs = [literal]
     primal = literal.program.primal
@@ -158,7 +167,7 @@ def _drawn(
     )
     if extents is None:
         return None
-    drawing = Drawing(programs, extents, constants, rng, attempt)
+    drawing = Drawing(programs, extents, constants, rng, attempt, only)
     inputs: dict[str, Tensor] = {}
     for number in reversed(range(len(programs))):
         for i in programs[number].program.inputs:
@@ -218,12 +227,15 @@ class Drawing:
         constants: Known,
         rng: np.random.Generator,
         attempt: int,
+        only: str | None,
     ):
         self.among, self.extents, self.constants, self.rng = among, extents, constants, rng
         self.attempt = attempt
         self.integers = Inputs(among)
         self.positive = _positive(among[0]) | _positive(among[-1])
-        self.varied = {name for facts in among for name in _varied(facts)}
+        self.varied = {name for facts in among for name in varied(facts)}
+        if only is not None:
+            self.varied &= {only}
         given = (i for facts in among for i in facts.program.inputs if i.name in self.varied)
         self.most_axes = max((len(i.extents) for i in given), default=0)
 
@@ -257,7 +269,7 @@ class Drawing:
         return kind(self.rng, shape)
 
 
-def _varied(facts: Facts) -> set[str]:
+def varied(facts: Facts) -> set[str]:
     """Inputs that exponentials or distances from 1 are of, or that a constant may be taken off: others
     are ordinary."""
     found = {shift.tensor for shift in candidates(facts)}

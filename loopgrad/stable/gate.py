@@ -37,6 +37,7 @@ from loopgrad.stable.cases import (
     Case,
     as_floats,
     draw,
+    varied,
 )
 from loopgrad.stable.differing import Parts, parts
 from loopgrad.stable.singles import Singles
@@ -58,6 +59,7 @@ EVEN = [
     for k, among in enumerate((EVEN_SIZES, (2, 3, 6), (4, 2), (1, 2)))
 ]
 SEED, OTHER_SEED = 20240229, 20240244
+MOST_SINGLY = 8  # inputs that are looked at one by one
 DRAWS = 11  # more of them, where one finds a form worse
 SMALL = 0.7  # of a program's statements: parts with no more of them are proved for all
 SAME = 1e-12  # of the largest value: decimals in which nothing cancels
@@ -163,12 +165,33 @@ class Gate:
 
     def _is_better(self, case: Case, new: Facts, old: Facts) -> bool:
         if self._are_alike(case, new, old):
-            return False
+            telling = self._telling(case, new, old)
+            if telling is None:
+                return False
+            case = telling
         programs = [new, old, self.literal]
         measured = self.errors(case, new, programs)
         if not _improves(measured):
             return False
         return not _worsens(measured) or not self._worsens_mostly(new, programs, measured)
+
+    def _telling(self, case: Case, new: Facts, old: Facts) -> Case | None:
+        """A case that tells the two apart, where something else may hide what they differ in: of a loss of
+        several terms one is infinite on the inputs on which another is."""
+        results = self._run(case, old, Singles).values()
+        if all(np.isfinite(values).all() for values in results):
+            return None
+        return next((one for one in self.singly if not self._are_alike(one, new, old)), None)
+
+    @cached_property
+    def singly(self) -> list[Case]:
+        """Cases in which one input alone is large, has an offset, or is tiny."""
+        rng = np.random.default_rng(OTHER_SEED)
+        given = [i.name for i in self.literal.program.inputs if i.name in varied(self.literal)]
+        if len(given) == 1:
+            return []
+        found = (draw(self.literal, rng, only=name) for name in given[:MOST_SINGLY])
+        return [case for case in found if case is not None]
 
     def _are_alike(self, case: Case, new: Facts, old: Facts) -> bool:
         """Are float32 runs so near each other that neither's error is much smaller, whatever is right?"""

@@ -149,3 +149,15 @@ def test_one_far_component_of_a_mixture_of_logistics() -> None:
     np.testing.assert_allclose(MIXTURE(y, m, s, a), expected, rtol=1e-5)
     _, pullback = lg.vjp(MIXTURE, y, m, s, a)
     assert all(np.isfinite(g).all() for g in pullback(np.float32([1.5])))
+
+
+def test_a_term_of_a_loss_that_hides_another() -> None:
+    """Where inputs are large the divergence of a variational autoencoder is infinite, whatever its other term is."""
+    loss = lg.program("""f(x[N], y[N], m[K], s[K]) -> L:
+    for n:  L += log(1 + exp(y[n])) - x[n] * y[n]
+    for k:  L -= (1 + s[k] - m[k]**2 - exp(s[k])) / 2""")
+    x, y, m, s = (np.float32(v) for v in ([0.0, 1.0], [200.0, -3.0], [0.5], [-0.25]))
+    expected = 200 + np.log1p(np.exp(-3.0)) + 3 - (1 - 0.25 - 0.25 - np.exp(-0.25)) / 2
+    assert_allclose(loss(x, y, m, s), expected, rtol=1e-6)
+    _, pullback = lg.vjp(loss, x, y, m, s)
+    assert_allclose(pullback(np.float32(2.0))[1], [2.0, 2 / (1 + np.exp(3.0)) - 2], rtol=1e-6)
