@@ -203,8 +203,10 @@ def compile_returning(
     wanted = (*results, *extra)
 
     def widened() -> Program:
+        from loopgrad.analysis.tidy import asking_for
+
         base = copying(program, copies) if copies else program
-        return verify(base.returning(*wanted), warn=False)
+        return verify(asking_for(base.returning(*wanted), infer(program)), warn=False)
 
     runs = kept("returning", (program, wanted, sorted(copies.items())), widened)
     facts = infer(runs)

@@ -504,3 +504,31 @@ def test_a_pullback_keeps_scalars_and_axes_of_any_extent() -> None:
             array[...] = before
     value = np.array([9.0, 9.0 * 2 * -2 * 3])  # y; the gradient of `s` in it, halved, is y itself
     assert_allclose(wanted[0], (2 / 3 * value * (np.array([1.0, -1.0]) + value)).sum())
+
+
+ONE_EXTENT = {
+    "as written": """f(x[J], U[J,I]) -> L:
+    for j, i:  a[j] += U[j,i] * x[i]
+    for j:     L    += tanh(a[j])**2""",
+    "in a stable form": """f(x[J], U[J,I]) -> L:
+    for j, i:  a[j] += U[j,i] * x[i]
+    for j:     Z    += exp(a[j])
+    L = log(Z)""",
+}
+
+
+@pytest.mark.parametrize("text", ONE_EXTENT.values(), ids=ONE_EXTENT)
+@pytest.mark.parametrize("sizes", [(3, 2), (1, 4)])
+def test_extents_that_a_bare_index_makes_equal_are_asked_for(
+    text: str, sizes: tuple[int, int]
+) -> None:
+    program = lg.program(text)
+    x, matrix = np.ones(sizes[1]), np.ones(sizes[::-1])
+    for run in (
+        lambda: program(x, matrix),
+        lambda: lg.vjp(program, x, matrix),
+        lambda: lg.jvp(program, (x, matrix), (x, matrix)),
+        lambda: lg.value_and_grad(program)(x, matrix),
+    ):
+        with pytest.raises(ValueError, match="have to be equal"):
+            run()

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from loopgrad.analysis import extents as ext
 from loopgrad.analysis.facts import Equality, Facts
-from loopgrad.analysis.infer import Inference, Scope, Unification
+from loopgrad.analysis.infer import Inference, Scope, Unification, infer
 from loopgrad.ir.nodes import Expression, Local, Program, Range
 from loopgrad.ir.operations import ElementType
 from loopgrad.ir.walk import ZERO, all_statements, map_ranges
@@ -33,6 +33,17 @@ def tidy(program: Program, facts: Facts) -> Program:
             return candidate
         keep |= wrong
         kept_locals |= missing
+
+
+def asking_for(program: Program, facts: Facts) -> Program:
+    """An equal program that asks of a call what the one with these facts does, which it was derived from:
+    where a bare index goes over two axes they have to be as long as each other.
+
+    The program itself, with its ranges, where it asks for that anyway.
+    """
+    asked = {(e.left, e.right) for e in facts.equalities}
+    known = {(e.left, e.right) for e in infer(program).equalities} if asked else asked
+    return program if asked <= known else tidy(program, facts)
 
 
 class Known:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from loopgrad.analysis.infer import infer
+from loopgrad.analysis.tidy import asking_for
 from loopgrad.analysis.types import element_type
 from loopgrad.grad.joining import joined
 from loopgrad.ir import walk
@@ -32,7 +33,7 @@ def loss_and_gradients(forward: Program, backward: Program) -> Program:
         for statement in both.statements
     )
     arguments = tuple(a for a in both.arguments if a.name not in seeds)
-    return replace(both, arguments=arguments, statements=statements)
+    return asking_for(replace(both, arguments=arguments, statements=statements), infer(forward))
 
 
 def _seeded(

@@ -12,6 +12,7 @@ from functools import cache
 from typing import TypeAlias
 
 from loopgrad.analysis.infer import infer
+from loopgrad.analysis.tidy import asking_for
 from loopgrad.grad.assembly import needed, tensors_read
 from loopgrad.grad.joining import joined
 from loopgrad.ir.memo import final
@@ -125,7 +126,7 @@ def _parted(
     sizes = [Size(e) for e in facts.extents if e in used and e not in fixed]
     constants = [c for c in program.constants if c.name in used]
     second = replace(draft, arguments=(*inputs, *sizes, *constants))
-    return final(first), final(second)
+    return final(asking_for(first, infer(program))), final(second)
 
 
 def _locals(joint: Program, statements: Sequence[Statement], apart: set[str]) -> tuple[Local, ...]:

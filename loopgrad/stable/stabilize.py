@@ -12,7 +12,7 @@ import numpy as np
 
 from loopgrad.analysis.facts import Facts
 from loopgrad.analysis.infer import infer
-from loopgrad.analysis.tidy import tidy
+from loopgrad.analysis.tidy import asking_for, tidy
 from loopgrad.analysis.validity import validate
 from loopgrad.diagnostics import ProgramError
 from loopgrad.ir.limits import within_limits
@@ -74,7 +74,9 @@ def stabilize(program: Program) -> Program:
 
 @once_per_program
 def stabilized(program: Program, meanwhile: Meanwhile = _nothing) -> Program | None:
-    """The program as `compile` runs it, with every range written; None for the program itself.
+    """The program as `compile` runs it; None for the program itself.
+
+    With every range written, but for those that say which extents have to be equal.
 
     meanwhile: is told of the form that will be it unless the certificate refuses it, which takes a while.
     """
@@ -84,13 +86,18 @@ def stabilized(program: Program, meanwhile: Meanwhile = _nothing) -> Program | N
     shifts = candidates(facts)
     if not shifts and not has_exponentials(facts.program) and not has_differences(facts.program):
         return None
-    search = _Search(facts)
     try:
-        found = _of_pieces(search, meanwhile)
-        if found is None:
-            return _certified(search, shifts, meanwhile)
+        found = _found(facts, shifts, meanwhile)
     except RecursionError:
         return None
+    return None if found is None else asking_for(found, facts)
+
+
+def _found(facts: Facts, shifts: Sequence[Shift], meanwhile: Meanwhile) -> Program | None:
+    search = _Search(facts)
+    found = _of_pieces(search, meanwhile)
+    if found is None:
+        return _certified(search, shifts, meanwhile)
     # What is in common to an input of sums may be taken off still.
     means = [shift for shift in shifts if shift.by == "mean"]
     return (_certified(_Search(infer(found)), means, _nothing) if means else None) or found

@@ -215,3 +215,16 @@ def test_sums_that_are_not_wanted_everywhere_are_products(text: str, threads: in
 
 def test_sums_that_are_wanted_at_one_place_are_loops() -> None:
     assert products(lg.program(CHOSEN)) == 0
+
+
+@pytest.mark.parametrize("operation", ["max=", "min=", "*=", "+=", "-="])
+@pytest.mark.parametrize("guard", ["n+p < X", "0 <= n+2*p-1 and n+2*p-1 < X"])
+def test_only_sums_over_windows_are_products(operation: str, guard: str) -> None:
+    place = "n+p" if "2" not in guard else "n+2*p-1"
+    program = lg.program(f"""f(x[B,X], w[O,3]) -> y[B,O,X]:
+    for o, b, n < X, p < 3:  y[b,o,n] {operation} w[o,p] * x[b,{place}]   if {guard}""")
+    rng = np.random.default_rng(1)
+    for b, x, o in ((1, 4, 2), (3, 17, 9)):
+        given = rng.normal(size=(b, x)), rng.normal(size=(o, 3))
+        wanted = lg.compile(program, backend="interpret")(*given)
+        np.testing.assert_allclose(program(*given), wanted, rtol=1e-12, atol=1e-14)

@@ -249,3 +249,23 @@ def test_what_nobody_reads_may_be_beyond() -> None:
     program = lg.program(LINEAR)
     x, W = np.ones((2, 5, 0)), np.ones((4, 0))
     assert not program(x, W, np.array([9, 9])).any()
+
+
+@pytest.mark.parametrize("bound", ["u <= t", "t <= u < T"])
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "w[t,u,e] += y[u,e,b] * x[u,b,t]\n    for t, {0}, e:  s[t,e] += z[u,t] * tanh(w[t,u,e])",
+        "s[t,e] += y[u,e,b] * x[u,b,t] * z[u,t]",
+    ],
+)
+def test_what_selects_a_product_hangs_on_no_row(bound: str, rest: str) -> None:
+    program = lg.program(
+        "f(x[T,B,T], y[T,E,B], z[T,T]) -> s[T,E]:\n    for b, t, "
+        + f"{bound}, e:  {rest.format(bound)}"
+    )
+    rng = np.random.default_rng(0)
+    for t, b, e in ((3, 1, 2), (5, 3, 3), (9, 4, 17)):
+        given = rng.normal(size=(t, b, t)), rng.normal(size=(t, e, b)), rng.normal(size=(t, t))
+        wanted = lg.compile(program, backend="interpret")(*given)
+        np.testing.assert_allclose(program(*given), wanted, rtol=1e-10, atol=1e-12)

@@ -228,8 +228,8 @@ def _assigned(
         return None
     if (line.bounding - around) & {*over} & {*batch, *n}:
         return None
-    # What selects a product is in all of its sum, or in none.
-    if any(line.bound_by[i] & {*k} for i in batch):
+    # What selects a product is in all of it, or in none.
+    if any(line.bound_by[i] & {*m, *n, *k} for i in batch):
         return None
     # Rows with columns of their own (`banded.py`) are no longer known by the index of a sum around them.
     own = any(line.bound_by[i] & {*m} for i in n)

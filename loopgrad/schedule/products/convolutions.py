@@ -103,6 +103,8 @@ def apart_by_windows(line: Line, context: Context) -> tuple[frozenset[str], Line
     """
     statement, written = line.statement, line.written
     guard, extents = statement.guard, context.tensors[written.tensor].extents
+    if statement.reduction not in (Reduction.ADD, Reduction.SUBTRACT):
+        return None
     if guard is None or None in written.bare or len(set(written.bare)) < len(extents):
         return None
     if any(
