@@ -34,6 +34,7 @@ from loopgrad.stable.forms import (
     exponential,
     factor,
     multiplied,
+    names,
     negated,
     plus,
     positive,
@@ -397,12 +398,18 @@ class Reader:
                     return times(self.flat(operand), 1 / divisor)
             case Apply("*" | "/" as operation, (left, right)):
                 (one, left), (other, right) = self._apart(left), self._apart(right)
-                multiple = one * other if operation == "*" else one / other
+                multiple = one / other if operation == "/" else one * other
+                if right == UNIT or (left == UNIT and operation == "*"):
+                    whole = self.flat(left if right == UNIT else right)
+                    return times(whole, multiple) if len(whole) == 1 else {expression: Fraction(1)}
                 return {apply(operation, left, right): multiple}
         return {expression: Fraction(1)}
 
     def _apart(self, factor: Expression) -> tuple[Fraction, Expression]:
         """A factor's sign and number, and the rest: so `-(y - m) * e` and `(m - y) * e` are the same."""
+        number = rational(factor)
+        if number:
+            return number, UNIT
         if not self.is_difference(factor):
             match factor:
                 case Apply("neg", (operand,)):
@@ -503,10 +510,12 @@ class Reader:
         result = linear
         for top in self.tops:
             for scale, binding in self.matches(top.argument, result):
-                read = substitute(top.top, binding)
-                met = result.get(read, Fraction(0))
-                if met and (met > 0) != (scale > 0):
-                    result = self._joined_once(result, top, scale, binding)
+                # There may be several maxima of one element: each of the elements from some place on.
+                for read, met in result.items():
+                    whole = unify(top.top, read, binding)
+                    if whole is not None and (met > 0) != (scale > 0):
+                        result = self._joined_once(result, top, scale, whole)
+                        break
         return result
 
     def split(self, linear: Linear) -> Linear:
@@ -514,7 +523,8 @@ class Reader:
         result = linear
         for top in self.tops:
             for scale, binding in self.matches(top.argument, result):
-                result = self._joined_once(result, top, scale, binding)
+                if not _is_open(substitute(top.top, binding)):
+                    result = self._joined_once(result, top, scale, binding)
         return result
 
     def _joined_once(self, linear: Linear, top: Top, scale: Fraction, binding: Binding) -> Linear:
@@ -596,6 +606,11 @@ def logistic_settled(reader: Reader, product: Product) -> Product:
     ):
         reader._gained(product)
     return result
+
+
+def _is_open(expression: Expression) -> bool:
+    """Does an index in it stand for any subscript?"""
+    return any(name.startswith("$") for name in names(expression))
 
 
 def _sigmoid_in(product: Product) -> Apply | None:

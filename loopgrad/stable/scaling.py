@@ -36,6 +36,7 @@ from loopgrad.ir.walk import (
 )
 from loopgrad.ir.walk import (
     accumulates,
+    bounds,
     compare,
     computed_tensors,
     conjunction,
@@ -177,7 +178,7 @@ class _Scaling:
         binding = {f"${axis}": s for axis, s in enumerate(subscripts)}
         own = {substitute(a, binding): c for a, c in scale.exponent.items()}
         terms = []
-        for term in self._products(statement):
+        for term in map(self._settled, reader.terms(statement.value)):
             exponent = plus(reader.split(term.exponent), own, -1)  # type: ignore[arg-type]
             terms.append(logistic_settled(reader, replace(term, exponent=reader.joined(exponent))))
         return _signed(
@@ -269,19 +270,13 @@ class _Scaling:
         """The products that the statement adds, in its own indices."""
         statement = place.statement
         self.reader.loops = self.loops[id(statement)]
-        found = self._products(statement)
+        found = self.reader.terms(statement.value)
         if SIGNS[statement.reduction]:
             found = [negated(t) for t in found]
         if statement.guard is not None:
             guard = self.reader.stored(statement.guard)
             found = [replace(t, guards=(guard, *t.guards)) for t in found]
         return found
-
-    def _products(self, statement: Accumulate) -> list[Product]:
-        """Those that its value is the sum of. What a sigmoid and an exponential of one argument come to is
-        known before a largest exponent is: `exp(-z) * sigmoid(z)**2` is never large."""
-        reader = self.reader
-        return [logistic_settled(reader, term) for term in reader.terms(statement.value)]
 
     def _learn_sum(self, name: str, places: list[Place]) -> None:
         if all(self._is_elementwise(name, p) for p in places):
@@ -319,7 +314,7 @@ class _Scaling:
     # ------------------------------------------------------------------------------ scales
 
     def _learn_scale(self, name: str, places: list[Place]) -> None:
-        terms = [(p, t) for p in places for t in self._terms(p)]
+        terms = [(p, self._settled(t)) for p in places for t in self._terms(p)]
         if not any(t.exponent for _, t in terms):
             return
         kept: list[Linear] = []
@@ -337,6 +332,11 @@ class _Scaling:
         if exponent:
             sources = frozenset[str]().union(*(t.sources for _, t in terms))
             self.reader.scales[name] = Scale(self._stored(name), exponent, sources)
+
+    def _settled(self, term: Product) -> Product:
+        """What a sigmoid and an exponential of one argument come to is known before a largest exponent is:
+        `exp(-z) * sigmoid(z)**2` is never large."""
+        return logistic_settled(self.reader, term)
 
     def _stored(self, name: str) -> str:
         stored = name
@@ -377,8 +377,7 @@ class _Scaling:
             {
                 int(axes[n].name[1:])
                 for place, term in terms
-                for atom in term.exponent
-                for n in names(atom)
+                for n in _chosen_by(place, term)
                 if n in (axes := self._axes(place) or {})
             }
         )
@@ -439,6 +438,16 @@ class _Scaling:
             if isinstance(s, Index) and s.name not in around
         )
         return Accumulate(Read(top, subscripts), Reduction.SET, finite(maximum), ranges)
+
+
+def _chosen_by(place: Place, term: Product) -> set[str]:
+    """The indices that tell which exponents there are to choose the largest from: those in them, in their
+    guards, and in the bounds of their loops."""
+    found = {n for e in (*term.exponent, *term.guards) for n in names(e)}
+    for r in reversed(place.statement.ranges):
+        if r.index in found:
+            found |= {n for bound in bounds([r]) for n in names(bound)}
+    return found
 
 
 def _signed(statement: Accumulate) -> Accumulate:

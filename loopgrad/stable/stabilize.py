@@ -268,8 +268,11 @@ class _Search:
             return None, True
         cheap = cost(new, hoisted=False).value <= DEARER * self.cost
         if cheap and not once:
-            # What is written may be hoisted where the form that computes it again may not.
-            cheap = cost(new).value <= DEARER * cost(self.facts.program).value
+            # What is written may be hoisted where the form that computes it again may not; unless nothing of
+            # it may in the form that does not, either.
+            other, _ = self.once(self._form, base, True, *tops)
+            least = max(cost(p).value for p in (self.facts.program, other) if p is not None)
+            cheap = cost(new).value <= DEARER * least
         return (new if cheap else None), differs
 
     def _shifted(self, base: Facts, shift: Shift) -> tuple[Facts, Top | None] | None:

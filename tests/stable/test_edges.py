@@ -161,3 +161,47 @@ def test_a_term_of_a_loss_that_hides_another() -> None:
     assert_allclose(loss(x, y, m, s), expected, rtol=1e-6)
     _, pullback = lg.vjp(loss, x, y, m, s)
     assert_allclose(pullback(np.float32(2.0))[1], [2.0, 2 / (1 + np.exp(3.0)) - 2], rtol=1e-6)
+
+
+BY_EXPONENTIALS = {
+    "tanh": "(exp(x[n]) - exp(-x[n])) / (exp(x[n]) + exp(-x[n]))",
+    "quick gelu": "x[n] / (1 + exp(-1.702 * x[n]))",
+    "elu": "x[n] if x[n] > 0 else exp(x[n]) - 1",
+    "log cosh": "log((exp(x[n]) + exp(-x[n])) / 2)",
+    "softplus, sharper": "log(1 + exp(2 * x[n])) / 2",
+    "a cubed sigmoid": "1 / (1 + exp(-x[n]))**3",
+    "focal": "-(1 - 1 / (1 + exp(-x[n])))**2 * log(1 / (1 + exp(-x[n])))",
+    "of preferences": "-log(1 / (1 + exp(-0.1 * x[n])))",
+    "sech": "2 / (exp(x[n]) + exp(-x[n]))",
+    "entropy": "-sigmoid(x[n]) * log(sigmoid(x[n])) - (1 - sigmoid(x[n])) * log(1 - sigmoid(x[n]))",
+}
+
+
+@pytest.mark.parametrize("text", BY_EXPONENTIALS.values(), ids=BY_EXPONENTIALS)
+def test_functions_spelled_with_exponentials_anywhere(text: str) -> None:
+    program = lg.program(f"f(x[N]) -> y[N]:\n    for n:  y[n] = {text}")
+    x = np.float32([-900, -120, -60, -30, -3, -0.5, 0, 0.5, 3, 30, 60, 120, 900])
+    seed = np.random.default_rng(0).normal(size=x.shape).astype(np.float32)
+    found = [lg.vjp(program, x.astype(dtype)) for dtype in (np.float32, np.float64)]
+    for one, other in zip(*([y, pull(seed.astype(y.dtype))[0]] for y, pull in found), strict=True):
+        assert np.isfinite(one).all()
+        assert_allclose(one, other, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    "sum_of", ["i <= j < N:  Z[b,i] += exp(s[b,j])", "j < N:  Z[b,i] += exp(s[b,j])   if j >= i"]
+)
+def test_sums_of_exponentials_from_each_place_on(sum_of: str) -> None:
+    """The largest of all may be far in front: what is behind it has a largest of its own."""
+    program = lg.program(f"""f(s[B,N]) -> L[B]:
+    for b, i < N, {sum_of}
+    for b, i < N:  L[b] += log(Z[b,i]) - s[b,i]""")
+    s = (200 * np.random.default_rng(4).normal(size=(5, 7))).astype(np.float32)
+    found, pullback = lg.vjp(program, s)
+    exact = np.logaddexp.accumulate(s[:, ::-1].astype(np.float64), 1)[:, ::-1]
+    assert_allclose(found, (exact - s).sum(1), rtol=1e-6)
+    seed = np.float32([1.5, -0.25, 2.0, -1.0, 0.5])
+    apart = s.astype(np.float64)[:, :, None] - exact[:, None, :]
+    share = np.where(np.tril(np.ones((7, 7))), np.exp(np.minimum(apart, 0)), 0)
+    expected = seed[:, None] * (share.sum(2) - 1)
+    assert_allclose(pullback(seed)[0], expected, rtol=1e-5, atol=1e-5)
