@@ -21,10 +21,10 @@ from loopgrad.analysis.facts import Facts
 from loopgrad.analysis.infer import infer
 from loopgrad.diagnostics import ProgramError
 from loopgrad.ir.nodes import Input, Local, Program, Statement
-from loopgrad.ir.walk import computed_tensors, fresh_name, names_in, renamed
+from loopgrad.ir.walk import accumulates, computed_tensors, fresh_name, names_in, renamed
 from loopgrad.stable.differing import Unit, parts, units_of
 
-MANY = 12  # statements of a program, from which on it may be large
+MANY = 8  # statements of a program, from which on it may be large
 FEW = 0.5  # of them, at most, may be in pieces
 STEM = "·"  # no name of the notation has it
 
@@ -94,10 +94,14 @@ def pieced(facts: Facts, form: Program) -> Pieced | None:
     if not found:
         return None
     pieces = [literal for literal, _ in found]
-    inside = sum(len(piece.statements) for piece in pieces)
-    if inside > FEW * len(facts.program.statements):
+    if sum(map(length, pieces)) > FEW * length(facts.program):
         return None
     return Pieced(facts, tuple(map(_piece, pieces)))
+
+
+def length(program: Program) -> int:
+    """How many statements it has, in blocks too."""
+    return sum(1 for _ in accumulates(program.statements))
 
 
 def _piece(program: Program) -> Piece:

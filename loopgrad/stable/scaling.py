@@ -80,26 +80,43 @@ class Place:
         return (*(r for block in self.blocks for r in block.ranges), *self.statement.ranges)
 
 
-def scaled(
-    facts: Facts, tops: Sequence[Top] = (), once: bool = False
-) -> tuple[Program | None, bool]:
-    """The program with its exponentials shifted and put together, or None where nothing is gained; and
-    whether `once` made a difference.
+@dataclass(frozen=True)
+class Scaled:
+    """program: with its exponentials shifted and put together, or None where nothing is gained. differs:
+    whether `once` made a difference. mixed: a tensor whose statements have different scales, with the first.
+    """
+
+    program: Program | None
+    differs: bool
+    mixed: tuple[str, list[Accumulate]] | None
+
+
+def scaled_once(facts: Facts, tops: Sequence[Top] = (), once: bool = False) -> Scaled:
+    """A first form, in which each tensor is one.
 
     tops: maxima that are known beside those that `max=` statements make. once: a tensor is not put into
     loops that it does not hang on, which would compute its elements again and again.
     """
-    kept_out = False
-    for _ in range(PARTINGS):
-        scaling = _Scaling(facts, tuple(tops), once)
-        found = scaling.program()
-        kept_out |= scaling.reader.kept_out
-        apart = next(iter(scaling.mixed.items()), None)
-        parts = None if apart is None else parted(facts, *apart)
+    scaling = _Scaling(facts, tuple(tops), once)
+    found = scaling.program()
+    return Scaled(found, scaling.reader.kept_out, next(iter(scaling.mixed.items()), None))
+
+
+def scaled(
+    facts: Facts, tops: Sequence[Top] = (), once: bool = False, first: Scaled | None = None
+) -> Scaled:
+    """The last form, with tensors taken apart whose statements have different scales. first: `scaled_once`
+    of the same, if it is known."""
+    found = first or scaled_once(facts, tops, once)
+    differs = found.differs
+    for _ in range(PARTINGS - 1):
+        parts = None if found.mixed is None else parted(facts, *found.mixed)
         if parts is None:
             break
         facts = infer(parts)
-    return found, kept_out
+        found = scaled_once(facts, tops, once)
+        differs |= found.differs
+    return replace(found, differs=differs)
 
 
 @dataclass

@@ -32,9 +32,9 @@ from loopgrad.stable.candidates import Shift, candidates
 from loopgrad.stable.gate import Gate
 from loopgrad.stable.invariance import moves
 from loopgrad.stable.near_one import has_differences, with_differences
-from loopgrad.stable.pieces import MANY, pieced
+from loopgrad.stable.pieces import MANY, length, pieced
 from loopgrad.stable.reader import Top
-from loopgrad.stable.scaling import scaled
+from loopgrad.stable.scaling import Scaled, scaled, scaled_once
 from loopgrad.stable.shifting import shifted
 from loopgrad.stable.typical import is_typical
 
@@ -106,7 +106,7 @@ def _found(facts: Facts, shifts: Sequence[Shift], meanwhile: Meanwhile) -> Progr
 def _of_pieces(search: _Search, meanwhile: Meanwhile) -> Program | None:
     """A large program with the pieces of it that gain something in their best forms; None for others."""
     program = search.facts.program
-    if len(program.statements) < MANY or program.primal is not None:
+    if length(program) < MANY or program.primal is not None:
         return None
     with _in_decimals():
         form = search.form()
@@ -193,7 +193,7 @@ class _Search:
 
     def form(self) -> Program | None:
         """One that says where something may be gained."""
-        new, _ = self.once(self._form, self.facts, True)
+        new = self.once(self._first, self.facts, True).program
         program = self.facts.program if new is None else new
         return with_differences(program) if has_differences(program) else new
 
@@ -248,6 +248,10 @@ class _Search:
                 break
         return found
 
+    @staticmethod
+    def _first(base: Facts, once: bool, *tops: Top) -> Scaled:
+        return scaled_once(base, tops, once)
+
     def _form(self, base: Facts, once: bool, *tops: Top) -> tuple[Program | None, bool]:
         """The base with its exponentials put together, or None where that is nothing new, or far too dear;
         and whether `once` made a difference.
@@ -258,7 +262,8 @@ class _Search:
         differs = False
         try:
             if _come_together(base.program):
-                new, differs = scaled(base, tops, once)
+                found = scaled(base, tops, once, self.once(self._first, base, once, *tops))
+                new, differs = found.program, found.differs
             if new is None and base is not self.facts:
                 new = base.program
             if new is None:
