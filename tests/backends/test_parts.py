@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 
 import loopgrad as lg
 from loopgrad.analysis.infer import infer
-from loopgrad.backends.llvm.compiling import ahead, engine, parts
+from loopgrad.backends.llvm.compiling import ahead, engine, objects, parts
 from loopgrad.backends.llvm.compiling.generating import APART
+from loopgrad.backends.llvm.compiling.passes import EXPLICIT, LITERAL, Passes
 from loopgrad.peers.problem import draw
 
 LONG = "".join(f"  %v{n} = add i64 %v{n - 1}, {n}\n" for n in range(1, parts.LEAST))
@@ -37,7 +39,7 @@ TEXT = "\n".join(PIECES)
 
 
 def test_phases_go_to_one_module_each_and_what_is_shared_to_both() -> None:
-    first, second = parts.Parts().rest(PIECES, 2)
+    first, second = parts.Parts().rest(PIECES, 2, {})
     assert [text.count("@helper(i64 %n)") for text in (first, second)] == [1, 1]
     assert first.count("declare i64 @elsewhere") == second.count("declare i64 @elsewhere") == 1
     assert "define i64 @entry" in first and "@entry" not in second
@@ -51,12 +53,12 @@ def test_phases_go_to_one_module_each_and_what_is_shared_to_both() -> None:
 
 def test_a_phase_may_be_gone_before_the_entry_is_there() -> None:
     growing = parts.Parts()
-    assert growing.begun([HELPER]) is None  # too short
+    assert growing.begun([HELPER], {}) is None  # too short
     so_far = [HELPER, PHASE.format(name="first", more=CALL)]
-    begun = growing.begun(so_far)
+    begun = growing.begun(so_far, {})
     assert begun is not None and "define i64 @first(" in begun and "@helper(i64 %n)" in begun
-    assert growing.begun(so_far) is None  # no more has come
-    (rest,) = growing.rest(PIECES, 2)
+    assert growing.begun(so_far, {}) is None  # no more has come
+    (rest,) = growing.rest(PIECES, 2, {})
     assert "declare i64 @first(i64 %v0) noinline \n" in rest and "define i64 @first" not in rest
     assert "define internal i64 @second(" in rest and "@helper(i64 %n)" in rest
 
@@ -77,13 +79,54 @@ def test_what_is_not_optimised_is_with_the_entry() -> None:
     growing = parts.Parts()
     call = "  %r = call i64 @rare(i64 %v1)\n"
     so_far = [RARE, PHASE.format(name="first", more=call), RUN]
-    begun = growing.begun(so_far)
+    begun = growing.begun(so_far, {})
     assert begun is not None and "define i64 @first(" in begun and "@run(" not in begun
     assert "declare i64 @rare(i64 %n)" in begun
     entry = "define i64 @entry(i64 %n) {\n  %a = call i64 @run(i64 %n)\n  ret i64 %a\n}\n"
-    (own,) = growing.rest([*so_far, entry], 2)
+    (own,) = growing.rest([*so_far, entry], 2, {})
     assert "define i64 @rare(" in own and "define i64 @run(" in own
     assert "declare i64 @first(" in own and "define i64 @first(" not in own
+
+
+def test_what_is_optimised_otherwise_is_in_parts_of_its_own() -> None:
+    kinds = {"second": "thoroughly"}
+    plain, own = parts.Parts().rest(PIECES, 2, kinds)
+    assert parts.defines(own, "second") and not parts.defines(own, "first")
+    assert parts.defines(plain, "first") and not parts.defines(plain, "second")
+    growing = parts.Parts()
+    short = "define internal i64 @second(i64 %n) noinline {\n  ret i64 %n\n}\n"
+    begun = growing.begun([HELPER, PHASE.format(name="first", more=CALL), short], kinds)
+    assert begun is not None and parts.defines(begun, "second") and "@first" not in begun
+    begun = growing.begun([HELPER, PHASE.format(name="first", more=CALL), short], kinds)
+    assert begun is not None and parts.defines(begun, "first") and "@second" not in begun
+
+
+@pytest.mark.skipif(not APART, reason="this LLVM has one context for all modules")
+def test_one_phase_without_lanes_has_others_optimised_as_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[tuple[str, Passes]] = []
+    ready = objects.ready
+
+    def noted(part: str, passes: Passes, *others: object) -> objects.Ready:
+        made.append((part, passes))
+        return ready(part, passes, *others)
+
+    monkeypatch.setattr(objects, "ready", noted)
+    program = lg.program("""f(x[N], int w[N], size M) -> y[N], z[M]:
+    for n:  y[n] = tanh(x[n])
+    for n:  z[w[n]] += x[n]""")
+    x, w = np.linspace(-1, 1, 9), np.arange(9) % 4
+    before = lg.get_num_threads()
+    lg.set_num_threads(2)
+    try:
+        y, z = program(x, w, M=4)
+    finally:
+        lg.set_num_threads(before)
+    np.testing.assert_allclose(y, np.tanh(x), rtol=1e-15)
+    np.testing.assert_allclose(z, np.bincount(w, x, 4), rtol=1e-15)
+    own = {passes for part, passes in made if re.search(r"^define .*@phase\d", part, re.MULTILINE)}
+    assert own == {EXPLICIT, LITERAL}
 
 
 def test_there_are_not_many_more_parts_than_threads() -> None:
@@ -92,7 +135,7 @@ def test_there_are_not_many_more_parts_than_threads() -> None:
     entry = f"define i64 @entry(i64 %n) {{\n{calls}  ret i64 %n\n}}\n"
     pieces = [*(PHASE.format(name=name, more="") for name in names), entry]
     for threads in (1, 2, 3, 8, 100):
-        found = parts.Parts().rest(pieces, threads)
+        found = parts.Parts().rest(pieces, threads, {})
         assert 1 < len(found) <= 2 * threads + 1
         for name in names:
             assert (
@@ -111,14 +154,14 @@ def test_there_are_not_many_more_parts_than_threads() -> None:
     ids=["short", "one phase", "a variable"],
 )
 def test_what_stays_one(text: str) -> None:
-    assert parts.Parts().rest([text], 2) == (text,)
+    assert parts.Parts().rest([text], 2, {}) == (text,)
 
 
 def test_pieces_or_one_text_make_the_same_parts() -> None:
     def words(found: tuple[str, ...]) -> list[list[str]]:
         return [text.split() for text in found]
 
-    assert words(parts.Parts().rest(PIECES, 2)) == words(parts.Parts().rest([TEXT], 2))
+    assert words(parts.Parts().rest(PIECES, 2, {})) == words(parts.Parts().rest([TEXT], 2, {}))
 
 
 def test_what_runs_once_is_told_from_loops_and_from_what_is_short() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from struct import Struct
@@ -44,7 +44,8 @@ if TYPE_CHECKING:
     from loopgrad.backends.llvm.compiling.engine import Code
     from loopgrad.backends.llvm.compiling.passes import Passes
     from loopgrad.backends.llvm.writing.scratch import Placed
-    from loopgrad.schedule import Scheduled
+    from loopgrad.backends.llvm.writing.text import Module
+    from loopgrad.schedule import Phase, Scheduled
 
 
 # Values of its constants for which a program is compiled; for further ones, once for all.
@@ -369,7 +370,7 @@ def _begun(task: Task, layout: Layout, call: BoundCall) -> tuple[str, Passes, Ah
     if begun is not None:
         return begun
     scheduled = _scheduled(task, layout.variant)
-    ahead = Ahead(_passes_for(scheduled))
+    ahead = Ahead(_passes_for(scheduled), _want_their_own(scheduled))
     written = _written(scheduled, layout, ahead)
     ahead.ended()
     if get_num_threads() > 1:  # what it will call, while its own code is generated
@@ -397,21 +398,40 @@ def _written(
     module.looks_up = module.looks_up and not passes.vectorize
     if ahead is None:
         return emit.emit(scheduled, layout, module), passes
+
+    def wrote(module: Module, phase: Phase, functions: Collection[str]) -> None:
+        ahead.wrote(module, functions, _passes_of(phase))
+
     module.declaring = ahead.declares
-    return emit.emit(scheduled, layout, module, ahead.wrote), passes
+    return emit.emit(scheduled, layout, module, wrote), passes
 
 
 def _passes_for(scheduled: Scheduled) -> Passes:
-    from loopgrad.backends.llvm.compiling import passes
+    """Those of a whole: what its most demanding phase needs."""
+    from loopgrad.backends.llvm.compiling.passes import EXPLICIT, LITERAL, SINGLY
+
+    wanted = [_passes_of(phase) for phase in scheduled.phases]
+    return next((one for one in (LITERAL, SINGLY) if one in wanted), EXPLICIT)
+
+
+def _want_their_own(scheduled: Scheduled) -> bool:
+    """Do some phases want other passes than others do? What is no tree is written last, and goes with all."""
+    from loopgrad.backends.llvm.compiling.passes import EXPLICIT
+    from loopgrad.schedule.tree import Fused
+
+    trees = all(isinstance(phase, Fused) for phase in scheduled.phases)
+    wanted = {_passes_of(phase) for phase in scheduled.phases}
+    return trees and len(wanted) > 1 and EXPLICIT in wanted
+
+
+def _passes_of(phase: Phase) -> Passes:
+    from loopgrad.backends.llvm.compiling.passes import EXPLICIT, LITERAL, SINGLY
     from loopgrad.schedule.loops.singles import has_no_lanes, runs_singly
     from loopgrad.schedule.tree import Fused
 
-    trees = [phase.body for phase in scheduled.phases if isinstance(phase, Fused)]
-    if len(trees) < len(scheduled.phases):
-        return passes.LITERAL
-    if any(map(has_no_lanes, trees)):
-        return passes.LITERAL
-    return passes.SINGLY if any(map(runs_singly, trees)) else passes.EXPLICIT
+    if not isinstance(phase, Fused) or has_no_lanes(phase.body):
+        return LITERAL
+    return SINGLY if runs_singly(phase.body) else EXPLICIT
 
 
 def prepare(task: Task) -> LLVMRunner:

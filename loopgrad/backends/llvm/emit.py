@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from loopgrad.analysis.facts import TensorFacts
 from loopgrad.backends.llvm.fused import phase as fused
@@ -25,15 +25,17 @@ def emit(
     scheduled: Scheduled,
     layout: Layout,
     module: Module,
-    wrote: Callable[[Module], None] = lambda _: None,
+    wrote: Callable[[Module, Phase, Collection[str]], None] = lambda *_: None,
 ) -> str:
-    """The module's text; `layout` is filled with the places that may fail. wrote: told after each phase."""
+    """The module's text; `layout` is filled with the places that may fail. wrote: told after each phase, with
+    the functions that it brought."""
     tensors = {**scheduled.facts.tensors, **scheduled.tensors}
     # The longest first, for others to make code of while the rest is written.
     written: dict[int, PhaseFunction | FusedPhase] = {}
     for number, phase in sorted(enumerate(scheduled.phases), key=lambda each: -length(each[1])):
+        before = set(module.functions)
         written[number] = _function(phase, module, layout, tensors)
-        wrote(module)
+        wrote(module, phase, module.functions.keys() - before)
     functions = [written[number] for number in range(len(written))]
     entry = _Entry(scheduled, layout, module)
     entry.require(scheduled.requires)

@@ -7,13 +7,13 @@ rest --made--> parts --this thread, and others--> code
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 
 from loopgrad.backends.llvm.compiling import objects, symbols
 from loopgrad.backends.llvm.compiling.generating import APART, Aside, aside, asides
-from loopgrad.backends.llvm.compiling.parts import Parts, runs_once
-from loopgrad.backends.llvm.compiling.passes import AS_WRITTEN, Passes
+from loopgrad.backends.llvm.compiling.parts import Parts, defines, runs_once, stands_alone
+from loopgrad.backends.llvm.compiling.passes import AS_WRITTEN, EXPLICIT, Passes
 from loopgrad.backends.llvm.writing.text import Module
 from loopgrad.backends.thread_count import get_num_threads
 
@@ -63,16 +63,22 @@ class Crew:
 
 
 class Ahead:
-    """The code of one program's module."""
+    """The code of one program's module.
 
-    def __init__(self, passes: Passes):
-        self._passes = passes
+    passes: of the whole. own: what its phases want of their own, where that is not the same.
+    """
+
+    def __init__(self, passes: Passes, own: bool = False):
+        self._passes, self._own = EXPLICIT if own else passes, own
+        self._wanted: dict[str, Passes] = {}  # functions that are optimised otherwise than most
         self._crew, self._parts = Crew(), Parts()
         self._module: Module | None = None  # of which some is written
         self._declared: list[str] = []
         self._all: list[Part] = []  # the last of them, where others have begun with all
         self._threads = get_num_threads()
-        self._may = APART and passes.only is not None and self._threads > 1
+        self._may = APART and self._threads > 1 and self._passes.only is not None
+        if not self._may:
+            self._passes = passes
 
     def declares(self, declaration: str) -> None:
         """The text has this declaration."""
@@ -83,12 +89,15 @@ class Ahead:
         if self._threads > 1:
             symbols.begin(self._declared)
 
-    def wrote(self, module: Module) -> None:
-        """A phase is written."""
+    def wrote(self, module: Module, functions: Collection[str], passes: Passes) -> None:
+        """A phase is written, with these functions, which want these passes."""
         if not self._may:
             return
         self._module = module
-        part = self._parts.begun(module.pieces())
+        if self._own and passes != self._passes:
+            own = (name for name in functions if stands_alone(module.functions[name]))
+            self._wanted |= dict.fromkeys(own, passes)
+        part = self._parts.begun(module.pieces(), self._wanted)
         if part is not None:
             self._crew.add(self._ready(part).code, threads=min(self._free(), 1))
 
@@ -117,11 +126,14 @@ class Ahead:
         if not self._may:
             return (text,)
         pieces = [text] if self._module is None else self._module.pieces()
-        return self._parts.rest(pieces, self._threads)
+        return self._parts.rest(pieces, self._threads, self._wanted)
 
     def _free(self) -> int:
         """How many threads may begin now, beside this one and those at work; one, where none is."""
         return max(self._threads - 1 - asides(), int(self._crew.is_idle))
 
     def _ready(self, part: str) -> objects.Ready:
+        wanted = [passes for name, passes in self._wanted.items() if defines(part, name)]
+        if wanted:
+            return objects.ready(part, max(wanted, key=lambda passes: passes.level))
         return objects.ready(part, AS_WRITTEN if runs_once(part) else self._passes)

@@ -8,12 +8,15 @@ text of the rest is not there yet. What they share, helpers and constants, is in
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeAlias
 
 LEAST = 250  # lines of a module: for fewer, a thread is not worth it
 ONCE = 0.5  # of the time that a line takes, for one that is not optimised
+
+Kinds: TypeAlias = Mapping[str, Hashable]  # by names of functions
 
 _DEFINED = re.compile(
     r"^define .*?^}\n?|^@[\w.]+ = (?!external )[^\n]*\n?", re.DOTALL | re.MULTILINE
@@ -83,28 +86,35 @@ class Parts:
             str, tuple[list[_Defined], str]
         ] = {}  # piece -> what it defines; the rest of it
 
-    def begun(self, pieces: Iterable[str]) -> str | None:
-        """A part with what has come since the last one; None where that is little."""
+    def begun(self, pieces: Iterable[str], kinds: Kinds) -> str | None:
+        """A part with what has come since the last one; None where that is little. kinds: of functions that
+        are in no part with others."""
         found = self._found(pieces)
         if not found.may_be_cut:
             return None
         alone = [d.name for d in found.defined.values() if d.is_alone]
         new = [name for name in alone if name not in self._begun]
-        if _work(found.defined, new) < LEAST:
+        own = next((kinds[name] for name in new if name in kinds), None)
+        new = [name for name in new if kinds.get(name) == own]
+        if own is None and _work(found.defined, new) < LEAST:
             return None
         part = found.module(new, seen=new, others=[*self._begun, *found.rare])
         self._begun += new
         return part
 
-    def rest(self, pieces: Sequence[str], threads: int) -> tuple[str, ...]:
+    def rest(self, pieces: Sequence[str], threads: int, kinds: Kinds) -> tuple[str, ...]:
         """The parts that are left when the text is whole; the first has what others ask for. threads: that
-        generate code."""
+        generate code. kinds: as in `begun`."""
         found = self._found(pieces)
         if not self._begun and not found.may_be_cut:
             return ("\n".join(pieces),)
         entries = [d.name for d in found.defined.values() if d.is_entry]
         phases = [n for n in _phases(found.defined, entries) if n not in self._begun]
-        groups = _groups(found.defined, [*entries, *found.rare], phases, threads)
+        plain = [name for name in phases if name not in kinds]
+        groups = _groups(found.defined, [*entries, *found.rare], plain, threads)
+        for kind in dict.fromkeys(kinds.values()):
+            own = [name for name in phases if kinds.get(name) == kind]
+            groups += [own] if own else []
         if len(groups) == 1 and not self._begun:
             return ("\n".join(pieces),)
         moved = [name for group in groups[1:] for name in group]
@@ -153,6 +163,15 @@ class _Found:
         texts = (self.defined[n].seen if n in seen else self.defined[n].text for n in own)
         told = (self.defined[n].declaration for n in self.defined if n in called)
         return "\n".join([*told, *texts, self.rest])
+
+
+def defines(part: str, name: str) -> bool:
+    return re.search(rf"^define .*?@{re.escape(name)}\(", part, re.MULTILINE) is not None
+
+
+def stands_alone(function: str) -> bool:
+    """Is the function, a whole text, in one part, but that of the entry?"""
+    return _read(function).is_alone
 
 
 def runs_once(part: str) -> bool:
