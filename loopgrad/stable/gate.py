@@ -142,7 +142,10 @@ class Gate:
         """The tensors of both programs that are not the same in both: one that is stored without a factor."""
         if self.case is None:
             return frozenset()
-        one, other = (self.case.run(f, Floats, MODERATE_WORLDS) for f in (self.literal, new))
+        try:
+            one, other = (self.case.run(f, Floats, MODERATE_WORLDS) for f in (self.literal, new))
+        except (Undefined, TooLarge):
+            return frozenset()
         return frozenset(
             name
             for name in one.keys() & other.keys()
