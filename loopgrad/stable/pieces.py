@@ -85,15 +85,15 @@ class Pieced:
         return replace(program, statements=tuple(ordered), locals=tuple({**own, **kept}.values()))
 
 
-def pieced(facts: Facts, form: Program) -> Pieced | None:
-    """The program in pieces, where some form of it says which statements they have, and most are in none."""
+def pieced(facts: Facts, forms: Sequence[Program]) -> Pieced | None:
+    """The program in pieces, where some forms of it say which statements they have, and most are in none."""
     try:
-        found = parts([facts, infer(form)])
+        found = parts([facts, *map(infer, forms)])
     except ProgramError:
         return None
     if not found:
         return None
-    pieces = [literal for literal, _ in found]
+    pieces = [literal for literal, *_ in found]
     if sum(map(length, pieces)) > FEW * length(facts.program):
         return None
     return Pieced(facts, tuple(map(_piece, pieces)))

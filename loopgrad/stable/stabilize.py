@@ -109,8 +109,8 @@ def _of_pieces(search: _Search, meanwhile: Meanwhile) -> Program | None:
     if length(program) < MANY or program.primal is not None:
         return None
     with _in_decimals():
-        form = search.form()
-    whole = None if form is None else pieced(search.facts, form)
+        forms = search.first_forms()
+    whole = pieced(search.facts, forms) if forms else None
     if whole is None:
         return None
     # Layers that are alike have pieces that are.
@@ -121,8 +121,8 @@ def _of_pieces(search: _Search, meanwhile: Meanwhile) -> Program | None:
     told = False
     while True:
         with _in_decimals():
-            forms = {alike: s.best(candidates(s.facts)) for alike, s in searches.items()}
-        found = whole.with_forms(forms) if any(forms.values()) else None
+            best = {alike: s.best(candidates(s.facts)) for alike, s in searches.items()}
+        found = whole.with_forms(best) if any(best.values()) else None
         if found is None:
             return None
         if not told:
@@ -131,7 +131,7 @@ def _of_pieces(search: _Search, meanwhile: Meanwhile) -> Program | None:
         with _in_decimals():
             refused = {
                 alike: new
-                for alike, new in forms.items()
+                for alike, new in best.items()
                 if new is not None and not searches[alike].gate.is_equal(new)
             }
         if not refused:
@@ -191,11 +191,13 @@ class _Search:
     def cost(self) -> float:
         return cost(self.facts.program, hoisted=False).value
 
-    def form(self) -> Program | None:
-        """One that says where something may be gained."""
-        new = self.once(self._first, self.facts, True).program
-        program = self.facts.program if new is None else new
-        return with_differences(program) if has_differences(program) else new
+    def first_forms(self) -> list[Program]:
+        """Those that say where something may be gained."""
+        found = [self.once(self._first, self.facts, once).program for once in (True, False)]
+        every = [new for new in dict.fromkeys(found) if new is not None]
+        if not every and has_differences(self.facts.program):
+            every = [self.facts.program]
+        return [with_differences(new) if has_differences(new) else new for new in every]
 
     def best(self, shifts: Sequence[Shift]) -> Program | None:
         found = self._accepted(self.facts, (), None)
