@@ -148,9 +148,8 @@ class Gate:
             return frozenset()
         return frozenset(
             name
-            for name in one.keys() & other.keys()
-            if name in computed_tensors(new.program)
-            and not _is_near(as_floats(one[name]), as_floats(other[name]))
+            for name in computed_tensors(new.program)
+            if name in one and not _is_near(as_floats(one[name]), as_floats(other[name]))
         )
 
     def _certifies(self, old: Program, new: Program) -> bool:
