@@ -47,6 +47,11 @@ def units_of(program: Program) -> list[Unit]:
     return [Unit(place, statement) for place, statement in enumerate(program.statements)]
 
 
+def length(program: Program) -> int:
+    """How many statements it has, in blocks too."""
+    return sum(1 for _ in accumulates(program.statements))
+
+
 class _Whole:
     """One of the programs."""
 

@@ -39,7 +39,7 @@ from loopgrad.stable.cases import (
     draw,
     varied,
 )
-from loopgrad.stable.differing import Parts, parts
+from loopgrad.stable.differing import Parts, length, parts
 from loopgrad.stable.singles import Singles
 
 Array = NDArray[Any]
@@ -135,8 +135,8 @@ class Gate:
         return found if found is not None and self._are_small(found) else None
 
     def _are_small(self, apart: Parts) -> bool:
-        inside = sum(len(literal.statements) for literal, *_ in apart)
-        return inside <= SMALL * len(self.literal.program.statements)
+        inside = sum(length(literal) for literal, *_ in apart)
+        return inside <= SMALL * length(self.literal.program)
 
     def _moved(self, new: Facts) -> frozenset[str]:
         """The tensors of both programs that are not the same in both: one that is stored without a factor."""

@@ -21,8 +21,8 @@ from loopgrad.analysis.facts import Facts
 from loopgrad.analysis.infer import infer
 from loopgrad.diagnostics import ProgramError
 from loopgrad.ir.nodes import Input, Local, Program, Statement
-from loopgrad.ir.walk import accumulates, computed_tensors, fresh_name, names_in, renamed
-from loopgrad.stable.differing import Unit, parts, units_of
+from loopgrad.ir.walk import computed_tensors, fresh_name, names_in, renamed
+from loopgrad.stable.differing import Unit, length, parts, units_of
 
 MANY = 8  # statements of a program, from which on it may be large
 FEW = 0.5  # of them, at most, may be in pieces
@@ -97,11 +97,6 @@ def pieced(facts: Facts, forms: Sequence[Program]) -> Pieced | None:
     if sum(map(length, pieces)) > FEW * length(facts.program):
         return None
     return Pieced(facts, tuple(map(_piece, pieces)))
-
-
-def length(program: Program) -> int:
-    """How many statements it has, in blocks too."""
-    return sum(1 for _ in accumulates(program.statements))
 
 
 def _piece(program: Program) -> Piece:

@@ -29,10 +29,11 @@ from loopgrad.simplify.numbers.decimals import CONTEXT
 from loopgrad.simplify.reading.forms import equal_forms
 from loopgrad.simplify.searching.cost import cost
 from loopgrad.stable.candidates import Shift, candidates
+from loopgrad.stable.differing import length
 from loopgrad.stable.gate import Gate
 from loopgrad.stable.invariance import moves
 from loopgrad.stable.near_one import has_differences, with_differences
-from loopgrad.stable.pieces import MANY, length, pieced
+from loopgrad.stable.pieces import MANY, pieced
 from loopgrad.stable.reader import Top
 from loopgrad.stable.scaling import Scaled, scaled, scaled_once
 from loopgrad.stable.shifting import shifted

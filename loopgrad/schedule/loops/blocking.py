@@ -180,11 +180,11 @@ def packable(lines: Sequence[Line], index: str, around: Sequence[str]) -> Iterat
                 continue
             last = walk.apply("-", line.bounds[index][1], Number(1))
             line = with_bounds(line, inner, (first, at(upper, index, last)))
-        if is_whole(line, around):
+        if is_one_matrix(line, around):
             yield line
 
 
-def is_whole(line: Line, around: Sequence[str] = ()) -> bool:
+def is_one_matrix(line: Line, around: Sequence[str] = ()) -> bool:
     """Is the right side of the contraction one matrix wherever the loops around are? So it is no triangle."""
     assert line.roles is not None
     sides = (*line.roles.n, *line.roles.k)

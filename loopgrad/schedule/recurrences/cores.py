@@ -11,7 +11,7 @@ from loopgrad.schedule import Loop
 from loopgrad.schedule.context import Context
 from loopgrad.schedule.costs import cost
 from loopgrad.schedule.lines import Access, Line, Roles, access, with_names
-from loopgrad.schedule.loops.blocking import is_whole, packed, within_block
+from loopgrad.schedule.loops.blocking import is_one_matrix, packed, within_block
 from loopgrad.schedule.loops.choosing import DEAR, vector_index
 from loopgrad.schedule.loops.nesting import Nesting
 from loopgrad.schedule.loops.phases import Tree
@@ -214,7 +214,7 @@ def _constant(lines: Sequence[Line], order: tuple[str, ...]) -> Iterator[Line]:
     """The contractions whose right sides are the same at all times."""
     written = {line.written.tensor for line in lines}
     for line in lines:
-        if line.roles is not None and set(line.roles.batch) <= set(order) and is_whole(line):
+        if line.roles is not None and set(line.roles.batch) <= set(order) and is_one_matrix(line):
             reads = list(map(access, walk.reads(line.roles.right)))
             if not any(one.indices & set(order) or one.tensor in written for one in reads):
                 yield line
