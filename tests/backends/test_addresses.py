@@ -58,13 +58,33 @@ def test_what_is_not_aligned_too_few_and_in_use_does_not_run() -> None:
     code = addressed.plan(kernel.bind((x,), {}, (out,)), 1)
     assert code is not None
     a, b = at(x, out)
-    for given in ([a + 4, b], [a, b + 1], [a], [a, b, b], [a, 2**70]):
+    for given in ([a + 4, b], [a, b + 1], [a], [a, b, b], [a, 2**70], [a, 0]):
         assert fails(code, given) != 0
     addressed._in_use[0] = 1
     assert fails(code, [a, b]) != 0
     assert not out.any()
     addressed._in_use[0] = 0
     assert fails(code, [a, b]) == 0 and out.all()
+
+
+def test_large_scratch_is_the_calls_own_and_leaves_the_mark_on_the_kernels() -> None:
+    """To take memory calls Python, which may let another thread's call into the kernel's scratch."""
+    kernel = lg.compile(
+        "f(x[M,N], v[T]) -> y[T]:\n"
+        "    for m, n:  u[n] += x[m,n]\n"
+        "    for t, n:  y[t] += v[t] * u[n]**2"
+    )
+    addressed, v, out = Addressed(kernel), np.arange(3.0), np.empty(3)
+    small, large = np.ones((2, 5)), np.ones((2, 200_000))
+    code, of_large = (addressed.plan(kernel.bind((x, v), {}, (out,)), 1) for x in (small, large))
+    assert code is not None and of_large is not None
+    addressed._in_use[0] = 1  # some other call is in the kernel's scratch
+    assert fails(code, at(small, v, out)) != 0
+    assert fails(of_large, at(large, v, out)) == 0
+    np.testing.assert_array_equal(out, v * 4 * 200_000)
+    assert addressed._in_use[0] == 1
+    addressed._in_use[0] = 0
+    assert fails(code, at(small, v, out)) == 0 and addressed._in_use[0] == 0
 
 
 def test_an_error_in_the_loops_is_an_answer() -> None:

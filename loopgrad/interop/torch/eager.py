@@ -17,7 +17,7 @@ from torch.nn import Parameter
 from loopgrad.interop.operators import Operator
 from loopgrad.interop.torch import nodes, written
 from loopgrad.interop.torch.differentiating import Reversals
-from loopgrad.interop.torch.running import spelled
+from loopgrad.interop.torch.running import lie_in_memory, spelled
 
 MOST_KINDS = 256
 
@@ -60,7 +60,8 @@ class Eager:
         """
         if any(tensor.layout is not torch.strided for tensor in tensors):
             return None
-        nodes.check_memory(tensors)
+        if not lie_in_memory(tensors):
+            return None
         wanted = key[5::3]
         chosen = self._reversals.of(wanted, [*tensors, *numbers]) if any(wanted) else None
         if chosen is None:

@@ -21,7 +21,7 @@ from torch.autograd import forward_ad
 from loopgrad.interop.operators import Operator, Reversal
 from loopgrad.interop.torch import registry, written
 from loopgrad.interop.torch.differentiating import pulled_back, values_of
-from loopgrad.interop.torch.running import Plan
+from loopgrad.interop.torch.running import Elsewhere, Plan, lie_in_memory
 from loopgrad.interop.torch.storages import empty
 from loopgrad.interop.torch.written import Operand, Run
 
@@ -32,10 +32,6 @@ MOST_KEPT = (
 LINE = 64  # bytes, at multiples of which tensors begin there
 
 _Function = torch.autograd.function._SingleLevelFunction  # type: ignore[attr-defined]
-
-
-class Elsewhere(Exception):
-    """A tensor that has no memory of its own: it stands for others, which the dispatcher knows."""
 
 
 NAMES: dict[str, Any] = {
@@ -49,15 +45,6 @@ NAMES: dict[str, Any] = {
     "empty_like": torch.empty_like,
     "address_of": ctypes.addressof,
 }
-
-
-def check_memory(tensors: Sequence[Tensor]) -> None:
-    """Raises Elsewhere for a tensor without memory of its own."""
-    try:
-        for tensor in tensors:
-            tensor.data_ptr()
-    except RuntimeError as error:
-        raise Elsewhere from error
 
 
 def outside(
@@ -215,11 +202,7 @@ class _Node:
     def first(self, ctx: Any, *seeds: Tensor) -> Any:
         """The backward, until there is one that was made for tensors as they come."""
         given = self.given(ctx, ctx.saved_tensors, seeds)
-        if self._is_looked_at(seeds):
-            return self._as_operator(given)
-        try:
-            check_memory(list(given.values()))
-        except Elsewhere:
+        if self._is_looked_at(seeds) or not lie_in_memory(given.values()):
             return self._as_operator(given)
         backward = self._backward(given)
         self.function.backward = staticmethod(backward)
@@ -268,8 +251,9 @@ class _Node:
 
             def in_full(ctx: Any, *seeds: Tensor) -> Any:
                 given = self.given(ctx, ctx.saved_tensors, seeds)
-                looked_at = self._is_looked_at(seeds)
-                return self._as_operator(given) if looked_at else self._in_full(given)
+                if self._is_looked_at(seeds) or not lie_in_memory(given.values()):
+                    return self._as_operator(given)
+                return self._in_full(given)
 
             return in_full
         seeds = written.variables("g", len(self.chosen.seeds))

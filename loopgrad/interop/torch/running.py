@@ -6,7 +6,7 @@ does not lie in C order is copied, or one of another type than the code computes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,10 @@ NUMPYS: dict[torch.dtype, np.dtype[Any]] = {
         *(torch.int8, torch.int16, torch.int32, torch.int64),
     )
 }
+
+
+class Elsewhere(Exception):
+    """A tensor that has no memory of its own: it stands for others, which the dispatcher knows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +155,21 @@ def spelled(numbers: Sequence[Any]) -> tuple[Any, ...]:
     return tuple([n.hex() if type(n) is float else n for n in numbers])
 
 
+def lie_in_memory(tensors: Iterable[torch.Tensor]) -> bool:
+    """Whether all have memory: one that stands for others has no address, one of zeros alone has 0."""
+    try:
+        return all(tensor.data_ptr() or not tensor.numel() for tensor in tensors)
+    except RuntimeError:
+        return False
+
+
 def _seen(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
-    """A tensor as an array. Its own `numpy()` would make it one that cannot be resized any more."""
+    """A tensor as an array. Its own `numpy()` would make it one that cannot be resized any more.
+
+    Raises Elsewhere for one without memory.
+    """
+    if not lie_in_memory([tensor]):
+        raise Elsewhere
     return np.asarray(_Seen(tensor)) if tensor.dtype in NUMPYS else tensor.detach().numpy()
 
 

@@ -94,6 +94,26 @@ def test_layouts_of_inputs_and_seeds(of_input: str, of_seed: str) -> None:
     torch.testing.assert_close(got, wanted)
 
 
+@pytest.mark.parametrize("size", [(3, 4), (0, 4), (300, 900)])
+def test_zeros_without_memory(size: tuple[int, int]) -> None:
+    """PyTorch's gradient of `torch.sgn` is a tensor whose address is 0."""
+    x = seeded(*size).requires_grad_()
+
+    def no_slope() -> Any:
+        return torch.autograd.grad(torch.sgn(SOFTMAX(x)).sum(), x)[0]
+
+    assert not no_slope().any()  # as the first
+    torch.autograd.grad(SOFTMAX(x), x, seeded(*size))
+    assert not no_slope().any()  # and where there is code for seeds of this shape
+    torch.testing.assert_close(SOFTMAX(no_slope()), native(torch.zeros_like(x)))
+    zeros = torch.autograd.grad(torch.sgn(x).sum(), x)[0]
+    assert size[0] == 0 or zeros._is_zerotensor()
+    for _ in range(2):
+        torch.testing.assert_close(SOFTMAX(zeros), native(torch.zeros_like(x)))
+        torch.testing.assert_close(SOFTMAX(zeros.float()), native(torch.zeros_like(x.float())))
+        SOFTMAX(x.detach())
+
+
 def test_modules_called_with_other_parameters_and_many() -> None:
     layer, x = lg.torch.Module(lg.lib.affine, I=4, J=3), seeded(2, 4, dtype=torch.float32)
     known = {n: seeded(5, *p.shape, dtype=torch.float32) for n, p in layer.named_parameters()}
