@@ -35,6 +35,7 @@ from loopgrad.schedule.loops.one_hot import with_one_hot
 from loopgrad.schedule.loops.passing import earlier_sums
 from loopgrad.schedule.loops.phases import Tree, trees
 from loopgrad.schedule.loops.requirements import required
+from loopgrad.schedule.loops.widening import widened
 from loopgrad.schedule.products.banded import by_way_of_rows
 from loopgrad.schedule.products.borders import with_borders
 from loopgrad.schedule.products.contractions import with_roles
@@ -48,6 +49,7 @@ from loopgrad.schedule.starting import partly_written
 from loopgrad.schedule.sums.factoring import factored
 from loopgrad.schedule.sums.inner_sums import with_inner_sums
 from loopgrad.schedule.sums.integral import kept_whole
+from loopgrad.schedule.sums.partial import of_partial_sums
 from loopgrad.schedule.sums.reciprocals import with_reciprocals
 from loopgrad.schedule.sums.sharing import hoisted, out_of_block
 from loopgrad.schedule.supported import Support
@@ -218,7 +220,8 @@ class _Fusing:
             lines = with_picked(with_one_hot(lines, self.context), self.context)
             lines = with_tables(lines, self.context)
         if self.choices.share:
-            lines = lines if segment.loops else with_moments(lines, self.context)
+            if not segment.loops:
+                lines = with_moments(of_partial_sums(lines, self.written_once), self.context)
             lines = with_reciprocals(lines, self.written_once)
         if segment.loops:
             lines = tuple(at_places(line, self.context) for line in lines)
@@ -318,7 +321,7 @@ class _Fusing:
         unproved = tuple(r for r in reads if r.subscripts and (nest.number, r) not in self.in_range)
         integral = self.tensors[statement.target.tensor].element is not ElementType.FLOAT
         ranges = (*outer, *statement.ranges)
-        return Line(replace(statement, ranges=ranges), unproved, integral=integral)
+        return widened(Line(replace(statement, ranges=ranges), unproved, integral=integral))
 
     def _required(self, line: Line) -> Line:
         line, conditions = required(line, self.tensors)

@@ -268,6 +268,16 @@ def bounds_of(r: Range) -> Bounds:
     return r.lower, r.upper
 
 
+def limits(bound: Expression, operation: str) -> Iterator[Expression]:
+    """What a lower bound is the `max`, or an upper one the `min`, of."""
+    match bound:
+        case Apply(name, operands) if name == operation:
+            for each in operands:
+                yield from limits(each, operation)
+        case _:
+            yield bound
+
+
 def affine_indices(subscript: Expression) -> frozenset[str]:
     """The indices in it that no read hangs on: those of `i + w[b]` are {i}."""
     if not walk.tensors_in(subscript):

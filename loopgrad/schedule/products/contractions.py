@@ -6,14 +6,13 @@ in C and Y; `k` in X and Y alone, and summed. `n` is the side that holds C's las
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 
 from loopgrad.analysis.extents import polynomial
 from loopgrad.ir import walk
 from loopgrad.ir.nodes import (
     Accumulate,
-    Apply,
     Constant,
     Expression,
     Index,
@@ -23,13 +22,14 @@ from loopgrad.ir.nodes import (
     Reduction,
 )
 from loopgrad.schedule.context import Context
-from loopgrad.schedule.lines import Line, Roles, affine_indices, breadth, is_shifted
+from loopgrad.schedule.lines import Line, Roles, affine_indices, breadth, is_shifted, limits
 from loopgrad.schedule.products.convolutions import apart_by_windows, with_units, without_guard
 from loopgrad.schedule.products.grouping import Grouping
 from loopgrad.schedule.products.joining import with_images_together
 from loopgrad.schedule.products.masking import with_masks
 from loopgrad.schedule.products.padding import Padding
 from loopgrad.schedule.products.pairing import of_pairs
+from loopgrad.schedule.products.picked_rows import PickedRows
 from loopgrad.schedule.products.spreading import apart_by_places
 from loopgrad.schedule.sums.sides import factors, multiplied
 from loopgrad.schedule.tree import Dimension, Over, Pack, Product
@@ -137,26 +137,17 @@ def _are_plain_bounds(line: Line, selecting: frozenset[str]) -> bool:
         return False
     (index,) = outer - selecting
     lower, upper = line.bounds[inner]
-    limits = [*_parts(lower, "max")], [*_parts(upper, "min")]
+    ends = [*limits(lower, "max")], [*limits(upper, "min")]
     if not all(
-        is_shifted(x, index) or index not in walk.indices_of(x) for side in limits for x in side
+        is_shifted(x, index) or index not in walk.indices_of(x) for side in ends for x in side
     ):
         return False
     return all(
         _may_differ(low, high)
-        for low in limits[0]
-        for high in limits[1]
+        for low in ends[0]
+        for high in ends[1]
         if index in walk.indices_of(low) and index in walk.indices_of(high)
     )
-
-
-def _parts(bound: Expression, operation: str) -> Iterator[Expression]:
-    match bound:
-        case Apply(name, operands) if name == operation:
-            for each in operands:
-                yield from _parts(each, operation)
-        case _:
-            yield bound
 
 
 def _may_differ(low: Expression, high: Expression) -> bool:
@@ -269,19 +260,27 @@ def with_roles(
     lines = tuple(lines)
     grouping = Grouping(context, lines, roles)
 
-    def found(line: Line) -> tuple[Line, ...]:
+    def products(line: Line, before: Sequence[Line] = ()) -> tuple[Line, ...]:
         steps, used = _as_products(line, context, padding, units)
         required.update(used)
+        if len(steps) == 1 and steps[0].roles is None:
+            return with_masks(line, (*lines, *before), context, padding, roles) or steps
+        return steps
+
+    picked = PickedRows(context, roles, products)
+
+    def found(line: Line) -> tuple[Line, ...]:
+        steps = products(line)
         if line.target.tensor in context.choices.together:
             steps = tuple(map(with_images_together, steps))
         if len(steps) == 1 and steps[0].roles is None:
-            masked = with_masks(line, lines, context, padding, roles)
-            return masked or grouping.by_group(line) or of_pairs(line, context) or steps
+            by_rows = grouping.by_group(line) or picked.by_rows(line)
+            return by_rows or of_pairs(line, context) or steps
         return steps
 
     parts = tuple(part for line in lines for part in apart(line, found))
     ones = (walk.compare("==", Constant(c), Number(1)) for c in sorted(required))
-    return parts, (*ones, *grouping.requires)
+    return parts, (*ones, *grouping.requires, *picked.requires)
 
 
 def _as_products(

@@ -4,7 +4,8 @@
     for b, j, k:  c.grad[b,j] += a[b,j] * o[j,k] * y.grad[b,k]
 
 form the product of `o` and `y.grad` twice; `e[b,j] += o[j,k] * y.grad[b,k]` before them leaves one, and
-loops over b and j alone. What is shared is decided by cost; a sum in one place stays where it is.
+loops over b and j alone. A guard is a part of the sum: equal sums have equal ones. What is shared is decided
+by cost; a sum in one place stays where it is.
 """
 
 from __future__ import annotations
@@ -272,7 +273,8 @@ def _sharing(
         order = [r.index for r in kept]
         name = fresh_name("e", program.taken)
         target = Read(name, tuple(map(Index, order)))
-        maker = Accumulate(target, Reduction.ADD, first.moving.expression, ranges)
+        value = first.moving.expression
+        maker = Accumulate(target, Reduction.ADD, value, ranges, statement.guard)
         local = Local(name, tuple(r.upper for r in kept if r.upper is not None))
     around = {r.index for r in outer}
     readers: dict[int, Accumulate] = {}
@@ -309,12 +311,16 @@ def _is_sum(
 
 
 def _reading(statement: Accumulate, place: Place, read: Read, sign: int) -> Accumulate:
-    """The statement with the sum read."""
+    """The statement with the sum read.
+
+    Where its guard does not hold the sum is 0, and so is a multiple of it that is sure to be a number.
+    """
     rest = replace(place.rest, sign=1, above=(*place.rest.above, read))
     added = place.rest.sign * SIGNS[statement.reduction] * sign > 0
     ranges = tuple(r for r in statement.ranges if r.index not in place.inner)
     reduction = Reduction.ADD if added else Reduction.SUBTRACT
-    return replace(statement, value=rest.expression, reduction=reduction, ranges=ranges)
+    found = replace(statement, value=rest.expression, reduction=reduction, ranges=ranges)
+    return found if place.rest.above or place.rest.below else replace(found, guard=None)
 
 
 # --------------------------------------------------------------------------------------- merging
@@ -365,11 +371,7 @@ def _places(statements: Sequence[Statement], outer: tuple[Range, ...]) -> Iterat
     """Every sum of a product over whole ranges, with repetitions."""
     around = {r.index for r in outer}
     for at, statement in enumerate(statements):
-        if (
-            not isinstance(statement, Accumulate)
-            or statement.reduction not in SIGNS
-            or statement.guard is not None
-        ):
+        if not isinstance(statement, Accumulate) or statement.reduction not in SIGNS:
             continue
         product = product_of(statement.value)
         kept = indices_of(statement.target)
@@ -385,7 +387,8 @@ def _place(
     at: int, statement: Accumulate, product: Product, inner: frozenset[str], around: set[str]
 ) -> Place | None:
     moving, rest = product.parted(inner)
-    factors = (*moving.above, *moving.below)
+    guards = () if statement.guard is None else (statement.guard,)
+    factors = (*moving.above, *moving.below, *guards)
     used = frozenset().union(*map(indices_of, factors))
     ranges = {r.index: r for r in statement.ranges}
     own = used - around
@@ -398,7 +401,9 @@ def _place(
     left = [r for r in statement.ranges if r.index not in inner]
     if any(not indices_of(b).isdisjoint(inner) for b in bounds(left)):
         return None
-    key, order = _canonical(moving, own, inner, ranges)
+    if (rest.above or rest.below) and any(not indices_of(g).isdisjoint(inner) for g in guards):
+        return None  # what is left would still need it
+    key, order = _canonical(moving, guards, own, inner, ranges)
     free = tuple(i for i in order if i not in inner)
     summed = ranges.keys() - indices_of(statement.target)
     return Place(at, key, moving, rest, inner, free, inner >= summed)
@@ -410,7 +415,11 @@ def _plain(factor: Expression) -> bool:
 
 
 def _canonical(
-    moving: Product, own: frozenset[str], inner: frozenset[str], ranges: Mapping[str, Range]
+    moving: Product,
+    guards: tuple[Expression, ...],
+    own: frozenset[str],
+    inner: frozenset[str],
+    ranges: Mapping[str, Range],
 ) -> tuple[str, list[str]]:
     """A text that all equal sums share, and the order in which their indices come in it.
 
@@ -421,7 +430,7 @@ def _canonical(
     def rank(factor: Expression) -> tuple[str, str]:
         return show_expression(substitute(factor, blank)), show_expression(factor)
 
-    sides = [sorted(side, key=rank) for side in (moving.above, moving.below)]
+    sides = [sorted(side, key=rank) for side in (moving.above, moving.below, guards)]
     found = (
         n.name for side in sides for f in side for n in subexpressions(f) if isinstance(n, Index)
     )
