@@ -27,6 +27,9 @@ FINER = Context(prec=DIGITS + 10, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[])  # is 
 ZERO, ONE, TWO = Decimal(0), Decimal(1), Decimal(2)
 NAN, INFINITY = Decimal("NaN"), Decimal("Infinity")
 
+# Powers of ten above which no float64 is.
+MOST_OF_TURNS = 308
+
 # Differences below this are rounding: relative to the larger value, or of numbers near 0.
 RELATIVE, ABSOLUTE = Decimal("1e-35"), Decimal("1e-40")
 
@@ -130,13 +133,17 @@ def cos(a: Decimal) -> Decimal:
 
 
 def _circular(a: Decimal, first: Decimal) -> Decimal:
-    """sin where `first` is 1, its Taylor series' first power, else cos."""
-    if not a.is_finite():
+    """sin where `first` is 1, its Taylor series' first power, else cos.
+
+    Of what no float64 reaches the turns are not counted: that takes as many digits as there are.
+    """
+    if not a.is_finite() or a.adjusted() > MOST_OF_TURNS:
         return NAN
-    extra = max(a.adjusted(), 0) + 10
-    with localcontext(Context(prec=DIGITS + extra, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[])):
-        a = a.remainder_near(2 * pi(DIGITS + extra))
-        n = int(first)
+    digits = DIGITS + 50 * (1 + max(a.adjusted() + 10, 0) // 50)  # not another pi for each a
+    with localcontext(Context(prec=digits, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[])):
+        a = a.remainder_near(2 * pi(digits))
+    with localcontext(Context(prec=DIGITS + 10, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[])):
+        a, n = +a, int(first)
         term = total = a if n else ONE
         while term and abs(term) > Decimal(10) ** -(DIGITS + 5):
             term = -term * a * a / ((n + 1) * (n + 2))
