@@ -26,6 +26,7 @@ from loopgrad.schedule.lines import Line, Roles, affine_indices, breadth, is_shi
 from loopgrad.schedule.products.convolutions import apart_by_windows, with_units, without_guard
 from loopgrad.schedule.products.grouping import Grouping
 from loopgrad.schedule.products.joining import with_images_together
+from loopgrad.schedule.products.mapped import Mapped
 from loopgrad.schedule.products.masking import with_masks
 from loopgrad.schedule.products.padding import Padding
 from loopgrad.schedule.products.pairing import of_pairs
@@ -258,9 +259,17 @@ def with_roles(
     required: set[str] = set()
     padding = Padding(context)
     lines = tuple(lines)
-    grouping = Grouping(context, lines, roles)
+    grouping, mapped = Grouping(context, lines, roles), Mapped(context)
 
     def products(line: Line, before: Sequence[Line] = ()) -> tuple[Line, ...]:
+        of_places = mapped.by_places(line)
+        if of_places is not None:
+            computing, reading = of_places
+            steps, used = _as_products(reading, context, padding, units)
+            if any(step.roles is not None for step in steps):
+                required.update(used)
+                return *computing, *steps
+            mapped.forget(computing)
         steps, used = _as_products(line, context, padding, units)
         required.update(used)
         if len(steps) == 1 and steps[0].roles is None:

@@ -187,8 +187,8 @@ class _Parting:
     def _is_worth_it(
         self, line: Line, index: str, taken: Sequence[Expression], left: Sequence[Expression]
     ) -> bool:
-        """Is the inner sum a product of matrices, no larger than what is there in any case? Or over what one
-        tensor holds, where others of the line's loops are around it for nothing?
+        """Is the inner sum a product of matrices, no larger than what is there in any case? Or no larger than
+        what it reads, where others of the line's loops are around it for nothing?
         """
         beside = frozenset().union(*map(walk.indices_of, left))
         needed = _needed(line, index, taken)
@@ -201,7 +201,7 @@ class _Parting:
             return False
         if not is_there_anyway(value, line, self.context.tensors):
             return False  # it is formed where the guard fails, too
-        if fewer and any(needed <= walk.indices_of(read) for read in walk.reads(value)):
+        if fewer and any(kept <= walk.indices_of(read) for read in walk.reads(value)):
             return True
         tensors = [f for f in (*left, line.target) if any(walk.reads(f))]
         if not fewer and not any(kept <= walk.indices_of(f) for f in tensors):
