@@ -18,6 +18,7 @@ from loopgrad.ir.walk import (
     ZERO,
     accumulates,
     apply,
+    bounds,
     compare,
     conjunction,
     indices_of,
@@ -90,7 +91,10 @@ class _Candidates:
                 kept = {s.name for s in statement.target.subscripts if isinstance(s, Index)}
                 if kept >= {r.index for r in statement.ranges}:
                     continue
+                whole = _is_whole(statement, kept)
                 for by, read, divisors in self._linear_reads(statement):
+                    if by == "max" and not whole:
+                        continue  # far below the largest of all a sum of others loses its digits
                     axes = _kept_axes(read, kept)
                     if axes is None:
                         continue
@@ -177,6 +181,16 @@ class _Candidates:
         """Is there no floating tensor in it?"""
         tensors = self.facts.tensors
         return all(tensors[r.tensor].element is not ElementType.FLOAT for r in reads(expression))
+
+
+def _is_whole(statement: Accumulate, kept: set[str]) -> bool:
+    """Is each of its sums over all that there is, or over one of groups of equal sizes?"""
+    if statement.guard is not None:
+        return False
+    if any(any(True for _ in reads(s)) for s in statement.target.subscripts):
+        return False
+    summed = [r for r in statement.ranges if r.index not in kept]
+    return not any(indices_of(b) or any(True for _ in reads(b)) for b in bounds(summed))
 
 
 def _kept_axes(read: Read, kept: set[str]) -> Axes | None:

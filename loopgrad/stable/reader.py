@@ -51,10 +51,14 @@ LARGEST_PEAK = 4  # exponents whose largest is written out
 
 @dataclass(frozen=True)
 class Top:
-    """`top max= argument`, over some loops; the `$` indices stand for any subscript."""
+    """`top max= argument`, over some loops; the `$` indices stand for any subscript.
+
+    whole: over all that there are, so that no element is above it: no guard, no range leaves one out.
+    """
 
     argument: Linear
     top: Read
+    whole: bool = False
 
     @property
     def difference(self) -> Expression:
@@ -78,6 +82,8 @@ class Reader:
     sums: dict[str, Linear] = field(default_factory=dict)
     scales: dict[str, Scale] = field(default_factory=dict)
     tops: list[Top] = field(default_factory=list)
+    # For maxima that are 0 where there is no finite one, what they are then: -inf, of nothing.
+    unbounded: dict[str, str] = field(default_factory=dict)
     gains: int = 0
     crossings: int = 0  # gains between factors of a product
     opaque: bool = False  # whether tensors are not looked into
@@ -256,22 +262,27 @@ class Reader:
             result = replace(result, soft=False)
         return result
 
-    def bounded(self, exponent: Linear) -> bool:
-        """Is exp(exponent) at most about 1?"""
-        return all(self._falls(atom, c) for atom, c in exponent.items())
+    def bounded(self, exponent: Linear, surely: bool = False) -> bool:
+        """Is exp(exponent) at most about 1? Where elements are those that a maximum is of, and `surely` where
+        they may be others."""
+        return all(self._falls(atom, c, surely) for atom, c in exponent.items())
 
-    def _falls(self, atom: Expression, coefficient: Fraction) -> bool:
+    def _falls(self, atom: Expression, coefficient: Fraction, surely: bool) -> bool:
         match atom:
             case Number():
                 return True
             case Apply("softplus" | "log"):
                 return coefficient < 0
-        return self.is_difference(atom) and coefficient > 0
+        return self.is_difference(atom, surely) and coefficient > 0
 
-    def is_difference(self, atom: Expression) -> bool:
+    def is_difference(self, atom: Expression, surely: bool = False) -> bool:
         match atom:
             case Apply("-", (_, Read(name))):
-                return any(unify(t.difference, atom, {}) is not None for t in self._tops_of(name))
+                return any(
+                    unify(t.difference, atom, {}) is not None
+                    for t in self._tops_of(name)
+                    if t.whole or not surely
+                )
             case Apply("-", (one, Conditional(_, Apply("max") as largest, Number(0)) as peak)):
                 return peak == finite(largest) and one in _operands(largest)
         return False
@@ -334,7 +345,7 @@ class Reader:
         taken = logistic.common(products, self.flat)
         exponents = [p.exponent for p in products]
         if any(exponents):
-            exponent = self.largest(exponents)
+            exponent = self.largest(exponents, surely=True)
             if exponent is None:
                 return self._with_peak(products)
             if any_exponent or not self.bounded(exponent):
@@ -343,22 +354,31 @@ class Reader:
             return None
         inverse = powered(taken, MINUS)
         assert inverse is not None
-        rest = [logistic_settled(self, multiplied(p, inverse)) for p in products]
+        rest = [self._less(p, inverse) for p in products]
         if not all(self.bounded(p.exponent) for p in rest):
             return None
         return self._common(taken, rest, products)
 
-    def largest(self, exponents: list[Linear]) -> Linear | None:
+    def _less(self, product: Product, inverse: Product) -> Product:
+        """A term without what is taken out of all."""
+        found = multiplied(product, inverse)
+        return logistic_settled(self, replace(found, exponent=self.joined(found.exponent)))
+
+    def largest(self, exponents: list[Linear], surely: bool = False) -> Linear | None:
         """The one among them below which all others stay."""
         for one in exponents:
             others = [self.joined(plus(other, one, MINUS)) for other in exponents]
-            if all(self.bounded(other) for other in others):
+            if all(self.bounded(other, surely) for other in others):
                 return one
         return None
 
     def _with_peak(self, products: list[Product]) -> Product | None:
-        """The largest of several exponents, as an expression, taken out of a sum."""
+        """The largest of several exponents, as an expression, taken out of a sum.
+
+        A sum of nothing has no exponent that could be the largest: its own is -inf then.
+        """
         whole = [of_linear(p.exponent) if p.exponent else Number(0) for p in products]
+        whole = [self._unbounded(exponent) for exponent in whole]
         if len(set(whole)) > LARGEST_PEAK:
             return None
         largest = reduce(lambda a, b: apply("max", a, b), dict.fromkeys(whole))
@@ -368,6 +388,12 @@ class Reader:
             for p, one in zip(products, whole, strict=True)
         ]
         return self._common(exponential({peak: Fraction(1)}), rest, products)
+
+    def _unbounded(self, exponent: Expression) -> Expression:
+        match exponent:
+            case Read(name, subscripts) if name in self.unbounded:
+                return Read(self.unbounded[name], subscripts)
+        return rebuild(exponent, self._unbounded)
 
     def _common(self, taken: Product, rest: list[Product], whole: list[Product]) -> Product:
         sources = frozenset[str]().union(*(p.sources for p in whole))

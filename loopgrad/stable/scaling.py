@@ -383,19 +383,19 @@ class _Scaling:
         return own, rest  # type: ignore[return-value]
 
     def _learn_shifted(self, name: str, terms: list[tuple[Place, Product]]) -> None:
-        """A sum of exponentials with a maximum of its own."""
+        """A sum of exponentials with a maximum of its own: of each element that it depends on."""
         first = terms[0][0]
         blocks = {r.index for block in first.blocks for r in block.ranges}
         for place, _ in terms:
-            axes = self._axes(place)
-            if axes is None or place.blocks != first.blocks or not blocks <= set(axes):
+            plain = {s.name for s in place.statement.target.subscripts if isinstance(s, Index)}
+            if place.blocks != first.blocks or not blocks <= plain or _is_twice(place):
                 return
         used = sorted(
             {
-                int(axes[n].name[1:])
+                axis
                 for place, term in terms
-                for n in _chosen_by(place, term)
-                if n in (axes := self._axes(place) or {})
+                for axis, subscript in enumerate(place.statement.target.subscripts)
+                if not indices_of(subscript).isdisjoint(_chosen_by(place, term))
             }
         )
         if any(t.sources for _, t in terms) and not used and first.statement.target.subscripts:
@@ -404,19 +404,31 @@ class _Scaling:
         self.taken |= {raw, top}
         extents = tuple(self.facts.tensors[name].extents[axis] for axis in used)
         self.locals += [Local(raw, extents), Local(top, extents)]
-        statements: list[Statement] = []
+        maxima: list[Accumulate] = []
         for place, term in terms:
-            statements.append(self._maximum(raw, used, place, term))
+            maxima.append(self._maximum(raw, used, place, term))
+            whole = maxima[-1].guard is None and self._is_whole(place)
             if term.exponent:
                 free = self._free(place)
                 argument = {substitute(a, free): c for a, c in term.exponent.items()}
-                axes_read = Read(top, tuple(Index(f"${axis}") for axis in used))
-                self.reader.tops.append(Top(argument, axes_read))
-        statements = list(dict.fromkeys(statements))
+                subscripts = place.statement.target.subscripts
+                own = tuple(substitute(subscripts[axis], free) for axis in used)
+                self.reader.tops.append(Top(argument, Read(top, own), whole))
+        statements: list[Statement] = list(dict.fromkeys(maxima))
         statements.append(self._finite(raw, top, used, first, extents))
         self.inserted.setdefault(id(first.statement), []).extend(statements)
+        self.reader.unbounded[top] = raw
         exponent = {Read(top, tuple(Index(f"${axis}") for axis in used)): 1}
         self.reader.scales[name] = Scale(self._stored(name), exponent)  # type: ignore[arg-type]
+
+    def _is_whole(self, place: Place) -> bool:
+        """Does each target have all there is, whatever its ranges hang on?"""
+        axes = self._axes(place)
+        if axes is None:
+            return False
+        summed = [r for r in place.statement.ranges if r.index not in axes]
+        hanging = (n for bound in bounds(summed) for n in names(bound))
+        return all(r.lower in (None, NO_RANGE) for r in summed) and not any(True for _ in hanging)
 
     def _maximum(self, raw: str, used: list[int], place: Place, term: Product) -> Accumulate:
         """`raw max= exponent`, over the loops of the statement that it needs."""
@@ -446,15 +458,25 @@ class _Scaling:
         self, raw: str, top: str, used: list[int], place: Place, extents: tuple[Expression, ...]
     ) -> Accumulate:
         """The maximum, or 0 where it is no finite number: then the sum is computed as written."""
-        subscripts = tuple(place.statement.target.subscripts[axis] for axis in used)
+        own = [place.statement.target.subscripts[axis] for axis in used]
         around = {r.index for block in place.blocks for r in block.ranges}
+        fresh = loops_over(self.facts, extents, {r.index for r in place.ranges})
+        subscripts = tuple(
+            s if isinstance(s, Index) else Index(r.index) for s, r in zip(own, fresh, strict=True)
+        )
         maximum = Read(raw, subscripts)
         ranges = tuple(
             Range(s.name, NO_RANGE, extent)
             for s, extent in zip(subscripts, extents, strict=True)
-            if isinstance(s, Index) and s.name not in around
+            if s.name not in around
         )
         return Accumulate(Read(top, subscripts), Reduction.SET, finite(maximum), ranges)
+
+
+def _is_twice(place: Place) -> bool:
+    """Is an index in two of the target's subscripts?"""
+    found = [i for s in place.statement.target.subscripts for i in indices_of(s)]
+    return len(found) != len({*found})
 
 
 def _chosen_by(place: Place, term: Product) -> set[str]:

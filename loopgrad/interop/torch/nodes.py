@@ -39,6 +39,7 @@ NAMES: dict[str, Any] = {
     "is_transformed": torch._C._are_functorch_transforms_active,
     "watchers": torch._C._len_torch_dispatch_stack,
     "level": forward_ad,
+    "threads": torch.get_num_threads,
     "Tensor": Tensor,
     "Elsewhere": Elsewhere,
     "empty": empty,
@@ -138,6 +139,7 @@ class _Node:
         self.values = values_of(forward, [*tensors, *numbers])
         self.runner = registry.runner_of(forward)
         self.plan: Plan = self.runner.plan(tensors, numbers)
+        self.threads = torch.get_num_threads()  # of the forward: calls of one kind have one number
         self.results = len(operator.results)
         self.fixed = [n for n, r in enumerate(operator.results) if r not in operator.floating]
         likes = dict(zip(forward.delivers, self.plan.made, strict=True))
@@ -202,7 +204,7 @@ class _Node:
     def first(self, ctx: Any, *seeds: Tensor) -> Any:
         """The backward, until there is one that was made for tensors as they come."""
         given = self.given(ctx, ctx.saved_tensors, seeds)
-        if self._is_looked_at(seeds) or not lie_in_memory(given.values()):
+        if self._is_looked_at(seeds) or not self._are_usual(given):
             return self._as_operator(given)
         backward = self._backward(given)
         self.function.backward = staticmethod(backward)
@@ -237,9 +239,16 @@ class _Node:
     def _is_looked_at(self, seeds: Sequence[Tensor]) -> bool:
         if any(NAMES[name]() for name in ("grad_enabled", "is_transformed", "watchers")):
             return True
+        if torch.get_num_threads() != self.threads:
+            return True
         return forward_ad._current_level >= 0 or any(
             type(seed) is not Tensor or seed.is_neg() for seed in seeds
         )
+
+    def _are_usual(self, given: dict[str, Tensor]) -> bool:
+        """Are the saved ones, which may have gone through hooks, like those that were saved?"""
+        saved = ((given[name], self.likes[name]) for name in self.saved)
+        return lie_in_memory(given.values()) and not any(_is_other(*each) for each in saved)
 
     def _backward(self, given: dict[str, Tensor]) -> Callable[..., Any]:
         backward = self.chosen.backward
@@ -251,7 +260,7 @@ class _Node:
 
             def in_full(ctx: Any, *seeds: Tensor) -> Any:
                 given = self.given(ctx, ctx.saved_tensors, seeds)
-                if self._is_looked_at(seeds) or not lie_in_memory(given.values()):
+                if self._is_looked_at(seeds) or not self._are_usual(given):
                     return self._as_operator(given)
                 return self._in_full(given)
 
@@ -263,10 +272,17 @@ class _Node:
         reads = [_operand(places[names[n]], given[names[n]], dtype) for n, dtype in plan.reads]
         known = dict(NAMES)
         unlike = [f"type({g}) is not Tensor or {g}.is_neg()" for g in seeds]
-        if self.hooked:
-            for n, name in enumerate(self.saved):
-                known[f"like_saved{n}"] = self.likes[name]
-                unlike.append(f"is_other({self.variables[name]}, like_saved{n})")
+        unlike.append(f"threads() != {self.threads}")
+        for n, name in enumerate(self.saved):
+            known[f"like_saved{n}"] = self.likes[name]
+            known[f"shape_saved{n}"], known[f"type_saved{n}"] = self.likes[name]
+            saved = self.variables[name]
+            # A tensor's own hooks nobody is told of.
+            unlike.append(
+                f"is_other({saved}, like_saved{n})"
+                if self.hooked
+                else f"{saved}.dtype is not type_saved{n} or {saved}.shape != shape_saved{n}"
+            )
         return written.backward(
             len(seeds),
             [self.variables[name] for name in self.saved],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -112,6 +113,56 @@ def test_zeros_without_memory(size: tuple[int, int]) -> None:
         torch.testing.assert_close(SOFTMAX(zeros), native(torch.zeros_like(x)))
         torch.testing.assert_close(SOFTMAX(zeros.float()), native(torch.zeros_like(x.float())))
         SOFTMAX(x.detach())
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["for all", "a tensor's own"])
+def test_hooks_that_give_back_another_type(own: bool) -> None:
+    """What one call's hook gives back says nothing of others; what is given back is read as it is."""
+    square = lg.torch.function(f"f(x[N]) -> y[N]:\n    y[n] = x[n] ** {3 if own else 2}")
+
+    def slope(unpack: Any) -> Any:
+        x = torch.arange(1.0, 8.0, requires_grad=True)
+        hooks = torch.autograd.graph.saved_tensors_hooks(_same, unpack)
+        with nullcontext() if own else hooks:
+            y = square(x)
+        if own and unpack is not _same:
+            for saved in y.grad_fn._raw_saved_tensors:
+                saved.register_hooks(torch.clone, unpack)
+        return torch.autograd.grad(y.sum(), x)[0]
+
+    wanted = 3 * torch.arange(1.0, 8.0) ** 2 if own else 2 * torch.arange(1.0, 8.0)
+    for unpack in (torch.Tensor.double, _same, torch.Tensor.double, _same):
+        torch.testing.assert_close(slope(unpack), wanted)
+    with pytest.raises(ValueError, match="extent `N` is"):
+        slope(lambda t: t[:1].clone())
+
+
+def _same(tensor: Any) -> Any:
+    return tensor
+
+
+def test_the_backward_has_the_threads_that_there_are() -> None:
+    """Bits depend on their number alone, and not on that of the first backward of its kind."""
+    norm, x, seed, gain = (
+        lg.torch.function(lg.lib.layer_norm),
+        *(seeded(200, 97, dtype=torch.float32, seed=n) for n in (0, 1)),
+        seeded(97, dtype=torch.float32),
+    )
+
+    def slope(forward: int, backward: int) -> Any:
+        of = gain.clone().requires_grad_()
+        torch.set_num_threads(forward)
+        y = norm(x, of, gain)
+        torch.set_num_threads(backward)
+        return torch.autograd.grad(y, of, seed)[0]
+
+    before = torch.get_num_threads()
+    try:
+        first = slope(2, 1)
+        two, one = slope(2, 2), slope(1, 1)
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(first, one) and not torch.equal(two, one)
 
 
 def test_modules_called_with_other_parameters_and_many() -> None:
