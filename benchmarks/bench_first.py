@@ -1,4 +1,4 @@
-"""Seconds of the first calls of a layer in a new process: forward, and forward with backward.
+"""Seconds of the first calls of a layer, or a model, in a new process: forward, and forward with backward.
 
     python benchmarks/bench_first.py [WORDS]
 

@@ -158,9 +158,23 @@ LAYERS = [
            (256, 8, 128, 16)),
 ]  # fmt: skip
 
+# Whole models, at sizes that take no time; their peers are layers.
+MODELS_LOOPS = str(HERE / "models.loops")
+MODELS = [
+    *_rows("transformer block", "model", f"{MODELS_LOOPS}:transformer", "B T D H E F V",
+           (2, 8, 16, 2, 8, 32, 10)),
+    *_rows("convolutional network", "model", f"{MODELS_LOOPS}:cnn", "B I X Y O P C",
+           (2, 1, 8, 8, 8, 16, 10)),
+    *_rows("LSTM language model", "model", f"{MODELS_LOOPS}:lm", "T B V D H", (6, 3, 10, 8, 9)),
+    *_rows("variational autoencoder", "model", f"{MODELS_LOOPS}:vae", "B N H K", (3, 16, 9, 4)),
+]  # fmt: skip
 
 # Each program once, at a size that takes no time: for first calls.
-SMALL = list({row.source: _small(row) for row in reversed(TABLE + LAYERS)}.values())[::-1]
+_LAYERS = {row.source: _small(row) for row in reversed(TABLE + LAYERS)}
+SMALL = [
+    *list(_LAYERS.values())[::-1],
+    *(replace(row, name=row.name.partition(" (")[0]) for row in MODELS),
+]
 
 
 def chosen(words: list[str], everything: bool) -> list[Workload]:
