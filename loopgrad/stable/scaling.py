@@ -43,6 +43,7 @@ from loopgrad.ir.walk import (
     fresh_name,
     indices_of,
     names_in,
+    reads,
     rebuild_range,
     subexpressions,
     substitute,
@@ -407,7 +408,7 @@ class _Scaling:
         maxima: list[Accumulate] = []
         for place, term in terms:
             maxima.append(self._maximum(raw, used, place, term))
-            whole = maxima[-1].guard is None and self._is_whole(place)
+            whole = maxima[-1].guard is None and self._is_whole(place, term)
             if term.exponent:
                 free = self._free(place)
                 argument = {substitute(a, free): c for a, c in term.exponent.items()}
@@ -421,14 +422,18 @@ class _Scaling:
         exponent = {Read(top, tuple(Index(f"${axis}") for axis in used)): 1}
         self.reader.scales[name] = Scale(self._stored(name), exponent)  # type: ignore[arg-type]
 
-    def _is_whole(self, place: Place) -> bool:
-        """Does each target have all there is, whatever its ranges hang on?"""
-        axes = self._axes(place)
-        if axes is None:
-            return False
-        summed = [r for r in place.statement.ranges if r.index not in axes]
-        hanging = (n for bound in bounds(summed) for n in names(bound))
-        return all(r.lower in (None, NO_RANGE) for r in summed) and not any(True for _ in hanging)
+    def _is_whole(self, place: Place, term: Product) -> bool:
+        """Is it over all elements that there are: does each loop go over whole axes?"""
+        ends = {r.index: r.upper for r in place.ranges if r.lower in (None, NO_RANGE)}
+        exponents = (read for atom in term.exponent for read in reads(atom))
+        return all(
+            isinstance(subscript, Index) and ends.get(subscript.name) == extent
+            for read in (place.statement.target, *exponents)
+            if read.tensor in self.facts.tensors
+            for subscript, extent in zip(
+                read.subscripts, self.facts.tensors[read.tensor].extents, strict=True
+            )
+        )
 
     def _maximum(self, raw: str, used: list[int], place: Place, term: Product) -> Accumulate:
         """`raw max= exponent`, over the loops of the statement that it needs."""

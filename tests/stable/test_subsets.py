@@ -42,6 +42,11 @@ PROGRAMS: dict[str, tuple[str, tuple[Any, ...], dict[str, Any]]] = {
         (),
         {},
     ),
+    "all but the last, and itself": (
+        HEAD + "    for j < N-1:  Z += exp(x[j])\n    for i:  p[i] = exp(x[i]) / (Z + exp(x[i]))",
+        (),
+        {},
+    ),
     "lengths": (
         "f(x[N], int s[N]) -> p[N]:\n"
         "    for i < N, j < s[i]:  Z[i] += exp(x[j])\n"
@@ -72,6 +77,7 @@ FAR = [
     [30, -62, 31, -61],
     [-60, -61, 60, 61],
     [20, -25, 19, -24],
+    [-50, -51, -52, 45],
 ]
 
 
