@@ -40,7 +40,8 @@ f(x[B,C,X], u[C,C], w[O,C,3]) -> y[B,O,X]:
     for b, o, c, i < X, p < 3:  y[b,o,i] += w[o,c,p] * relu(a[b,c,i+p-1])   if 0 <= i+p-1 < X
 """,
 }  # fmt: skip
-# The place is in the value besides; the two places are of axes that may not be equally long.
+# The place is in the value besides; the two places are of axes that may not be equally long; a condition
+# may keep out places that there are not.
 OTHERWISE = {
     "weighted": """\
 f(x[B,C,X], w[O,C,3], d[3]) -> y[B,O,X-2]:
@@ -49,6 +50,10 @@ f(x[B,C,X], w[O,C,3], d[3]) -> y[B,O,X-2]:
     "two extents": """\
 f(x[B,C,X], v[B,C,Z], w[O,C,3]) -> y[B,O,X-2]:
     for b, o, c, i < X-2, p < 3:  y[b,o,i] += w[o,c,p] * max(x[b,c,i+p], v[b,c,i+p])   if i+p < Z
+""",
+    "padded in the value": """\
+f(x[B,C,X], w[O,C,3]) -> y[B,O,X]:
+    for b, o, c, i < X, p < 3:  y[b,o,i] += w[o,c,p] * (x[b,c,i+p-1] if 0 <= i+p-1 < X else 0.0)
 """,
     "a pool": """\
 f(x[B,C,X]) -> y[B,C,X-2]:

@@ -47,7 +47,6 @@ for b < B in blocks parallel:
         LINEAR.replace("W[J,I]", "W[B,J,I]").replace("W[j,i]", "W[b,j,i]"),
         # One that is computed first, by each thread in its own memory.
         LINEAR.replace("W[j,i]", "W[j,i] * c[j]").replace("W[J,I]", "W[J,I], c[J]"),
-        LINEAR.replace("W[j,i]", "W[w[j],i]").replace("param W[J,I]", "int w[J], param W[V,I]"),
     ],
 )
 def test_others_are_not_made_together(text: str) -> None:

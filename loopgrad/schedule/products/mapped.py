@@ -16,7 +16,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
 from loopgrad.ir import walk
-from loopgrad.ir.nodes import Accumulate, Expression, Index, Number, Range, Read, Reduction
+from loopgrad.ir.nodes import (
+    Accumulate,
+    Conditional,
+    Expression,
+    Index,
+    Number,
+    Range,
+    Read,
+    Reduction,
+)
 from loopgrad.schedule.context import Context
 from loopgrad.schedule.lines import Line, affine_indices
 from loopgrad.schedule.sums.sides import factors, multiplied
@@ -56,6 +65,8 @@ class Mapped:
             del self.context.tensors[name]
 
     def _of(self, factor: Expression, line: Line) -> tuple[Read, tuple[Line, ...]] | None:
+        if any(isinstance(e, Conditional) for e in walk.subexpressions(factor)):
+            return None  # where it fails there may be no such place
         places = dict(_places(factor, self.context))
         used = [i for place in places for i in affine_indices(place)]
         if not places or None in places.values() or len(used) != len({*used}):
