@@ -34,6 +34,15 @@ f(x[B,C,X,Y], w[O,C,3,2]) -> y[B,O,X-2,Y]:
     for b, o, c, i < X-2, j < Y, p < 3, q < 2:  \
 y[b,o,i,j] -= w[o,c,p,q] * exp(x[b,c,i+p,j+q])   if j+q < Y
 """,
+    "around a ring": """\
+f(x[B,C,X], w[O,C,3]) -> y[B,O,X]:
+    for b, o, c, i < X, p < 3:  y[b,o,i] += w[o,c,p] * x[b,c,(i+p-1) % X]
+""",
+    "around two, activated": """\
+f(x[B,C,X,Y], w[O,C,3,4]) -> y[B,O,X,Y]:
+    for b, o, c, i < X, j < Y, p < 3, q < 4:  \
+y[b,o,i,j] += w[o,c,p,q] * relu(x[b,c,(i+2*p-3) % X,(j-q) % Y])
+""",
     "computed before": """\
 f(x[B,C,X], u[C,C], w[O,C,3]) -> y[B,O,X]:
     for b, d < C, c, i:  a[b,d,i] += u[d,c] * x[b,c,i]
@@ -70,7 +79,7 @@ def scheduled(program: lg.Program) -> str:
 def given(program: lg.Program, size: int) -> list[Any]:
     sizes, rng = {**SIZES, "X": size}, np.random.default_rng(size)
     shapes = ([eval(show_expression(e), dict(sizes)) for e in i.extents] for i in program.inputs)
-    return [rng.normal(size=[max(n, 0) for n in shape]) for shape in shapes]
+    return [rng.normal(size=shape) for shape in shapes]
 
 
 @pytest.mark.parametrize("name", [*MAPPED, *OTHERWISE])
@@ -80,10 +89,19 @@ def test_the_schedule_has_them(name: str) -> None:
     assert shown.count("mapped[b,c,s0] =") <= 1
 
 
+@pytest.mark.parametrize("name", ["around a ring", "around two, activated"])
+def test_gradients_around_rings_are_convolutions(name: str) -> None:
+    shown = scheduled(lg.program(MAPPED[name]).backward())
+    assert shown.count("product") == 2 and shown.count(".mapped") >= 2
+
+
 @pytest.mark.parametrize("name", [*MAPPED, *OTHERWISE])
-@pytest.mark.parametrize("size", [2, 3, 4, 17, 40])
+@pytest.mark.parametrize("size", [0, 1, 2, 3, 4, 17, 40])
 def test_it_comes_to_the_same(name: str, size: int) -> None:
-    forward = lg.program({**MAPPED, **OTHERWISE}[name])
+    text = {**MAPPED, **OTHERWISE}[name]
+    if size < 2 and "X-2" in text:
+        pytest.skip("there are no such results")
+    forward = lg.program(text)
     for program in (forward, forward.backward()):
         inputs = given(program, size)
         found, wanted = lg.compile(program)(*inputs), literally(program)(*inputs)

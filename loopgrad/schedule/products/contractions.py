@@ -262,6 +262,14 @@ def with_roles(
     grouping, mapped = Grouping(context, lines, roles), Mapped(context)
 
     def products(line: Line, before: Sequence[Line] = ()) -> tuple[Line, ...]:
+        around = mapped.around_ring(line)
+        if around is not None:
+            zeros, adds, takes = around
+            steps, used = _as_products(adds, context, padding, units)
+            if any(step.roles is not None for step in steps):
+                required.update(used)
+                return zeros, *steps, takes
+            mapped.forget([zeros])
         of_places = mapped.by_places(line)
         if of_places is not None:
             computing, reading = of_places

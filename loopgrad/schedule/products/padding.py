@@ -181,7 +181,7 @@ class Padding:
             return Read(self.copies[key], (*own, *places)), ()
         old = self.context.tensors[read.tensor].extents
         inner = tuple(
-            _extent(subtract(axes[i].end, axes[i].least)) if i in axes else old[i] for i in kept
+            as_extent(subtract(axes[i].end, axes[i].least)) if i in axes else old[i] for i in kept
         )
         outer = tuple(r.upper for r in around if r.upper is not None)
         name = self.context.temporary(f"{read.tensor}.padded", (*outer, *inner))
@@ -281,7 +281,7 @@ def _within(
             yield walk.compare("<", _place(index, axes[i]), extents[i])
 
 
-def _extent(value: Polynomial) -> Expression:
+def as_extent(value: Polynomial) -> Expression:
     """Of an axis; 0 where there would be less than none."""
     expression = to_expression(value)
     if all(c >= 0 for c in value.values()) and not any(
