@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import loopgrad as lg
+from loopgrad.ir.nodes import Extent
 from loopgrad.schedule.choices import Choices
 from tests.literal import literally
 from tests.schedule.test_walking import check
@@ -60,3 +61,22 @@ def test_a_guarded_sum_of_what_may_not_be_there_adds_up(columns: int) -> None:
     for last in (0, 7, 99):
         given = x, np.arange(20), np.int64(last)
         np.testing.assert_allclose(kernel(*given), literal(*given), rtol=0, atol=1e-12)
+
+
+def test_a_sum_starts_once_before_all_loops_that_add_to_it() -> None:
+    """Products have rows in blocks inside of a loop that adds up, too: that is not where it starts again."""
+    program = lg.program(
+        "f(x[B,C,X,Y], w[O,C,2], w2[2], c1[C]) -> y[B,O,X,Y]:\n"
+        "    for b, o, c, i < X, p < 2, j < Y, q < 2:  "
+        "y[b,o,i,j] += tanh(x[b,c,i+2*p,j+q-1]) * c1[c] * relu(w[o,c,p]) * w2[q]   "
+        "if i+2*p < X and 0 <= j+q-1 < Y"
+    ).backward()
+    rng, sizes = np.random.default_rng(0), {"B": 3, "C": 5, "X": 6, "Y": 4, "O": 2}
+    inputs = {
+        i.name: rng.normal(size=[sizes[e.name] if isinstance(e, Extent) else 2 for e in i.extents])
+        for i in program.inputs
+    }
+    for found, wanted in zip(
+        lg.compile(program)(**inputs), literally(program)(**inputs), strict=True
+    ):
+        np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-11)

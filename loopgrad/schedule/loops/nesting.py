@@ -126,7 +126,8 @@ class Nesting:
         started: list[Line] = []
         for line in lines:
             if line.first and index in line.reduced and line.written.tensor not in self.copied:
-                yield from self._start(line, around)
+                if line.reduced.isdisjoint(around):  # else it has started, before those loops
+                    yield from self._start(line, around)
                 line = replace(line, first=False)
             started.append(line)
         unpacked = [x for x in started if id(x.roles) not in self.packs]
