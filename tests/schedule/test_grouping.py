@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,14 +10,13 @@ import pytest
 import loopgrad as lg
 from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
-from loopgrad.backends.llvm.fused import phase as fused
-from loopgrad.cache import files
 from loopgrad.ir.printer import show_expression
 from loopgrad.schedule.default import optimized
 from loopgrad.schedule.showing.show import show
 from tests.effort import sample
 from tests.literal import literally
 from tests.schedule import walking
+from tests.schedule.several import all_of, several_threads  # noqa: F401
 from tests.schedule.test_walking import interpreted
 
 EXPERTS = """\
@@ -87,16 +85,6 @@ SIZES = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def several_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """However little there is to do; no code of others' is taken."""
-    monkeypatch.setattr(files, "folder", lambda: None)
-    monkeypatch.setattr(fused, "SMALL_WORK", 0)
-    before = lg.get_num_threads()
-    yield
-    lg.set_num_threads(before)
-
-
 def given(program: lg.Program, sizes: dict[str, int], seed: int = 0) -> dict[str, Any]:
     """Random inputs, one matrix of several never picked, and what is not finite in few rows."""
     sizes = {"K": 2, "H": 3, "S": 4, **sizes}
@@ -161,7 +149,7 @@ def test_code_comes_to_the_same(name: str) -> None:
                 continue  # of no matrices there is none to pick
             for threads in (1, 3):
                 lg.set_num_threads(threads)
-                for found, wanted in zip(_all(compiled(**inputs)), _all(expected), strict=True):
+                for found, wanted in zip(all_of(compiled(**inputs)), all_of(expected), strict=True):
                     np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-11)
 
 
@@ -219,7 +207,3 @@ def test_what_is_not_finite_stays_in_its_rows() -> None:
     inputs["W"][3] = np.inf  # of nobody
     found = np.isnan(program(**inputs)).any(axis=1)
     assert np.array_equal(found, inputs["e"] == 2)
-
-
-def _all(results: Any) -> tuple[Any, ...]:
-    return results if isinstance(results, tuple) else (results,)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,14 +10,13 @@ import pytest
 import loopgrad as lg
 from loopgrad.analysis.infer import infer
 from loopgrad.analysis.validity import validate
-from loopgrad.backends.llvm.fused import phase as fused
-from loopgrad.cache import files
 from loopgrad.ir.printer import show_expression
 from loopgrad.schedule.default import optimized
 from loopgrad.schedule.showing.show import show
 from tests.effort import sample
 from tests.literal import literally
 from tests.schedule import walking
+from tests.schedule.several import all_of, several_threads  # noqa: F401
 from tests.schedule.test_walking import interpreted
 
 EDGES = """\
@@ -71,16 +69,6 @@ SIZES = [
     {"N": 1, "M": 1, "K": 1, "D": 1, "E": 1, "V": 1, "B": 2, "S": 1, "T": 1},
     *({**dict.fromkeys("NMKDEVBST", 4), one: 0} for one in "MKDEBST"),
 ]
-
-
-@pytest.fixture(autouse=True)
-def several_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """However little there is to do; no code of others' is taken."""
-    monkeypatch.setattr(files, "folder", lambda: None)
-    monkeypatch.setattr(fused, "SMALL_WORK", 0)
-    before = lg.get_num_threads()
-    yield
-    lg.set_num_threads(before)
 
 
 def given(program: lg.Program, sizes: dict[str, int], seed: int = 0) -> dict[str, Any]:
@@ -139,7 +127,7 @@ def test_code_comes_to_the_same(name: str) -> None:
             expected = literal(**inputs)
             for threads in (1, 3):
                 lg.set_num_threads(threads)
-                for found, wanted in zip(_all(compiled(**inputs)), _all(expected), strict=True):
+                for found, wanted in zip(all_of(compiled(**inputs)), all_of(expected), strict=True):
                     np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-11)
 
 
@@ -166,7 +154,7 @@ def test_nothing_is_looked_for_where_nothing_would_be_read(name: str, empty: str
             if indices in inputs:
                 inputs[indices][:] = -1
         for found, wanted in zip(
-            _all(lg.compile(program)(**inputs)), _all(literally(program)(**inputs)), strict=True
+            all_of(lg.compile(program)(**inputs)), all_of(literally(program)(**inputs)), strict=True
         ):
             np.testing.assert_array_equal(found, wanted)
 
@@ -177,7 +165,9 @@ def test_what_a_guard_leaves_out_need_not_exist() -> None:
         left_out = np.arange(SIZES[0]["K"]) >= inputs["deg"][:, None]
         inputs["nb"][left_out] = -1
         expected = literally(program)(**inputs)
-        for found, wanted in zip(_all(lg.compile(program)(**inputs)), _all(expected), strict=True):
+        for found, wanted in zip(
+            all_of(lg.compile(program)(**inputs)), all_of(expected), strict=True
+        ):
             np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-11)
 
 
@@ -190,7 +180,9 @@ def test_what_is_not_finite_stays_where_it_is_read() -> None:
             if name in inputs:
                 inputs[name][2] = np.nan
         expected = literally(program)(**inputs)
-        for found, wanted in zip(_all(lg.compile(program)(**inputs)), _all(expected), strict=True):
+        for found, wanted in zip(
+            all_of(lg.compile(program)(**inputs)), all_of(expected), strict=True
+        ):
             np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-11)
 
 
@@ -200,7 +192,3 @@ def test_only_sums_are_products(operation: str) -> None:
     assert ("product:" in scheduled(program)) is (operation in ("+=", "-="))
     inputs = given(program, SIZES[0], 6)
     np.testing.assert_allclose(program(**inputs), literally(program)(**inputs), rtol=1e-9)
-
-
-def _all(results: Any) -> tuple[Any, ...]:
-    return results if isinstance(results, tuple) else (results,)

@@ -14,6 +14,7 @@ from loopgrad.ir.printer import show_expression
 from loopgrad.schedule.default import optimized
 from loopgrad.schedule.showing.show import show
 from tests.literal import literally
+from tests.schedule.several import all_of
 
 INSIDE = "i < X, max(1-i, 0) <= p < min(3, X+1-i)"
 WINDOWS = {
@@ -73,7 +74,7 @@ def test_it_comes_to_the_same(name: str, size: int) -> None:
     for program in (forward, forward.backward()):
         inputs = given(program, size)
         found, wanted = program(**inputs), literally(program)(**inputs)
-        for one, other in zip(_all(found), _all(wanted), strict=True):
+        for one, other in zip(all_of(found), all_of(wanted), strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-11)
 
 
@@ -85,7 +86,3 @@ def test_a_band_stays_one() -> None:
         )
     )
     assert "max(t-16, 0) <= u < min(t+17, T)" in shown
-
-
-def _all(results: Any) -> tuple[Any, ...]:
-    return results if isinstance(results, tuple) else (results,)

@@ -54,11 +54,10 @@ def test_exp_and_log_of_what_is_special() -> None:
 
 
 def test_turns_are_counted_as_far_as_floats_go() -> None:
-    for a in map(Decimal, ("1e15", "-7.3e40", "1.7e308")):
+    for a in map(Decimal, (1e15, -7.3e40, 1.7e308)):
         s, c = decimals.sin(a), decimals.cos(a)
         assert abs(s**2 + c**2 - 1) < Decimal("1e-48")
-        assert abs(decimals.sin(2 * a) - 2 * s * c) < Decimal("1e-48") or a > Decimal("8e307")
-        assert float(s) == pytest.approx(math.sin(float(a)), rel=1e-12) or float(a) != a
+        assert float(s) == pytest.approx(math.sin(float(a)), rel=1e-12)
     assert decimals.sin(Decimal("1e309")).is_nan()
     # That many digits no machine has.
     assert decimals.cos(Decimal("1e999999999")).is_nan()
